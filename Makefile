@@ -1,0 +1,44 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test lint format bench coverage clean requirements
+
+help: ## List the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP) ## Install system packages and prepare .venv with the three commands
+
+$(STAMP): requirements.txt requirements-build.txt pyproject.toml agent/pyproject.toml scripts/install-system-packages.sh
+	@scripts/install-system-packages.sh
+	@scripts/make-venv.sh "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+demo: setup ## Three guests with software TPMs against a fresh verifier (KEEP=1 leaves it running)
+	@$(BIN)/python scripts/demo.py $(if $(KEEP),--keep)
+
+test: setup lint ## Everything CI runs
+	@$(BIN)/python -m pytest -n 2 --cov --cov-report= tests
+	@$(BIN)/python scripts/coverage_gate.py
+
+lint: setup ## ruff, mypy --strict, import layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: setup ## Apply the formatter and safe fixes
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: setup ## Table of costs against the bare operation; writes build/bench.json
+	@$(BIN)/python -m tests.bench
+
+requirements: ## Recompile the pinned, hashed requirements from the .in files
+	@scripts/compile-requirements.sh
+
+clean: ## Remove what these commands made
+	rm -rf $(VENV) build .demo .mypy_cache .ruff_cache .pytest_cache

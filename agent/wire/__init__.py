@@ -1,0 +1,1 @@
+"""What agent and verifier both speak: message types, codec and size limits. Nothing else is shared."""

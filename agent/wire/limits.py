@@ -1,0 +1,21 @@
+"""Size limits of the wire, in bytes unless named otherwise. The verifier enforces them before parsing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+NONCE_SIZE: Final = 32
+MAX_BODY: Final = 64 * 1024 * 1024
+"""An expanded request body; a first IMA list of a long-lived guest is the largest honest one."""
+MAX_COMPRESSED_BODY: Final = 16 * 1024 * 1024
+MAX_SMALL_BODY: Final = 256 * 1024
+"""Every request but an attestation."""
+MAX_BOOT_LOG: Final = 4 * 1024 * 1024
+MAX_IMA_LOG: Final = 48 * 1024 * 1024
+MAX_ATTEST: Final = 4096
+MAX_SIGNATURE: Final = 2048
+MAX_PUBLIC: Final = 4096
+MAX_CERTIFICATE: Final = 16 * 1024
+MAX_CERTIFICATES: Final = 16
+MAX_TEXT: Final = 1024
+MAX_COMMAND_LINE: Final = 16 * 1024

@@ -1,0 +1,217 @@
+"""The messages of `/v1`, as msgspec structs: JSON by default (bytes as base64), MessagePack by Content-Type.
+
+These types are the wire and nothing more: the verifier converts them at its border (`web/wire_codec.py`) and
+the core never sees them. Unknown fields are refused so that a misspelt one cannot be silently ignored.
+TPM structures travel in the byte order and marshalling of the TPM 2.0 Library Specification, Part 2.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from agent.wire import limits
+
+Nonce = Annotated[bytes, Meta(min_length=limits.NONCE_SIZE, max_length=limits.NONCE_SIZE)]
+Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Text = Annotated[str, Meta(max_length=limits.MAX_TEXT)]
+Id = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
+Bank = Annotated[str, Meta(min_length=3, max_length=16, pattern="^[a-z0-9_]+$")]
+PcrIndex = Annotated[int, Meta(ge=0, le=31)]
+Digest = Annotated[bytes, Meta(min_length=20, max_length=64)]
+Tier = Literal["none", "affirming", "warning", "contraindicated"]
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Base of every message."""
+
+
+class GuestIdentity(Message):
+    """What the guest says of itself. Nothing here is proven; it names, correlates and is shown."""
+
+    smbios_uuid: Text | None = None
+    hostname: Text | None = None
+    os: Text | None = None
+    os_release: Text | None = None
+    machine_id: Text | None = None
+    agent_version: Text | None = None
+
+
+class EnrollmentRequest(Message):
+    """Ask to be enrolled: who endorses the TPM (EK) and which key will sign quotes (AK)."""
+
+    ek_public: Annotated[bytes, Meta(max_length=limits.MAX_PUBLIC)]
+    """TPM2B_PUBLIC of the EK the challenge shall be encrypted to."""
+    ak_public: Annotated[bytes, Meta(max_length=limits.MAX_PUBLIC)]
+    """TPM2B_PUBLIC of the AK."""
+    ek_certificates: Annotated[
+        list[Annotated[bytes, Meta(max_length=limits.MAX_CERTIFICATE)]], Meta(max_length=limits.MAX_CERTIFICATES)
+    ] = []
+    """DER, as read from NV and trimmed; any number of EK certificates, the one of `ek_public` among them."""
+    ek_chain: Annotated[
+        list[Annotated[bytes, Meta(max_length=limits.MAX_CERTIFICATE)]], Meta(max_length=limits.MAX_CERTIFICATES)
+    ] = []
+    """DER issuer certificates from the NV chain area: hints for path building, never trusted by themselves."""
+    join_token: Text | None = None
+    identity: GuestIdentity = GuestIdentity()
+
+
+class EnrollmentReply(Message):
+    """A credential only the TPM that holds both keys can open (TPM 2.0 Part 1, section 24)."""
+
+    enrollment_id: Id
+    credential_blob: bytes
+    """TPM2B_ID_OBJECT, size prefix included."""
+    encrypted_secret: bytes
+    """TPM2B_ENCRYPTED_SECRET, size prefix included."""
+    expires_at: str
+
+
+class ActivationRequest(Message):
+    """HMAC-SHA256(activated secret, "vtpm-attest activation v1" || enrollment id || AK name)."""
+
+    proof: Sha256
+
+
+class ActivationReply(Message):
+    """`enrolled`: attest now. `pending`: an operator must approve; come back after `retry_after` seconds."""
+
+    status: Literal["enrolled", "pending"]
+    attester_id: Id
+    retry_after: float | None = None
+
+
+class ChallengeRequest(Message):
+    """Ask for a nonce."""
+
+    attester_id: Id
+
+
+class PcrSelection(Message):
+    """One bank and the PCR indices to quote, ascending."""
+
+    bank: Bank
+    pcrs: Annotated[list[PcrIndex], Meta(max_length=32)]
+
+
+class Challenge(Message):
+    """A single-use nonce, what to quote, and what the verifier already holds."""
+
+    nonce: Nonce
+    expires_at: str
+    selection: Annotated[list[PcrSelection], Meta(max_length=8)]
+    boot_log_sha256: Sha256 | None = None
+    """Digest of the boot log last proven by this attester; name it instead of sending it again."""
+    ima_offset: int = 0
+    """Bytes of the binary IMA list already judged for `ima_boot`; 0 asks for the whole list."""
+    ima_boot: Text | None = None
+
+
+class LogPart(Message):
+    """A log, whole (`content`), by digest alone (`sha256`), or its tail (`content` from `offset`)."""
+
+    content: bytes | None = None
+    sha256: Sha256 | None = None
+    """Of the whole log."""
+    offset: Annotated[int, Meta(ge=0)] = 0
+
+
+class PcrBank(Message):
+    """PCR values as read beside the quote; believed only when they hash to the quoted digest."""
+
+    bank: Bank
+    values: Annotated[dict[Annotated[str, Meta(pattern="^[0-9]{1,2}$")], Digest], Meta(max_length=32)]
+
+
+class AttestationRequest(Message):
+    """Evidence over a nonce: the quote authenticates it, so no other credential is needed."""
+
+    attester_id: Id
+    nonce: Nonce
+    attest: Annotated[bytes, Meta(max_length=limits.MAX_ATTEST)]
+    """TPMS_ATTEST as signed (the content of the TPM2B_ATTEST, no size prefix)."""
+    signature: Annotated[bytes, Meta(max_length=limits.MAX_SIGNATURE)]
+    """TPMT_SIGNATURE."""
+    pcrs: Annotated[list[PcrBank], Meta(max_length=8)]
+    boot_log: LogPart | None = None
+    ima_log: LogPart | None = None
+    identity: GuestIdentity = GuestIdentity()
+    boot_id: Text | None = None
+    """The kernel's random boot id, to tell a reboot from a rollback; not proven."""
+    kernel_command_line: Annotated[str, Meta(max_length=limits.MAX_COMMAND_LINE)] | None = None
+    """Believed only where a measured digest covers exactly this text."""
+    want_ear: bool = False
+
+
+class Finding(Message):
+    """One reason of a verdict; `code` is a stable entry of the reasons dictionary."""
+
+    code: str
+    status: Literal["passed", "failed", "not-evaluated"]
+    severity: Literal["info", "warning", "contraindicated"]
+    claim: str
+    message: str
+    remedy: str | None = None
+    rule: str | None = None
+    pcr: int | None = None
+    event_index: int | None = None
+    expected: str | None = None
+    actual: str | None = None
+
+
+class PolicyRef(Message):
+    """Which policy judged, by id and by digest of its revision."""
+
+    id: str
+    revision: str
+
+
+class ClockInfo(Message):
+    """TPMS_CLOCK_INFO of the judged quote; `clock` in milliseconds."""
+
+    clock: int
+    reset_count: int
+    restart_count: int
+    safe: bool
+
+
+class Verdict(Message):
+    """The stored result of one appraisal. After `valid_until` it says nothing of the present."""
+
+    attester_id: Id
+    sequence: int
+    status: Tier
+    vector: dict[str, int]
+    findings: list[Finding]
+    policy: PolicyRef | None = None
+    evidence_sha256: str | None = None
+    clock: ClockInfo | None = None
+    boot_id: str | None = None
+    judged_at: str
+    valid_until: str
+    lifecycle: Literal["pending", "enrolled", "stale", "revoked"] = "enrolled"
+
+
+class AttestationReply(Message):
+    """The verdict, the next challenge, and how many seconds until it is due."""
+
+    verdict: Verdict
+    challenge: Challenge
+    next_in: float
+    ear: str | None = None
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """RFC 9457 problem document; `code` is stable, `offset` counts bytes into `structure`."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str = ""
+    remedy: str = ""
+    structure: str | None = None
+    offset: int | None = None
+    request_id: str | None = None
+    retry_after: float | None = None

@@ -1,0 +1,67 @@
+"""What an appraisal takes in: bytes as they came, and what the verifier already knows. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from verifier.tcg.attest import ClockInfo
+from verifier.tcg.algorithms import HashAlg
+
+
+@dataclass(frozen=True, slots=True)
+class PcrRequest:
+    """What the quote had to cover: PCR indices of one bank."""
+
+    bank: HashAlg
+    pcrs: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One attestation's bytes. Nothing in it is believed yet.
+
+    Attributes:
+        attest: TPMS_ATTEST as signed.
+        signature: TPMT_SIGNATURE.
+        pcrs: values as read beside the quote, per bank.
+        boot_log: whole boot log, or None when none was sent or held.
+        kernel_command_line: what the guest says it was booted with; a candidate preimage, not a fact.
+        smbios_uuid: what the guest says it is.
+        boot_id: the kernel's random id of this boot; not proven.
+    """
+
+    attest: bytes
+    signature: bytes
+    pcrs: Mapping[HashAlg, Mapping[int, bytes]]
+    boot_log: bytes | None = None
+    kernel_command_line: str | None = None
+    smbios_uuid: str | None = None
+    boot_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What the verifier demanded of this quote.
+
+    `nonce` None means that freshness cannot be judged (an offline bundle); `ak_activated` False means that
+    no activation ever bound this AK to an EK.
+    """
+
+    ak_public: bytes
+    """TPM2B_PUBLIC of the AK that must have signed."""
+    ak_activated: bool
+    nonce: bytes | None
+    request: tuple[PcrRequest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What was proven of this attester before; empty at its first attestation."""
+
+    last_clock: ClockInfo | None = None
+    last_firmware_version: int | None = None
+    last_boot_id: str | None = None
+    last_seen: datetime | None = None
+    smbios_uuids: frozenset[str] = field(default_factory=frozenset)

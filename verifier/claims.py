@@ -1,0 +1,90 @@
+"""PURE frozen facts that were proven; the only thing a policy sees.
+
+Every value here was bound to a quoted PCR (or to the quote itself) before it was put in. Data a log merely
+carries never reaches this module.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.attest import ClockInfo
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteFacts:
+    """What a verified quote proves: these PCR values, at this clock, signed by this AK over our nonce."""
+
+    pcrs: Mapping[HashAlg, Mapping[int, bytes]]
+    clock: ClockInfo
+    firmware_version: int
+    signature_hash: HashAlg
+
+
+class Binding(enum.Enum):
+    """How an event's data relates to the digest that was extended."""
+
+    BOUND = "bound"
+    """The digest was recomputed from the data in the log under the rule of its type."""
+    KNOWN = "known"
+    """The digest equals that of a value this verifier knows (a section name, a supplied preimage)."""
+    UNBOUND = "unbound"
+    """The digest covers something that is not in the log; the data is a label nobody signed."""
+    UNMEASURED = "unmeasured"
+    """EV_NO_ACTION: nothing was extended."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventFact:
+    """One event whose digest is proven. `text` is present only when it is bound or known."""
+
+    index: int
+    pcr: int
+    event_type: int
+    type_name: str
+    digests: Mapping[HashAlg, bytes]
+    binding: Binding
+    name: str | None
+    """Stable proven name within its type: a variable (`SecureBoot`), a UKI section (`.cmdline`), or None."""
+    text: str | None
+    """Proven text of the event for people and for text rules, or None."""
+    after_separator: bool
+    """True when a separator of this PCR came before it: it belongs to the OS loader, not to firmware."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecureBootFacts:
+    """Secure Boot as measured into PCR 7; None where no bound event before the separator says it."""
+
+    enabled: bool | None = None
+    setup_mode: bool | None = None
+    audit_mode: bool | None = None
+    deployed_mode: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BootFacts:
+    """What a replayed boot log proves."""
+
+    digest: bytes
+    """SHA-256 of the log's bytes; names the blob, proves nothing."""
+    banks: tuple[HashAlg, ...]
+    """Banks in which every quoted PCR of the log replays."""
+    events: tuple[EventFact, ...]
+    secure_boot: SecureBootFacts
+    kernel_command_line: str | None
+    """Bound by GRUB's text or by a supplied preimage of the measured digest."""
+    startup_locality: int | None
+    unlogged_pcrs: tuple[int, ...] = ()
+    """Quoted PCRs that the log does not explain; nothing was claimed from them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenClaims:
+    """Everything a policy may judge."""
+
+    quote: QuoteFacts
+    boot: BootFacts | None

@@ -1,0 +1,313 @@
+"""What the service needs of the world. Adapters implement these; tests have their own.
+
+Records are frozen and hold plain values. Times are timezone-aware UTC. Every call is scoped to a tenant:
+a record of another tenant does not exist.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, Protocol, TypeVar
+
+from verifier.tcg.attest import ClockInfo
+from verifier.reasons import Tier
+
+DEFAULT_TENANT = "default"
+
+T = TypeVar("T")
+
+
+class Lifecycle(enum.StrEnum):
+    """Where an attester stands, beside its verdict. `stale` is derived from `valid_until`, never stored."""
+
+    PENDING = "pending"
+    ENROLLED = "enrolled"
+    STALE = "stale"
+    REVOKED = "revoked"
+
+
+class Scope(enum.StrEnum):
+    """What a token may do."""
+
+    JOIN = "join"
+    RELYING_PARTY = "relying-party"
+    DASHBOARD = "dashboard"
+    OPERATOR = "operator"
+    AUDITOR = "auditor"
+    ADMIN = "admin"
+
+
+class TokenSpend(enum.StrEnum):
+    """Why a join token was or was not accepted."""
+
+    ACCEPTED = "accepted"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    USED_UP = "used-up"
+    REVOKED = "revoked"
+    WRONG_SCOPE = "wrong-scope"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRecord:
+    """A credential, by SHA-256 of its secret; the secret itself is never stored."""
+
+    id: str
+    tenant: str
+    secret_hash: bytes
+    scopes: frozenset[Scope]
+    label: str
+    created_at: datetime
+    expires_at: datetime | None
+    uses_left: int | None = None
+    """Join tokens only; None is unlimited."""
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestIdentity:
+    """What a guest says of itself; unproven."""
+
+    smbios_uuid: str | None = None
+    hostname: str | None = None
+    os: str | None = None
+    os_release: str | None = None
+    machine_id: str | None = None
+    agent_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollmentRecord:
+    """A pending credential activation. Holds the HMAC key's hash-proof, not the secret in the clear."""
+
+    id: str
+    tenant: str
+    created_at: datetime
+    expires_at: datetime
+    ek_fingerprint: bytes
+    """SHA-256 of the EK's SubjectPublicKeyInfo DER."""
+    ek_public: bytes
+    ek_certificate: bytes | None
+    ek_issuer: str | None
+    ek_profile: Mapping[str, object]
+    """Manufacturer, model, version, virtual, warnings: as shown to people."""
+    endorsed_by: str
+    """How the EK is trusted: `certificate`, `token`, `inventory`, `approve`, `tofu`."""
+    ak_name: bytes
+    ak_public: bytes
+    expected_proof: bytes
+    """HMAC the guest must answer with; compared in constant time."""
+    identity: GuestIdentity
+    token_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttesterRecord:
+    """An enrolled machine and the AK that speaks for it."""
+
+    id: str
+    tenant: str
+    ek_fingerprint: bytes
+    ek_public: bytes
+    ek_certificate: bytes | None
+    ek_issuer: str | None
+    ek_profile: Mapping[str, object]
+    endorsed_by: str
+    ak_name: bytes
+    ak_public: bytes
+    identity: GuestIdentity
+    smbios_uuids: frozenset[str]
+    """Every SMBIOS UUID ever claimed under this EK."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    policy_id: str | None = None
+    """None: the tenant's default policy."""
+    lifecycle: Lifecycle = Lifecycle.ENROLLED
+    enrolled_at: datetime
+    revoked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootRecord:
+    """The boot an attester was last proven to be in, and what the verifier holds of it."""
+
+    clock: ClockInfo
+    firmware_version: int
+    boot_log_sha256: bytes | None
+    boot_id: str | None
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictRecord:
+    """One appended verdict. `findings` and `vector` are wire-ready JSON-like values."""
+
+    attester_id: str
+    tenant: str
+    sequence: int
+    tier: Tier
+    vector: Mapping[str, int]
+    findings: Sequence[Mapping[str, object]]
+    policy_id: str | None
+    policy_revision: str | None
+    evidence_sha256: bytes
+    clock: ClockInfo
+    boot_id: str | None
+    judged_at: datetime
+    valid_until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttesterState:
+    """Everything one attestation needs, read in one go."""
+
+    attester: AttesterRecord
+    boot: BootRecord | None
+    latest: VerdictRecord | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """One attestation to be stored in one transaction with the spending of its nonce.
+
+    `verdict.sequence` is assigned by the store; the value given is ignored.
+    """
+
+    nonce_hash: bytes
+    nonce_expires_at: datetime
+    verdict: VerdictRecord
+    boot: BootRecord
+    identity: GuestIdentity
+    blobs: Mapping[bytes, bytes]
+    """New blobs by SHA-256: boot log, quote bundle. Those already held are ignored."""
+    evidence: Mapping[str, str]
+    """Role to hex SHA-256 of the blobs this verdict was judged from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetFilter:
+    """Which attesters to list."""
+
+    tier: Tier | None = None
+    lifecycle: Lifecycle | None = None
+    label: tuple[str, str] | None = None
+    search: str | None = None
+    """Substring of hostname, SMBIOS UUID or id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[T]):
+    """One page of a listing; `cursor` None at the end."""
+
+    items: tuple[T, ...]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRecord:
+    """An immutable policy revision; `source` is the YAML as given."""
+
+    id: str
+    tenant: str
+    revision: str
+    source: str
+    created_at: datetime
+
+
+class Store(Protocol):
+    """Durable state. Every method is atomic; `StoreUnavailable` means nothing happened.
+
+    `StoredDataDamaged` names what no longer matches its digest.
+    """
+
+    async def close(self) -> None: ...
+
+    async def ping(self) -> None:
+        """Raises `StoreUnavailable` when reads or writes would fail."""
+
+    # tokens
+    async def add_token(self, token: TokenRecord) -> None: ...
+    async def token_by_hash(self, secret_hash: bytes) -> TokenRecord | None: ...
+    async def list_tokens(self, tenant: str) -> tuple[TokenRecord, ...]: ...
+    async def revoke_token(self, tenant: str, token_id: str, now: datetime) -> bool: ...
+    async def spend_join_token(self, secret_hash: bytes, now: datetime) -> tuple[TokenSpend, TokenRecord | None]:
+        """Take one use, atomically: of N concurrent calls on a token with one use left, one is accepted."""
+
+    # enrolment
+    async def add_enrollment(self, enrollment: EnrollmentRecord) -> None: ...
+    async def enrollment(self, enrollment_id: str) -> EnrollmentRecord | None: ...
+    async def complete_enrollment(self, enrollment_id: str, attester_id: str, now: datetime) -> AttesterRecord | None:
+        """Consume the enrolment once and create the attester, or rebind the AK of the one with this EK.
+
+        Returns the attester as stored (an EK keeps the attester id it first got), or None when the enrolment
+        was consumed or removed meanwhile. A revoked attester stays revoked.
+        """
+
+    async def purge_expired(self, now: datetime) -> int:
+        """Drop expired enrolments and spent nonces past their expiry. Returns how many rows went."""
+
+    # attestation
+    async def attester_state(self, attester_id: str) -> AttesterState | None: ...
+    async def record(self, recording: Recording) -> VerdictRecord | None:
+        """Spend the nonce and append the verdict, boot and blobs; None when the nonce was spent before."""
+
+    async def has_blob(self, digest: bytes) -> bool: ...
+    async def blob(self, digest: bytes) -> bytes | None:
+        """The blob, verified against its digest on read; `StoredDataDamaged` when it differs."""
+
+    # fleet
+    async def list_attesters(
+        self, tenant: str, where: FleetFilter, *, now: datetime, cursor: str | None, limit: int
+    ) -> Page[AttesterState]: ...
+    async def status_counts(self, tenant: str, now: datetime) -> Mapping[str, int]:
+        """Counts by tier label of current verdicts, plus `stale`, `revoked`, `enrolled` (never attested)."""
+
+    async def history(
+        self, tenant: str, attester_id: str, *, before: int | None, limit: int
+    ) -> tuple[VerdictRecord, ...]:
+        """Newest first; `before` is an exclusive sequence."""
+
+    async def evidence_of(self, tenant: str, attester_id: str, sequence: int) -> Mapping[str, str] | None: ...
+    async def revoke_attester(self, tenant: str, attester_id: str, now: datetime) -> bool: ...
+    async def assign_policy(self, tenant: str, attester_id: str, policy_id: str | None) -> bool: ...
+
+    # policies
+    async def add_policy(self, policy: PolicyRecord) -> None:
+        """Idempotent by (tenant, id, revision)."""
+
+    async def current_policy(self, tenant: str, policy_id: str) -> PolicyRecord | None:
+        """The revision most recently added."""
+
+    async def list_policies(self, tenant: str) -> tuple[PolicyRecord, ...]: ...
+
+
+class Clock(Protocol):
+    """Wall-clock time, UTC."""
+
+    def now(self) -> datetime: ...
+
+
+class Random(Protocol):
+    """Cryptographically strong randomness."""
+
+    def bytes(self, count: int) -> bytes: ...
+
+
+class TokenSigner(Protocol):
+    """Signs EARs and publishes the keys to verify them with."""
+
+    def sign(self, claims: Mapping[str, object]) -> str:
+        """Compact JWS, ES256, with `kid`."""
+
+    def jwks(self) -> Mapping[str, object]: ...
+
+
+class EventSink(Protocol):
+    """Told of every recorded verdict, after it is durable."""
+
+    async def verdict(self, record: VerdictRecord, previous: VerdictRecord | None) -> None: ...
+
+    def subscribe(self) -> AsyncIterator[VerdictRecord]: ...

@@ -1,0 +1,147 @@
+"""The dictionary of stable codes: every finding and every refusal names one of these.
+
+Append only: a code, once released, keeps its meaning. Each has one explanation (what it means), one remedy
+(what to do next), one test vector and one entry in `docs/reasons.md`, generated from here.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Tier(enum.IntEnum):
+    """Trust tiers, ordered from best to worst (AR4SI section 2.3.2).
+
+    The value orders; `status` is the number an EAR carries.
+    """
+
+    AFFIRMING = 0
+    WARNING = 1
+    NONE = 2
+    CONTRAINDICATED = 3
+
+    @property
+    def label(self) -> str:
+        """Lower-case name on the wire."""
+        return self.name.lower()
+
+    @property
+    def status(self) -> int:
+        """`ear_status` value (draft-ietf-rats-ear, section 3.2)."""
+        return {Tier.NONE: 0, Tier.AFFIRMING: 2, Tier.WARNING: 32, Tier.CONTRAINDICATED: 96}[self]
+
+
+class Claim(enum.StrEnum):
+    """AR4SI trustworthiness claims (draft-ietf-rats-ar4si, section 2.3.4)."""
+
+    INSTANCE_IDENTITY = "instance-identity"
+    CONFIGURATION = "configuration"
+    EXECUTABLES = "executables"
+    FILE_SYSTEM = "file-system"
+    HARDWARE = "hardware"
+    RUNTIME_OPAQUE = "runtime-opaque"
+    STORAGE_OPAQUE = "storage-opaque"
+    SOURCED_DATA = "sourced-data"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a code means and what to do about it."""
+
+    title: str
+    explanation: str
+    remedy: str
+
+
+class Reason(enum.StrEnum):
+    """Stable wire codes."""
+
+    # --- input that cannot be used (4xx, nothing stored)
+    MALFORMED_STRUCTURE = "malformed-structure"
+    UNSUPPORTED_ALGORITHM = "unsupported-algorithm"
+    MALFORMED_REQUEST = "malformed-request"
+    BODY_TOO_LARGE = "body-too-large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type"
+    NOT_FOUND = "not-found"
+    METHOD_NOT_ALLOWED = "method-not-allowed"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate-limited"
+    CONFLICT = "conflict"
+    VERIFIER_UNAVAILABLE = "verifier-unavailable"
+    INTERNAL_FAULT = "internal-fault"
+    POLICY_INVALID = "policy-invalid"
+
+    # --- enrolment
+    JOIN_TOKEN_REQUIRED = "join-token-required"  # noqa: S105 - a code, not a secret
+    JOIN_TOKEN_INVALID = "join-token-invalid"  # noqa: S105
+    EK_CERTIFICATE_MISSING = "ek-certificate-missing"
+    EK_CERTIFICATE_MALFORMED = "ek-certificate-malformed"
+    EK_CERTIFICATE_UNTRUSTED = "ek-certificate-untrusted"
+    EK_CERTIFICATE_EXPIRED = "ek-certificate-expired"
+    EK_CERTIFICATE_KEY_MISMATCH = "ek-certificate-key-mismatch"
+    EK_CERTIFICATE_PROFILE = "ek-certificate-profile"
+    EK_CERTIFICATE_REVOKED = "ek-certificate-revoked"
+    EK_ATTRIBUTES = "ek-attributes"
+    AK_ATTRIBUTES = "ak-attributes"
+    ACTIVATION_FAILED = "activation-failed"
+    ENROLLMENT_EXPIRED = "enrollment-expired"
+    ENROLLMENT_PENDING = "enrollment-pending"
+    ATTESTER_REVOKED = "attester-revoked"
+
+    # --- the quote
+    QUOTE_MAGIC = "quote-magic"
+    QUOTE_TYPE = "quote-type"
+    QUOTE_SIGNATURE = "quote-signature"
+    QUOTE_SIGNATURE_ALGORITHM = "quote-signature-algorithm"
+    QUOTE_NONCE = "quote-nonce"
+    NONCE_UNKNOWN = "nonce-unknown"
+    NONCE_EXPIRED = "nonce-expired"
+    NONCE_FOREIGN = "nonce-foreign"
+    NONCE_REUSED = "nonce-reused"
+    QUOTE_PCR_SELECTION = "quote-pcr-selection"
+    QUOTE_PCR_DIGEST = "quote-pcr-digest"
+    QUOTE_VERIFIED = "quote-verified"
+    FRESHNESS_ASSUMED = "freshness-assumed"
+    AK_UNPROVEN = "ak-unproven"
+    AK_TRUSTED = "ak-trusted"
+
+    # --- clock and history
+    CLOCK_FIRST_SEEN = "clock-first-seen"
+    CLOCK_CONTINUES = "clock-continues"
+    CLOCK_ROLLBACK = "clock-rollback"
+    CLOCK_UNSAFE = "clock-unsafe"
+    FIRMWARE_CHANGED = "firmware-changed"
+    CLONE_SUSPECTED = "clone-suspected"
+
+    # --- the boot log
+    BOOT_LOG_MISSING = "boot-log-missing"
+    BOOT_LOG_REPLAYS = "boot-log-replays"
+    BOOT_LOG_MISMATCH = "boot-log-mismatch"
+    BOOT_LOG_BANK_MISSING = "boot-log-bank-missing"
+    EVENT_DATA_UNBOUND = "event-data-unbound"
+
+    # --- policy
+    POLICY_MISSING = "policy-missing"
+    POLICY_COVERAGE = "policy-coverage"
+    PCR_MATCHES = "pcr-matches"
+    PCR_MISMATCH = "pcr-mismatch"
+    PCR_NOT_QUOTED = "pcr-not-quoted"
+    EVENT_MATCHES = "event-matches"
+    EVENT_MISMATCH = "event-mismatch"
+    EVENT_MISSING = "event-missing"
+    EVENT_UNEXPECTED = "event-unexpected"
+    SECURE_BOOT_ON = "secure-boot-on"
+    SECURE_BOOT_OFF = "secure-boot-off"
+    SECURE_BOOT_UNPROVEN = "secure-boot-unproven"
+    COMMAND_LINE_MATCHES = "command-line-matches"
+    COMMAND_LINE_MISMATCH = "command-line-mismatch"
+    COMMAND_LINE_UNPROVEN = "command-line-unproven"
+
+    @property
+    def entry(self) -> Entry:
+        """Explanation and remedy of this code."""
+        from verifier.reason_texts import ENTRIES  # noqa: PLC0415 - the texts import this enum
+
+        return ENTRIES[self]
