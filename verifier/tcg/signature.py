@@ -1,0 +1,71 @@
+"""TPMT_SIGNATURE (TPM 2.0 Library Specification, Part 2, section 11.3)."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from verifier.errors import UnsupportedError
+from verifier.tcg.algorithms import HASH_BY_ID, TPM_ALG_ECDSA, TPM_ALG_RSAPSS, TPM_ALG_RSASSA, HashAlg
+from verifier.tcg.reader import Reader
+
+STRUCTURE: Final = "TPMT_SIGNATURE"
+_MAX_RSA: Final = 512
+_MAX_ECC_PARAMETER: Final = 66
+
+
+class RsaScheme(enum.Enum):
+    """RSA signing schemes, by TPM_ALG_ID."""
+
+    RSASSA = TPM_ALG_RSASSA
+    RSAPSS = TPM_ALG_RSAPSS
+
+
+@dataclass(frozen=True, slots=True)
+class RsaSignature:
+    """TPMS_SIGNATURE_RSASSA or TPMS_SIGNATURE_RSAPSS; `signature` is a big-endian number."""
+
+    scheme: RsaScheme
+    hash_alg: HashAlg
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EcdsaSignature:
+    """TPMS_SIGNATURE_ECDSA; the numbers are as sent, of any value."""
+
+    hash_alg: HashAlg
+    r: int
+    s: int
+
+
+def parse_signature(tpmt: bytes) -> RsaSignature | EcdsaSignature:
+    """Parse a TPMT_SIGNATURE; no trailing bytes. Proves nothing: verify it with the key it should be of.
+
+    Args:
+        tpmt: the structure, big-endian, without a size prefix.
+
+    Raises:
+        MalformedInputError: not such a structure.
+        UnsupportedError: neither RSASSA, RSAPSS nor ECDSA, or an unknown hash algorithm.
+    """
+    reader = Reader(tpmt, STRUCTURE)
+    algorithm = reader.u16("sigAlg")
+    if algorithm not in (TPM_ALG_RSASSA, TPM_ALG_RSAPSS, TPM_ALG_ECDSA):
+        raise UnsupportedError(
+            f"signature algorithm 0x{algorithm:04x} is not supported", structure=STRUCTURE, offset=0
+        )
+    hash_alg = HASH_BY_ID.get(hash_id := reader.u16("hash"))
+    if hash_alg is None:
+        raise UnsupportedError(
+            f"hash algorithm 0x{hash_id:04x} is not supported", structure=STRUCTURE, offset=2
+        )
+    if algorithm == TPM_ALG_ECDSA:
+        r = int.from_bytes(reader.sized_u16("signatureR", limit=_MAX_ECC_PARAMETER), "big")
+        s = int.from_bytes(reader.sized_u16("signatureS", limit=_MAX_ECC_PARAMETER), "big")
+        reader.finish()
+        return EcdsaSignature(hash_alg, r, s)
+    signature = reader.sized_u16("sig", limit=_MAX_RSA)
+    reader.finish()
+    return RsaSignature(RsaScheme(algorithm), hash_alg, signature)
