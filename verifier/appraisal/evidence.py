@@ -54,6 +54,9 @@ class Expectation:
     ak_activated: bool
     nonce: bytes | None
     request: tuple[PcrRequest, ...]
+    assumed: bool = False
+    """The AK and the nonce are taken on someone's word (`attestctl appraise --ak-trusted`): both assumptions
+    become findings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""One module per question; `appraise.py` alone decides their order."""

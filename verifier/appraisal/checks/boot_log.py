@@ -1,0 +1,61 @@
+"""Does the boot log explain the quoted PCRs?"""
+
+from __future__ import annotations
+
+from verifier.appraisal.boot_facts import ReplayMismatch, bind_log
+from verifier.appraisal.evidence import Evidence
+from verifier.appraisal.result import Finding, Severity, Status
+from verifier.claims import Binding, BootFacts, QuoteFacts
+from verifier.policy.model import LogUse
+from verifier.reasons import Claim, Reason
+from verifier.tcg.eventlog import parse_event_log
+
+
+def check_boot_log(evidence: Evidence, quote: QuoteFacts, use: LogUse) -> tuple[tuple[Finding, ...], BootFacts | None]:
+    """Parse, replay and bind the log against the quoted PCRs.
+
+    Proven where it replays: the digests, in order. Event types and texts only as `BootFacts` marks them.
+    Raises `MalformedInputError` for bytes that are no event log.
+    """
+    if use is LogUse.IGNORED:
+        return (), None
+    if evidence.boot_log is None:
+        severity = Severity.CONTRAINDICATED if use is LogUse.REQUIRED else Severity.WARNING
+        message = "no boot log came with the quote"
+        return (_finding(Reason.BOOT_LOG_MISSING, Status.NOT_EVALUATED, severity, message),), None
+    log = parse_event_log(evidence.boot_log)
+    bound = bind_log(evidence.boot_log, log, quote.pcrs, evidence.kernel_command_line)
+    findings = [_mismatch(mismatch) for mismatch in bound.mismatches]
+    for bank in bound.missing_banks:
+        message = f"the log has no {bank.label} digests, so it cannot be held against the quoted {bank.label} PCRs"
+        findings.append(
+            _finding(Reason.BOOT_LOG_BANK_MISSING, Status.NOT_EVALUATED, Severity.CONTRAINDICATED, message)
+        )
+    if not findings and bound.facts is not None:
+        findings.append(_replays(bound.facts))
+    return tuple(findings), bound.facts
+
+
+def _replays(facts: BootFacts) -> Finding:
+    measured = [event for event in facts.events if event.binding is not Binding.UNMEASURED]
+    proven = sum(event.binding is not Binding.UNBOUND for event in measured)
+    message = f"{len(measured)} events replay to the quoted PCRs; the text of {proven} is bound by its digest"
+    return _finding(Reason.BOOT_LOG_REPLAYS, Status.PASSED, Severity.CONTRAINDICATED, message)
+
+
+def _mismatch(mismatch: ReplayMismatch) -> Finding:
+    return Finding(
+        reason=Reason.BOOT_LOG_MISMATCH,
+        status=Status.FAILED,
+        severity=Severity.CONTRAINDICATED,
+        claim=Claim.CONFIGURATION,
+        message=f"the boot log does not replay to the quoted {mismatch.bank.label} PCR {mismatch.pcr}",
+        pcr=mismatch.pcr,
+        event_index=mismatch.after_event,
+        expected=mismatch.expected.hex(),
+        actual=mismatch.actual.hex(),
+    )
+
+
+def _finding(reason: Reason, status: Status, severity: Severity, message: str) -> Finding:
+    return Finding(reason=reason, status=status, severity=severity, claim=Claim.CONFIGURATION, message=message)

@@ -1,0 +1,145 @@
+"""Is this quote from the expected AK, over the expected nonce, about the PCR values that came with it?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from verifier.appraisal.evidence import Evidence, Expectation
+from verifier.appraisal.result import Finding, Severity, Status
+from verifier.claims import QuoteFacts
+from verifier.crypto.keys import public_key
+from verifier.crypto.signatures import verify
+from verifier.reasons import Claim, Reason
+from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.attest import QuoteAttest, parse_quote
+from verifier.tcg.pcr import PcrSelection, quoted_digest
+from verifier.tcg.public import Public, parse_public, scheme_problem
+from verifier.tcg.signature import parse_signature
+
+DEFAULT_SIGNATURE_HASHES = frozenset({HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512})
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteOutcome:
+    """Findings of the quote, what it proves (None when it does not), and whether the sender is proven."""
+
+    findings: tuple[Finding, ...]
+    facts: QuoteFacts | None
+    authenticated: bool
+
+
+@lru_cache(maxsize=4096)
+def _attestation_key(ak_public: bytes) -> tuple[Public, RSAPublicKey | EllipticCurvePublicKey]:
+    public = parse_public(ak_public)
+    return public, public_key(public)
+
+
+def _failed(reason: Reason, message: str, *, expected: str | None = None, actual: str | None = None) -> Finding:
+    return Finding(
+        reason=reason,
+        status=Status.FAILED,
+        severity=Severity.CONTRAINDICATED,
+        claim=Claim.INSTANCE_IDENTITY,
+        message=message,
+        expected=expected,
+        actual=actual,
+    )
+
+
+def check_quote(
+    evidence: Evidence, expected: Expectation, signature_hashes: frozenset[HashAlg] = DEFAULT_SIGNATURE_HASHES
+) -> QuoteOutcome:
+    """Verify a TPM2_Quote (TPM 2.0 Library Specification, Part 3, section 18.4).
+
+    Proven on success: the holder of the AK's private part signed exactly these PCR values and this nonce at
+    this TPM clock. Not proven here: that the AK lives in a genuine TPM (enrolment did that) or that the
+    machine still is in that state.
+
+    Raises:
+        MalformedInputError: attest or signature is not the structure it should be.
+        UnsupportedError: an algorithm this verifier does not judge.
+    """
+    signature = parse_signature(evidence.signature)
+    attest = parse_quote(evidence.attest)
+    public, key = _attestation_key(expected.ak_public)
+    if signature.hash_alg not in signature_hashes:
+        allowed = ", ".join(sorted(alg.label for alg in signature_hashes))
+        message = f"the quote is signed with {signature.hash_alg.label}, which the policy does not allow"
+        reason = Reason.QUOTE_SIGNATURE_ALGORITHM
+        return _refused(_failed(reason, message, expected=allowed, actual=signature.hash_alg.label))
+    problem = scheme_problem(public, signature)
+    if problem is not None:
+        return _refused(_failed(Reason.QUOTE_SIGNATURE_ALGORITHM, problem))
+    if not verify(key, signature, evidence.attest):
+        return _refused(_failed(Reason.QUOTE_SIGNATURE, "the enrolled AK did not sign this quote"))
+    if expected.nonce is not None and attest.extra_data != expected.nonce:
+        return _refused(
+            _failed(
+                Reason.QUOTE_NONCE,
+                "the quote is over another nonce",
+                expected=expected.nonce.hex(),
+                actual=attest.extra_data.hex(),
+            )
+        )
+    return _pcrs(evidence, expected, attest, signature.hash_alg)
+
+
+def _refused(finding: Finding) -> QuoteOutcome:
+    return QuoteOutcome((finding,), None, authenticated=False)
+
+
+def _pcrs(evidence: Evidence, expected: Expectation, attest: QuoteAttest, signature_hash: HashAlg) -> QuoteOutcome:
+    missing = _not_covered(expected, attest.selections)
+    if missing is not None:
+        return QuoteOutcome((missing,), None, authenticated=True)
+    # The digest is made with the hash of the signing scheme, whatever the bank (Part 2, section 10.12.1).
+    digest = quoted_digest(signature_hash, attest.selections, evidence.pcrs)
+    if digest != attest.pcr_digest:
+        actual = "a quoted PCR has no value" if digest is None else digest.hex()
+        message = "the PCR values that were sent are not the ones that were quoted"
+        finding = _failed(Reason.QUOTE_PCR_DIGEST, message, expected=attest.pcr_digest.hex(), actual=actual)
+        return QuoteOutcome((finding,), None, authenticated=True)
+    facts = QuoteFacts(
+        pcrs=_quoted_values(attest.selections, evidence.pcrs),
+        clock=attest.clock,
+        firmware_version=attest.firmware_version,
+        signature_hash=signature_hash,
+    )
+    passed = Finding(
+        reason=Reason.QUOTE_VERIFIED,
+        status=Status.PASSED,
+        severity=Severity.CONTRAINDICATED,
+        claim=Claim.INSTANCE_IDENTITY,
+        message="the AK signed these PCR values over the expected nonce",
+    )
+    return QuoteOutcome((passed,), facts, authenticated=True)
+
+
+def _not_covered(expected: Expectation, selections: tuple[PcrSelection, ...]) -> Finding | None:
+    quoted = {selection.bank: frozenset(selection.pcrs) for selection in selections}
+    for request in expected.request:
+        missing = request.pcrs - quoted.get(request.bank, frozenset())
+        if missing:
+            return _failed(
+                Reason.QUOTE_PCR_SELECTION,
+                f"the quote leaves out {request.bank.label} PCRs that were asked for",
+                expected=f"{request.bank.label}:{_listed(request.pcrs)}",
+                actual="+".join(f"{s.bank.label}:{_listed(s.pcrs)}" for s in selections) or "no PCR",
+            )
+    return None
+
+
+def _listed(pcrs: frozenset[int] | tuple[int, ...]) -> str:
+    return ",".join(str(pcr) for pcr in sorted(pcrs))
+
+
+def _quoted_values(
+    selections: tuple[PcrSelection, ...], values: Mapping[HashAlg, Mapping[int, bytes]]
+) -> dict[HashAlg, dict[int, bytes]]:
+    """Only what the digest covered: a value sent beside the quoted ones is not proven."""
+    return {s.bank: {pcr: values[s.bank][pcr] for pcr in s.pcrs} for s in selections if s.pcrs}

@@ -1,0 +1,46 @@
+"""From findings to an AR4SI trustworthiness vector (draft-ietf-rats-ar4si, section 2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from verifier.findings import Finding
+from verifier.reasons import Claim, Reason, Tier
+
+_AFFIRMING: Final = {Claim.EXECUTABLES: 3}
+"""Executables are judged at boot only here: 2 would claim run time as well."""
+_WARNING: Final = {Claim.CONFIGURATION: 36, Claim.EXECUTABLES: 33}
+_UNRECOGNIZED: Final = 97
+_CRYPTO_FAILED: Final = 99
+_CRYPTO_REASONS: Final = frozenset({Reason.QUOTE_SIGNATURE, Reason.QUOTE_NONCE, Reason.QUOTE_PCR_DIGEST})
+
+
+def vector(findings: Iterable[Finding]) -> dict[Claim, int]:
+    """The worst value of each claim that any finding speaks for; claims nobody spoke for are left out."""
+    worst: dict[Claim, tuple[Tier, int]] = {}
+    for finding in findings:
+        tier = finding.tier
+        candidate = (tier, _value(finding, tier))
+        if finding.claim not in worst or candidate > worst[finding.claim]:
+            worst[finding.claim] = candidate
+    return {claim: value for claim, (_, value) in worst.items()}
+
+
+def _value(finding: Finding, tier: Tier) -> int:
+    if tier is Tier.AFFIRMING:
+        return _AFFIRMING.get(finding.claim, 2)
+    if tier is Tier.WARNING:
+        return _WARNING.get(finding.claim, 32)
+    if tier is Tier.NONE:
+        return 0
+    if finding.reason in _CRYPTO_REASONS:
+        return _CRYPTO_FAILED
+    if finding.reason in {Reason.AK_ATTRIBUTES}:
+        return _UNRECOGNIZED
+    return 96
+
+
+def tier(findings: Iterable[Finding]) -> Tier:
+    """The worst tier of all findings; without any finding nothing was judged."""
+    return max((finding.tier for finding in findings), default=Tier.NONE)

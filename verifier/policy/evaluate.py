@@ -1,0 +1,251 @@
+"""Judge proven claims by a policy. A rule that cannot be judged says so; it never passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import assert_never
+
+from verifier.claims import BootFacts, EventFact, ProvenClaims, QuoteFacts
+from verifier.findings import Finding, Status
+from verifier.policy import model
+from verifier.policy.align import align
+from verifier.reasons import Reason
+from verifier.tcg.algorithms import HashAlg
+
+
+def evaluate(policy: model.Policy, claims: ProvenClaims) -> tuple[Finding, ...]:
+    """One or more findings per rule, in the order of the policy.
+
+    Only values bound to the quote are reachable here; event text is compared only where it is proven.
+    """
+    judge = _Judge(policy.quote.bank, claims.quote, claims.boot)
+    findings: list[Finding] = []
+    for rule in policy.rules:
+        findings.extend(judge.rule(rule))
+    return tuple(findings)
+
+
+def _finding(
+    head: model.RuleHead,
+    reason: Reason,
+    status: Status,
+    message: str,
+    *,
+    event: EventFact | None = None,
+    pcr: int | None = None,
+    expected: str | None = None,
+    actual: str | None = None,
+) -> Finding:
+    failed = status is not Status.PASSED
+    return Finding(
+        reason=reason,
+        status=status,
+        severity=head.severity,
+        claim=head.claim,
+        message=f"{head.message}: {message}" if failed and head.message else message,
+        rule=head.id,
+        pcr=event.pcr if event is not None else pcr,
+        event_index=event.index if event is not None else None,
+        expected=expected,
+        actual=actual,
+    )
+
+
+def describe_event(event: EventFact) -> str:
+    """An event for people: type, proven name and text; never text nobody signed."""
+    name = f" {event.name}" if event.name else ""
+    return f"event {event.index} ({event.type_name}{name}, PCR {event.pcr})"
+
+
+def _shown(event: EventFact, bank: HashAlg) -> str:
+    digest = event.digests[bank].hex()
+    return f"{digest} ({event.text})" if event.text else digest
+
+
+class _Judge:
+    """The claims, indexed once per evaluation."""
+
+    def __init__(self, bank: HashAlg, quote: QuoteFacts, boot: BootFacts | None) -> None:
+        self._bank = bank
+        self._pcrs = quote.pcrs.get(bank, {})
+        # Without a replay in the policy's own bank the digests of that bank prove nothing.
+        self._boot = boot if boot is not None and bank in boot.banks else None
+        self._by_pcr: dict[int, list[EventFact]] = {}
+        if self._boot is not None:
+            for event in self._boot.events:
+                if bank in event.digests:
+                    self._by_pcr.setdefault(event.pcr, []).append(event)
+
+    def rule(self, rule: model.Rule) -> Iterable[Finding]:
+        if isinstance(rule, model.PcrRule):
+            return (self._pcr(rule),)
+        if self._boot is None:
+            return (
+                _finding(
+                    rule.head,
+                    Reason.BOOT_LOG_MISSING,
+                    Status.NOT_EVALUATED,
+                    f"rule {rule.head.id} needs a boot log that replays in {self._bank.label}",
+                ),
+            )
+        match rule:
+            case model.EventRule():
+                return self._event(rule)
+            case model.SequenceRule():
+                return self._sequence(rule)
+            case model.SecureBootRule():
+                return (self._secure_boot(rule, self._boot),)
+            case model.CommandLineRule():
+                return self._command_line(rule, self._boot)
+            case _:
+                assert_never(rule)
+
+    def _pcr(self, rule: model.PcrRule) -> Finding:
+        value = self._pcrs.get(rule.pcr)
+        if value is None:
+            message = f"PCR {rule.pcr} ({self._bank.label}) was not quoted"
+            return _finding(rule.head, Reason.PCR_NOT_QUOTED, Status.NOT_EVALUATED, message, pcr=rule.pcr)
+        expected = rule.accepted.describe()
+        if value in rule.accepted.digests:
+            message = f"PCR {rule.pcr} has a golden value"
+            return _finding(rule.head, Reason.PCR_MATCHES, Status.PASSED, message, pcr=rule.pcr)
+        message = f"PCR {rule.pcr} has no golden value"
+        return _finding(
+            rule.head, Reason.PCR_MISMATCH, Status.FAILED, message, pcr=rule.pcr, expected=expected, actual=value.hex()
+        )
+
+    def _trusted(self, pcr: int) -> bool:
+        return self._boot is not None and pcr not in self._boot.unlogged_pcrs and pcr in self._pcrs
+
+    def _untrusted(self, head: model.RuleHead, pcr: int) -> Finding:
+        message = f"the boot log does not explain PCR {pcr}, so its events prove nothing"
+        return _finding(head, Reason.BOOT_LOG_MISMATCH, Status.NOT_EVALUATED, message, pcr=pcr)
+
+    def _event(self, rule: model.EventRule) -> Iterable[Finding]:
+        if not self._trusted(rule.pcr):
+            return (self._untrusted(rule.head, rule.pcr),)
+        chosen = [
+            event
+            for event in self._by_pcr.get(rule.pcr, [])
+            if (rule.event_type is None or event.event_type == rule.event_type)
+            and (rule.name is None or event.name == rule.name)
+        ]
+        if rule.occurs is model.Occurs.NEVER:
+            return self._never(rule, chosen)
+        wrong = [e for e in chosen if rule.accepted is not None and e.digests[self._bank] not in rule.accepted.digests]
+        findings = [self._mismatch(rule.head, event, rule.accepted) for event in wrong]
+        if not chosen and rule.occurs is not model.Occurs.OPTIONAL:
+            what = rule.name or (f"type {rule.event_type:#x}" if rule.event_type is not None else "any")
+            message = f"no event {what} was measured into PCR {rule.pcr}"
+            expected = rule.accepted.describe() if rule.accepted else None
+            findings.append(
+                _finding(rule.head, Reason.EVENT_MISSING, Status.FAILED, message, pcr=rule.pcr, expected=expected)
+            )
+        if rule.occurs is model.Occurs.ONCE and len(chosen) > 1:
+            message = f"{describe_event(chosen[1])} stands beside event {chosen[0].index}; one was expected"
+            findings.append(_finding(rule.head, Reason.EVENT_UNEXPECTED, Status.FAILED, message, event=chosen[1]))
+        if findings:
+            return findings
+        message = f"{len(chosen)} event(s) in PCR {rule.pcr} as expected"
+        return (_finding(rule.head, Reason.EVENT_MATCHES, Status.PASSED, message, pcr=rule.pcr),)
+
+    def _never(self, rule: model.EventRule, chosen: list[EventFact]) -> Iterable[Finding]:
+        bad = [e for e in chosen if rule.accepted is None or e.digests[self._bank] in rule.accepted.digests]
+        if not bad:
+            message = f"no forbidden event in PCR {rule.pcr}"
+            return (_finding(rule.head, Reason.EVENT_MATCHES, Status.PASSED, message, pcr=rule.pcr),)
+        return [
+            _finding(
+                rule.head,
+                Reason.EVENT_UNEXPECTED,
+                Status.FAILED,
+                f"{describe_event(event)} must not occur",
+                event=event,
+                actual=_shown(event, self._bank),
+            )
+            for event in bad
+        ]
+
+    def _mismatch(
+        self, head: model.RuleHead, event: EventFact, accepted: model.Accepted | None, label: str = ""
+    ) -> Finding:
+        what = f" instead of {label}" if label else ""
+        message = f"{describe_event(event)} has another digest{what}"
+        return _finding(
+            head,
+            Reason.EVENT_MISMATCH,
+            Status.FAILED,
+            message,
+            event=event,
+            expected=accepted.describe() if accepted else None,
+            actual=_shown(event, self._bank),
+        )
+
+    def _sequence(self, rule: model.SequenceRule) -> Iterable[Finding]:
+        if not self._trusted(rule.pcr):
+            return (self._untrusted(rule.head, rule.pcr),)
+        events = self._by_pcr.get(rule.pcr, [])
+        findings: list[Finding] = []
+        for step_index, event_index in align(rule.steps, [event.digests[self._bank] for event in events]):
+            step = rule.steps[step_index] if step_index is not None else None
+            event = events[event_index] if event_index is not None else None
+            findings.extend(self._place(rule, step, event))
+        if findings:
+            return findings
+        message = f"the {len(events)} events of PCR {rule.pcr} are the golden ones, in order"
+        return (_finding(rule.head, Reason.EVENT_MATCHES, Status.PASSED, message, pcr=rule.pcr),)
+
+    def _place(self, rule: model.SequenceRule, step: model.Step | None, event: EventFact | None) -> Iterable[Finding]:
+        if step is None and event is not None:
+            message = f"{describe_event(event)} is not in the golden sequence"
+            actual = _shown(event, self._bank)
+            yield _finding(
+                rule.head, Reason.EVENT_UNEXPECTED, Status.FAILED, message, event=event, expected="nothing", actual=actual
+            )
+        elif step is not None and event is None:
+            if not step.optional:
+                message = f"{step.label} was not measured into PCR {rule.pcr}"
+                expected = step.accepted.describe()
+                yield _finding(
+                    rule.head, Reason.EVENT_MISSING, Status.FAILED, message, pcr=rule.pcr, expected=expected, actual="nothing"
+                )
+        elif step is not None and event is not None and event.digests[self._bank] not in step.accepted.digests:
+            yield self._mismatch(rule.head, event, step.accepted, step.label)
+
+    def _secure_boot(self, rule: model.SecureBootRule, boot: BootFacts) -> Finding:
+        if not self._trusted(7) or boot.secure_boot.enabled is None:
+            message = "no event bound to PCR 7 before its separator says whether Secure Boot is on"
+            return _finding(rule.head, Reason.SECURE_BOOT_UNPROVEN, Status.NOT_EVALUATED, message, pcr=7)
+        enabled = boot.secure_boot.enabled
+        reason = Reason.SECURE_BOOT_ON if enabled else Reason.SECURE_BOOT_OFF
+        message = f"Secure Boot was measured as {'on' if enabled else 'off'}"
+        return _finding(
+            rule.head,
+            reason,
+            Status.PASSED if enabled == rule.enabled else Status.FAILED,
+            message,
+            pcr=7,
+            expected="on" if rule.enabled else "off",
+            actual="on" if enabled else "off",
+        )
+
+    def _command_line(self, rule: model.CommandLineRule, boot: BootFacts) -> Iterable[Finding]:
+        actual = boot.kernel_command_line
+        if actual is None:
+            message = "no measured digest covers a kernel command line that was sent"
+            return (_finding(rule.head, Reason.COMMAND_LINE_UNPROVEN, Status.NOT_EVALUATED, message),)
+        words = set(actual.split())
+        problems: list[tuple[str, str]] = []
+        if rule.any_of and actual not in rule.any_of:
+            problems.append(("the command line is not one of the golden ones", " | ".join(sorted(rule.any_of))))
+        problems.extend((f"{word!r} is missing", word) for word in sorted(rule.require - words))
+        problems.extend((f"{word!r} is forbidden", f"not {word}") for word in sorted(rule.forbid & words))
+        if not problems:
+            message = "the proven kernel command line is as required"
+            return (_finding(rule.head, Reason.COMMAND_LINE_MATCHES, Status.PASSED, message, actual=actual),)
+        return [
+            _finding(
+                rule.head, Reason.COMMAND_LINE_MISMATCH, Status.FAILED, message, expected=expected, actual=actual
+            )
+            for message, expected in problems
+        ]

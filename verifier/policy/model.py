@@ -1,0 +1,148 @@
+"""A policy, parsed and checked: frozen rules over proven claims."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from verifier.findings import Severity
+from verifier.reasons import Claim
+from verifier.tcg.algorithms import HashAlg
+
+
+class LogUse(enum.StrEnum):
+    """What a policy makes of the boot log."""
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+    """Judged when it is there; its absence is a warning."""
+    IGNORED = "ignored"
+
+
+class Occurs(enum.StrEnum):
+    """How often an event rule's selection must be found."""
+
+    ONCE = "once"
+    AT_LEAST_ONCE = "at-least-once"
+    OPTIONAL = "optional"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuoteRule:
+    """What must be quoted, and signed how."""
+
+    bank: HashAlg
+    pcrs: frozenset[int]
+    signature_hashes: frozenset[HashAlg]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleHead:
+    """What every rule has: a name, how bad its failure is, which AR4SI claim it speaks for, what to say."""
+
+    id: str
+    severity: Severity
+    claim: Claim
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """Digests that a rule accepts, each with a note for people (which kernel, which release)."""
+
+    digests: Mapping[bytes, str]
+
+    def describe(self) -> str:
+        """For a finding: every digest with its note, at most four in full."""
+        shown = [f"{d.hex()} ({note})" if note else d.hex() for d, note in list(self.digests.items())[:4]]
+        more = len(self.digests) - len(shown)
+        return " or ".join(shown) + (f" or {more} more" if more else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PcrRule:
+    """A quoted PCR has one of the golden values."""
+
+    head: RuleHead
+    pcr: int
+    accepted: Accepted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRule:
+    """Events chosen by PCR, type and *proven* name occur as often as stated and have an accepted digest."""
+
+    head: RuleHead
+    pcr: int
+    event_type: int | None
+    name: str | None
+    occurs: Occurs
+    accepted: Accepted | None
+    """None: any digest; the rule is about presence alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One place of a golden sequence."""
+
+    label: str
+    accepted: Accepted
+    optional: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceRule:
+    """The measured events of one PCR are exactly these, in this order."""
+
+    head: RuleHead
+    pcr: int
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecureBootRule:
+    """Secure Boot was measured as on (or off) before the OS loader ran."""
+
+    head: RuleHead
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandLineRule:
+    """The proven kernel command line is one of these, or has all and none of these words."""
+
+    head: RuleHead
+    any_of: frozenset[str]
+    require: frozenset[str]
+    forbid: frozenset[str]
+
+
+Rule = PcrRule | EventRule | SequenceRule | SecureBootRule | CommandLineRule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """An appraisal policy for reference values (RFC 9334, section 4.1), one immutable revision.
+
+    Attributes:
+        revision: hex SHA-256 of the source bytes, reference values included.
+        validity: how long a verdict under it may be relied on.
+        unjudged: PCR to the written reason why no rule speaks for it.
+    """
+
+    id: str
+    revision: str
+    description: str
+    validity: timedelta
+    quote: QuoteRule
+    boot_log: LogUse
+    rules: tuple[Rule, ...]
+    unjudged: Mapping[int, str]
+
+    @property
+    def needs_boot_log(self) -> bool:
+        """Whether any rule reads the log."""
+        return self.boot_log is not LogUse.IGNORED

@@ -1,0 +1,255 @@
+"""From a policy document to a `Policy`, refusing whatever would pass silently."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Final, TypeVar
+
+from verifier.errors import PolicyError
+from verifier.findings import Severity
+from verifier.policy import document as doc
+from verifier.policy import model
+from verifier.reasons import Claim
+from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
+from verifier.tcg.event_types import EVENT_TYPE_BY_NAME
+
+_DURATION: Final = re.compile(r"^(\d{1,6})(s|m|h|d)$")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+MAX_VALIDITY: Final = timedelta(days=7)
+E_ = TypeVar("E_", Severity, Claim, model.LogUse, model.Occurs)
+_References = Mapping[str, tuple[tuple[str, ...], str]]
+
+
+def parse_policy(source: str | bytes) -> model.Policy:
+    """Parse one policy with the reference sets that stand in the same YAML stream.
+
+    Proves nothing about who wrote it. Raises `PolicyError` (with the key or rule) for anything unknown,
+    contradictory, or that would let a quoted PCR pass unjudged without a written reason.
+    """
+    raw = source.encode() if isinstance(source, str) else source
+    policy, reference_sets = doc.read_documents(raw)
+    if policy is None:
+        raise PolicyError("no policy document in this source, only reference values")
+    return _Builder(policy, _references(reference_sets)).build(hashlib.sha256(raw).hexdigest())
+
+
+def _references(sets: Iterable[doc.ReferenceSetDocument]) -> _References:
+    result: dict[str, tuple[tuple[str, ...], str]] = {}
+    for each in sets:
+        for name, value in each.values.items():
+            key = f"{each.id}/{name}"
+            if key in result:
+                raise PolicyError(f"reference value {key!r} is defined twice", where="values")
+            result[key] = (tuple(value.digests), value.note or name)
+    return result
+
+
+class _Builder:
+    """Checks one document against itself and its references."""
+
+    def __init__(self, document: doc.PolicyDocument, references: _References) -> None:
+        self._document = document
+        self._references = references
+        self._bank = _hash(document.quote.bank, "quote.bank")
+        self._used: set[str] = set()
+
+    def build(self, revision: str) -> model.Policy:
+        document = self._document
+        quote = self._quote(document.quote)
+        rules = tuple(self._rule(rule) for rule in document.rules)
+        _refuse_duplicates([rule.id for rule in document.rules])
+        unjudged = self._unjudged(quote.pcrs)
+        log_use = _enum(model.LogUse, document.boot_log, "boot_log")
+        _check_log_rules(rules, log_use)
+        _check_coverage(rules, quote.pcrs, unjudged)
+        unused = set(self._references) - self._used
+        if unused:
+            raise PolicyError(f"reference value {sorted(unused)[0]!r} is used by no rule", where="values")
+        return model.Policy(
+            id=document.id,
+            revision=revision,
+            description=document.description,
+            validity=_duration(document.validity),
+            quote=quote,
+            boot_log=log_use,
+            rules=rules,
+            unjudged=unjudged,
+        )
+
+    def _quote(self, quote: doc.QuoteDocument) -> model.QuoteRule:
+        hashes = frozenset(_hash(name, "quote.signature_hashes") for name in quote.signature_hashes)
+        if not hashes:
+            raise PolicyError("no signature hash is allowed, so nothing can ever pass", where="quote.signature_hashes")
+        return model.QuoteRule(bank=self._bank, pcrs=frozenset(quote.pcrs), signature_hashes=hashes)
+
+    def _unjudged(self, quoted: frozenset[int]) -> dict[int, str]:
+        result: dict[int, str] = {}
+        for entry in self._document.unjudged:
+            for pcr in entry.pcrs:
+                if pcr not in quoted:
+                    raise PolicyError(f"PCR {pcr} is listed as unjudged but is not quoted", where="unjudged")
+                result[pcr] = entry.why
+        return result
+
+    def _rule(self, rule: doc.RuleDocument) -> model.Rule:
+        where = f"rule {rule.id}"
+        head = model.RuleHead(
+            id=rule.id,
+            severity=_enum(Severity, rule.severity, where),
+            claim=_enum(Claim, rule.claim, where),
+            message=rule.message,
+        )
+        kinds = [rule.pcr, rule.event, rule.sequence, rule.secure_boot, rule.command_line]
+        if sum(kind is not None for kind in kinds) != 1:
+            raise PolicyError("a rule has exactly one of pcr, event, sequence, secure_boot, command_line", where=where)
+        if rule.pcr is not None:
+            return model.PcrRule(
+                head=head, pcr=self._quoted(rule.pcr.index, where), accepted=self._accepted(rule.pcr.any_of, where)
+            )
+        if rule.event is not None:
+            return self._event(head, rule.event, where)
+        if rule.sequence is not None:
+            return self._sequence(head, rule.sequence, where)
+        if rule.secure_boot is not None:
+            return _secure_boot(head, rule.secure_boot, where)
+        if rule.command_line is not None:
+            return _command_line(head, rule.command_line, where)
+        raise AssertionError("unreachable: one kind was counted above")
+
+    def _event(self, head: model.RuleHead, event: doc.EventDocument, where: str) -> model.EventRule:
+        occurs = _enum(model.Occurs, event.occurs, where)
+        event_type = None
+        if event.type is not None:
+            event_type = EVENT_TYPE_BY_NAME.get(event.type)
+            if event_type is None:
+                raise PolicyError(f"event type {event.type!r} is unknown", where=where)
+        if occurs is model.Occurs.NEVER and event.any_of is not None and event.name is None and event.type is None:
+            raise PolicyError("`never` with digests needs a type or a name", where=where)
+        if occurs is not model.Occurs.NEVER and event.any_of is None:
+            raise PolicyError("any_of is missing: this rule would accept every digest", where=where)
+        accepted = None if event.any_of is None else self._accepted(event.any_of, where)
+        return model.EventRule(
+            head=head,
+            pcr=self._quoted(event.pcr, where),
+            event_type=event_type,
+            name=event.name,
+            occurs=occurs,
+            accepted=accepted,
+        )
+
+    def _sequence(self, head: model.RuleHead, sequence: doc.SequenceDocument, where: str) -> model.SequenceRule:
+        steps = tuple(
+            model.Step(
+                label=step.label or f"step {number}",
+                accepted=self._accepted(step.any_of, f"{where} step {number}"),
+                optional=step.optional,
+            )
+            for number, step in enumerate(sequence.steps)
+        )
+        return model.SequenceRule(head=head, pcr=self._quoted(sequence.pcr, where), steps=steps)
+
+    def _quoted(self, pcr: int, where: str) -> int:
+        if pcr not in self._document.quote.pcrs:
+            raise PolicyError(f"PCR {pcr} is judged but not quoted; add it to quote.pcrs", where=where)
+        return pcr
+
+    def _accepted(self, texts: list[str], where: str) -> model.Accepted:
+        digests: dict[bytes, str] = {}
+        for text in texts:
+            values, note = self._resolve(text, where)
+            for value in values:
+                digests[self._digest(value, where)] = note
+        return model.Accepted(digests=digests)
+
+    def _resolve(self, text: str, where: str) -> tuple[tuple[str, ...], str]:
+        if not text.startswith("ref:"):
+            return (text,), ""
+        key = text.removeprefix("ref:")
+        if key not in self._references:
+            raise PolicyError(f"reference value {key!r} is not defined in this source", where=where)
+        self._used.add(key)
+        return self._references[key]
+
+    def _digest(self, text: str, where: str) -> bytes:
+        try:
+            digest = bytes.fromhex(text)
+        except ValueError:
+            raise PolicyError(f"{text!r} is not hexadecimal", where=where) from None
+        if len(digest) != self._bank.size:
+            raise PolicyError(
+                f"{text[:16]}… has {len(digest)} bytes; a {self._bank.label} digest has {self._bank.size}", where=where
+            )
+        return digest
+
+
+def _secure_boot(head: model.RuleHead, text: str, where: str) -> model.SecureBootRule:
+    if text not in {"enabled", "disabled"}:
+        raise PolicyError(f"secure_boot is {text!r}; write enabled or disabled", where=where)
+    return model.SecureBootRule(head=head, enabled=text == "enabled")
+
+
+def _command_line(head: model.RuleHead, line: doc.CommandLineDocument, where: str) -> model.CommandLineRule:
+    if not (line.any_of or line.require or line.forbid):
+        raise PolicyError("command_line says nothing, so it would always pass", where=where)
+    clash = set(line.require) & set(line.forbid)
+    if clash:
+        raise PolicyError(f"{sorted(clash)[0]!r} is both required and forbidden", where=where)
+    return model.CommandLineRule(
+        head=head, any_of=frozenset(line.any_of), require=frozenset(line.require), forbid=frozenset(line.forbid)
+    )
+
+
+def _check_log_rules(rules: Iterable[model.Rule], log_use: model.LogUse) -> None:
+    if log_use is not model.LogUse.IGNORED:
+        return
+    for rule in rules:
+        if not isinstance(rule, model.PcrRule):
+            raise PolicyError("reads the boot log, but boot_log is `ignored`", where=f"rule {rule.head.id}")
+
+
+def _check_coverage(rules: Iterable[model.Rule], quoted: frozenset[int], unjudged: Mapping[int, str]) -> None:
+    covered = {rule.pcr for rule in rules if isinstance(rule, (model.PcrRule, model.SequenceRule))}
+    both = sorted(covered & set(unjudged))
+    if both:
+        raise PolicyError(f"PCR {both[0]} is judged by a rule and listed as unjudged", where="unjudged")
+    silent = sorted(quoted - covered - set(unjudged))
+    if silent:
+        raise PolicyError(
+            f"PCR {silent[0]} is quoted but no pcr or sequence rule covers it; add one, or list it under"
+            " `unjudged` with the reason why",
+            where="quote.pcrs",
+        )
+
+
+def _refuse_duplicates(ids: list[str]) -> None:
+    for each in ids:
+        if ids.count(each) > 1:
+            raise PolicyError("two rules have this id", where=f"rule {each}")
+
+
+def _hash(name: str, where: str) -> HashAlg:
+    alg = HASH_BY_LABEL.get(name)
+    if alg is None or alg.new is None:
+        raise PolicyError(f"hash {name!r} is not known here", where=where)
+    return alg
+
+
+def _enum(kind: type[E_], text: str, where: str) -> E_:
+    try:
+        return kind(text)
+    except ValueError:
+        choices = ", ".join(member.value for member in kind)
+        raise PolicyError(f"{text!r} is not one of {choices}", where=where) from None
+
+
+def _duration(text: str) -> timedelta:
+    match = _DURATION.match(text)
+    if match is None:
+        raise PolicyError(f"{text!r} is not a duration such as 90s, 15m, 4h or 1d", where="validity")
+    value = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    if not timedelta(seconds=10) <= value <= MAX_VALIDITY:
+        raise PolicyError(f"{text!r} is outside 10s to 7d", where="validity")
+    return value

@@ -1,0 +1,327 @@
+"""What each code means and what to do next, in plain words. `docs/reasons.md` is made from this table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from verifier.reasons import Entry, Reason
+
+_INPUT: Final = {
+    Reason.MALFORMED_STRUCTURE: Entry(
+        "A binary structure does not parse",
+        "The bytes end early, run over, or hold a value the specification does not allow. `structure` and `offset` say where.",
+        "Send the structure exactly as the TPM or the kernel gave it. If it was, keep the bytes and report them as a parser fault.",
+    ),
+    Reason.UNSUPPORTED_ALGORITHM: Entry(
+        "Unsupported algorithm or type",
+        "The structure is well formed but names an algorithm, bank or type this verifier does not judge.",
+        "Use SHA-256, SHA-384 or SHA-512 and RSA or NIST P curves; see docs/standards.md for the list.",
+    ),
+    Reason.MALFORMED_REQUEST: Entry(
+        "The request is not the message it should be",
+        "The body or a parameter does not match the published schema.",
+        "Compare the request with /openapi.json; the detail names the field.",
+    ),
+    Reason.BODY_TOO_LARGE: Entry(
+        "The request body is too large",
+        "The body, or what it expands to, is over the limit of this route.",
+        "Send logs by digest or from an offset; the challenge says what the verifier already holds.",
+    ),
+    Reason.UNSUPPORTED_MEDIA_TYPE: Entry(
+        "Unsupported media type or encoding",
+        "Only JSON and MessagePack are read, plain or compressed with zstd or gzip.",
+        "Set Content-Type to application/json or application/msgpack.",
+    ),
+    Reason.NOT_FOUND: Entry(
+        "No such record",
+        "The path names something that does not exist or belongs to another tenant.",
+        "Check the id; `attestctl attesters` lists the ones you may see.",
+    ),
+    Reason.METHOD_NOT_ALLOWED: Entry(
+        "Method not allowed", "This path exists, but not for this method.", "See /openapi.json for the methods of this path."
+    ),
+    Reason.UNAUTHENTICATED: Entry(
+        "No valid credential",
+        "The request carries no token, or one that is unknown, expired or revoked.",
+        "Create one with `attest-verifier tokens create` and send it as `Authorization: Bearer`.",
+    ),
+    Reason.FORBIDDEN: Entry(
+        "The token lacks the scope",
+        "The credential is valid but may not do this.",
+        "Use a token with the scope the detail names.",
+    ),
+    Reason.RATE_LIMITED: Entry(
+        "Too many requests", "This identity or address asked too often.", "Wait as Retry-After says, then try again."
+    ),
+    Reason.CONFLICT: Entry(
+        "The state has changed meanwhile",
+        "The request assumes a state that no longer holds.",
+        "Read the record again and repeat the request if it still makes sense.",
+    ),
+    Reason.VERIFIER_UNAVAILABLE: Entry(
+        "The verifier cannot answer now",
+        "A part of the verifier is down. No verdict was made or changed.",
+        "Try again after Retry-After; operators look at /readyz.",
+    ),
+    Reason.INTERNAL_FAULT: Entry(
+        "A fault of the verifier",
+        "Something failed that should not. No verdict was made or changed.",
+        "Report it with the request id; the log has the cause.",
+    ),
+    Reason.POLICY_INVALID: Entry(
+        "The policy must not be used",
+        "The policy has an unknown key, a contradiction, or would let something pass unseen.",
+        "Mend the place the detail names; `attestctl policy lint` checks it offline.",
+    ),
+}
+
+_ENROLMENT: Final = {
+    Reason.JOIN_TOKEN_REQUIRED: Entry(
+        "A join token is needed",
+        "This verifier enrols only guests that bring a join token.",
+        "Ask an operator for one: `attest-verifier tokens create --scope join`.",
+    ),
+    Reason.JOIN_TOKEN_INVALID: Entry(
+        "The join token is not valid",
+        "It is unknown, expired, revoked or used up.",
+        "Ask an operator for a new one: `attest-verifier tokens create --scope join`.",
+    ),
+    Reason.EK_CERTIFICATE_MISSING: Entry(
+        "No certificate for the EK",
+        "The enrolment policy wants the EK vouched for by a certificate, and none of those sent holds this EK.",
+        "On vSphere, check that the vTPM has an EK certificate; or pin the EK by inventory or approval.",
+    ),
+    Reason.EK_CERTIFICATE_MALFORMED: Entry(
+        "The EK certificate does not parse",
+        "Neither the strict nor the tolerant reader can make sense of the bytes.",
+        "Read it again from NV; keep the bytes and report them if they are as the TPM gave them.",
+    ),
+    Reason.EK_CERTIFICATE_UNTRUSTED: Entry(
+        "The EK certificate has no path to an anchor",
+        "No configured trust anchor signed this certificate or its issuers.",
+        "Import the issuer's root: for VMCA, `download.zip` of the vCenter; for hardware, the vendor's CA.",
+    ),
+    Reason.EK_CERTIFICATE_EXPIRED: Entry(
+        "A certificate of the path is not valid now",
+        "The EK certificate or an issuer is expired or not yet valid.",
+        "Check the verifier's clock and the dates; a renewed issuer must be imported.",
+    ),
+    Reason.EK_CERTIFICATE_KEY_MISMATCH: Entry(
+        "The certificate is for another key",
+        "The EK public area that was sent is not the key in the certificate.",
+        "Someone else's certificate vouches for nothing: look at who sent this.",
+    ),
+    Reason.EK_CERTIFICATE_PROFILE: Entry(
+        "The certificate cannot be an EK certificate",
+        "It is a CA, lacks a needed usage, has an unknown critical extension, or its key is weak.",
+        "`attestctl ek check` shows the profile in full.",
+    ),
+    Reason.EK_CERTIFICATE_REVOKED: Entry(
+        "A certificate of the path is revoked",
+        "A current CRL of its issuer lists it.",
+        "Treat the TPM as untrusted; ask the issuer why.",
+    ),
+    Reason.EK_ATTRIBUTES: Entry(
+        "The EK is not an endorsement key",
+        "It must be a restricted decryption key fixed to its TPM.",
+        "Create it from a template of the TCG EK credential profile.",
+    ),
+    Reason.AK_ATTRIBUTES: Entry(
+        "The AK is not an attestation key",
+        "It must be restricted, signing, not decrypting, fixed to its TPM and parent, and made inside the TPM. A key without "
+        "these can sign anything its owner likes.",
+        "Let the agent make the AK. If it did, someone is forging: look at the guest.",
+    ),
+    Reason.ACTIVATION_FAILED: Entry(
+        "The credential was not activated",
+        "The proof is not the one that only the TPM with both keys can make.",
+        "Start the enrolment again; if it repeats, EK and AK are not in the same TPM.",
+    ),
+    Reason.ENROLLMENT_EXPIRED: Entry(
+        "The enrolment is gone", "It expired or was already completed.", "Start a new enrolment."
+    ),
+    Reason.ENROLLMENT_PENDING: Entry(
+        "The enrolment waits for approval",
+        "An operator has to approve it.",
+        "Approve or refuse it; the agent comes back by itself.",
+    ),
+    Reason.ATTESTER_REVOKED: Entry(
+        "The attester is revoked",
+        "An operator revoked it. It gets no challenge and no verdict.",
+        "Enrol it again after an operator lifted the revocation.",
+    ),
+}
+
+_QUOTE: Final = {
+    Reason.QUOTE_MAGIC: Entry(
+        "Not made by a TPM",
+        "The signed bytes do not begin with TPM_GENERATED_VALUE, which a restricted key puts only before what the TPM made itself.",
+        "Treat the sender as a forger.",
+    ),
+    Reason.QUOTE_TYPE: Entry(
+        "Not a quote",
+        "The attestation structure is of another type.",
+        "Send what TPM2_Quote returned.",
+    ),
+    Reason.QUOTE_SIGNATURE: Entry(
+        "Signed by another key",
+        "The signature does not verify under the enrolled AK.",
+        "Enrol again if the AK was replaced on purpose; otherwise treat the sender as a forger.",
+    ),
+    Reason.QUOTE_SIGNATURE_ALGORITHM: Entry(
+        "The signature scheme is not allowed",
+        "The scheme or hash is not the AK's own, or the policy does not allow it.",
+        "Use the AK's scheme with SHA-256 or better.",
+    ),
+    Reason.QUOTE_NONCE: Entry(
+        "The quote is over another nonce",
+        "The signed nonce is not the one of this challenge: the quote is old or made for someone else.",
+        "Quote again over the nonce of the latest challenge.",
+    ),
+    Reason.NONCE_UNKNOWN: Entry(
+        "The nonce is not ours", "This verifier did not issue it.", "Ask for a challenge and quote over its nonce."
+    ),
+    Reason.NONCE_EXPIRED: Entry(
+        "The nonce has expired", "The challenge is too old.", "Ask for a new challenge; check for delays between quote and sending."
+    ),
+    Reason.NONCE_FOREIGN: Entry(
+        "The nonce is another attester's",
+        "It was issued, but not to this attester.",
+        "Quote over a nonce of this attester's own challenge.",
+    ),
+    Reason.NONCE_REUSED: Entry(
+        "The nonce was used before",
+        "Evidence over this nonce was already judged; a replay is refused even within its life.",
+        "Ask for a new challenge.",
+    ),
+    Reason.QUOTE_PCR_SELECTION: Entry(
+        "The quote leaves out PCRs",
+        "It covers fewer PCRs, or another bank, than was asked for.",
+        "Quote exactly the selection of the challenge.",
+    ),
+    Reason.QUOTE_PCR_DIGEST: Entry(
+        "PCR values differ from the quote",
+        "The values sent beside the quote do not hash to the digest that was signed.",
+        "Read the PCRs again around the quote; if it repeats, someone edits them.",
+    ),
+    Reason.QUOTE_VERIFIED: Entry("The quote is genuine", "Signature, nonce, selection and PCR digest agree.", "Nothing to do."),
+    Reason.FRESHNESS_ASSUMED: Entry(
+        "Freshness is not proven",
+        "The nonce is not one this verifier issued, so the evidence may be of any age.",
+        "Attest online for a fresh verdict.",
+    ),
+    Reason.AK_UNPROVEN: Entry(
+        "The AK is not proven to be a TPM's",
+        "No credential activation bound it to an endorsed EK.",
+        "Enrol the machine; offline, say --ak-trusted if you know the key by other means.",
+    ),
+    Reason.AK_TRUSTED: Entry("The AK is a TPM's", "Activation bound it to a trusted EK.", "Nothing to do."),
+}
+
+_HISTORY: Final = {
+    Reason.CLOCK_FIRST_SEEN: Entry("First attestation", "There is no history to compare the clock with.", "Nothing to do."),
+    Reason.CLOCK_CONTINUES: Entry("The clock continues", "Clock and counters go on from the last attestation.", "Nothing to do."),
+    Reason.CLOCK_ROLLBACK: Entry(
+        "The TPM's state went back",
+        "Clock or counters are lower than proven before: a snapshot or backup with the vTPM's state (.nvram) was restored, or a "
+        "copy of this machine runs.",
+        "If the restore was meant, enrol the machine again; otherwise look for a copy.",
+    ),
+    Reason.CLOCK_UNSAFE: Entry(
+        "The TPM was not shut down in order",
+        "After a power loss its clock may repeat a few minutes; this is noted, not held against it.",
+        "Nothing to do, unless it happens at every boot.",
+    ),
+    Reason.FIRMWARE_CHANGED: Entry(
+        "The TPM's firmware changed",
+        "Its firmware version differs from the last attestation.",
+        "Expected after a hypervisor or TPM update; otherwise find out who did it.",
+    ),
+    Reason.CLONE_SUSPECTED: Entry(
+        "Two machines, one TPM",
+        "Different SMBIOS UUIDs were claimed under one EK: the VM was cloned with its vTPM, or its UUID was changed.",
+        "On vSphere, clone with `replace`, or enrol the copy anew after giving it a new vTPM.",
+    ),
+}
+
+_BOOT: Final = {
+    Reason.BOOT_LOG_MISSING: Entry(
+        "No usable boot log",
+        "The policy judges the boot log and none came that could be used.",
+        "Check that /sys/kernel/security/tpm0/binary_bios_measurements exists and that the agent may read it.",
+    ),
+    Reason.BOOT_LOG_REPLAYS: Entry("The boot log replays", "Its events add up to the quoted PCRs.", "Nothing to do."),
+    Reason.BOOT_LOG_MISMATCH: Entry(
+        "The boot log does not replay",
+        "Its events do not add up to a quoted PCR: the log was edited or cut, or something extended the PCR without logging it. "
+        "No event of that PCR is believed.",
+        "Compare with `attestctl eventlog`; a known firmware quirk must be allowed by the policy in words.",
+    ),
+    Reason.BOOT_LOG_BANK_MISSING: Entry(
+        "The log lacks the quoted bank",
+        "It has no digests of the bank that was quoted.",
+        "Quote a bank the firmware logs; SHA-1 logs cannot support a SHA-256 policy.",
+    ),
+    Reason.EVENT_DATA_UNBOUND: Entry(
+        "Event text is not bound",
+        "The digest does not cover the text, so nobody vouches for it. It is shown and never judged.",
+        "Nothing to do; write rules on digests or on bound events.",
+    ),
+}
+
+_POLICY: Final = {
+    Reason.POLICY_MISSING: Entry(
+        "No policy", "No policy is assigned, so nothing says what is good.", "Assign one, or set a default policy."
+    ),
+    Reason.POLICY_COVERAGE: Entry(
+        "A quoted PCR is not judged", "No rule speaks for it.", "Add a rule, or list it under `unjudged` with the reason."
+    ),
+    Reason.PCR_MATCHES: Entry("PCR as expected", "The PCR has a golden value.", "Nothing to do."),
+    Reason.PCR_MISMATCH: Entry(
+        "PCR differs",
+        "The PCR has none of the golden values.",
+        "Compare the boot with the last good one; if the change was meant, add its value.",
+    ),
+    Reason.PCR_NOT_QUOTED: Entry(
+        "PCR not quoted", "A rule judges a PCR the quote does not cover.", "Add it to quote.pcrs of the policy."
+    ),
+    Reason.EVENT_MATCHES: Entry("Events as expected", "The measured events are golden.", "Nothing to do."),
+    Reason.EVENT_MISMATCH: Entry(
+        "An event differs",
+        "Something else was measured in this place than the golden value.",
+        "Find out what changed: an update (then add its digest) or tampering.",
+    ),
+    Reason.EVENT_MISSING: Entry(
+        "An event is missing", "Something that has to be measured was not.", "Compare the boot chain with the one the policy is for."
+    ),
+    Reason.EVENT_UNEXPECTED: Entry(
+        "An event too many",
+        "Something was measured that the policy does not know or forbids.",
+        "Find out what ran; if it was meant, add it to the policy.",
+    ),
+    Reason.SECURE_BOOT_ON: Entry("Secure Boot on", "Measured as on before the OS loader ran.", "Nothing to do."),
+    Reason.SECURE_BOOT_OFF: Entry(
+        "Secure Boot off",
+        "Measured as off, whatever the log's text says.",
+        "Turn Secure Boot on in the VM's firmware settings and reboot.",
+    ),
+    Reason.SECURE_BOOT_UNPROVEN: Entry(
+        "Secure Boot is not proven",
+        "No bound event in PCR 7 before the separator says it.",
+        "Check that the firmware measures the SecureBoot variable and that the log is whole.",
+    ),
+    Reason.COMMAND_LINE_MATCHES: Entry("Command line as required", "The proven kernel command line fits.", "Nothing to do."),
+    Reason.COMMAND_LINE_MISMATCH: Entry(
+        "Command line differs",
+        "The proven kernel command line is not as the policy requires.",
+        "Compare expected and actual; restore the boot entry or adapt the policy.",
+    ),
+    Reason.COMMAND_LINE_UNPROVEN: Entry(
+        "Command line not proven",
+        "No measured digest covers the text that was sent.",
+        "Measure it (GRUB with a TPM module, or a UKI) and let the agent send it.",
+    ),
+}
+
+ENTRIES: Final[Mapping[Reason, Entry]] = {**_INPUT, **_ENROLMENT, **_QUOTE, **_HISTORY, **_BOOT, **_POLICY}
