@@ -176,7 +176,7 @@ class ClockInfo(Message):
     safe: bool
 
 
-class Verdict(Message):
+class Verdict(Message, kw_only=True):
     """The stored result of one appraisal. After `valid_until` it says nothing of the present."""
 
     attester_id: Id
