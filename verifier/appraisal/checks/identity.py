@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from verifier.appraisal.evidence import Expectation
 from verifier.appraisal.result import Finding, Severity, Status
+from verifier.crypto.keys import load_key
 from verifier.reasons import Claim, Reason
-from verifier.tcg.public import ak_attribute_problems, parse_public
+from verifier.tcg.public import ak_attribute_problems
 
 
 def check_identity(expected: Expectation) -> tuple[Finding, ...]:
@@ -13,7 +14,7 @@ def check_identity(expected: Expectation) -> tuple[Finding, ...]:
 
     Proven: the AK is a restricted, non-migratable signing key *if* a TPM vouched for it by activation.
     """
-    problems = ak_attribute_problems(parse_public(expected.ak_public))
+    problems = ak_attribute_problems(load_key(expected.ak_public).public)
     if problems:
         return (
             _finding(

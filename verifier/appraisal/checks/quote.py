@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from verifier.appraisal.evidence import Evidence, Expectation
 from verifier.appraisal.result import Finding, Severity, Status
 from verifier.claims import QuoteFacts
-from verifier.crypto.keys import public_key
-from verifier.crypto.signatures import verify
+from verifier.crypto.keys import load_key
+from verifier.crypto.signatures import scheme_problems, verify
 from verifier.reasons import Claim, Reason
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import QuoteAttest, parse_quote
 from verifier.tcg.pcr import PcrSelection, quoted_digest
-from verifier.tcg.public import Public, parse_public, scheme_problem
 from verifier.tcg.signature import parse_signature
 
 DEFAULT_SIGNATURE_HASHES = frozenset({HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512})
@@ -31,12 +26,6 @@ class QuoteOutcome:
     findings: tuple[Finding, ...]
     facts: QuoteFacts | None
     authenticated: bool
-
-
-@lru_cache(maxsize=4096)
-def _attestation_key(ak_public: bytes) -> tuple[Public, RSAPublicKey | EllipticCurvePublicKey]:
-    public = parse_public(ak_public)
-    return public, public_key(public)
 
 
 def _failed(reason: Reason, message: str, *, expected: str | None = None, actual: str | None = None) -> Finding:
@@ -62,20 +51,21 @@ def check_quote(
 
     Raises:
         MalformedInputError: attest or signature is not the structure it should be.
+        PcrValueError: a quoted PCR came without a value, or with one of the wrong length.
         UnsupportedError: an algorithm this verifier does not judge.
     """
     signature = parse_signature(evidence.signature)
     attest = parse_quote(evidence.attest)
-    public, key = _attestation_key(expected.ak_public)
+    ak = load_key(expected.ak_public)
     if signature.hash_alg not in signature_hashes:
         allowed = ", ".join(sorted(alg.label for alg in signature_hashes))
         message = f"the quote is signed with {signature.hash_alg.label}, which the policy does not allow"
         reason = Reason.QUOTE_SIGNATURE_ALGORITHM
         return _refused(_failed(reason, message, expected=allowed, actual=signature.hash_alg.label))
-    problem = scheme_problem(public, signature)
-    if problem is not None:
-        return _refused(_failed(Reason.QUOTE_SIGNATURE_ALGORITHM, problem))
-    if not verify(key, signature, evidence.attest):
+    problems = scheme_problems(ak.public, signature)
+    if problems:
+        return _refused(_failed(Reason.QUOTE_SIGNATURE_ALGORITHM, f"the quote is {'; '.join(problems)}"))
+    if not verify(ak.key, signature, evidence.attest):
         return _refused(_failed(Reason.QUOTE_SIGNATURE, "the enrolled AK did not sign this quote"))
     if expected.nonce is not None and attest.extra_data != expected.nonce:
         return _refused(
@@ -100,9 +90,8 @@ def _pcrs(evidence: Evidence, expected: Expectation, attest: QuoteAttest, signat
     # The digest is made with the hash of the signing scheme, whatever the bank (Part 2, section 10.12.1).
     digest = quoted_digest(signature_hash, attest.selections, evidence.pcrs)
     if digest != attest.pcr_digest:
-        actual = "a quoted PCR has no value" if digest is None else digest.hex()
         message = "the PCR values that were sent are not the ones that were quoted"
-        finding = _failed(Reason.QUOTE_PCR_DIGEST, message, expected=attest.pcr_digest.hex(), actual=actual)
+        finding = _failed(Reason.QUOTE_PCR_DIGEST, message, expected=attest.pcr_digest.hex(), actual=digest.hex())
         return QuoteOutcome((finding,), None, authenticated=True)
     facts = QuoteFacts(
         pcrs=_quoted_values(attest.selections, evidence.pcrs),

@@ -1,0 +1,43 @@
+"""`attestctl`: offline tools and an operator's view of the fleet."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from verifier.cli import appraise, ek, eventlog, fleet, output, policy
+
+app = App(
+    name="attestctl",
+    help="Look into boot logs, appraise evidence offline, and ask a verifier about its fleet.",
+    help_format="plaintext",
+)
+app.command(eventlog.eventlog)
+app.command(appraise.appraise)
+app.command(policy.app)
+app.command(fleet.status)
+app.command(fleet.attesters)
+app.command(fleet.verdict)
+app.command(fleet.history)
+app.command(fleet.revoke)
+
+_ek = App(name="ek", help="Endorsement key certificates.")
+_ek.command(ek.check, name="check")
+app.command(_ek)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; usage errors leave with 64, so that 0 to 3 always mean a verdict."""
+    try:
+        result = app(
+            sys.argv[1:] if arguments is None else arguments, exit_on_error=False, result_action="return_value"
+        )
+    except CycloptsError:
+        raise SystemExit(output.EXIT_USAGE) from None
+    raise SystemExit(result if isinstance(result, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Read evidence from files: a `collect` bundle (JSON) or a folder laid out as the captured boots are."""
+
+from __future__ import annotations
+
+import binascii
+import json
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from verifier.appraisal.evidence import Evidence
+from verifier.errors import EvidenceError
+from verifier.reasons import Reason
+from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
+
+BUNDLE_FORMAT: Final = "vtpm-attest/bundle/1"
+MAX_BUNDLE: Final = 128 * 1024 * 1024
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """Evidence at rest, with what it claims to be signed by. Proves neither freshness nor whose AK it is."""
+
+    name: str
+    evidence: Evidence
+    ak_public: bytes
+    nonce: bytes
+
+
+def read_bundle(path: Path, *, ak: str = "ecc") -> Bundle:
+    """Read `path`; for a folder `ak` chooses `quote_ecc.*` or `quote_rsa.*`.
+
+    Raises `EvidenceError` naming the file and the field.
+    """
+    if path.is_dir():
+        return _read_folder(path, ak)
+    return _read_json(path)
+
+
+def _bad(path: Path, detail: str) -> EvidenceError:
+    return EvidenceError(Reason.MALFORMED_REQUEST, detail, structure=path.name)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BUNDLE:
+            raise _bad(path, f"is larger than {MAX_BUNDLE} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise _bad(path, error.strerror or str(error)) from error
+
+
+def _read_object(path: Path) -> Mapping[str, Any]:
+    try:
+        value = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        raise _bad(path, f"is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise _bad(path, "is not a JSON object")
+    return value
+
+
+def _field(path: Path, where: Mapping[str, Any], name: str, convert: Callable[[Any], T]) -> T:
+    if name not in where:
+        raise _bad(path, f"has no {name!r}")
+    try:
+        return convert(where[name])
+    except (TypeError, ValueError, AttributeError, binascii.Error) as error:
+        raise _bad(path, f"{name!r} is not what it should be: {error}") from error
+
+
+def _base64(value: str) -> bytes:
+    return b64decode(value, validate=True)
+
+
+def _pcr_banks(value: Mapping[str, Mapping[str, str]]) -> dict[HashAlg, dict[int, bytes]]:
+    return {
+        HASH_BY_LABEL[bank]: {int(index): bytes.fromhex(digest) for index, digest in values.items()}
+        for bank, values in value.items()
+        if bank in HASH_BY_LABEL and values
+    }
+
+
+def _text(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError("not text")
+    return value
+
+
+def _read_json(path: Path) -> Bundle:
+    document = _read_object(path)
+    if document.get("format") != BUNDLE_FORMAT:
+        raise _bad(path, f"format is {document.get('format')!r}, not {BUNDLE_FORMAT!r}")
+    quote = _field(path, document, "quote", dict)
+    identity = document.get("identity") or {}
+    log = document.get("boot_log")
+    return Bundle(
+        name=path.stem,
+        evidence=Evidence(
+            attest=_field(path, quote, "attest", _base64),
+            signature=_field(path, quote, "signature", _base64),
+            pcrs=_field(path, document, "pcrs", _pcr_banks),
+            boot_log=None if log is None else _field(path, document, "boot_log", _base64),
+            kernel_command_line=_text(document.get("kernel_command_line")),
+            smbios_uuid=_text(identity.get("smbios_uuid")) if isinstance(identity, dict) else None,
+            boot_id=_text(document.get("boot_id")),
+        ),
+        ak_public=_field(path, document, "ak_public", _base64),
+        nonce=_field(path, document, "nonce", bytes.fromhex),
+    )
+
+
+def _read_folder(folder: Path, ak: str) -> Bundle:
+    meta_path, pcr_path = folder / "meta.json", folder / "pcrs.json"
+    meta = _read_object(meta_path)
+    log = folder / "binary_bios_measurements"
+    return Bundle(
+        name=folder.name,
+        evidence=Evidence(
+            attest=_read(folder / f"quote_{ak}.msg"),
+            signature=_read(folder / f"quote_{ak}.sig"),
+            pcrs=_field(pcr_path, {"pcrs": _read_object(pcr_path)}, "pcrs", _pcr_banks),
+            boot_log=_read(log) if log.exists() else None,
+            kernel_command_line=_text(meta.get("cmdline")),
+        ),
+        ak_public=_read(folder / f"ak_{ak}.pub"),
+        nonce=_field(meta_path, meta, "nonce", bytes.fromhex),
+    )

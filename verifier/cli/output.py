@@ -1,0 +1,100 @@
+"""How results look: one JSON document for programs, tables for people, errors that name the next step."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Final, NoReturn
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from verifier.errors import EvidenceError, PolicyError, VtpmAttestError
+from verifier.findings import Status
+from verifier.reasons import Tier
+
+EXIT_TIER: Final = {Tier.AFFIRMING: 0, Tier.WARNING: 1, Tier.CONTRAINDICATED: 2, Tier.NONE: 3}
+EXIT_USAGE: Final = 64
+EXIT_DATA: Final = 65
+EXIT_UNAVAILABLE: Final = 69
+EXIT_REFUSED: Final = 77
+
+TIER_STYLE: Final = {
+    "affirming": "bold green",
+    "warning": "bold yellow",
+    "contraindicated": "bold red",
+    "none": "bold magenta",
+}
+_STATUS_STYLE: Final = {"passed": "green", "failed": "red", "not-evaluated": "yellow"}
+
+out: Final = Console(highlight=False)
+err: Final = Console(stderr=True, highlight=False)
+
+
+def print_json(document: object) -> None:
+    """One JSON document on stdout and nothing else."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+
+
+def tier_text(tier: str) -> str:
+    """A tier in its colour (colours only on a terminal)."""
+    return f"[{TIER_STYLE.get(tier, 'bold')}]{tier}[/]"
+
+
+def findings_table(findings: Iterable[Mapping[str, object]], *, everything: bool = False) -> Table:
+    """Findings as rows; passed ones only when asked for."""
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+    for column in ("", "code", "where", "finding"):
+        table.add_column(column, no_wrap=column == "code", overflow="fold")
+    for finding in findings:
+        status = str(finding["status"])
+        if status == Status.PASSED.value and not everything:
+            continue
+        table.add_row(
+            f"[{_STATUS_STYLE[status]}]{_MARK[status]}[/]", str(finding["code"]), _where(finding), _explain(finding)
+        )
+    return table
+
+
+_MARK: Final = {"passed": "ok", "failed": "FAIL", "not-evaluated": "??"}
+
+
+def _where(finding: Mapping[str, object]) -> str:
+    pcr, event = finding.get("pcr"), finding.get("event_index")
+    parts = ([f"PCR {pcr}"] if pcr is not None else []) + ([f"event {event}"] if event is not None else [])
+    return " ".join(parts)
+
+
+def _explain(finding: Mapping[str, object]) -> str:
+    lines = [escape(str(finding["message"]))]
+    for key, label in (("expected", "expected"), ("actual", "found")):
+        if finding.get(key) is not None:
+            lines.append(f"  {label + ':':<10}{escape(str(finding[key]))}")
+    if finding.get("remedy"):
+        lines.append(f"  [dim]next:     {escape(str(finding['remedy']))}[/]")
+    return "\n".join(lines)
+
+
+def fail(error: Exception) -> NoReturn:
+    """Say what went wrong and what to do, on stderr, and leave with the matching code (64 and up)."""
+    err.print(f"[bold red]error:[/] {escape(str(error))}")
+    if isinstance(error, EvidenceError):
+        err.print(f"[dim]{error.reason.value}: {escape(error.reason.entry.remedy)}[/]")
+    raise SystemExit(exit_code(error))
+
+
+def exit_code(error: Exception) -> int:
+    """sysexits.h style: 64 usage, 65 data, 69 unavailable."""
+    if isinstance(error, (EvidenceError, PolicyError)):
+        return EXIT_DATA
+    if isinstance(error, VtpmAttestError):
+        return EXIT_UNAVAILABLE
+    return EXIT_USAGE
+
+
+def utcnow() -> datetime:
+    """The commands' clock."""
+    return datetime.now(UTC)
