@@ -46,11 +46,13 @@ class EnrollmentRequest(Message):
     ak_public: Annotated[bytes, Meta(max_length=limits.MAX_PUBLIC)]
     """TPM2B_PUBLIC of the AK."""
     ek_certificates: Annotated[
-        list[Annotated[bytes, Meta(max_length=limits.MAX_CERTIFICATE)]], Meta(max_length=limits.MAX_CERTIFICATES)
+        list[Annotated[bytes, Meta(max_length=limits.MAX_CERTIFICATE)]],
+        Meta(max_length=limits.MAX_CERTIFICATES),
     ] = []
     """DER, as read from NV and trimmed; any number of EK certificates, the one of `ek_public` among them."""
     ek_chain: Annotated[
-        list[Annotated[bytes, Meta(max_length=limits.MAX_CERTIFICATE)]], Meta(max_length=limits.MAX_CERTIFICATES)
+        list[Annotated[bytes, Meta(max_length=limits.MAX_CERTIFICATE)]],
+        Meta(max_length=limits.MAX_CERTIFICATES),
     ] = []
     """DER issuer certificates from the NV chain area: hints for path building, never trusted by themselves."""
     join_token: Text | None = None

@@ -1,0 +1,119 @@
+"""Evidence and identity on Linux: files under `/sys`, `/proc` and `/etc`, or under another root.
+
+Whatever is absent is None with a note; none of it is trusted by the verifier without proof.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from agent.collect.sources import Collected, Notes
+from agent.errors import SourceError
+from agent.wire.limits import MAX_BOOT_LOG, MAX_COMMAND_LINE, MAX_IMA_LOG, MAX_TEXT
+from agent.wire.messages import GuestIdentity
+
+BOOT_LOGS: Final = tuple(f"sys/kernel/security/tpm{number}/binary_bios_measurements" for number in range(2))
+IMA_LOG: Final = "sys/kernel/security/ima/binary_runtime_measurements"
+SMBIOS_UUID: Final = "sys/class/dmi/id/product_uuid"
+OS_RELEASE: Final = ("etc/os-release", "usr/lib/os-release")
+
+
+class LinuxSources:
+    """Reads below `root`, which is `/` on a guest and a made folder in tests and the demo."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def collect(self, *, agent_version: str, with_ima: bool = False) -> Collected:
+        """Everything of this boot, in one pass."""
+        notes = Notes()
+        boot_log = next((log for path in BOOT_LOGS if (log := self._bytes(path, MAX_BOOT_LOG, notes))), None)
+        if boot_log is None:
+            notes.add(
+                f"no boot log at /{BOOT_LOGS[0]}: mount securityfs, run as root, and boot through EFI "
+                "(GRUB's `linux` with Secure Boot off hands the kernel no log; `linuxefi` does)"
+            )
+        return Collected(
+            boot_log=boot_log,
+            ima_log=self._bytes(IMA_LOG, MAX_IMA_LOG, notes) if with_ima else None,
+            identity=self._identity(agent_version, notes),
+            kernel_command_line=self._command_line(notes),
+            boot_id=self._text("proc/sys/kernel/random/boot_id", notes),
+            notes=notes.texts,
+        )
+
+    def _identity(self, agent_version: str, notes: Notes) -> GuestIdentity:
+        uuid = self._text(SMBIOS_UUID, notes)
+        return GuestIdentity(
+            smbios_uuid=uuid.lower() if uuid else None,
+            hostname=self._hostname(notes),
+            os=self._os_name(notes),
+            os_release=self._text("proc/sys/kernel/osrelease", notes),
+            machine_id=self._text("etc/machine-id", notes),
+            agent_version=agent_version,
+        )
+
+    def _hostname(self, notes: Notes) -> str | None:
+        for path in ("proc/sys/kernel/hostname", "etc/hostname"):
+            name = self._text(path, notes)
+            if name:
+                return name
+        return None
+
+    def _os_name(self, notes: Notes) -> str | None:
+        for path in OS_RELEASE:
+            content = self._bytes(path, 64 * 1024, notes)
+            if content is None:
+                continue
+            for line in content.decode("utf-8", "replace").splitlines():
+                key, _, value = line.partition("=")
+                if key == "PRETTY_NAME":
+                    return value.strip().strip("\"'")[:MAX_TEXT]
+        return None
+
+    def _command_line(self, notes: Notes) -> str | None:
+        """Exactly what the kernel was given: only the newline that /proc adds is taken off."""
+        content = self._bytes("proc/cmdline", MAX_COMMAND_LINE, notes)
+        if content is None:
+            return None
+        try:
+            return content.removesuffix(b"\n").decode()
+        except UnicodeDecodeError:
+            notes.add("/proc/cmdline is not UTF-8; not sent")
+            return None
+
+    def _text(self, path: str, notes: Notes) -> str | None:
+        content = self._bytes(path, MAX_TEXT, notes)
+        return content.decode("utf-8", "replace").strip() or None if content else None
+
+    def _bytes(self, path: str, limit: int, notes: Notes) -> bytes | None:
+        """The file's content or None; kernel files report size 0, so it is read to its end.
+
+        Raises:
+            SourceError: it is longer than the wire allows.
+        """
+        where = self.root / path
+        try:
+            with where.open("rb", buffering=0) as file:
+                content = _read_all(file.fileno(), limit + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            notes.add(f"{where} cannot be read: {error.strerror}")
+            return None
+        if len(content) > limit:
+            raise SourceError(
+                f"{where} is longer than {limit} bytes", "the verifier would refuse it; look at the file"
+            )
+        return content or None
+
+
+def _read_all(descriptor: int, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    left = limit
+    while left > 0 and (piece := os.read(descriptor, min(left, 1 << 20))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)

@@ -1,0 +1,42 @@
+"""What a platform's collector hands to the agent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.wire.messages import GuestIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """Logs and identity of the running boot; `notes` say what is missing and why."""
+
+    boot_log: bytes | None
+    ima_log: bytes | None
+    identity: GuestIdentity
+    kernel_command_line: str | None
+    boot_id: str | None
+    notes: tuple[str, ...] = ()
+
+
+class Sources(Protocol):
+    """A platform's collector."""
+
+    def collect(self, *, agent_version: str, with_ima: bool = False) -> Collected: ...
+
+
+class Notes:
+    """Remarks gathered on the way, each once."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, None] = {}
+
+    def add(self, text: str) -> None:
+        """Remember `text`."""
+        self._texts[text] = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """In the order they came."""
+        return tuple(self._texts)

@@ -1,0 +1,68 @@
+"""A quote with the PCR values that belong to it.
+
+The values are not signed; the verifier believes them because they hash to the digest that is. Programs extend
+PCRs all the time (IMA: PCR 10), so quote and reading can disagree on an honest machine: they are taken again until
+they agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from agent.errors import PcrsUnstableError
+from agent.tpm import Key, Quote, Selection, Tpm
+
+TRIES: Final = 5
+SIGNING_HASH: Final = "sha256"
+"""Of every AK this agent makes. The PCR digest of a quote uses the signing scheme's hash, not the bank's
+(TPM 2.0 Part 1, section 17.6)."""
+
+PcrValues = Mapping[str, Mapping[int, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class QuotedPcrs:
+    """A quote and PCR values that hash to the digest in it."""
+
+    quote: Quote
+    values: PcrValues
+
+
+def quote_with_pcrs(tpm: Tpm, ak: Key, nonce: bytes, selection: Selection) -> QuotedPcrs:
+    """Quote `selection` over `nonce` and read the same PCRs until both agree.
+
+    Quoting again over one nonce is sound: only one of the quotes is sent, and the verifier spends the nonce with it.
+
+    Raises:
+        PcrsUnstableError: they changed between every quote and reading.
+        BankMissingError: the TPM lacks a bank or register.
+    """
+    values = _read(tpm, selection)
+    for _ in range(TRIES):
+        quote = tpm.quote(ak, nonce, selection)
+        if _agree(quote.attest, values):
+            return QuotedPcrs(quote, values)
+        values = _read(tpm, selection)
+        if _agree(quote.attest, values):
+            return QuotedPcrs(quote, values)
+    raise PcrsUnstableError(
+        f"PCRs changed during each of {TRIES} quotes",
+        "try again when the machine starts fewer programs, or have the policy not quote the IMA register (PCR 10)",
+    )
+
+
+def _read(tpm: Tpm, selection: Selection) -> dict[str, dict[int, bytes]]:
+    return {bank: tpm.read_pcrs(bank, sorted(pcrs)) for bank, pcrs in selection.items()}
+
+
+def _agree(attest: bytes, values: PcrValues) -> bool:
+    """Whether `values` hash to the quoted digest: the TPM2B_DIGEST that ends a quote's TPMS_ATTEST."""
+    digest = hashlib.new(SIGNING_HASH)
+    for bank in values.values():
+        for index in sorted(bank):
+            digest.update(bank[index])
+    quoted = digest.digest()
+    return attest.endswith(len(quoted).to_bytes(2) + quoted)
