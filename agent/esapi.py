@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from agent.errors import BankMissingError, NoTpmError, TpmError, TpmLibraryMissingError
 from agent.templates import HASHES, TemplateError, activation_branches, name_of, parse_public
@@ -70,7 +70,7 @@ class EsapiTpm:
         self.tcti = tcti
         self._nv_buffer: int | None = None
 
-    def __enter__(self) -> EsapiTpm:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,12 +105,12 @@ class EsapiTpm:
         )
 
     def _properties(self, first: int) -> dict[int, int]:
-        # The tuple must stay alive while its parts are read: they point into memory it owns.
-        answer = self._try(
-            "reading TPM properties",
-            lambda: self._esys.get_capability(self._tss.TPM2_CAP.TPM_PROPERTIES, first, 127),
-        )
+        answer = self._capability("reading TPM properties", self._tss.TPM2_CAP.TPM_PROPERTIES, first, 127)
         return {int(item.property): int(item.value) for item in answer[1].data.tpmProperties}
+
+    def _capability(self, doing: str, kind: int, first: int, count: int) -> Any:  # noqa: ANN401
+        """The answer whole: it must stay alive while its parts are read, which point into memory it owns."""
+        return self._try(doing, lambda: self._esys.get_capability(kind, first, count))
 
     def _banks(self) -> tuple[str, ...]:
         answer = self._try(
@@ -127,12 +127,7 @@ class EsapiTpm:
         more = True
         while more:
             start = found[-1] + 1 if found else first
-            answer = self._try(
-                "listing handles",
-                lambda start=start: self._esys.get_capability(
-                    self._tss.TPM2_CAP.HANDLES, start, _MAX_HANDLES
-                ),
-            )
+            answer = self._capability("listing handles", self._tss.TPM2_CAP.HANDLES, start, _MAX_HANDLES)
             page = [int(handle) for handle in answer[1].data.handles]
             found += page
             more = bool(answer[0]) and bool(page)
@@ -162,18 +157,18 @@ class EsapiTpm:
         content = b""
         while len(content) < size:
             count, offset = min(self._nv_buffer_max(), size - len(content)), len(content)
-            piece = self._try(
-                doing,
-                lambda count=count, offset=offset: bytes(
-                    self._esys.nv_read(handle, count, offset, auth_handle=authority)
-                ),
-            )
+            piece = self._nv_piece(handle, authority, count, offset, doing)
             if not piece:
                 raise TpmError(
                     f"{doing}: the TPM returned nothing at byte {offset}", "read it with tpm2_nvread"
                 )
             content += piece
         return content
+
+    def _nv_piece(self, handle: int, authority: int | None, count: int, offset: int, doing: str) -> bytes:
+        return self._try(
+            doing, lambda: bytes(self._esys.nv_read(handle, count, offset, auth_handle=authority))
+        )
 
     def _nv_buffer_max(self) -> int:
         if self._nv_buffer is None:
@@ -283,8 +278,7 @@ class EsapiTpm:
         for first in range(0, len(pcrs), _PCRS_PER_READ):
             part = pcrs[first : first + _PCRS_PER_READ]
             wanted = self._selection({bank: part})
-            answer = self._try("reading PCRs", lambda wanted=wanted: self._esys.pcr_read(wanted))
-            digests = [bytes(digest) for digest in answer[2]]
+            digests = self._pcr_digests(wanted)
             if len(digests) != len(part):
                 raise BankMissingError(
                     f"PCRs {', '.join(map(str, part))} of bank {bank} cannot be read; active banks: "
@@ -294,6 +288,10 @@ class EsapiTpm:
                 )
             values.update(zip(part, digests, strict=True))
         return values
+
+    def _pcr_digests(self, wanted: Any) -> list[bytes]:  # noqa: ANN401 - tpm2-pytss has no types
+        answer = self._try("reading PCRs", lambda: self._esys.pcr_read(wanted))
+        return [bytes(digest) for digest in answer[2]]
 
     def _selection(self, selection: Selection) -> Any:  # noqa: ANN401 - tpm2-pytss has no types
         text = "+".join(f"{bank}:{','.join(map(str, pcrs))}" for bank, pcrs in selection.items())

@@ -128,9 +128,9 @@ def activation_branches(area: PublicArea) -> tuple[bytes, ...]:
     )
 
 
-def _public(
-    kind: int, name_alg: str, attributes: int, policy: bytes, parameters: bytes, unique: bytes
-) -> bytes:
+def _public(kind: int, name_alg: str, rules: tuple[int, bytes], parameters: bytes, unique: bytes) -> bytes:
+    """A TPM2B_PUBLIC; `rules` are its attributes and policy digest."""
+    attributes, policy = rules
     area = struct.pack(">HHI", kind, HASH_IDS[name_alg], attributes) + _sized(policy) + parameters + unique
     return _sized(area)
 
@@ -142,13 +142,13 @@ def _aes(bits: int) -> bytes:
 def _rsa_ek(bits: int, name_alg: str, aes: int, *, low: bool) -> bytes:
     parameters = _aes(aes) + struct.pack(">HHI", ALG_NULL, bits, 0)
     unique = _sized(bytes(bits // 8)) if low else _sized(b"")
-    return _public(ALG_RSA, name_alg, *_ek_rules(name_alg, low=low), parameters, unique)
+    return _public(ALG_RSA, name_alg, _ek_rules(name_alg, low=low), parameters, unique)
 
 
 def _ecc_ek(curve: int, name_alg: str, aes: int, *, low: bool) -> bytes:
     parameters = _aes(aes) + struct.pack(">HHH", ALG_NULL, curve, ALG_NULL)
     coordinate = _sized(bytes(CURVES[curve] // 8)) if low else _sized(b"")
-    return _public(ALG_ECC, name_alg, *_ek_rules(name_alg, low=low), parameters, coordinate * 2)
+    return _public(ALG_ECC, name_alg, _ek_rules(name_alg, low=low), parameters, coordinate * 2)
 
 
 def _ek_rules(name_alg: str, *, low: bool) -> tuple[int, bytes]:
@@ -211,9 +211,9 @@ def ak_template(kind: AkKind, generation: int) -> bytes:
     seed = hashlib.sha256(b"vtpm-attest AK v1" + struct.pack(">I", generation)).digest()
     if kind is AkKind.ECC_P256:
         parameters = struct.pack(">HHHHH", ALG_NULL, ALG_ECDSA, HASH_IDS["sha256"], 0x0003, ALG_NULL)
-        return _public(ALG_ECC, "sha256", _AK, b"", parameters, _sized(seed) + _sized(bytes(32)))
+        return _public(ALG_ECC, "sha256", (_AK, b""), parameters, _sized(seed) + _sized(bytes(32)))
     parameters = struct.pack(">HHHHI", ALG_NULL, ALG_RSASSA, HASH_IDS["sha256"], 2048, 0)
-    return _public(ALG_RSA, "sha256", _AK, b"", parameters, _sized(seed))
+    return _public(ALG_RSA, "sha256", (_AK, b""), parameters, _sized(seed))
 
 
 def name_of(public: bytes) -> bytes:

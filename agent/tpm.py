@@ -54,7 +54,8 @@ class TpmProperties:
 class Tpm(Protocol):
     """A TPM 2.0. Every method raises `agent.errors.TpmError` or one below it, and nothing else."""
 
-    def properties(self) -> TpmProperties: ...
+    def properties(self) -> TpmProperties:
+        """Maker, firmware, lockout and banks."""
 
     def nv_indices(self) -> tuple[int, ...]:
         """All defined NV indices, ascending."""
@@ -62,7 +63,8 @@ class Tpm(Protocol):
     def nv_read(self, index: int) -> bytes:
         """The whole content of an index, padding included."""
 
-    def persistent_handles(self) -> tuple[int, ...]: ...
+    def persistent_handles(self) -> tuple[int, ...]:
+        """Handles of all persistent objects, ascending."""
 
     def persistent(self, handle: int) -> AbstractContextManager[Key]:
         """A key that lives in the TPM under `handle`; leaving the block keeps it there."""
@@ -82,7 +84,8 @@ class Tpm(Protocol):
     def read_pcrs(self, bank: str, pcrs: Sequence[int]) -> dict[int, bytes]:
         """Values of `pcrs`, or `BankMissingError`. Not proven; see `agent.evidence`."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of the TPM. Idempotent."""
 
 
 def find_tcti(explicit: str | None, environ: Mapping[str, str], devices: Sequence[str] = DEVICES) -> str:

@@ -23,7 +23,8 @@ class Collected:
 class Sources(Protocol):
     """A platform's collector."""
 
-    def collect(self, *, agent_version: str, with_ima: bool = False) -> Collected: ...
+    def collect(self, *, agent_version: str, with_ima: bool = False) -> Collected:
+        """Everything the agent sends of this boot; raises `SourceError` for a file it must not send."""
 
 
 class Notes:

@@ -6,7 +6,7 @@ Decoding checks types, lengths, ranges and refuses unknown fields; it raises `Wi
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
@@ -35,7 +35,9 @@ def decode(body: bytes, kind: type[T], media_type: str = JSON) -> T:
     if media_type not in MEDIA_TYPES:
         raise WireError(f"media type {media_type!r} is not one of {JSON}, {MSGPACK}")
     try:
-        result: T = _decoder(kind, media_type).decode(body)
+        result: T = _decoder(cast("type[Any]", kind), media_type).decode(
+            body
+        )  # mypy: type[T] is not Hashable
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(str(error)) from error
     return result

@@ -27,7 +27,7 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omi
     """Base of every message."""
 
 
-class GuestIdentity(Message):
+class GuestIdentity(Message, frozen=True, kw_only=True):
     """What the guest says of itself. Nothing here is proven; it names, correlates and is shown."""
 
     smbios_uuid: Text | None = None
@@ -38,7 +38,7 @@ class GuestIdentity(Message):
     agent_version: Text | None = None
 
 
-class EnrollmentRequest(Message):
+class EnrollmentRequest(Message, frozen=True, kw_only=True):
     """Ask to be enrolled: who endorses the TPM (EK) and which key will sign quotes (AK)."""
 
     ek_public: Annotated[bytes, Meta(max_length=limits.MAX_PUBLIC)]
@@ -59,7 +59,7 @@ class EnrollmentRequest(Message):
     identity: GuestIdentity = GuestIdentity()
 
 
-class EnrollmentReply(Message):
+class EnrollmentReply(Message, frozen=True, kw_only=True):
     """A credential only the TPM that holds both keys can open (TPM 2.0 Part 1, section 24)."""
 
     enrollment_id: Id
@@ -70,13 +70,13 @@ class EnrollmentReply(Message):
     expires_at: str
 
 
-class ActivationRequest(Message):
+class ActivationRequest(Message, frozen=True, kw_only=True):
     """HMAC-SHA256(activated secret, "vtpm-attest activation v1" || enrollment id || AK name)."""
 
     proof: Sha256
 
 
-class ActivationReply(Message):
+class ActivationReply(Message, frozen=True, kw_only=True):
     """`enrolled`: attest now. `pending`: an operator must approve; come back after `retry_after` seconds."""
 
     status: Literal["enrolled", "pending"]
@@ -84,20 +84,20 @@ class ActivationReply(Message):
     retry_after: float | None = None
 
 
-class ChallengeRequest(Message):
+class ChallengeRequest(Message, frozen=True, kw_only=True):
     """Ask for a nonce."""
 
     attester_id: Id
 
 
-class PcrSelection(Message):
+class PcrSelection(Message, frozen=True, kw_only=True):
     """One bank and the PCR indices to quote, ascending."""
 
     bank: Bank
     pcrs: Annotated[list[PcrIndex], Meta(max_length=32)]
 
 
-class Challenge(Message):
+class Challenge(Message, frozen=True, kw_only=True):
     """A single-use nonce, what to quote, and what the verifier already holds."""
 
     nonce: Nonce
@@ -110,7 +110,7 @@ class Challenge(Message):
     ima_boot: Text | None = None
 
 
-class LogPart(Message):
+class LogPart(Message, frozen=True, kw_only=True):
     """A log, whole (`content`), by digest alone (`sha256`), or its tail (`content` from `offset`)."""
 
     content: bytes | None = None
@@ -119,14 +119,14 @@ class LogPart(Message):
     offset: Annotated[int, Meta(ge=0)] = 0
 
 
-class PcrBank(Message):
+class PcrBank(Message, frozen=True, kw_only=True):
     """PCR values as read beside the quote; believed only when they hash to the quoted digest."""
 
     bank: Bank
     values: Annotated[dict[Annotated[str, Meta(pattern="^[0-9]{1,2}$")], Digest], Meta(max_length=32)]
 
 
-class AttestationRequest(Message):
+class AttestationRequest(Message, frozen=True, kw_only=True):
     """Evidence over a nonce: the quote authenticates it, so no other credential is needed."""
 
     attester_id: Id
@@ -146,7 +146,7 @@ class AttestationRequest(Message):
     want_ear: bool = False
 
 
-class Finding(Message):
+class Finding(Message, frozen=True, kw_only=True):
     """One reason of a verdict; `code` is a stable entry of the reasons dictionary."""
 
     code: str
@@ -162,14 +162,14 @@ class Finding(Message):
     actual: str | None = None
 
 
-class PolicyRef(Message):
+class PolicyRef(Message, frozen=True, kw_only=True):
     """Which policy judged, by id and by digest of its revision."""
 
     id: str
     revision: str
 
 
-class ClockInfo(Message):
+class ClockInfo(Message, frozen=True, kw_only=True):
     """TPMS_CLOCK_INFO of the judged quote; `clock` in milliseconds."""
 
     clock: int
@@ -178,7 +178,7 @@ class ClockInfo(Message):
     safe: bool
 
 
-class Verdict(Message, kw_only=True):
+class Verdict(Message, frozen=True, kw_only=True):
     """The stored result of one appraisal. After `valid_until` it says nothing of the present."""
 
     attester_id: Id
@@ -195,7 +195,7 @@ class Verdict(Message, kw_only=True):
     lifecycle: Literal["pending", "enrolled", "stale", "revoked"] = "enrolled"
 
 
-class AttestationReply(Message):
+class AttestationReply(Message, frozen=True, kw_only=True):
     """The verdict, the next challenge, and how many seconds until it is due."""
 
     verdict: Verdict
