@@ -1,0 +1,143 @@
+"""Certificate revocation lists (RFC 5280, sections 5 and 6.3), as far as an operator supplies them.
+
+A listed certificate is revoked, however old the list. An absent, stale or partial list proves nothing and
+never refuses by itself: that a list must be current is for policy to demand, so it is a note.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+from verifier.crypto import der
+from verifier.crypto.cert_algorithms import read_signature_algorithm
+from verifier.crypto.certificate import Certificate, KeyUsage, SignatureAlgorithm
+from verifier.crypto.names import canonical_name
+from verifier.crypto.paths import ValidPath, signature_holds
+from verifier.errors import MalformedInputError, RefusedError
+from verifier.reasons import Reason
+
+STRUCTURE: Final = "CertificateList"
+MAX_CRL: Final = 16 * 1024 * 1024
+_DELTA: Final = "2.5.29.27"
+_ISSUING_POINT: Final = "2.5.29.28"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RevocationList:
+    """A parsed CRL. Its signature was not looked at: `signed_by` does."""
+
+    issuer_key: bytes
+    """Issuer's name, in the form names are compared in."""
+    signed: bytes
+    algorithm: SignatureAlgorithm
+    signature: bytes
+    this_update: datetime
+    next_update: datetime | None
+    serials: frozenset[int]
+    unusable: str | None
+    """Why it cannot say which certificates of its issuer are revoked, or None."""
+
+    def signed_by(self, issuer: Certificate) -> bool:
+        """True when the issuer's key signed this list and may sign lists."""
+        usage = issuer.extensions.key_usage
+        if usage is not None and KeyUsage.CRL_SIGN not in usage:
+            return False
+        return issuer.key is not None and signature_holds(
+            issuer.key, self.algorithm, self.signature, self.signed
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def parse_crl(data: bytes) -> RevocationList:
+    """Parse one DER CRL; remembered, because an operator's lists serve every enrolment.
+
+    Raises:
+        MalformedInputError: MALFORMED_STRUCTURE: not a CRL, or larger than `MAX_CRL` bytes.
+    """
+    if len(data) > MAX_CRL:
+        raise MalformedInputError(STRUCTURE, 0, f"{len(data)} bytes; at most {MAX_CRL} are read")
+    try:
+        parsed = x509.load_der_x509_crl(data)
+        this_update, next_update = parsed.last_update_utc, parsed.next_update_utc
+        serials = frozenset(entry.serial_number for entry in parsed)
+        unusable = _unusable(parsed)
+        algorithm, signature = _outer(data)
+        issuer = parsed.issuer.public_bytes()
+    except MalformedInputError as error:
+        raise MalformedInputError(STRUCTURE, error.offset or 0, error.detail) from error
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        raise MalformedInputError(STRUCTURE, 0, str(error)) from error
+    return RevocationList(
+        issuer_key=canonical_name(issuer),
+        signed=parsed.tbs_certlist_bytes,
+        algorithm=algorithm,
+        signature=signature,
+        this_update=this_update,
+        next_update=next_update,
+        serials=serials,
+        unusable=unusable,
+    )
+
+
+def _outer(data: bytes) -> tuple[SignatureAlgorithm, bytes]:
+    outer = der.DerCursor(data, structure=STRUCTURE)
+    fields = outer.inside(outer.read(der.SEQUENCE, STRUCTURE))
+    fields.read(der.SEQUENCE, "tbsCertList")
+    algorithm = read_signature_algorithm(fields.read(der.SEQUENCE, "signatureAlgorithm").encoded)
+    return algorithm, fields.read(der.BIT_STRING, "signatureValue").value[1:]
+
+
+def _unusable(parsed: x509.CertificateRevocationList) -> str | None:
+    for extension in parsed.extensions:
+        value = extension.value
+        if isinstance(value, x509.IssuingDistributionPoint):
+            # Its other fields only narrow what the list covers; what it lists is revoked all the same.
+            if value.indirect_crl:
+                return "it lists certificates of other issuers"
+        elif extension.critical:
+            return f"critical extension {extension.oid.dotted_string} is not supported"
+    return None
+
+
+def check_revocation(path: ValidPath, crls: Sequence[RevocationList], now: datetime) -> tuple[str, ...]:
+    """Refuse a path on which a certificate is revoked.
+
+    Proven on return: no certificate of the path, its anchor apart, is listed in a list signed with the key of
+    its issuer. An anchor is trusted or removed by the operator, never by a list.
+
+    Returns:
+        Notes: lists that were stale, not yet valid or not usable.
+
+    Raises:
+        RefusedError: EK_CERTIFICATE_REVOKED.
+    """
+    notes: list[str] = []
+    for child, issuer in itertools.pairwise(path.certificates):
+        for crl in crls:
+            if crl.issuer_key != child.issuer_key or not crl.signed_by(issuer):
+                continue
+            if crl.unusable is not None:
+                notes.append(f"a revocation list of {issuer.subject_text!r} was not used: {crl.unusable}")
+                continue
+            if child.serial in crl.serials:
+                detail = f"serial {child.serial:x} was revoked by {issuer.subject_text!r}"
+                raise RefusedError(Reason.EK_CERTIFICATE_REVOKED, detail)
+            notes += _freshness(crl, issuer, now)
+    return tuple(notes)
+
+
+def _freshness(crl: RevocationList, issuer: Certificate, now: datetime) -> list[str]:
+    name = f"the revocation list of {issuer.subject_text!r}"
+    if crl.this_update > now:
+        return [f"{name} is dated {crl.this_update.isoformat()}, in the future"]
+    if crl.next_update is not None and crl.next_update < now:
+        return [f"{name} is stale since {crl.next_update.isoformat()}"]
+    return []
