@@ -24,32 +24,34 @@ class _Document(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass
 
 
-class QuoteDocument(_Document):
+class QuoteDocument(_Document, frozen=True, kw_only=True):
     """`quote:` of a policy."""
 
     bank: str = "sha256"
     pcrs: Annotated[list[Pcr], Meta(min_length=1, max_length=24)]
-    signature_hashes: list[str] = ["sha256", "sha384", "sha512"]
+    signature_hashes: tuple[str, ...] = ("sha256", "sha384", "sha512")
 
 
-class PcrDocument(_Document):
+class PcrDocument(_Document, frozen=True, kw_only=True):
     """`pcr:` golden values of one PCR."""
 
     index: Pcr
     any_of: Annotated[list[DigestText], Meta(min_length=1)]
 
 
-class EventDocument(_Document):
-    """`event:` a selection of events and their golden digests."""
+class EventDocument(_Document, frozen=True, kw_only=True):
+    """`event:` events of one PCR, by proven name or by digest alone.
+
+    There is no selection by event type: types are not measured, so a forger chooses them.
+    """
 
     pcr: Pcr
-    type: str | None = None
     name: str | None = None
     occurs: str = "once"
     any_of: list[DigestText] | None = None
 
 
-class StepDocument(_Document):
+class StepDocument(_Document, frozen=True, kw_only=True):
     """One place in a `sequence:`."""
 
     label: str = ""
@@ -57,14 +59,14 @@ class StepDocument(_Document):
     optional: bool = False
 
 
-class SequenceDocument(_Document):
+class SequenceDocument(_Document, frozen=True, kw_only=True):
     """`sequence:` every measured event of a PCR, in order."""
 
     pcr: Pcr
     steps: list[StepDocument]
 
 
-class CommandLineDocument(_Document):
+class CommandLineDocument(_Document, frozen=True, kw_only=True):
     """`command_line:` what the kernel may have been told."""
 
     any_of: list[str] = []
@@ -72,7 +74,7 @@ class CommandLineDocument(_Document):
     forbid: list[str] = []
 
 
-class RuleDocument(_Document):
+class RuleDocument(_Document, frozen=True, kw_only=True):
     """One rule: exactly one of the kinds below its head."""
 
     id: Identifier
@@ -86,14 +88,14 @@ class RuleDocument(_Document):
     command_line: CommandLineDocument | None = None
 
 
-class UnjudgedDocument(_Document):
+class UnjudgedDocument(_Document, frozen=True, kw_only=True):
     """PCRs that are quoted but not judged, and why that is right."""
 
     pcrs: Annotated[list[Pcr], Meta(min_length=1)]
     why: Annotated[str, Meta(min_length=10)]
 
 
-class PolicyDocument(_Document):
+class PolicyDocument(_Document, frozen=True, kw_only=True):
     """The `vtpm-attest/policy/1` document."""
 
     schema: str
@@ -106,14 +108,14 @@ class PolicyDocument(_Document):
     unjudged: list[UnjudgedDocument] = []
 
 
-class ReferenceValueDocument(_Document):
+class ReferenceValueDocument(_Document, frozen=True, kw_only=True):
     """One named reference value: digests of the same thing."""
 
     digests: Annotated[list[DigestText], Meta(min_length=1)]
     note: str = ""
 
 
-class ReferenceSetDocument(_Document):
+class ReferenceSetDocument(_Document, frozen=True, kw_only=True):
     """The `vtpm-attest/reference-values/1` document."""
 
     schema: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
-from verifier.claims import BootFacts, EventFact, ProvenClaims, QuoteFacts
+from verifier.claims import Binding, BootFacts, EventFact, ProvenClaims, QuoteFacts
 from verifier.findings import Finding, Status
 from verifier.policy import model
 from verifier.policy.align import align
@@ -124,36 +124,50 @@ class _Judge:
     def _event(self, rule: model.EventRule) -> Iterable[Finding]:
         if not self._trusted(rule.pcr):
             return (self._untrusted(rule.head, rule.pcr),)
-        chosen = [
-            event
-            for event in self._by_pcr.get(rule.pcr, [])
-            if (rule.event_type is None or event.event_type == rule.event_type)
-            and (rule.name is None or event.name == rule.name)
-        ]
+        events = self._by_pcr.get(rule.pcr, [])
+        if rule.name is None:
+            digests = rule.accepted.digests if rule.accepted is not None else {}
+            chosen = [event for event in events if event.digests[self._bank] in digests]
+        else:
+            chosen = [event for event in events if event.name == rule.name]
         if rule.occurs is model.Occurs.NEVER:
             return self._never(rule, chosen)
         wrong = [e for e in chosen if rule.accepted is not None and e.digests[self._bank] not in rule.accepted.digests]
         findings = [self._mismatch(rule.head, event, rule.accepted) for event in wrong]
-        if not chosen and rule.occurs is not model.Occurs.OPTIONAL:
-            what = rule.name or (f"type {rule.event_type:#x}" if rule.event_type is not None else "any")
-            message = f"no event {what} was measured into PCR {rule.pcr}"
-            expected = rule.accepted.describe() if rule.accepted else None
-            findings.append(
-                _finding(rule.head, Reason.EVENT_MISSING, Status.FAILED, message, pcr=rule.pcr, expected=expected)
-            )
+        if not chosen:
+            findings.extend(self._absent(rule))
         if rule.occurs is model.Occurs.ONCE and len(chosen) > 1:
             message = f"{describe_event(chosen[1])} stands beside event {chosen[0].index}; one was expected"
             findings.append(_finding(rule.head, Reason.EVENT_UNEXPECTED, Status.FAILED, message, event=chosen[1]))
-        if findings:
-            return findings
-        message = f"{len(chosen)} event(s) in PCR {rule.pcr} as expected"
-        return (_finding(rule.head, Reason.EVENT_MATCHES, Status.PASSED, message, pcr=rule.pcr),)
+        return findings or (self._as_expected(rule, f"{len(chosen)} event(s) in PCR {rule.pcr} as expected"),)
+
+    def _as_expected(self, rule: model.EventRule, message: str) -> Finding:
+        return _finding(rule.head, Reason.EVENT_MATCHES, Status.PASSED, message, pcr=rule.pcr)
+
+    def _absent(self, rule: model.EventRule) -> Iterable[Finding]:
+        if rule.occurs is model.Occurs.OPTIONAL:
+            return self._hidden(rule)
+        what = rule.name or "with an accepted digest"
+        expected = rule.accepted.describe() if rule.accepted else None
+        message = f"no event {what} was measured into PCR {rule.pcr}"
+        return (_finding(rule.head, Reason.EVENT_MISSING, Status.FAILED, message, pcr=rule.pcr, expected=expected),)
+
+    def _hidden(self, rule: model.EventRule) -> Iterable[Finding]:
+        """Absence of a name is proven only where every event of the PCR has a proven one: whoever edits an
+        event's text takes its name away."""
+        nameless = [event for event in self._by_pcr.get(rule.pcr, []) if event.binding is Binding.UNBOUND]
+        if rule.name is None or not nameless:
+            return ()
+        message = f"{describe_event(nameless[0])} has no proven name, so it may be a {rule.name}"
+        return (
+            _finding(rule.head, Reason.EVENT_DATA_UNBOUND, Status.NOT_EVALUATED, message, event=nameless[0]),
+        )
 
     def _never(self, rule: model.EventRule, chosen: list[EventFact]) -> Iterable[Finding]:
         bad = [e for e in chosen if rule.accepted is None or e.digests[self._bank] in rule.accepted.digests]
         if not bad:
-            message = f"no forbidden event in PCR {rule.pcr}"
-            return (_finding(rule.head, Reason.EVENT_MATCHES, Status.PASSED, message, pcr=rule.pcr),)
+            hidden = tuple(self._hidden(rule)) if rule.accepted is None else ()
+            return hidden or (self._as_expected(rule, f"no forbidden event in PCR {rule.pcr}"),)
         return [
             _finding(
                 rule.head,

@@ -73,15 +73,18 @@ class PcrRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRule:
-    """Events chosen by PCR, type and *proven* name occur as often as stated and have an accepted digest."""
+    """Events of a PCR with a *proven* name, or with one of the digests, occur as often as stated.
+
+    With a name, every event of that name must have an accepted digest. Without one, only the events with
+    such a digest are counted. Types cannot select: they are not measured, so a forger chooses them.
+    """
 
     head: RuleHead
     pcr: int
-    event_type: int | None
     name: str | None
     occurs: Occurs
     accepted: Accepted | None
-    """None: any digest; the rule is about presence alone."""
+    """None: any digest; only where the name must never occur."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,6 @@ from verifier.policy import document as doc
 from verifier.policy import model
 from verifier.reasons import Claim
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
-from verifier.tcg.event_types import EVENT_TYPE_BY_NAME
 
 _DURATION: Final = re.compile(r"^(\d{1,6})(s|m|h|d)$")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -121,20 +120,16 @@ class _Builder:
 
     def _event(self, head: model.RuleHead, event: doc.EventDocument, where: str) -> model.EventRule:
         occurs = _enum(model.Occurs, event.occurs, where)
-        event_type = None
-        if event.type is not None:
-            event_type = EVENT_TYPE_BY_NAME.get(event.type)
-            if event_type is None:
-                raise PolicyError(f"event type {event.type!r} is unknown", where=where)
-        if occurs is model.Occurs.NEVER and event.any_of is not None and event.name is None and event.type is None:
-            raise PolicyError("`never` with digests needs a type or a name", where=where)
+        if event.name is None and event.any_of is None:
+            raise PolicyError("an event rule needs a name, any_of, or both", where=where)
+        if occurs is model.Occurs.OPTIONAL and event.name is None:
+            raise PolicyError("`optional` without a name would always pass", where=where)
         if occurs is not model.Occurs.NEVER and event.any_of is None:
             raise PolicyError("any_of is missing: this rule would accept every digest", where=where)
         accepted = None if event.any_of is None else self._accepted(event.any_of, where)
         return model.EventRule(
             head=head,
             pcr=self._quoted(event.pcr, where),
-            event_type=event_type,
             name=event.name,
             occurs=occurs,
             accepted=accepted,

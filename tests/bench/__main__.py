@@ -1,0 +1,39 @@
+"""Run the benches, print the table, write build/bench.json. Exits 1 when a budget is missed."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench import core
+from tests.bench.measure import Result
+from tests.conftest import ROOT
+
+BENCHES = core.BENCHES
+
+
+def main(wanted: list[str]) -> int:
+    results: list[Result] = []
+    console = Console()
+    with console.status("measuring"):
+        for name, bench in BENCHES.items():
+            if not wanted or any(word in name for word in wanted):
+                results.extend(bench())
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column, justify in (("work", "left"), ("cost", "right"), ("bare operation", "left"), ("ratio", "right"), ("budget", "left"), ("", "left")):
+        table.add_column(column, justify=justify)
+    for r in results:
+        mark = "[green]ok[/]" if r.ok else "[red]OVER[/]"
+        table.add_row(r.name, f"{r.value:,.1f} {r.unit}", r.baseline, f"{r.ratio:.2f}x" if r.ratio else "", r.budget, mark)
+    console.print(table)
+    build = ROOT / "build"
+    build.mkdir(exist_ok=True)
+    (build / "bench.json").write_text(json.dumps([r.as_dict() for r in results], indent=1) + "\n")
+    return 0 if all(r.ok for r in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
