@@ -125,13 +125,13 @@ class _Judge:
         if not self._trusted(rule.pcr):
             return (self._untrusted(rule.head, rule.pcr),)
         events = self._by_pcr.get(rule.pcr, [])
+        if rule.occurs is model.Occurs.NEVER:
+            return self._never(rule, events)
         if rule.name is None:
             digests = rule.accepted.digests if rule.accepted is not None else {}
             chosen = [event for event in events if event.digests[self._bank] in digests]
         else:
             chosen = [event for event in events if event.name == rule.name]
-        if rule.occurs is model.Occurs.NEVER:
-            return self._never(rule, chosen)
         wrong = [e for e in chosen if rule.accepted is not None and e.digests[self._bank] not in rule.accepted.digests]
         findings = [self._mismatch(rule.head, event, rule.accepted) for event in wrong]
         if not chosen:
@@ -163,8 +163,12 @@ class _Judge:
             _finding(rule.head, Reason.EVENT_DATA_UNBOUND, Status.NOT_EVALUATED, message, event=nameless[0]),
         )
 
-    def _never(self, rule: model.EventRule, chosen: list[EventFact]) -> Iterable[Finding]:
-        bad = [e for e in chosen if rule.accepted is None or e.digests[self._bank] in rule.accepted.digests]
+    def _never(self, rule: model.EventRule, events: list[EventFact]) -> Iterable[Finding]:
+        """A forbidden digest is forbidden under every name, for a forger can take the name away."""
+        if rule.accepted is None:
+            bad = [event for event in events if event.name == rule.name]
+        else:
+            bad = [event for event in events if event.digests[self._bank] in rule.accepted.digests]
         if not bad:
             hidden = tuple(self._hidden(rule)) if rule.accepted is None else ()
             return hidden or (self._as_expected(rule, f"no forbidden event in PCR {rule.pcr}"),)
