@@ -80,6 +80,8 @@ class BootFacts:
     startup_locality: int | None
     unlogged_pcrs: tuple[int, ...] = ()
     """Quoted PCRs that the log does not explain; nothing was claimed from them."""
+    boot_phases: tuple[str, ...] = ()
+    """Words systemd-pcrphase extended into PCR 11 after the log ended, in order; proven by the quoted value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class Event(NamedTuple):
         offset: byte offset of the event in the log.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nothing here needs
     pcr: int
     event_type: int
     digests: Mapping[HashAlg, bytes]
@@ -174,12 +174,20 @@ def replay(log: ParsedEventLog, bank: HashAlg) -> dict[int, bytes]:
     """
     values: dict[int, bytes] = {}
     for pcr, digests in measured_digests(log, bank).items():
+        if b"" in digests:
+            raise UnsupportedError(
+                f"an event of PCR {pcr} lacks its {bank.label} digest", structure=STRUCTURE
+            )
         values[pcr] = extend_all(initial_value(pcr, bank, log.initial_locality), digests, bank)
     return values
 
 
 def measured_digests(log: ParsedEventLog, bank: HashAlg) -> dict[int, list[bytes]]:
-    """Digests extended per PCR, in log order. Raises as `replay`."""
+    """Digests extended per PCR, in log order; empty bytes, which no PCR value can follow from, where one lacks.
+
+    Raises:
+        UnsupportedError: the log has no such bank.
+    """
     if bank not in log.algorithms:
         raise UnsupportedError(f"the log has no {bank.label} bank", structure=STRUCTURE)
     per_pcr: dict[int, list[bytes]] = {}

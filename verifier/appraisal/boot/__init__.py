@@ -1,0 +1,1 @@
+"""From an untrusted log and quoted PCRs to proven facts: replay, bind, read off."""
