@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from cryptography.hazmat.primitives import serialization
-
 from verifier.crypto.keys import PublicKey
 from verifier.crypto.names import canonical_name, display_name
 from verifier.tcg.algorithms import HashAlg
@@ -126,6 +124,8 @@ class Certificate:
         not_after: UTC, inclusive.
         key: public key, or None when its algorithm is not one this verifier judges.
         key_algorithm: dotted OID of the key's algorithm.
+        spki: the key's canonical SubjectPublicKeyInfo, so that a certificate which writes its key as
+            RSAES-OAEP and the TPM's own public area agree.
         signature: signature value.
         extensions: decoded extensions.
         lenient_because: why the strict reader refused it, or None when it did not.
@@ -140,6 +140,7 @@ class Certificate:
     not_after: datetime
     key: PublicKey | None
     key_algorithm: str
+    spki: bytes
     algorithm: SignatureAlgorithm
     signature: bytes
     extensions: ExtensionSet
@@ -181,15 +182,11 @@ class Certificate:
         """SHA-256 of the certificate."""
         return hashlib.sha256(self.der).digest()
 
+    @property
+    def key_fingerprint(self) -> bytes:
+        """SHA-256 of the canonical SubjectPublicKeyInfo, as `keys.fingerprint` of a TPM's public area."""
+        return hashlib.sha256(self.spki).digest()
+
     def unsupported_critical(self) -> tuple[str, ...]:
         """OIDs of critical extensions this verifier does not enforce; such a certificate must be refused."""
         return tuple(sorted(self.extensions.critical - UNDERSTOOD))
-
-
-def key_fingerprint(key: PublicKey) -> bytes:
-    """SHA-256 of the canonical SubjectPublicKeyInfo: rsaEncryption, or an uncompressed named-curve point.
-
-    A certificate that writes its key as RSAES-OAEP and the TPM's own public area agree on this value.
-    """
-    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(spki).digest()

@@ -13,7 +13,7 @@ from typing import Final
 from verifier.crypto import keys
 from verifier.crypto.anchors import TrustAnchors
 from verifier.crypto.cert_reader import parse_authority, parse_certificate
-from verifier.crypto.certificate import Certificate, key_fingerprint
+from verifier.crypto.certificate import Certificate
 from verifier.crypto.der import malformed, trim_padding
 from verifier.crypto.keys import PublicKey
 from verifier.crypto.paths import ValidPath, find_path
@@ -103,13 +103,12 @@ def validate_ek(  # noqa: PLR0913 - the inputs of RFC 5280 path validation, all 
     path = find_path(leaf, intermediates=helpers, anchors=anchors, now=now, purposes=_PURPOSES)
     notes += [*path.notes, *check_revocation(path, [parse_crl(crl) for crl in crls], now)]
     key = _judge_key(leaf)
-    fingerprint = key_fingerprint(key)
-    if ek_public is not None and keys.fingerprint(ek_public) != fingerprint:
+    if ek_public is not None and keys.fingerprint(ek_public) != leaf.key_fingerprint:
         detail = "the certificate is for another key than the TPM's endorsement key"
         raise RefusedError(Reason.EK_CERTIFICATE_KEY_MISMATCH, detail)
     if padding:
         notes.append(f"{padding} bytes of padding behind the certificate")
-    return _seal(path, key, fingerprint, read_profile(leaf, key, notes))
+    return _seal(path, key, read_profile(leaf, key, notes))
 
 
 def _read_intermediates(intermediates: Sequence[bytes]) -> tuple[list[Certificate], list[str]]:
@@ -137,11 +136,11 @@ def _judge_key(leaf: Certificate) -> PublicKey:
     return leaf.key
 
 
-def _seal(path: ValidPath, key: PublicKey, fingerprint: bytes, profile: EkProfile) -> ValidatedEk:
+def _seal(path: ValidPath, key: PublicKey, profile: EkProfile) -> ValidatedEk:
     return ValidatedEk(
         certificate=path.leaf.der,
         chain=tuple(certificate.der for certificate in path.certificates),
-        fingerprint=fingerprint,
+        fingerprint=path.leaf.key_fingerprint,
         issuer=path.leaf.issuer_text,
         anchor=path.anchor.fingerprint,
         expires_at=min(certificate.not_after for certificate in path.certificates),

@@ -55,7 +55,7 @@ def read_lenient(envelope: der.Envelope, because: str) -> Certificate:
     Raises:
         MalformedInputError: EK_CERTIFICATE_MALFORMED, with the offset of the field.
     """
-    key_algorithm, key = read_key(envelope.spki)
+    key = read_key(envelope.spki)
     not_before, not_after = _read_validity(envelope.validity)
     return Certificate(
         der=envelope.der,
@@ -65,8 +65,9 @@ def read_lenient(envelope: der.Envelope, because: str) -> Certificate:
         subject=envelope.subject,
         not_before=not_before,
         not_after=not_after,
-        key=key,
-        key_algorithm=key_algorithm,
+        key=key.key,
+        key_algorithm=key.algorithm,
+        spki=key.spki,
         algorithm=read_signature_algorithm(envelope.algorithm),
         signature=envelope.signature,
         extensions=_read_extensions(envelope.extensions),

@@ -8,6 +8,7 @@ failed and why.
 from __future__ import annotations
 
 import enum
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ MAX_STEPS: Final = 1000
 """Candidates looked at while building; hostile intermediates of one name multiply."""
 
 _HASHES: Final[dict[HashAlg, hashes.HashAlgorithm]] = {
-    HashAlg.SHA1: hashes.SHA1(),  # noqa: S303 - judged by _too_weak before it gets here
+    HashAlg.SHA1: hashes.SHA1(),  # noqa: S303 - only where _link_problem allows it
     HashAlg.SHA256: hashes.SHA256(),
     HashAlg.SHA384: hashes.SHA384(),
     HashAlg.SHA512: hashes.SHA512(),
@@ -75,6 +76,14 @@ class PathError(RefusedError):
         super().__init__(
             Reason.EK_CERTIFICATE_EXPIRED if expired else Reason.EK_CERTIFICATE_UNTRUSTED, detail
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why one candidate path was not accepted."""
+
+    obstacle: Obstacle
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +139,7 @@ def find_path(
         return ValidPath(found, _notes(found))
     if search.worst is None:
         raise PathError(Obstacle.NO_ISSUER, f"no trust anchor for issuer {leaf.issuer_text!r}")
-    raise search.worst
+    raise PathError(search.worst.obstacle, search.worst.detail)
 
 
 def _notes(path: tuple[Certificate, ...]) -> tuple[str, ...]:
@@ -157,10 +166,10 @@ class _Search:
     anchors: TrustAnchors
     now: datetime
     purposes: frozenset[str]
-    worst: PathError | None = None
+    worst: Problem | None = None
     steps: int = 0
     checks: int = 0
-    signatures: dict[tuple[bytes, bytes], PathError | None] = field(default_factory=dict)
+    signatures: dict[tuple[bytes, bytes], Problem | None] = field(default_factory=dict)
 
     def extend(self, path: tuple[Certificate, ...]) -> tuple[Certificate, ...] | None:
         """The first acceptable path that begins like this, or None with `worst` telling why."""
@@ -170,7 +179,7 @@ class _Search:
             if self._accepts((*path, anchor)):
                 return (*path, anchor)
         if len(path) + 1 >= MAX_PATH:
-            self._remember(PathError(Obstacle.LIMIT, f"more than {MAX_PATH} certificates up to an anchor"))
+            self._remember(Problem(Obstacle.LIMIT, f"more than {MAX_PATH} certificates up to an anchor"))
             return None
         for issuer in _by_key_identifier(tail, self._candidates(path)):
             self._spend_step()
@@ -190,18 +199,18 @@ class _Search:
         if self.steps > MAX_STEPS:
             raise PathError(Obstacle.LIMIT, f"more than {MAX_STEPS} candidates while building a path")
 
-    def _remember(self, error: PathError) -> None:
-        if self.worst is None or error.obstacle > self.worst.obstacle:
-            self.worst = error
+    def _remember(self, problem: Problem) -> None:
+        if self.worst is None or problem.obstacle > self.worst.obstacle:
+            self.worst = problem
 
     def _accepts(self, path: tuple[Certificate, ...]) -> bool:
-        error = self._signature_error(path) or _authority_error(path, self.purposes)
-        error = error or _date_error(path, self.now)
-        if error is not None:
-            self._remember(error)
-        return error is None
+        problem = self._signature_problem(path) or _authority_problem(path, self.purposes)
+        problem = problem or _date_problem(path, self.now)
+        if problem is not None:
+            self._remember(problem)
+        return problem is None
 
-    def _signature_error(self, path: tuple[Certificate, ...]) -> PathError | None:
+    def _signature_problem(self, path: tuple[Certificate, ...]) -> Problem | None:
         """Anchor first, so that no key is used before it was proven."""
         for position in range(len(path) - 2, -1, -1):
             child, issuer = path[position], path[position + 1]
@@ -210,10 +219,10 @@ class _Search:
                 self.checks += 1
                 if self.checks > MAX_SIGNATURE_CHECKS:
                     raise PathError(Obstacle.LIMIT, f"more than {MAX_SIGNATURE_CHECKS} signature checks")
-                self.signatures[pair] = _link_error(child, issuer, is_leaf=position == 0)
-            error = self.signatures[pair]
-            if error is not None:
-                return error
+                self.signatures[pair] = (_ca_link if position else _leaf_link)(child, issuer)
+            problem = self.signatures[pair]
+            if problem is not None:
+                return problem
         return None
 
 
@@ -227,22 +236,27 @@ def _by_key_identifier(
     )
 
 
-def _link_error(child: Certificate, issuer: Certificate, *, is_leaf: bool) -> PathError | None:
+def _leaf_link(child: Certificate, issuer: Certificate) -> Problem | None:
+    return _link_problem(child, issuer, weak_hash=child.not_before >= SHA1_LEAVES_BEFORE)
+
+
+@functools.lru_cache(maxsize=1024)
+def _ca_link(child: Certificate, issuer: Certificate) -> Problem | None:
+    """Remembered: it is a function of the two certificates' bytes, and a fleet shares its few CAs."""
+    return _link_problem(child, issuer, weak_hash=True)
+
+
+def _link_problem(child: Certificate, issuer: Certificate, *, weak_hash: bool) -> Problem | None:
+    """What is wrong with the signature; `weak_hash` when SHA-1 may not be accepted here."""
     algorithm = child.algorithm
-    if _too_weak(child, is_leaf=is_leaf) or algorithm.hash_alg not in _HASHES:
-        return PathError(Obstacle.ALGORITHM, f"{_who(child)} is signed by {algorithm}, which is not accepted")
+    if algorithm.hash_alg not in _HASHES or (weak_hash and algorithm.hash_alg is HashAlg.SHA1):
+        return Problem(Obstacle.ALGORITHM, f"{_who(child)} is signed by {algorithm}, which is not accepted")
     if issuer.key is None:
         detail = f"{_who(issuer)} has a key of algorithm {issuer.key_algorithm}, which is not supported"
-        return PathError(Obstacle.ALGORITHM, detail)
+        return Problem(Obstacle.ALGORITHM, detail)
     if not signature_holds(issuer.key, algorithm, child.signature, child.signed):
-        return PathError(Obstacle.SIGNATURE, f"{_who(child)} was not signed with the key of {_who(issuer)}")
+        return Problem(Obstacle.SIGNATURE, f"{_who(child)} was not signed with the key of {_who(issuer)}")
     return None
-
-
-def _too_weak(child: Certificate, *, is_leaf: bool) -> bool:
-    if child.algorithm.hash_alg is not HashAlg.SHA1:
-        return False
-    return not is_leaf or child.not_before >= SHA1_LEAVES_BEFORE
 
 
 def signature_holds(key: PublicKey, algorithm: SignatureAlgorithm, signature: bytes, signed: bytes) -> bool:
@@ -269,19 +283,19 @@ def signature_holds(key: PublicKey, algorithm: SignatureAlgorithm, signature: by
     return True
 
 
-def _authority_error(path: tuple[Certificate, ...], purposes: frozenset[str]) -> PathError | None:
+def _authority_problem(path: tuple[Certificate, ...], purposes: frozenset[str]) -> Problem | None:
     """CA flag, key usage, purposes, critical extensions, path length and key strength of every issuer."""
     below = 0
     for position, issuer in enumerate(path[1:], start=1):
-        problem = _authority_problem(issuer, purposes, below, is_anchor=position == len(path) - 1)
-        if problem is not None:
-            return PathError(Obstacle.AUTHORITY, f"{_who(issuer)} {problem}")
+        fault = _authority_fault(issuer, purposes, below, is_anchor=position == len(path) - 1)
+        if fault is not None:
+            return Problem(Obstacle.AUTHORITY, f"{_who(issuer)} {fault}")
         if not issuer.self_issued:
             below += 1
     return None
 
 
-def _authority_problem(  # noqa: PLR0911 - one line per rule reads best
+def _authority_fault(  # noqa: PLR0911 - one line per rule reads best
     issuer: Certificate, purposes: frozenset[str], below: int, *, is_anchor: bool
 ) -> str | None:
     extensions = issuer.extensions
@@ -303,7 +317,7 @@ def _authority_problem(  # noqa: PLR0911 - one line per rule reads best
     return None
 
 
-def _date_error(path: tuple[Certificate, ...], now: datetime) -> PathError | None:
+def _date_problem(path: tuple[Certificate, ...], now: datetime) -> Problem | None:
     for certificate in path:
         if now < certificate.not_before:
             when = f"is not valid before {certificate.not_before.isoformat()}"
@@ -311,5 +325,5 @@ def _date_error(path: tuple[Certificate, ...], now: datetime) -> PathError | Non
             when = f"expired at {certificate.not_after.isoformat()}"
         else:
             continue
-        return PathError(Obstacle.DATES, f"{_who(certificate)} {when}")
+        return Problem(Obstacle.DATES, f"{_who(certificate)} {when}")
     return None

@@ -45,7 +45,7 @@ def read_strict(envelope: Envelope) -> Certificate:
         NotStrictError: it is outside the profile `cryptography` reads. The second reader decides.
         MalformedInputError: its key or its signature algorithm does not parse; no reader would help.
     """
-    key_algorithm, key = read_key(envelope.spki)
+    key = read_key(envelope.spki)
     try:
         parsed = x509.load_der_x509_certificate(envelope.der)
         not_before, not_after = parsed.not_valid_before_utc, parsed.not_valid_after_utc
@@ -60,8 +60,9 @@ def read_strict(envelope: Envelope) -> Certificate:
         subject=envelope.subject,
         not_before=not_before,
         not_after=not_after,
-        key=key,
-        key_algorithm=key_algorithm,
+        key=key.key,
+        key_algorithm=key.algorithm,
+        spki=key.spki,
         algorithm=read_signature_algorithm(envelope.algorithm),
         signature=envelope.signature,
         extensions=extensions,
