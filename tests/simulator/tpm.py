@@ -286,7 +286,7 @@ class SoftwareTpm:
         return bytes(changed), signature
 
     def _reported(self, ak: AttestationKey) -> tuple[Clock, int]:
-        """Counters and firmware version as this key may tell them (Part 1, section 36.7 on obfuscation)."""
+        """Counters and firmware version as this key may tell them (Part 2, section 10.12.12)."""
         if ak.profile.hierarchy == "endorsement":
             return self.clock, self.firmware_version
         secret = hashlib.sha256(f"proof {self.seed}".encode() + ak.name).digest()

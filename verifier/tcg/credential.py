@@ -1,4 +1,4 @@
-"""Structures of credential activation (TPM 2.0 Library Specification, Part 2, sections 11.4.3 and 12.4)."""
+"""Structures of credential activation (TPM 2.0 Library Specification, Part 2, sections 11.4 and 12.4)."""
 
 from __future__ import annotations
 
