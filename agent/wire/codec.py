@@ -35,9 +35,7 @@ def decode(body: bytes, kind: type[T], media_type: str = JSON) -> T:
     if media_type not in MEDIA_TYPES:
         raise WireError(f"media type {media_type!r} is not one of {JSON}, {MSGPACK}")
     try:
-        result: T = _decoder(cast("Any", kind), media_type).decode(
-            body
-        )  # mypy: type[T] is not Hashable
+        result: T = _decoder(cast("Any", kind), media_type).decode(body)  # mypy: type[T] is not Hashable
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(str(error)) from error
     return result

@@ -1,0 +1,216 @@
+"""`attest-agent`: enroll, attest, run, collect, status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+from agent import commands
+from agent.config import Settings, load
+from agent.errors import AgentError, Exit, UsageError
+from agent.version import VERSION
+
+_EXIT_CODES: Final = """\
+exit codes:
+  0 affirming (or done)   1 warning   2 contraindicated   3 none
+  64 usage   65 refused by the verifier   66 no TPM   69 verifier unreachable   71 TPM failed
+  74 file unusable   75 try later (lockout, busy, pending)   76 verifier not trusted   77 no permission   78 configuration
+"""
+_EXAMPLES: Final = """\
+examples:
+  attest-agent enroll --server https://verifier.example:8443 --token vtj1.AAAA.BBBB
+  attest-agent attest --once
+  attest-agent run
+  attest-agent collect --out bundle.json
+  attest-agent status --json
+
+Settings come from options, then VTPM_ATTEST_SERVER, VTPM_ATTEST_TOKEN, ..., then /etc/vtpm-attest/agent.toml.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage exits with 64: 2 means contraindicated."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(Exit.USAGE, f"{self.prog}: error: {message}\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    common = _Parser(add_help=False)
+    common.add_argument("--config", metavar="FILE", type=Path, help="settings file (TOML)")
+    common.add_argument(
+        "--state-dir", metavar="DIR", help="what the agent remembers (default: /var/lib/vtpm-attest)"
+    )
+    common.add_argument(
+        "--tcti", metavar="TCTI", help="TPM, e.g. device:/dev/tpmrm0 or swtpm:host=127.0.0.1,port=2321"
+    )
+    common.add_argument("--root", metavar="DIR", help="read logs and identity below DIR instead of /")
+    common.add_argument(
+        "--ek", metavar="KIND", help="EK to use: auto (default), ecc-p256, ecc-p384-high, rsa-2048, ..."
+    )
+    common.add_argument("--ak", metavar="KIND", help="AK to use: ecc-p256 (default) or rsa-2048")
+    common.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
+    network = _Parser(add_help=False)
+    network.add_argument("--server", metavar="URL", help="the verifier, https://HOST[:PORT]")
+    network.add_argument(
+        "--token", metavar="TOKEN", help="join token (better: --token-file, or the environment)"
+    )
+    network.add_argument("--token-file", metavar="FILE", help="file with the join token")
+    network.add_argument(
+        "--ca-file", metavar="PEM", help="CA of the verifier, instead of the token's fingerprint"
+    )
+    network.add_argument("--encoding", metavar="NAME", help="body of attestations: msgpack (default) or json")
+
+    parser = _Parser(
+        prog="attest-agent",
+        description="Prove to a vtpm-attest verifier how this machine booted.",
+        epilog=f"{_EXAMPLES}\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"attest-agent {VERSION}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, text: str, example: str, parents: list[_Parser]) -> argparse.ArgumentParser:
+        return subparsers.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"example:\n  {example}\n\n{_EXIT_CODES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=parents,
+        )
+
+    both = [common, network]
+    enroll = command(
+        "enroll",
+        "bind this TPM's attestation key to its endorsement key at the verifier",
+        "attest-agent enroll --server https://verifier.example:8443 --token-file /run/join-token",
+        both,
+    )
+    enroll.add_argument("--again", action="store_true", help="enrol anew although this machine is enrolled")
+    enroll.add_argument("--new-ak", action="store_true", help="with a new attestation key (implies --again)")
+    enroll.add_argument(
+        "--wait", metavar="SECONDS", type=float, default=0.0, help="keep trying this long (default: 0)"
+    )
+    attest = command(
+        "attest",
+        "attest once and print the verdict; enrols first if a join token is given",
+        "attest-agent attest --once --json",
+        both,
+    )
+    attest.add_argument("--once", action="store_true", help="one try, no waiting for network or verifier")
+    attest.add_argument(
+        "--wait", metavar="SECONDS", type=float, default=300.0, help="else keep trying (default: 300)"
+    )
+    attest.add_argument("--ear", action="store_true", help="ask for the signed attestation result (JWT) too")
+    command("run", "attest, and again whenever the verifier wants it", "attest-agent run", both)
+    collect = command(
+        "collect",
+        "write an offline bundle for `attestctl appraise`; no verifier needed",
+        "attest-agent collect --out bundle.json --nonce 00112233445566778899aabbccddeeff",
+        [common],
+    )
+    collect.add_argument("--out", metavar="FILE", required=True, help="bundle to write, - for stdout")
+    collect.add_argument(
+        "--nonce", metavar="HEX", help="1 to 64 bytes to quote over (default: 32 random bytes)"
+    )
+    collect.add_argument("--bank", default="sha256", help="PCR bank (default: sha256)")
+    collect.add_argument("--pcrs", default="0-15", help="PCRs, like 0-9,14 (default: 0-15)")
+    command(
+        "status",
+        "what this agent knows: TPM, enrolment, trusted CA, last verdict",
+        "attest-agent status",
+        [common],
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; every failure is explained on stderr and has its exit code."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        settings = _settings(arguments, os.environ)
+        return _COMMANDS[arguments.command](arguments, settings)
+    except AgentError as error:
+        commands.explain(error, as_json=arguments.json)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.IO
+
+
+def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    options = {
+        name: value for name, value in vars(arguments).items() if value is None or isinstance(value, str)
+    }
+    return load(options, environ, arguments.config)
+
+
+def _enroll(arguments: argparse.Namespace, settings: Settings) -> int:
+    return commands.enroll(
+        settings,
+        again=arguments.again or arguments.new_ak,
+        new_ak=arguments.new_ak,
+        patience=arguments.wait,
+        output=commands.Output(as_json=arguments.json),
+        clockwork=_CLOCKWORK,
+    )
+
+
+def _attest(arguments: argparse.Namespace, settings: Settings) -> int:
+    return commands.attest(
+        settings,
+        patience=0.0 if arguments.once else arguments.wait,
+        want_ear=arguments.ear,
+        output=commands.Output(as_json=arguments.json),
+        clockwork=_CLOCKWORK,
+    )
+
+
+def _run(arguments: argparse.Namespace, settings: Settings) -> int:
+    from agent.daemon import run_forever  # noqa: PLC0415 - not on the path of `attest --once`
+
+    return run_forever(settings, commands.Output(as_json=arguments.json), _CLOCKWORK)
+
+
+def _collect(arguments: argparse.Namespace, settings: Settings) -> int:
+    from agent.bundle import collect, parse_pcrs  # noqa: PLC0415 - not on the path of `attest --once`
+
+    try:
+        nonce = bytes.fromhex(arguments.nonce) if arguments.nonce else os.urandom(32)
+    except ValueError as error:
+        raise UsageError(
+            f"--nonce is not hexadecimal: {error}", "give 2 to 128 hexadecimal digits"
+        ) from error
+    selection = {arguments.bank: parse_pcrs(arguments.pcrs)}
+    return collect(settings, Path(arguments.out), nonce, selection, commands.Output(as_json=arguments.json))
+
+
+def _status(arguments: argparse.Namespace, settings: Settings) -> int:
+    from agent.status import status  # noqa: PLC0415 - not on the path of `attest --once`
+
+    return status(settings, commands.Output(as_json=arguments.json))
+
+
+_COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace, Settings], int]]] = {
+    "enroll": _enroll,
+    "attest": _attest,
+    "run": _run,
+    "collect": _collect,
+    "status": _status,
+}
+_CLOCKWORK: Final = commands.Clockwork(
+    sleep=time.sleep, random=lambda: int.from_bytes(os.urandom(6)) / (1 << 48)
+)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""Settings: command line over environment over `/etc/vtpm-attest/agent.toml`. Read once, at start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from agent.ek import AUTO, EK_CHOICES
+from agent.errors import ConfigError
+from agent.state import DEFAULT_DIRECTORY
+from agent.templates import AkKind
+
+DEFAULT_FILE: Final = Path("/etc/vtpm-attest/agent.toml")
+PREFIX: Final = "VTPM_ATTEST_"
+KEYS: Final = (
+    "server",
+    "token",
+    "token_file",
+    "ca_file",
+    "tcti",
+    "state_dir",
+    "root",
+    "ek",
+    "ak",
+    "encoding",
+)
+"""Each may stand in the file, as `VTPM_ATTEST_<KEY>` in the environment and, but for `root`, as an option."""
+
+Encoding = Literal["msgpack", "json"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How this agent was told to work. `ak` None: as it enrolled, else ECC P-256."""
+
+    server: str | None
+    token: str | None
+    ca_file: Path | None
+    tcti: str | None
+    state_dir: Path
+    root: Path | None
+    ek: str
+    ak: AkKind | None
+    encoding: Encoding
+
+
+def load(options: Mapping[str, str | None], environ: Mapping[str, str], file: Path | None) -> Settings:
+    """Merge the three sources.
+
+    Raises:
+        ConfigError: the file cannot be read, names an unknown key, or a value is none of those allowed.
+    """
+    stored = _read(file)
+    merged: dict[str, str] = {}
+    for key in KEYS:
+        for value in (options.get(key), environ.get(PREFIX + key.upper()), stored.get(key)):
+            if value:
+                merged[key] = value
+                break
+    token = merged.get("token")
+    if token is None and "token_file" in merged:
+        token = _token(Path(merged["token_file"]))
+    encoding = merged.get("encoding", "msgpack")
+    if encoding not in get_args(Encoding):
+        raise ConfigError(
+            f"no encoding is called {encoding!r}", f"use one of {', '.join(get_args(Encoding))}"
+        )
+    ek = merged.get("ek", AUTO)
+    if ek not in EK_CHOICES:
+        raise ConfigError(f"no EK is called {ek!r}", f"use one of {', '.join(EK_CHOICES)}")
+    return Settings(
+        server=merged.get("server"),
+        token=token,
+        ca_file=_path(merged.get("ca_file")),
+        tcti=merged.get("tcti"),
+        state_dir=Path(merged.get("state_dir", DEFAULT_DIRECTORY)),
+        root=_path(merged.get("root")),
+        ek=ek,
+        ak=_ak(merged.get("ak")),
+        encoding="json" if encoding == "json" else "msgpack",
+    )
+
+
+def _path(value: str | None) -> Path | None:
+    return Path(value) if value else None
+
+
+def _ak(value: str | None) -> AkKind | None:
+    if value is None:
+        return None
+    try:
+        return AkKind(value)
+    except ValueError as error:
+        raise ConfigError(f"no AK is called {value!r}", f"use one of {', '.join(AkKind)}") from error
+
+
+def _read(file: Path | None) -> Mapping[str, str]:
+    path = file or DEFAULT_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        if file is None:
+            return {}
+        raise ConfigError(f"{path} does not exist", "name an existing file with --config") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", "run as root, or correct its mode") from error
+    import tomllib  # noqa: PLC0415 - only where there is a file
+
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{path} is not TOML: {error}", 'lines look like: server = "https://host:8443"'
+        ) from error
+    for key, value in content.items():
+        if key not in KEYS or not isinstance(value, str):
+            raise ConfigError(
+                f"{path}: {key!r} is not a text setting of this agent", f"known: {', '.join(KEYS)}"
+            )
+    return content
+
+
+def _token(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"token file {path} cannot be read: {error}", "correct token_file") from error

@@ -1,0 +1,84 @@
+"""`attest-agent run`: a session without end, told to systemd, ended by SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from types import FrameType
+from typing import Final
+
+from agent.commands import Clockwork, Output, describe, make_agent, options_of, pauser
+from agent.config import Settings
+from agent.errors import Exit
+from agent.service import run
+from agent.session import Goal, Session, Stop
+from agent.state import StateFile
+from agent.wire.messages import AttestationReply
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came. Raised where the program is, so that a pause or a slow peer does not delay the end.
+
+    Not an `Exception`: no handler on the way may take it for a failure. TPM commands are not interrupted (Python
+    runs handlers between them), and what was loaded is flushed on the way out.
+    """
+
+
+def notify(text: str) -> None:
+    """Tell systemd (sd_notify(3)), if it asked; a service must not fail because its manager does not listen."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+            sender.sendto(text.encode(), address)
+    except OSError:
+        return
+
+
+def run_forever(settings: Settings, output: Output, clockwork: Clockwork) -> int:
+    """Attest until told to stop. Returns only by SIGTERM or SIGINT (0), or raises what cannot be waited out."""
+    store = StateFile(settings.state_dir)
+    state = store.load()
+    session = Session(
+        goal=Goal.FOREVER,
+        attester_id=state.attester_id,
+        may_reenroll=settings.token is not None,
+        patience=None,
+        random=clockwork.random,
+    )
+    agent = make_agent(settings, store, options_of(settings, state), output)
+    last: list[str] = []
+
+    def judged(reply: AttestationReply) -> None:
+        """Say a verdict when it differs from the last; a steady one would only fill the journal."""
+        status = reply.verdict.status
+        notify(f"STATUS={status}, number {reply.verdict.sequence}, valid until {reply.verdict.valid_until}")
+        if last != [status]:
+            last[:] = [status]
+            output.say(f"verdict {status}")
+            output.result({"verdict": reply.verdict, "next_in": reply.next_in}, describe(reply))
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = {number: signal.signal(number, terminate) for number in _SIGNALS}
+    try:
+        notify("READY=1\nSTATUS=attesting")
+        outcome = run(session, agent, pauser(output, clockwork), judged)
+    except _Terminated:
+        notify("STOPPING=1")
+        output.say("told to stop")
+        return Exit.AFFIRMING
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        agent.close()
+    if isinstance(outcome, Stop):
+        raise outcome.error
+    raise LookupError("a session without end has ended")

@@ -1,0 +1,307 @@
+"""Runs a `Session`: does what it asks for with the TPM, the collectors and the network, and reports back.
+
+TPM and connection are opened when an action needs them. The TPM is let go of before every pause, so that a raw
+`/dev/tpm0` stays usable for others; the connection is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+import msgspec
+
+from agent import ek as ek_module
+from agent.collect import Collected, Sources
+from agent.errors import AgentError, TpmError
+from agent.evidence import PcrValues, quote_with_pcrs
+from agent.session import (
+    Activate,
+    AskChallenge,
+    Attest,
+    Challenged,
+    Done,
+    Enroll,
+    Enrolled,
+    Event,
+    Failed,
+    Judged,
+    Offered,
+    Pending,
+    Session,
+    Stop,
+    Wait,
+    Woke,
+)
+from agent.state import LastVerdict, State, StateFile
+from agent.templates import AkKind, ak_template
+from agent.tpm import Key, Selection, Tpm
+from agent.transport import Transport
+from agent.version import VERSION
+from agent.wire.codec import MSGPACK
+from agent.wire.messages import (
+    ActivationReply,
+    ActivationRequest,
+    AttestationReply,
+    AttestationRequest,
+    Challenge,
+    ChallengeRequest,
+    EnrollmentReply,
+    EnrollmentRequest,
+    LogPart,
+    PcrBank,
+)
+
+PROOF_CONTEXT: Final = b"vtpm-attest activation v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the agent reaches outside itself.
+
+    Attributes:
+        open_tpm: opens the TPM, each time it is needed.
+        connect: opens the transport, fetching the pinned CA if need be.
+        sources: reads logs and identity.
+        store: remembers.
+        say: tells a person what happens; never given a secret.
+    """
+
+    open_tpm: Callable[[], Tpm]
+    connect: Callable[[], Transport]
+    sources: Sources
+    store: StateFile
+    say: Callable[[str], None]
+
+
+def activation_proof(secret: bytes, enrollment_id: str, ak_name: bytes) -> bytes:
+    """HMAC-SHA256 over context, enrolment and AK Name: shows the secret was opened for this very key and request."""
+    return hmac.digest(secret, PROOF_CONTEXT + enrollment_id.encode() + ak_name, "sha256")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How this agent enrols and attests."""
+
+    join_token: str | None = None
+    ek: str = ek_module.AUTO
+    ak: AkKind = AkKind.ECC_P256
+    ak_generation: int = 0
+    media_type: str = MSGPACK
+    want_ear: bool = False
+
+
+class Agent:
+    """The effects behind a session's actions."""
+
+    def __init__(self, outside: Surroundings, options: Options) -> None:
+        self._outside = outside
+        self._options = options
+        self._transport: Transport | None = None
+        self._held: ExitStack | None = None
+        self._tpm: Tpm | None = None
+        self._ak: Key | None = None
+        self._ek: tuple[ek_module.Endorsements, ek_module.ChosenEk] | None = None
+        self._said: frozenset[str] = frozenset()
+
+    # --- resources
+
+    def release(self) -> None:
+        """Flush the keys and let go of the TPM."""
+        held, self._held = self._held, None
+        self._tpm = self._ak = self._ek = None
+        if held is not None:
+            held.close()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.release()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+
+    def _use_tpm(self) -> tuple[Tpm, Key]:
+        if self._tpm is None or self._ak is None:
+            with ExitStack() as stack:
+                tpm = self._outside.open_tpm()
+                stack.callback(tpm.close)
+                ak = stack.enter_context(
+                    tpm.primary(ak_template(self._options.ak, self._options.ak_generation))
+                )
+                self._held = stack.pop_all()
+            self._tpm, self._ak = tpm, ak
+        return self._tpm, self._ak
+
+    def _use_ek(self) -> tuple[ek_module.Endorsements, ek_module.ChosenEk]:
+        """The EK and what endorses it; the same one every time, so that activation can follow a pause."""
+        tpm, _ = self._use_tpm()
+        if self._ek is None:
+            endorsements = ek_module.read_endorsements(tpm)
+            chosen = _present(self._held).enter_context(
+                ek_module.chosen_ek(tpm, endorsements, self._options.ek)
+            )
+            self._notes(chosen.notes)
+            self._ek = (endorsements, chosen)
+        return self._ek
+
+    def _server(self) -> Transport:
+        if self._transport is None:
+            self._transport = self._outside.connect()
+        return self._transport
+
+    def _notes(self, notes: tuple[str, ...]) -> None:
+        """Say each remark once, not at every attestation."""
+        for note in notes:
+            if note not in self._said:
+                self._said |= {note}
+                self._outside.say(f"note: {note}")
+
+    # --- actions
+
+    def perform(self, action: Enroll | Activate | AskChallenge | Attest) -> Event:
+        """Do it. Every failure the agent knows becomes an event; anything else is a bug and is raised."""
+        try:
+            match action:
+                case Enroll():
+                    return self._enroll()
+                case Activate():
+                    return self._activate(action.offer)
+                case AskChallenge():
+                    return self._challenge(action.attester_id)
+                case Attest():
+                    return self._attest(action)
+                case _:
+                    assert_never(action)
+        except AgentError as error:
+            if isinstance(error, TpmError):
+                self.release()  # a fresh connection next time
+            return Failed(error)
+
+    def _enroll(self) -> Event:
+        server = self._server()  # first: without a verifier the TPM's work would be for nothing
+        _, ak = self._use_tpm()
+        endorsements, chosen = self._use_ek()
+        collected = self._outside.sources.collect(agent_version=VERSION)
+        request = EnrollmentRequest(
+            ek_public=chosen.key.public,
+            ak_public=ak.public,
+            ek_certificates=endorsements.ders,
+            ek_chain=list(endorsements.chain),
+            join_token=self._options.join_token,
+            identity=collected.identity,
+        )
+        self._outside.say(f"enrolling at {server.server} with EK {chosen.slot}, AK {self._options.ak.value}")
+        offer = server.post("/v1/enrollments", request, EnrollmentReply)
+        self._remember(ek_slot=chosen.slot)
+        return Offered(offer)
+
+    def _activate(self, offer: EnrollmentReply) -> Event:
+        tpm, ak = self._use_tpm()
+        _, chosen = self._use_ek()
+        secret = tpm.activate_credential(ak, chosen.key, offer.credential_blob, offer.encrypted_secret)
+        proof = ActivationRequest(proof=activation_proof(secret, offer.enrollment_id, ak.name))
+        reply = self._server().post(
+            f"/v1/enrollments/{offer.enrollment_id}/activation", proof, ActivationReply
+        )
+        self._remember(
+            attester_id=reply.attester_id,
+            ak_kind=self._options.ak.value,
+            ak_generation=self._options.ak_generation,
+            ak_name=ak.name.hex(),
+        )
+        self._outside.say(
+            f"enrolled as {reply.attester_id}" if reply.status == "enrolled" else "waiting for approval"
+        )
+        return Enrolled(reply) if reply.status == "enrolled" else Pending(reply)
+
+    def _challenge(self, attester_id: str) -> Event:
+        request = ChallengeRequest(attester_id=attester_id)
+        return Challenged(self._server().post("/v1/challenges", request, Challenge))
+
+    def _attest(self, action: Attest) -> Event:
+        tpm, ak = self._use_tpm()
+        challenge = action.challenge
+        selection = {part.bank: list(part.pcrs) for part in challenge.selection}
+        quoted = quote_with_pcrs(tpm, ak, challenge.nonce, selection)
+        collected = self._outside.sources.collect(agent_version=VERSION)
+        self._notes(collected.notes)
+        request = AttestationRequest(
+            attester_id=action.attester_id,
+            nonce=challenge.nonce,
+            attest=quoted.quote.attest,
+            signature=quoted.quote.signature,
+            pcrs=wire_pcrs(selection, quoted.values),
+            boot_log=boot_log_part(collected, challenge, whole=action.whole_log),
+            identity=collected.identity,
+            boot_id=collected.boot_id,
+            kernel_command_line=collected.kernel_command_line,
+            want_ear=self._options.want_ear,
+        )
+        reply = self._server().post("/v1/attestations", request, AttestationReply, self._options.media_type)
+        verdict = reply.verdict
+        self._remember(
+            last_verdict=LastVerdict(
+                status=verdict.status,
+                sequence=verdict.sequence,
+                judged_at=verdict.judged_at,
+                valid_until=verdict.valid_until,
+            )
+        )
+        return Judged(reply)
+
+    def _remember(self, **changes: object) -> State:
+        state = msgspec.structs.replace(self._outside.store.load(), **changes)
+        self._outside.store.save(state)
+        return state
+
+
+def wire_pcrs(selection: Selection, values: PcrValues) -> list[PcrBank]:
+    """PCR values in the order they were quoted."""
+    return [
+        PcrBank(bank=bank, values={str(index): values[bank][index] for index in sorted(values[bank])})
+        for bank in selection
+    ]
+
+
+def boot_log_part(collected: Collected, challenge: Challenge, *, whole: bool) -> LogPart | None:
+    """The boot log by digest if the verifier says it holds exactly these bytes, else whole."""
+    log = collected.boot_log
+    if log is None:
+        return None
+    digest = hashlib.sha256(log).digest()
+    if not whole and challenge.boot_log_sha256 == digest:
+        return LogPart(sha256=digest)
+    return LogPart(content=log)
+
+
+def run(
+    session: Session, agent: Agent, pause: Callable[[Wait], None], judged: Callable[[AttestationReply], None]
+) -> Done | Stop:
+    """Drive `session` until it is done or stops. `pause` waits; `judged` sees every verdict."""
+    while True:
+        action = session.next_action()
+        match action:
+            case Done() | Stop():
+                agent.close()
+                return action
+            case Wait():
+                agent.release()
+                pause(action)
+                session.handle(Woke())
+            case Enroll() | Activate() | AskChallenge() | Attest():
+                event = agent.perform(action)
+                if isinstance(event, Judged):
+                    judged(event.reply)
+                session.handle(event)
+            case _:
+                assert_never(action)
+
+
+def _present(held: ExitStack | None) -> ExitStack:
+    if held is None:
+        raise LookupError("no TPM is open")
+    return held

@@ -1,0 +1,391 @@
+"""The agent's protocol as a sans-I/O state machine: events in, the next action out. No clock, no socket, no TPM.
+
+`Session.next_action` says what to do, the caller does it and reports one event to `Session.handle`. A state says what
+the agent holds; what it does next follows from that. All transitions stand in `TRANSITIONS`, all reactions to a failure
+in `REACTIONS`; there is no other place where the protocol is decided.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeVar, assert_never
+
+from agent.errors import AgentError, PendingError
+from agent.wire.messages import ActivationReply, AttestationReply, Challenge, EnrollmentReply, Verdict
+
+T = TypeVar("T")
+
+BACKOFF_FIRST: Final = 1.0
+BACKOFF_LIMIT: Final = 300.0
+SLOW_SECONDS: Final = 1800.0
+"""Pace after a refusal that only a person can lift, for an agent that must keep running."""
+PENDING_SECONDS: Final = 30.0
+SHORTEST_PAUSE: Final = 1.0
+
+
+class State(enum.Enum):
+    """What the agent holds."""
+
+    NEW = "new"
+    """No attester id: ask to be enrolled."""
+    OFFERED = "offered"
+    """A credential challenge: activate it."""
+    PENDING = "pending"
+    """An attester id that an operator must still approve."""
+    ENROLLED = "enrolled"
+    """An attester id: ask for a nonce."""
+    CHALLENGED = "challenged"
+    """A nonce: attest."""
+    ATTESTED = "attested"
+    """A verdict, and the nonce for the next time."""
+    STOPPED = "stopped"
+
+
+class Goal(enum.Enum):
+    """When the session is done."""
+
+    ENROLLED = "enrolled"
+    VERDICT = "verdict"
+    FOREVER = "forever"
+
+
+# --- events: what happened
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """Enrolment answered with a credential challenge."""
+
+    offer: EnrollmentReply
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """Activation proved; attest now."""
+
+    reply: ActivationReply
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Activation proved; an operator must approve."""
+
+    reply: ActivationReply
+
+
+@dataclass(frozen=True, slots=True)
+class Challenged:
+    """A nonce arrived."""
+
+    challenge: Challenge
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict arrived."""
+
+    reply: AttestationReply
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """The pause asked for is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The action failed."""
+
+    error: AgentError
+
+
+Event = Offered | Enrolled | Pending | Challenged | Judged | Woke | Failed
+
+
+# --- actions: what to do
+
+
+@dataclass(frozen=True, slots=True)
+class Enroll:
+    """Send EK, AK and identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """Open the credential in the TPM and send the proof."""
+
+    offer: EnrollmentReply
+
+
+@dataclass(frozen=True, slots=True)
+class AskChallenge:
+    """Ask for a nonce."""
+
+    attester_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attest:
+    """Quote over the challenge and send the evidence; `whole_log` when the verifier lost what it held."""
+
+    attester_id: str
+    challenge: Challenge
+    whole_log: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Do nothing for this long. `because` is the failure behind it, None for the ordinary interval."""
+
+    seconds: float
+    because: AgentError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The goal is reached."""
+
+    attester_id: str
+    reply: AttestationReply | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The goal cannot be reached."""
+
+    error: AgentError
+
+
+Action = Enroll | Activate | AskChallenge | Attest | Wait | Done | Stop
+
+TRANSITIONS: Final[Mapping[State, Mapping[type[Event], State]]] = {
+    State.NEW: {Offered: State.OFFERED},
+    State.OFFERED: {Enrolled: State.ENROLLED, Pending: State.PENDING},
+    State.PENDING: {Challenged: State.CHALLENGED},
+    State.ENROLLED: {Challenged: State.CHALLENGED},
+    State.CHALLENGED: {Judged: State.ATTESTED},
+    State.ATTESTED: {Woke: State.CHALLENGED},
+    State.STOPPED: {},
+}
+
+
+class Reaction(enum.Enum):
+    """What a failure does to the session."""
+
+    RETRY = "retry"
+    """Same state, after a back-off."""
+    ASK_AGAIN = "ask-again"
+    """The nonce is void: ask for another, the first time at once."""
+    RESEND_WHOLE = "resend-whole"
+    """As `ASK_AGAIN`, and send the boot log whole."""
+    ENROLL_AGAIN = "enroll-again"
+    """The enrolment is void: begin anew, the first time at once."""
+    REENROLL_IF_ALLOWED = "reenroll-if-allowed"
+    """The verifier does not know this attester: enrol anew if a join token is at hand, else as `SLOW`."""
+    AWAIT_APPROVAL = "await-approval"
+    SLOW = "slow"
+    """Only a person can lift this: stop, or for an agent that runs for ever, ask rarely."""
+
+
+REACTIONS: Final[Mapping[str, Reaction]] = {
+    "nonce-unknown": Reaction.ASK_AGAIN,
+    "nonce-expired": Reaction.ASK_AGAIN,
+    "nonce-foreign": Reaction.ASK_AGAIN,
+    "nonce-reused": Reaction.ASK_AGAIN,
+    "quote-nonce": Reaction.ASK_AGAIN,
+    "boot-log-missing": Reaction.RESEND_WHOLE,
+    "enrollment-expired": Reaction.ENROLL_AGAIN,
+    "enrollment-pending": Reaction.AWAIT_APPROVAL,
+    "not-found": Reaction.REENROLL_IF_ALLOWED,
+    # A guest's clock may be wrong until the network is up, and certificates are replaced: not final.
+    "verifier-untrusted": Reaction.RETRY,
+}
+"""By code; a code that is not here is `RETRY` if the error is transient, else `SLOW`."""
+
+
+class LocalProtocolError(Exception):
+    """The caller reported an event that cannot happen in this state: a bug in the agent, not in its peer."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One agent's conversation with its verifier.
+
+    Args:
+        goal: when to stop.
+        attester_id: as remembered; None asks to be enrolled first.
+        may_reenroll: a join token is at hand, should the verifier have forgotten this attester.
+        patience: seconds of back-off allowed in all before giving up; None for ever.
+        random: uniform in [0, 1), for jitter.
+    """
+
+    goal: Goal
+    attester_id: str | None
+    may_reenroll: bool
+    patience: float | None
+    random: Callable[[], float]
+    state: State = State.NEW
+    verdict: Verdict | None = None
+    _offer: EnrollmentReply | None = field(default=None, repr=False)
+    _challenge: Challenge | None = field(default=None, repr=False)
+    _reply: AttestationReply | None = field(default=None, repr=False)
+    _whole_log: bool = False
+    _failures: int = 0
+    _pause: Wait | None = None
+    _error: AgentError | None = None
+
+    def __post_init__(self) -> None:
+        if self.attester_id is not None:
+            self.state = State.ENROLLED
+
+    # --- out
+
+    def next_action(self) -> Action:  # noqa: PLR0911 - one return per state
+        """What to do now. Asking twice gives the same answer."""
+        if self.state is State.STOPPED:
+            return Stop(_present(self._error))
+        if self._pause is not None:
+            return self._pause
+        match self.state:
+            case State.NEW:
+                return Enroll()
+            case State.OFFERED:
+                return Activate(_present(self._offer))
+            case State.ENROLLED if self.goal is Goal.ENROLLED:
+                return Done(_present(self.attester_id), None)
+            case State.PENDING | State.ENROLLED:
+                return AskChallenge(_present(self.attester_id))
+            case State.CHALLENGED:
+                return self._attest_or_done()
+            case State.ATTESTED:
+                return Done(_present(self.attester_id), self._reply)
+            case _:
+                assert_never(self.state)
+
+    def _attest_or_done(self) -> Action:
+        if self.goal is Goal.ENROLLED:  # a pending enrolment was approved
+            return Done(_present(self.attester_id), None)
+        return Attest(_present(self.attester_id), _present(self._challenge), self._whole_log)
+
+    # --- in
+
+    def handle(self, event: Event) -> None:
+        """Take in what came of the last action.
+
+        Raises:
+            LocalProtocolError: it cannot follow this state.
+        """
+        if isinstance(event, Woke) and self._pause is not None:
+            self._pause = None
+            if self.state is State.ATTESTED:
+                self.state = TRANSITIONS[self.state][Woke]
+            return
+        if isinstance(event, Failed):
+            self._react(event.error)
+            return
+        following = TRANSITIONS[self.state].get(type(event))
+        if following is None or self._pause is not None:
+            raise LocalProtocolError(f"{type(event).__name__} in state {self.state.value}")
+        self.state = following
+        self._take(event)
+
+    def _take(self, event: Offered | Enrolled | Pending | Challenged | Judged | Woke) -> None:
+        match event:
+            case Offered():
+                self._offer = event.offer
+            case Enrolled():
+                self.attester_id, self._offer, self._failures = event.reply.attester_id, None, 0
+            case Pending():
+                self.attester_id, self._offer = event.reply.attester_id, None
+                self._await_approval(event.reply.retry_after)
+            case Challenged():
+                self._challenge = event.challenge
+            case Judged():
+                self._judged(event.reply)
+            case Woke():
+                pass
+            case _:
+                assert_never(event)
+
+    def _judged(self, reply: AttestationReply) -> None:
+        self._reply, self.verdict, self._challenge = reply, reply.verdict, reply.challenge
+        self._failures, self._whole_log = 0, False
+        if self.goal is Goal.FOREVER:
+            # Early rather than late, so that the verdict does not go stale, and spread, so that a fleet that booted
+            # together does not come back together.
+            self._pause = Wait(max(SHORTEST_PAUSE, reply.next_in * (0.85 + 0.15 * self.random())))
+
+    # --- failures
+
+    def _react(self, error: AgentError) -> None:
+        reaction = REACTIONS.get(error.code, Reaction.RETRY if error.transient else Reaction.SLOW)
+        first = self._failures == 0
+        self._failures += 1
+        match reaction:
+            case Reaction.RETRY:
+                self._back_off(error)
+            case Reaction.ASK_AGAIN | Reaction.RESEND_WHOLE:
+                self._whole_log = self._whole_log or reaction is Reaction.RESEND_WHOLE
+                self._void(State.ENROLLED, error, at_once=first)
+            case Reaction.ENROLL_AGAIN:
+                self._void(State.NEW, error, at_once=first)
+            case Reaction.REENROLL_IF_ALLOWED if self.may_reenroll and self.state is not State.NEW:
+                self._void(State.NEW, error, at_once=first)
+            case Reaction.AWAIT_APPROVAL:
+                self.state = State.PENDING
+                self._await_approval(error.retry_after)
+            case Reaction.REENROLL_IF_ALLOWED | Reaction.SLOW:
+                self._slow(error)
+            case _:
+                assert_never(reaction)
+
+    def _void(self, state: State, error: AgentError, *, at_once: bool) -> None:
+        """Drop what has become worthless and go back to `state`."""
+        self._challenge, self._offer = None, None
+        if state is State.NEW:
+            self.attester_id = None
+        self.state = state
+        if not at_once:
+            self._back_off(error)
+
+    def _back_off(self, error: AgentError) -> None:
+        ceiling = min(BACKOFF_LIMIT, BACKOFF_FIRST * 2.0 ** min(self._failures - 1, 16))
+        pause = ceiling * (0.5 + 0.5 * self.random())
+        if error.retry_after is not None:
+            pause = max(pause, error.retry_after * (1.0 + 0.1 * self.random()))
+        self._pause_or_stop(pause, error)
+
+    def _slow(self, error: AgentError) -> None:
+        # The evidence was refused, so its nonce is spent or void whatever the reason was.
+        if self.state in {State.CHALLENGED, State.ATTESTED}:
+            self.state, self._challenge = State.ENROLLED, None
+        if self.goal is not Goal.FOREVER:
+            self._stop(error)
+            return
+        self._pause = Wait(SLOW_SECONDS * (0.9 + 0.2 * self.random()), error)
+
+    def _await_approval(self, retry_after: float | None) -> None:
+        error = PendingError(
+            f"attester {self.attester_id} waits for an operator's approval",
+            "approve it at the verifier, then attest again",
+        )
+        self._pause_or_stop((retry_after or PENDING_SECONDS) * (1.0 + 0.1 * self.random()), error)
+
+    def _pause_or_stop(self, seconds: float, error: AgentError) -> None:
+        if self.patience is not None:
+            if seconds > self.patience:
+                self._stop(error)
+                return
+            self.patience -= seconds
+        self._pause = Wait(seconds, error)
+
+    def _stop(self, error: AgentError) -> None:
+        self._error, self._pause, self.state = error, None, State.STOPPED
+
+
+def _present(value: T | None) -> T:
+    if value is None:
+        raise LocalProtocolError("a state without what it is named for")
+    return value
