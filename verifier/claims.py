@@ -72,14 +72,14 @@ class BootFacts:
     digest: bytes
     """SHA-256 of the log's bytes; names the blob, proves nothing."""
     banks: tuple[HashAlg, ...]
-    """Banks in which every quoted PCR of the log replays."""
+    """Quoted banks the log was replayed in; PCRs that failed in any of them are among `unlogged_pcrs`."""
     events: tuple[EventFact, ...]
     secure_boot: SecureBootFacts
     kernel_command_line: str | None
     """Bound by GRUB's text or by a supplied preimage of the measured digest."""
     startup_locality: int | None
     unlogged_pcrs: tuple[int, ...] = ()
-    """Quoted PCRs that the log does not explain; nothing was claimed from them."""
+    """Quoted PCRs that the log does not explain, or contradicts; nothing was claimed from them."""
     boot_phases: tuple[str, ...] = ()
     """Words systemd-pcrphase extended into PCR 11 after the log ended, in order; proven by the quoted value."""
 

@@ -81,7 +81,7 @@ def appraisal() -> list[Result]:
     claims = appraise(evidence, expected, None, History(), NOW).claims
     if claims is None:
         raise AssertionError("the bench's own quote must verify")
-    policy = parse_policy(learn({"boot": claims}, LearnOptions(id="bench", description="", bank=HashAlg.SHA256)))
+    policy = parse_policy(learn({"boot": claims}, LearnOptions(id="bench", description="", bank=HashAlg.SHA256)).source)
     work = lambda: appraise(evidence, expected, policy, History(), NOW)  # noqa: E731
     bare = _bare_verify(evidence, expected)
     return [

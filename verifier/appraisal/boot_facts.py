@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from verifier.appraisal.boot.binding import bind_events
 from verifier.appraisal.boot.command_line import find_command_line, name_sections
-from verifier.appraisal.boot.explain import Explanation, ReplayMismatch, explain
+from verifier.appraisal.boot.explain import ReplayMismatch, explain
 from verifier.appraisal.boot.secure_boot import read_secure_boot
 from verifier.claims import BootFacts
 from verifier.tcg.algorithms import HashAlg
@@ -57,7 +57,7 @@ def bind_log(
     command_line = find_command_line(events, explanation.believed, kernel_command_line)
     facts = BootFacts(
         digest=HashAlg.SHA256.digest(log_bytes),
-        banks=_whole_banks(explanation),
+        banks=explanation.replayed_banks,
         events=tuple([bound.fact() for bound in events]),
         secure_boot=read_secure_boot(events),
         kernel_command_line=command_line,
@@ -67,7 +67,3 @@ def bind_log(
     )
     return BoundBoot(facts, explanation.mismatches, explanation.missing_banks)
 
-
-def _whole_banks(explanation: Explanation) -> tuple[HashAlg, ...]:
-    failed = {mismatch.bank for mismatch in explanation.mismatches}
-    return tuple(bank for bank in explanation.replayed_banks if bank not in failed)

@@ -65,7 +65,7 @@ def learn_command(
 
     Args:
         bundles: files of `attest-agent collect`, or evidence folders.
-        out: where to write the policy.
+        out: where to write the policy; reference values go into the same file, or beside `policy.yaml`.
         id: id of the policy; the name of the folder or file by default.
         description: one line for people.
         severity: what a deviation means: contraindicated or warning.
@@ -80,12 +80,16 @@ def learn_command(
             bank=HashAlg.SHA256,
             severity=severity,
         )
-        source = learn(claims, options)
-        parsed = parse_policy(source)  # what we propose must itself be sound
+        proposal = learn(claims, options)
+        parsed = parse_policy(proposal.source)  # what we propose must itself be sound
     except VtpmAttestError as error:
         output.fail(error)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(source)
+    if out.name == "policy.yaml":
+        out.write_text(proposal.policy)
+        (out.parent / "reference-values.yaml").write_text(proposal.reference_values)
+    else:
+        out.write_text(proposal.source)
     output.out.print(f"wrote {out}: {len(parsed.rules)} rules from {len(claims)} boot(s); read it before you use it")
     return 0
 

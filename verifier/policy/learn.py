@@ -54,14 +54,27 @@ class _Place:
     boots: int
 
 
-def learn(boots: Mapping[str, ProvenClaims], options: LearnOptions) -> str:
-    """A policy source (YAML: policy, then its reference values) under which every boot given is affirming.
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Two YAML documents: the policy, and the reference values it names (empty when it names none)."""
+
+    policy: str
+    reference_values: str
+
+    @property
+    def source(self) -> str:
+        """Both in one stream, as `parse_policy` reads them."""
+        return f"{self.policy}---\n{self.reference_values}" if self.reference_values else self.policy
+
+
+def learn(boots: Mapping[str, ProvenClaims], options: LearnOptions) -> Proposal:
+    """A policy under which every boot given is affirming.
 
     Raises `PolicyError` when the boots cannot share a policy (a bank that was not quoted, no PCR in common).
     """
     if not boots:
         raise PolicyError("there is no evidence to learn from")
-    return _Learner(boots, options).source()
+    return _Learner(boots, options).proposal()
 
 
 class _Learner:
@@ -77,10 +90,9 @@ class _Learner:
             raise PolicyError("these boots have no quoted PCR in common")
         self._pcrs = sorted(shared)
 
-    def source(self) -> str:
-        rules: list[dict[str, Any]] = []
+    def proposal(self) -> Proposal:
         unjudged: list[dict[str, Any]] = []
-        rules.extend(self._secure_boot())
+        rules = [*self._secure_boot(), *self._command_line()]
         for pcr in self._pcrs:
             rule, why = self._pcr(pcr)
             if rule is not None:
@@ -98,23 +110,27 @@ class _Learner:
         }
         if unjudged:
             policy["unjudged"] = unjudged
-        documents: list[dict[str, Any]] = [policy]
-        if self._references:
-            documents.append(
-                {
-                    "schema": document.REFERENCE_SCHEMA,
-                    "id": self._options.id,
-                    "description": "Digests of what the image ships; an update adds or replaces them.",
-                    "values": self._references,
-                }
-            )
-        return _dump(documents)
+        references = {
+            "schema": document.REFERENCE_SCHEMA,
+            "id": self._options.id,
+            "description": "Digests of what the image ships; an update adds or replaces them.",
+            "values": self._references,
+        }
+        return Proposal(_dump(policy), _dump(references) if self._references else "")
 
     def _secure_boot(self) -> list[dict[str, Any]]:
         states = {claims.boot.secure_boot.enabled if claims.boot else None for claims in self._boots.values()}
         if states != {True}:
             return []
         return [self._head("secure-boot", Claim.CONFIGURATION, "Secure Boot must be on") | {"secure_boot": "enabled"}]
+
+    def _command_line(self) -> list[dict[str, Any]]:
+        lines = {claims.boot.kernel_command_line if claims.boot else None for claims in self._boots.values()}
+        known = sorted(line for line in lines if line is not None)
+        if len(known) != len(lines):
+            return []
+        head = self._head("command-line", Claim.CONFIGURATION, "the kernel was told something else")
+        return [head | {"command_line": {"any_of": known}}]
 
     def _pcr(self, pcr: int) -> tuple[dict[str, Any] | None, str]:
         if pcr == IMA_PCR:
@@ -217,6 +233,6 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _dump(documents: list[dict[str, Any]]) -> str:
-    text: str = yaml.dump_all(documents, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+def _dump(document_: dict[str, Any]) -> str:
+    text: str = yaml.dump(document_, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text

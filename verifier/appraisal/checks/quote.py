@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from verifier.appraisal.evidence import Evidence, Expectation
 from verifier.appraisal.result import Finding, Severity, Status
@@ -19,13 +19,23 @@ from verifier.tcg.signature import parse_signature
 DEFAULT_SIGNATURE_HASHES = frozenset({HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512})
 
 
-@dataclass(frozen=True, slots=True)
-class QuoteOutcome:
+class QuoteOutcome(NamedTuple):
     """Findings of the quote, what it proves (None when it does not), and whether the sender is proven."""
 
     findings: tuple[Finding, ...]
     facts: QuoteFacts | None
     authenticated: bool
+
+
+_VERIFIED: Final = (
+    Finding(
+        reason=Reason.QUOTE_VERIFIED,
+        status=Status.PASSED,
+        severity=Severity.CONTRAINDICATED,
+        claim=Claim.INSTANCE_IDENTITY,
+        message="the AK signed these PCR values over the expected nonce",
+    ),
+)
 
 
 def _failed(reason: Reason, message: str, *, expected: str | None = None, actual: str | None = None) -> Finding:
@@ -99,27 +109,19 @@ def _pcrs(evidence: Evidence, expected: Expectation, attest: QuoteAttest, signat
         firmware_version=attest.firmware_version,
         signature_hash=signature_hash,
     )
-    passed = Finding(
-        reason=Reason.QUOTE_VERIFIED,
-        status=Status.PASSED,
-        severity=Severity.CONTRAINDICATED,
-        claim=Claim.INSTANCE_IDENTITY,
-        message="the AK signed these PCR values over the expected nonce",
-    )
-    return QuoteOutcome((passed,), facts, authenticated=True)
+    return QuoteOutcome(_VERIFIED, facts, authenticated=True)
 
 
 def _not_covered(expected: Expectation, selections: tuple[PcrSelection, ...]) -> Finding | None:
-    quoted = {selection.bank: frozenset(selection.pcrs) for selection in selections}
     for request in expected.request:
-        missing = request.pcrs - quoted.get(request.bank, frozenset())
-        if missing:
-            return _failed(
-                Reason.QUOTE_PCR_SELECTION,
-                f"the quote leaves out {request.bank.label} PCRs that were asked for",
-                expected=f"{request.bank.label}:{_listed(request.pcrs)}",
-                actual="+".join(f"{s.bank.label}:{_listed(s.pcrs)}" for s in selections) or "no PCR",
-            )
+        if any(s.bank is request.bank and request.pcrs.issubset(s.pcrs) for s in selections):
+            continue
+        return _failed(
+            Reason.QUOTE_PCR_SELECTION,
+            f"the quote leaves out {request.bank.label} PCRs that were asked for",
+            expected=f"{request.bank.label}:{_listed(request.pcrs)}",
+            actual="+".join(f"{s.bank.label}:{_listed(s.pcrs)}" for s in selections) or "no PCR",
+        )
     return None
 
 
@@ -129,6 +131,11 @@ def _listed(pcrs: frozenset[int] | tuple[int, ...]) -> str:
 
 def _quoted_values(
     selections: tuple[PcrSelection, ...], values: Mapping[HashAlg, Mapping[int, bytes]]
-) -> dict[HashAlg, dict[int, bytes]]:
+) -> dict[HashAlg, Mapping[int, bytes]]:
     """Only what the digest covered: a value sent beside the quoted ones is not proven."""
-    return {s.bank: {pcr: values[s.bank][pcr] for pcr in s.pcrs} for s in selections if s.pcrs}
+    proven: dict[HashAlg, Mapping[int, bytes]] = {}
+    for bank, pcrs in ((s.bank, s.pcrs) for s in selections if s.pcrs):
+        sent = values[bank]
+        # All of `pcrs` are in `sent`, so equal counts mean that nothing else is.
+        proven[bank] = sent if len(sent) == len(pcrs) else {pcr: sent[pcr] for pcr in pcrs}
+    return proven
