@@ -1,0 +1,60 @@
+"""Private files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from verifier.errors import VerifierFault
+
+PRIVATE: Final = 0o600
+PUBLIC: Final = 0o644
+
+
+def ensure_directory(path: Path) -> None:
+    """Create `path` with mode 0700; raises `VerifierFault` when that cannot be done."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise VerifierFault(f"cannot create {path}: {error.strerror}") from error
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock file; other processes wait."""
+    ensure_directory(directory)
+    try:
+        handle = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+    except OSError as error:
+        raise VerifierFault(f"cannot write to {directory}: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def write_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
+    """Replace `path` atomically and durably."""
+    temporary = path.with_name(f".{path.name}.new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with os.fdopen(handle, "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_secret(path: Path, size: int) -> bytes:
+    """A raw secret of exactly `size` bytes; raises `VerifierFault` when it has another length."""
+    content = path.read_bytes()
+    if len(content) != size:
+        raise VerifierFault(
+            f"{path} has {len(content)} bytes, not {size}; restore it from a backup or remove it"
+        )
+    return content

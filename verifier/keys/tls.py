@@ -1,0 +1,182 @@
+"""The service's own CA and server certificate, for estates that bring none.
+
+Agents pin the CA by the fingerprint in their join token, so the CA is made once and kept for ten years; the
+server certificate is short-lived and renewed from it without anyone noticing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from verifier.errors import VerifierFault
+from verifier.keys.files import PUBLIC, locked, write_file
+
+_CA_LIFETIME: Final = timedelta(days=3650)
+_SERVER_LIFETIME: Final = timedelta(days=90)
+_RENEW_BEFORE: Final = timedelta(days=30)
+_BACKDATE: Final = timedelta(minutes=5)  # guests whose clock is a little behind must be able to connect
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """What the listener loads, and what agents pin (None: they use their system's roots)."""
+
+    certificate: Path
+    key: Path
+    ca: Path | None
+
+    def context(self) -> ssl.SSLContext:
+        """TLS 1.2 or later, ECDHE with AEAD only. Raises `VerifierFault` when the files do not fit."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        self.load_into(context)
+        return context
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """(Re)load certificate and key; connections made from now on use them."""
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise VerifierFault(f"cannot use TLS certificate {self.certificate}: {error}") from error
+
+    def ca_der(self) -> bytes | None:
+        """The CA certificate agents pin, as DER."""
+        if self.ca is None:
+            return None
+        return _read_certificate(self.ca).public_bytes(Encoding.DER)
+
+    def ca_fingerprint(self) -> bytes | None:
+        """SHA-256 of the CA certificate's DER."""
+        der = self.ca_der()
+        return None if der is None else hashlib.sha256(der).digest()
+
+
+def own_tls(directory: Path, names: Iterable[str], now: datetime) -> TlsFiles:
+    """The own CA and a server certificate for `names`, made or renewed where needed.
+
+    The certificate is renewed when it is within 30 days of its end, when a name is missing in it, or when
+    another CA signed it.
+    """
+    files = TlsFiles(
+        certificate=directory / "server.pem", key=directory / "server.key", ca=directory / "ca.pem"
+    )
+    wanted = tuple(dict.fromkeys(names))
+    with locked(directory):
+        if not (directory / "ca.pem").exists():
+            _make_ca(directory, now)
+        ca = _read_certificate(directory / "ca.pem")
+        if not _still_good(files.certificate, ca, wanted, now):
+            _issue(directory, ca, wanted, now)
+    return files
+
+
+def _make_ca(directory: Path, now: datetime) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    ski = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    # The name carries the key's id: two verifiers' CAs never share a name.
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"vtpm-attest CA {ski.digest.hex()[:16]}")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATE)
+        .not_valid_after(now + _CA_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(ca=True), critical=True)
+        .add_extension(ski, critical=False)
+        .sign(key, SHA256())
+    )
+    _write_key(directory / "ca.key", key)
+    write_file(directory / "ca.pem", certificate.public_bytes(Encoding.PEM), PUBLIC)
+
+
+def _issue(directory: Path, ca: x509.Certificate, names: tuple[str, ...], now: datetime) -> None:
+    ca_key = load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
+    if not isinstance(ca_key, ec.EllipticCurvePrivateKey) or ca_key.public_key() != ca.public_key():
+        raise VerifierFault(f"{directory / 'ca.key'} does not belong to ca.pem")
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "vtpm-attest verifier")]))
+        .issuer_name(ca.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATE)
+        .not_valid_after(min(now + _SERVER_LIFETIME, ca.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(ca=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
+        .sign(ca_key, SHA256())
+    )
+    _write_key(directory / "server.key", key)
+    chain = certificate.public_bytes(Encoding.PEM) + ca.public_bytes(Encoding.PEM)
+    write_file(directory / "server.pem", chain, PUBLIC)
+
+
+def _still_good(path: Path, ca: x509.Certificate, names: tuple[str, ...], now: datetime) -> bool:
+    if not path.exists() or not path.with_suffix(".key").exists():
+        return False
+    certificate = _read_certificate(path)
+    if certificate.issuer != ca.subject or certificate.not_valid_after_utc - now < _RENEW_BEFORE:
+        return False
+    extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return {_general_name(name) for name in names} <= set(extension.value)
+
+
+def _read_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise VerifierFault(f"cannot read certificate {path}: {error}") from error
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _key_usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not ca,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    write_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

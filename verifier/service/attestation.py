@@ -1,0 +1,230 @@
+"""Attestation: evidence in, a durable verdict and the next challenge out."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from verifier.appraisal.appraise import appraise
+from verifier.appraisal.evidence import Evidence, Expectation, History
+from verifier.appraisal.result import Appraisal
+from verifier.errors import RefusedError, StoredDataDamaged
+from verifier.findings import Status
+from verifier.policy.model import Policy
+from verifier.ports import AttesterState, BootRecord, Clock, Recording, Store, VerdictRecord
+from verifier.reasons import Reason
+from verifier.service.bundle import pack
+from verifier.service.challenge import ChallengeService, demanded, known_attester
+from verifier.service.ear import EarIssuer
+from verifier.service.model import AttestCommand, AttestOutcome
+from verifier.service.nonces import Nonces
+from verifier.service.policies import PolicyService
+from verifier.service.recorder import Recorder
+from verifier.service.verdicts import finding_mapping, view
+from verifier.tcg.attest import ClockInfo, parse_quote
+
+_OFFLOAD_ABOVE: Final = 256 * 1024
+"""A log this large takes long enough to judge that other guests would feel it on the event loop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """One appraisal on its way into the store."""
+
+    command: AttestCommand
+    state: AttesterState
+    policy: Policy | None
+    appraisal: Appraisal
+    boot_log: bytes | None
+    nonce_expires_at: datetime
+    at: datetime
+
+
+class AttestationService:
+    """Judge evidence, every time whole, and store the verdict before answering."""
+
+    def __init__(  # noqa: PLR0913 - one collaborator each
+        self,
+        *,
+        store: Store,
+        recorder: Recorder,
+        policies: PolicyService,
+        challenges: ChallengeService,
+        nonces: Nonces,
+        ear: EarIssuer,
+        clock: Clock,
+        interval: timedelta,
+        validity_without_policy: timedelta,
+    ) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._policies = policies
+        self._challenges = challenges
+        self._nonces = nonces
+        self._ear = ear
+        self._clock = clock
+        self._interval = interval
+        self._default_validity = validity_without_policy
+
+    async def attest(self, command: AttestCommand) -> AttestOutcome:
+        """Judge one attestation and store the result in the transaction that spends its nonce.
+
+        Raises:
+            RefusedError: the nonce is foreign, unknown, expired or spent; the attester is revoked; the quote
+                does not prove the sender; a log was named that is not held. Nothing is stored.
+            MalformedInputError, UnsupportedError: evidence that cannot be read. Nothing is stored.
+            NotFoundError: no such attester.
+            VerifierFault: the verifier cannot answer. Nothing is stored, and that is no verdict.
+        """
+        now = self._clock.now()
+        expires_at = self._nonces.check(command.nonce, command.attester_id, now)
+        state = known_attester(await self._store.attester_state(command.attester_id), command.attester_id)
+        policy = await self._policies.for_attester(state.attester)
+        boot_log = await self._boot_log(command, state)
+        appraisal = await _appraise(command, state, policy, boot_log, now)
+        if not appraisal.authenticated:
+            raise _refusal(appraisal)
+        judged = _Judged(
+            command=command,
+            state=state,
+            policy=policy,
+            appraisal=appraisal,
+            boot_log=boot_log,
+            nonce_expires_at=expires_at,
+            at=now,
+        )
+        return await self._record(judged)
+
+    async def _boot_log(self, command: AttestCommand, state: AttesterState) -> bytes | None:
+        """The log's bytes: as sent, or as held.
+
+        Only the log this attester last sent can be named by digest: nobody can probe for what others sent,
+        and an agent never names another.
+        """
+        reference = command.boot_log
+        if reference is None:
+            return None
+        if reference.content is not None:
+            return reference.content
+        held = state.boot.boot_log_sha256 if state.boot is not None else None
+        if reference.sha256 is None or reference.sha256 != held:
+            raise RefusedError(
+                Reason.BOOT_LOG_MISSING,
+                "no boot log with this digest is held for this attester; send it whole",
+            )
+        content = await self._store.blob(reference.sha256)
+        if content is None:
+            raise RefusedError(Reason.BOOT_LOG_MISSING, "this boot log is no longer held; send it whole")
+        return content
+
+    async def _record(self, judged: _Judged) -> AttestOutcome:
+        recording, verdict = self._recording(judged)
+        stored = await self._recorder.verdict(recording, judged.state.latest)
+        if stored is None:
+            raise RefusedError(Reason.NONCE_REUSED, "this nonce was used before")
+        shown = view(judged.state.attester, stored, judged.at)
+        next_in = min(self._interval, (verdict.valid_until - verdict.judged_at) / 2)
+        challenge = self._challenges.make(
+            stored.attester_id, judged.policy, recording.boot.boot_log_sha256, next_in
+        )
+        ear = self._ear.issue(shown, judged.at) if judged.command.want_ear else None
+        return AttestOutcome(verdict=shown, challenge=challenge, next_in=next_in, ear=ear)
+
+    def _recording(self, judged: _Judged) -> tuple[Recording, VerdictRecord]:
+        command, attester = judged.command, judged.state.attester
+        request = demanded(judged.policy)
+        bundle, log_digest = pack(command, attester.ak_public, request, judged.boot_log)
+        bundle_digest = hashlib.sha256(bundle).digest()
+        clock, firmware_version = _clock(judged)
+        validity = judged.policy.validity if judged.policy is not None else self._default_validity
+        verdict = VerdictRecord(
+            attester_id=attester.id,
+            tenant=attester.tenant,
+            sequence=0,
+            tier=judged.appraisal.tier,
+            vector={claim.value: value for claim, value in judged.appraisal.vector.items()},
+            findings=tuple(finding_mapping(finding) for finding in judged.appraisal.findings),
+            policy_id=judged.appraisal.policy_id,
+            policy_revision=judged.appraisal.policy_revision,
+            evidence_sha256=bundle_digest,
+            clock=clock,
+            boot_id=command.boot_id,
+            judged_at=judged.at,
+            valid_until=judged.at + validity,
+        )
+        blobs, evidence = {bundle_digest: bundle}, {"quote": bundle_digest.hex()}
+        if judged.boot_log is not None and log_digest is not None:
+            blobs[log_digest] = judged.boot_log
+            evidence["boot-log"] = log_digest.hex()
+        recording = Recording(
+            nonce_hash=hashlib.sha256(command.nonce).digest(),
+            nonce_expires_at=judged.nonce_expires_at,
+            verdict=verdict,
+            boot=BootRecord(
+                clock=clock,
+                firmware_version=firmware_version,
+                boot_log_sha256=log_digest,
+                boot_id=command.boot_id,
+                seen_at=judged.at,
+            ),
+            identity=command.identity,
+            blobs=blobs,
+            evidence=evidence,
+        )
+        return recording, verdict
+
+
+async def _appraise(
+    command: AttestCommand, state: AttesterState, policy: Policy | None, boot_log: bytes | None, now: datetime
+) -> Appraisal:
+    evidence = Evidence(
+        attest=command.attest,
+        signature=command.signature,
+        pcrs=command.pcrs,
+        boot_log=boot_log,
+        kernel_command_line=command.kernel_command_line,
+        smbios_uuid=command.identity.smbios_uuid,
+        boot_id=command.boot_id,
+    )
+    expectation = Expectation(
+        ak_public=state.attester.ak_public,
+        ak_activated=True,  # an attester exists only through a completed activation
+        nonce=command.nonce,
+        request=(demanded(policy),),
+    )
+    arguments = (evidence, expectation, policy, history_of(state), now)
+    if boot_log is not None and len(boot_log) > _OFFLOAD_ABOVE:
+        return await asyncio.to_thread(appraise, *arguments)
+    return appraise(*arguments)
+
+
+def history_of(state: AttesterState) -> History:
+    """What was proven of this attester before."""
+    if state.boot is None:
+        return History(smbios_uuids=state.attester.smbios_uuids)
+    return History(
+        last_clock=state.boot.clock,
+        last_firmware_version=state.boot.firmware_version,
+        last_boot_id=state.boot.boot_id,
+        last_seen=state.boot.seen_at,
+        smbios_uuids=state.attester.smbios_uuids,
+    )
+
+
+def _refusal(appraisal: Appraisal) -> RefusedError:
+    for finding in appraisal.findings:
+        if finding.status is Status.FAILED:
+            return RefusedError(finding.reason, finding.message)
+    raise StoredDataDamaged("an appraisal is not authenticated and names no reason")
+
+
+def _clock(judged: _Judged) -> tuple[ClockInfo, int]:
+    """The TPM's clock and firmware: signed by the AK even where the PCR values are not proven."""
+    claims = judged.appraisal.claims
+    if claims is not None:
+        return claims.quote.clock, claims.quote.firmware_version
+    quote = parse_quote(judged.command.attest)
+    return quote.clock, quote.firmware_version

@@ -1,0 +1,68 @@
+"""Challenges: a nonce for an attester, what it shall quote, and what is held already."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from verifier.appraisal.evidence import PcrRequest
+from verifier.errors import NotFoundError, RefusedError
+from verifier.policy.model import Policy
+from verifier.ports import AttesterState, Clock, Lifecycle, Store
+from verifier.reasons import Reason
+from verifier.service.model import IssuedChallenge
+from verifier.service.nonces import Nonces
+from verifier.service.policies import PolicyService
+from verifier.tcg.algorithms import HashAlg
+
+WITHOUT_POLICY: Final = PcrRequest(bank=HashAlg.SHA256, pcrs=frozenset(range(16)))
+"""What is asked for while no policy is assigned, so that an operator can see and learn."""
+
+
+def demanded(policy: Policy | None) -> PcrRequest:
+    """What the quote has to cover."""
+    return WITHOUT_POLICY if policy is None else PcrRequest(bank=policy.quote.bank, pcrs=policy.quote.pcrs)
+
+
+def known_attester(state: AttesterState | None, attester_id: str) -> AttesterState:
+    """The state, if the attester exists and is not revoked; raises `NotFoundError` or `RefusedError`."""
+    if state is None:
+        raise NotFoundError("attester", attester_id)
+    if state.attester.lifecycle is Lifecycle.REVOKED:
+        raise RefusedError(Reason.ATTESTER_REVOKED, f"attester {attester_id} was revoked")
+    return state
+
+
+class ChallengeService:
+    """Issue challenges. Nothing is written: any number of half-open ones cost no memory and no row."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        policies: PolicyService,
+        nonces: Nonces,
+        clock: Clock,
+        nonce_lifetime: timedelta,
+    ) -> None:
+        self._store = store
+        self._policies = policies
+        self._nonces = nonces
+        self._clock = clock
+        self._lifetime = nonce_lifetime
+
+    async def issue(self, attester_id: str) -> IssuedChallenge:
+        """A challenge for an enrolled attester; raises `NotFoundError`, `RefusedError` (revoked)."""
+        state = known_attester(await self._store.attester_state(attester_id), attester_id)
+        policy = await self._policies.for_attester(state.attester)
+        held = state.boot.boot_log_sha256 if state.boot is not None else None
+        return self.make(attester_id, policy, held, timedelta(0))
+
+    def make(
+        self, attester_id: str, policy: Policy | None, boot_log_sha256: bytes | None, due_in: timedelta
+    ) -> IssuedChallenge:
+        """A challenge that will be answered in `due_in`; its nonce lives that much longer."""
+        nonce, expires_at = self._nonces.issue(attester_id, self._clock.now(), self._lifetime + due_in)
+        return IssuedChallenge(
+            nonce=nonce, expires_at=expires_at, request=demanded(policy), boot_log_sha256=boot_log_sha256
+        )

@@ -1,0 +1,36 @@
+"""Verdicts as they are recorded, for whoever waits for them in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from verifier.ports import VerdictRecord
+
+_QUEUE: Final = 256
+
+
+class LocalEvents:
+    """The in-process `EventSink`. A subscriber that falls behind loses the oldest events, nobody waits for it."""
+
+    def __init__(self) -> None:
+        self._queues: set[asyncio.Queue[VerdictRecord]] = set()
+
+    async def verdict(self, record: VerdictRecord, previous: VerdictRecord | None) -> None:
+        """Tell every subscriber; never blocks."""
+        del previous
+        for queue in self._queues:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(record)
+
+    async def subscribe(self) -> AsyncIterator[VerdictRecord]:
+        """Every verdict recorded from now on, until the iterator is closed."""
+        queue: asyncio.Queue[VerdictRecord] = asyncio.Queue(_QUEUE)
+        self._queues.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._queues.discard(queue)

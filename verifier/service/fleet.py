@@ -1,0 +1,67 @@
+"""What relying parties, dashboards and operators ask about attesters, always within one tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from verifier.errors import NotFoundError
+from verifier.ports import AttesterState, Clock, FleetFilter, Page, Store
+from verifier.service.model import AttesterView, VerdictView
+from verifier.service.recorder import Recorder
+from verifier.service.verdicts import as_judged, view_attester
+
+
+class FleetService:
+    """Reads of the latest state, and revocation."""
+
+    def __init__(self, store: Store, recorder: Recorder, clock: Clock) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._clock = clock
+
+    async def status(self, tenant: str) -> Mapping[str, int]:
+        """Attesters by tier of their current verdict, plus `stale`, `revoked` and `enrolled`."""
+        return await self._store.status_counts(tenant, self._clock.now())
+
+    async def list(
+        self, tenant: str, where: FleetFilter, cursor: str | None, limit: int
+    ) -> Page[AttesterView]:
+        """One page of attesters with their latest verdicts."""
+        now = self._clock.now()
+        page = await self._store.list_attesters(tenant, where, now=now, cursor=cursor, limit=limit)
+        return Page(items=tuple(view_attester(state, now) for state in page.items), cursor=page.cursor)
+
+    async def attester(self, tenant: str, attester_id: str) -> AttesterView:
+        """One attester; raises `NotFoundError`."""
+        return view_attester(await self._state(tenant, attester_id), self._clock.now())
+
+    async def verdict(self, tenant: str, attester_id: str) -> VerdictView:
+        """The latest verdict as it stands now; raises `NotFoundError` also when it never attested."""
+        verdict = (await self.attester(tenant, attester_id)).verdict
+        if verdict is None:
+            raise NotFoundError("verdict yet of attester", attester_id)
+        return verdict
+
+    async def history(
+        self, tenant: str, attester_id: str, before: int | None, limit: int
+    ) -> tuple[VerdictView, ...]:
+        """Verdicts as they were judged, newest first; raises `NotFoundError`. They say nothing of the present."""
+        await self._state(tenant, attester_id)
+        records = await self._store.history(tenant, attester_id, before=before, limit=limit)
+        return tuple(as_judged(record) for record in records)
+
+    async def revoke(self, tenant: str, attester_id: str, actor: str) -> AttesterView:
+        """Refuse everything this attester says from now on; raises `NotFoundError`."""
+        await self._state(tenant, attester_id)
+        await self._recorder.attester_revoked(tenant, attester_id, self._clock.now(), actor)
+        return await self.attester(tenant, attester_id)
+
+    async def ready(self) -> None:
+        """Raises `StoreUnavailable` when verdicts could not be stored now."""
+        await self._store.ping()
+
+    async def _state(self, tenant: str, attester_id: str) -> AttesterState:
+        state = await self._store.attester_state(attester_id)
+        if state is None or state.attester.tenant != tenant:  # another tenant's attester does not exist
+            raise NotFoundError("attester", attester_id)
+        return state

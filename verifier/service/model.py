@@ -1,0 +1,99 @@
+"""What goes into the use cases and what comes out: frozen, typed, free of the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from verifier.appraisal.evidence import PcrRequest
+from verifier.ports import AttesterRecord, AttesterState, GuestIdentity, Lifecycle, VerdictRecord
+from verifier.reasons import Tier
+from verifier.tcg.algorithms import HashAlg
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollmentCommand:
+    """A machine asks to be enrolled; nothing in it is believed yet."""
+
+    ek_public: bytes
+    ak_public: bytes
+    ek_certificates: Sequence[bytes]
+    ek_chain: Sequence[bytes]
+    join_token: str | None
+    identity: GuestIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollmentChallenge:
+    """A credential only the TPM that holds both EK and AK can open."""
+
+    enrollment_id: str
+    credential_blob: bytes
+    encrypted_secret: bytes
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedChallenge:
+    """A nonce, what to quote over it, and the boot log the verifier holds already."""
+
+    nonce: bytes
+    expires_at: datetime
+    request: PcrRequest
+    boot_log_sha256: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogReference:
+    """A boot log: its bytes, or the digest of bytes that were sent before."""
+
+    content: bytes | None
+    sha256: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestCommand:
+    """Evidence over a nonce; the quote has yet to authenticate it."""
+
+    attester_id: str
+    nonce: bytes
+    attest: bytes
+    signature: bytes
+    pcrs: Mapping[HashAlg, Mapping[int, bytes]]
+    boot_log: LogReference | None
+    identity: GuestIdentity
+    boot_id: str | None
+    kernel_command_line: str | None
+    want_ear: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictView:
+    """A stored verdict as it stands now: past its time it is `none`, never green."""
+
+    record: VerdictRecord
+    lifecycle: Lifecycle
+    tier: Tier
+    vector: Mapping[str, int]
+    findings: Sequence[Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestOutcome:
+    """The stored verdict, the next challenge, when it is due, and the EAR where one was asked for."""
+
+    verdict: VerdictView
+    challenge: IssuedChallenge
+    next_in: timedelta
+    ear: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttesterView:
+    """One attester as the fleet view shows it."""
+
+    attester: AttesterRecord
+    lifecycle: Lifecycle
+    verdict: VerdictView | None
+    state: AttesterState

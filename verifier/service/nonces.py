@@ -1,0 +1,76 @@
+"""Nonces that nobody has to remember until they are spent (docs/adr/0004-stateless-nonces.md).
+
+Layout, 32 bytes: expiry (u32, seconds since 1970, big-endian) || 8 random bytes || 4-byte origin mark ||
+16-byte tag. The tag is HMAC-SHA256 over the attester's id and everything before it, the mark is an HMAC
+without the id; both truncated. The tag alone decides; the mark only tells the two failures apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from verifier.errors import RefusedError
+from verifier.ports import Random
+from verifier.reasons import Reason
+
+NONCE_SIZE: Final = 32
+_EXPIRY_SIZE: Final = 4
+_RANDOM_SIZE: Final = 8
+_MARK_SIZE: Final = 4
+_TAG_SIZE: Final = 16
+_HEAD_SIZE: Final = _EXPIRY_SIZE + _RANDOM_SIZE
+_BODY_SIZE: Final = _HEAD_SIZE + _MARK_SIZE
+_MARK_LABEL: Final = b"vtpm-attest nonce origin v1\x00"
+_TAG_LABEL: Final = b"vtpm-attest nonce tag v1\x00"
+
+
+class Nonces:
+    """Issues and checks nonces. Replicas with the same key accept each other's.
+
+    Single use is not enforced here: the store spends the nonce in the transaction that stores the verdict.
+    """
+
+    def __init__(self, key: bytes, random: Random) -> None:
+        self._key = key
+        self._random = random
+
+    def issue(self, attester_id: str, now: datetime, lifetime: timedelta) -> tuple[bytes, datetime]:
+        """A nonce for this attester and when it expires. Writes nothing anywhere."""
+        expiry = int((now + lifetime).timestamp())
+        head = expiry.to_bytes(_EXPIRY_SIZE, "big") + self._random.bytes(_RANDOM_SIZE)
+        body = head + self._mark(head)
+        return body + self._tag(attester_id, body), datetime.fromtimestamp(expiry, UTC)
+
+    def check(self, nonce: bytes, attester_id: str, now: datetime) -> datetime:
+        """When the nonce expires, if it was issued to this attester and still lives.
+
+        Proves that this service issued exactly this nonce to exactly this attester. Does not prove that it
+        was never used.
+
+        Raises:
+            RefusedError: `nonce-foreign` (issued to another attester), `nonce-unknown` (issued by nobody
+                with this service's key), `nonce-expired`.
+        """
+        body, tag = nonce[:_BODY_SIZE], nonce[_BODY_SIZE:]
+        if not hmac.compare_digest(tag, self._tag(attester_id, body)):
+            raise self._not_ours(body)
+        expires = datetime.fromtimestamp(int.from_bytes(body[:_EXPIRY_SIZE], "big"), UTC)
+        if now >= expires:
+            raise RefusedError(Reason.NONCE_EXPIRED, f"the nonce expired at {expires:%Y-%m-%dT%H:%M:%SZ}")
+        return expires
+
+    def _not_ours(self, body: bytes) -> RefusedError:
+        head, mark = body[:_HEAD_SIZE], body[_HEAD_SIZE:]
+        if hmac.compare_digest(mark, self._mark(head)):
+            return RefusedError(Reason.NONCE_FOREIGN, "the nonce was issued to another attester")
+        return RefusedError(Reason.NONCE_UNKNOWN, "the nonce was not issued by this verifier")
+
+    def _mark(self, head: bytes) -> bytes:
+        return hmac.digest(self._key, _MARK_LABEL + head, hashlib.sha256)[:_MARK_SIZE]
+
+    def _tag(self, attester_id: str, body: bytes) -> bytes:
+        # `body` has a fixed length, so the id behind it cannot be read as part of it.
+        return hmac.digest(self._key, _TAG_LABEL + body + attester_id.encode(), hashlib.sha256)[:_TAG_SIZE]

@@ -1,0 +1,109 @@
+"""Policies: registered as immutable revisions, looked up for an attester, assigned."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from datetime import datetime, timedelta
+from typing import Final
+
+from verifier.errors import NotFoundError, PolicyError, StoredDataDamaged
+from verifier.policy.model import Policy
+from verifier.policy.parse import parse_policy
+from verifier.ports import AttesterRecord, Clock, PolicyRecord, Store
+from verifier.service.recorder import Recorder
+
+_LOOKUP_LIFE: Final = timedelta(seconds=2)
+_PARSED: Final = 256
+_LOOKUPS: Final = 1024
+
+
+class PolicyService:
+    """Keeps parsed revisions (immutable, by digest) and, for 2 s, which revision is current.
+
+    A replica may therefore judge by the previous revision for 2 s after another one registered a new one;
+    the verdict names the revision it was judged by.
+    """
+
+    def __init__(self, store: Store, recorder: Recorder, clock: Clock, default_policy: str | None) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._clock = clock
+        self._default = default_policy
+        self._parsed: OrderedDict[tuple[str, str], Policy] = OrderedDict()
+        self._current: OrderedDict[tuple[str, str], tuple[datetime, Policy | None]] = OrderedDict()
+
+    async def register(self, tenant: str, source: bytes, actor: str) -> PolicyRecord:
+        """Check a policy document and make it the current revision of its id.
+
+        Raises:
+            PolicyError: the document must not be used; nothing is stored.
+        """
+        try:
+            text = source.decode()
+        except UnicodeDecodeError as error:
+            raise PolicyError(f"not UTF-8 at byte {error.start}") from error
+        policy = parse_policy(source)
+        record = PolicyRecord(
+            id=policy.id, tenant=tenant, revision=policy.revision, source=text, created_at=self._clock.now()
+        )
+        await self._recorder.policy_added(record, actor)
+        self._current.clear()
+        return record
+
+    async def get(self, tenant: str, policy_id: str) -> PolicyRecord:
+        """The current revision; raises `NotFoundError`."""
+        record = await self._store.current_policy(tenant, policy_id)
+        if record is None:
+            raise NotFoundError("policy", policy_id)
+        return record
+
+    async def list(self, tenant: str) -> tuple[PolicyRecord, ...]:
+        """The current revision of every policy."""
+        return await self._store.list_policies(tenant)
+
+    async def assign(self, tenant: str, attester_id: str, policy_id: str | None, actor: str) -> None:
+        """Let `policy_id` (None: the default) judge this attester from its next attestation on.
+
+        Raises:
+            NotFoundError: no such policy or attester. A policy that does not exist cannot be assigned.
+        """
+        if policy_id is not None:
+            await self.get(tenant, policy_id)
+        if not await self._recorder.policy_assigned(tenant, attester_id, policy_id, actor):
+            raise NotFoundError("attester", attester_id)
+
+    async def for_attester(self, attester: AttesterRecord) -> Policy | None:
+        """The policy that judges this attester now; None when there is none (its verdict is then `none`).
+
+        Raises:
+            StoredDataDamaged: the stored revision cannot be read. That is our fault and never a verdict.
+        """
+        policy_id = attester.policy_id or self._default
+        if policy_id is None:
+            return None
+        key, now = (attester.tenant, policy_id), self._clock.now()
+        cached = self._current.get(key)
+        if cached is not None and timedelta(0) <= now - cached[0] < _LOOKUP_LIFE:
+            return cached[1]
+        record = await self._store.current_policy(*key)
+        policy = None if record is None else self._parse(record)
+        self._current[key] = (now, policy)
+        self._current.move_to_end(key)
+        if len(self._current) > _LOOKUPS:
+            self._current.popitem(last=False)
+        return policy
+
+    def _parse(self, record: PolicyRecord) -> Policy:
+        key = (record.tenant, record.revision)
+        if key in self._parsed:
+            return self._parsed[key]
+        try:
+            policy = parse_policy(record.source)
+        except PolicyError as error:
+            raise StoredDataDamaged(f"stored policy {record.id} ({record.revision}): {error}") from error
+        if policy.revision != record.revision:
+            raise StoredDataDamaged(f"stored policy {record.id} does not match its digest {record.revision}")
+        self._parsed[key] = policy
+        if len(self._parsed) > _PARSED:
+            self._parsed.popitem(last=False)
+        return policy

@@ -1,0 +1,116 @@
+"""The one path by which anything changes: store it, then say so.
+
+No other use case calls a method of the store that writes (a test walks this package and checks it), so the
+log, the events and, later, the audit tree see exactly what the store saw, after it was durable.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import structlog
+
+from verifier.ports import (
+    AttesterRecord,
+    EnrollmentRecord,
+    EventSink,
+    PolicyRecord,
+    Recording,
+    Store,
+    TokenRecord,
+    TokenSpend,
+    VerdictRecord,
+)
+
+
+class Recorder:
+    """Every change of state. `actor` is the id of the token that asked, or `cli`, `start` or the attester."""
+
+    def __init__(self, store: Store, events: EventSink) -> None:
+        self._store = store
+        self._events = events
+        self._log = structlog.get_logger("vtpm_attest.record")
+
+    async def join_token_spent(
+        self, secret_hash: bytes, now: datetime
+    ) -> tuple[TokenSpend, TokenRecord | None]:
+        """Take one use of a join token."""
+        spend, token = await self._store.spend_join_token(secret_hash, now)
+        if token is not None:
+            self._log.info("token.spent", token=token.id, outcome=spend.value)
+        return spend, token
+
+    async def enrollment_begun(self, enrollment: EnrollmentRecord) -> None:
+        """A credential challenge is out."""
+        await self._store.add_enrollment(enrollment)
+        self._log.info(
+            "enrollment.begun",
+            enrollment=enrollment.id,
+            endorsed_by=enrollment.endorsed_by,
+            ek=enrollment.ek_fingerprint.hex(),
+            token=enrollment.token_id,
+        )
+
+    async def enrolled(self, enrollment_id: str, attester_id: str, now: datetime) -> AttesterRecord | None:
+        """An AK is bound to its EK; None when the enrolment was consumed meanwhile."""
+        attester = await self._store.complete_enrollment(enrollment_id, attester_id, now)
+        if attester is not None:
+            self._log.info(
+                "attester.enrolled",
+                attester=attester.id,
+                enrollment=enrollment_id,
+                hostname=attester.identity.hostname,
+                lifecycle=attester.lifecycle.value,
+            )
+        return attester
+
+    async def verdict(self, recording: Recording, previous: VerdictRecord | None) -> VerdictRecord | None:
+        """Spend the nonce and append the verdict; None when the nonce was spent before."""
+        stored = await self._store.record(recording)
+        if stored is not None:
+            level = "info" if previous is None or previous.tier is not stored.tier else "debug"
+            getattr(self._log, level)(
+                "verdict.recorded",
+                attester=stored.attester_id,
+                sequence=stored.sequence,
+                status=stored.tier.label,
+            )
+            await self._events.verdict(stored, previous)
+        return stored
+
+    async def attester_revoked(self, tenant: str, attester_id: str, now: datetime, actor: str) -> bool:
+        """The attester's word counts for nothing from now on."""
+        done = await self._store.revoke_attester(tenant, attester_id, now)
+        if done:
+            self._log.warning("attester.revoked", attester=attester_id, actor=actor)
+        return done
+
+    async def policy_assigned(self, tenant: str, attester_id: str, policy_id: str | None, actor: str) -> bool:
+        """Which policy judges an attester; None: the default."""
+        done = await self._store.assign_policy(tenant, attester_id, policy_id)
+        if done:
+            self._log.info("policy.assigned", attester=attester_id, policy=policy_id, actor=actor)
+        return done
+
+    async def policy_added(self, policy: PolicyRecord, actor: str) -> None:
+        """A policy revision exists."""
+        await self._store.add_policy(policy)
+        self._log.info("policy.added", policy=policy.id, revision=policy.revision, actor=actor)
+
+    async def token_added(self, token: TokenRecord, actor: str) -> None:
+        """A credential exists; its secret is neither stored nor logged."""
+        await self._store.add_token(token)
+        self._log.info(
+            "token.added", token=token.id, scopes=sorted(token.scopes), label=token.label, actor=actor
+        )
+
+    async def token_revoked(self, tenant: str, token_id: str, now: datetime, actor: str) -> bool:
+        """A credential is worth nothing any more."""
+        done = await self._store.revoke_token(tenant, token_id, now)
+        if done:
+            self._log.warning("token.revoked", token=token_id, actor=actor)
+        return done
+
+    async def purge(self, now: datetime) -> int:
+        """Drop what has expired."""
+        return await self._store.purge_expired(now)

@@ -1,0 +1,28 @@
+"""Every use case in one frozen box, as the composition root hands it to the web layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from verifier.ports import Clock
+from verifier.service.attestation import AttestationService
+from verifier.service.challenge import ChallengeService
+from verifier.service.ear import EarIssuer
+from verifier.service.enrollment import EnrollmentService
+from verifier.service.fleet import FleetService
+from verifier.service.policies import PolicyService
+from verifier.service.tokens import TokenService
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the service can do."""
+
+    enrollment: EnrollmentService
+    challenges: ChallengeService
+    attestations: AttestationService
+    fleet: FleetService
+    policies: PolicyService
+    tokens: TokenService
+    ear: EarIssuer
+    clock: Clock

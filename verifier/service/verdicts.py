@@ -1,0 +1,87 @@
+"""Verdicts: from an appraisal to a record, and from a record to what it says at a given moment."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from verifier.findings import Finding, Severity, Status
+from verifier.ports import AttesterRecord, AttesterState, Lifecycle, VerdictRecord
+from verifier.reasons import Claim, Reason, Tier
+from verifier.service.model import AttesterView, VerdictView
+
+_OPTIONAL: Final = ("rule", "pcr", "event_index", "expected", "actual")
+
+
+def finding_mapping(finding: Finding) -> dict[str, object]:
+    """A finding as it is stored and sent; what is not there is left out."""
+    result: dict[str, Any] = {
+        "code": finding.reason.value,
+        "status": finding.status.value,
+        "severity": finding.severity.value,
+        "claim": finding.claim.value,
+        "message": finding.message,
+    }
+    if finding.remedy is not None:
+        result["remedy"] = finding.remedy
+    for name in _OPTIONAL:
+        value = getattr(finding, name)
+        if value is not None:
+            result[name] = value
+    return result
+
+
+def lifecycle_at(attester: AttesterRecord, verdict: VerdictRecord | None, now: datetime) -> Lifecycle:
+    """Where the attester stands at `now`; `stale` once its latest verdict has run out."""
+    if attester.lifecycle is not Lifecycle.ENROLLED:
+        return attester.lifecycle
+    return Lifecycle.STALE if verdict is not None and now >= verdict.valid_until else Lifecycle.ENROLLED
+
+
+def view(attester: AttesterRecord, record: VerdictRecord, now: datetime) -> VerdictView:
+    """What a verdict says at `now`.
+
+    A verdict that has run out says nothing of the present: `none`, with an empty vector. Nothing that a
+    revoked attester ever proved counts: contraindicated. Neither is ever green.
+    """
+    lifecycle = lifecycle_at(attester, record, now)
+    tier, vector, findings = record.tier, record.vector, tuple(record.findings)
+    if lifecycle is Lifecycle.REVOKED:
+        tier, vector = Tier.CONTRAINDICATED, {Claim.INSTANCE_IDENTITY.value: 96}
+        findings = (*findings, finding_mapping(_revoked(attester)))
+    elif lifecycle is not Lifecycle.ENROLLED:
+        tier, vector = Tier.NONE, {}
+    return VerdictView(record=record, lifecycle=lifecycle, tier=tier, vector=vector, findings=findings)
+
+
+def as_judged(record: VerdictRecord) -> VerdictView:
+    """A verdict as it was given, for the history; it says nothing of the present."""
+    return VerdictView(
+        record=record,
+        lifecycle=Lifecycle.ENROLLED,
+        tier=record.tier,
+        vector=record.vector,
+        findings=tuple(record.findings),
+    )
+
+
+def view_attester(state: AttesterState, now: datetime) -> AttesterView:
+    """One attester and its latest verdict at `now`."""
+    verdict = None if state.latest is None else view(state.attester, state.latest, now)
+    return AttesterView(
+        attester=state.attester,
+        lifecycle=lifecycle_at(state.attester, state.latest, now),
+        verdict=verdict,
+        state=state,
+    )
+
+
+def _revoked(attester: AttesterRecord) -> Finding:
+    when = f" at {attester.revoked_at:%Y-%m-%dT%H:%M:%SZ}" if attester.revoked_at is not None else ""
+    return Finding(
+        reason=Reason.ATTESTER_REVOKED,
+        status=Status.FAILED,
+        severity=Severity.CONTRAINDICATED,
+        claim=Claim.INSTANCE_IDENTITY,
+        message=f"an operator revoked this attester{when}",
+    )

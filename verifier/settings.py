@@ -1,0 +1,240 @@
+"""Settings: read once from a TOML file and the environment, then frozen.
+
+Every key is checked: an unknown key, an unknown `VTPM_ATTEST_*` variable or a wrong type stops the service
+at start with the name of the offender, because a misspelt security setting must not be silently ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from verifier.errors import VtpmAttestError
+
+ENVIRONMENT_PREFIX: Final = "VTPM_ATTEST_"
+CONFIG_VARIABLE: Final = "VTPM_ATTEST_CONFIG"
+_NOT_SETTINGS: Final = frozenset({CONFIG_VARIABLE})
+_DURATION: Final = re.compile(r"^([0-9]{1,9})(s|m|h|d)$")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class SettingsError(VtpmAttestError):
+    """The configuration cannot be used; the text names the file or variable and the key."""
+
+
+class Duration(timedelta):
+    """A time span written as `90s`, `5m`, `24h` or `30d`."""
+
+    @classmethod
+    def parse(cls, text: str) -> Duration:
+        """Read `90s`, `5m`, `24h` or `30d`. Raises `ValueError` otherwise."""
+        found = _DURATION.match(text)
+        if found is None:
+            raise ValueError(f"{text!r} is not a duration such as 90s, 5m, 24h or 30d")
+        return cls(seconds=int(found[1]) * _UNITS[found[2]])
+
+
+class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every group of settings."""
+
+
+class ListenSettings(_Section, frozen=True):
+    """Where the service accepts connections."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8443
+    """0 takes a free port; `serve` prints which."""
+
+
+class TlsSettings(_Section, frozen=True):
+    """The server certificate. All unset: an own CA and certificate under `state_dir/tls`, renewed by itself."""
+
+    certificate: Path | None = None
+    """PEM chain, leaf first."""
+    key: Path | None = None
+    """PEM private key of the leaf."""
+    ca: Path | None = None
+    """PEM certificate agents shall pin; unset: they use their system's roots."""
+    hostnames: tuple[str, ...] = ()
+    """Further DNS names or addresses of the own certificate, beside `public_url`, localhost and loopback."""
+
+
+class AttestationSettings(_Section, frozen=True):
+    """How often guests attest and how long things live."""
+
+    interval: Duration = Duration(minutes=5)
+    """How long after one attestation the next is due."""
+    nonce_lifetime: Duration = Duration(minutes=2)
+    """How long a nonce is good; one handed out with a verdict lives this much longer than the interval."""
+    validity_without_policy: Duration = Duration(minutes=10)
+    """How long a verdict stands that no policy judged (it is never affirming)."""
+
+
+class EnrollmentSettings(_Section, frozen=True):
+    """What a machine must bring to be enrolled. Every method named must be met.
+
+    `certificate`: an EK certificate with a path to a trust anchor. `token`: a join token. `tofu`: an EK
+    without such a path is trusted on first use; this has to be written out. One of `certificate` and
+    `tofu` is required: without either nothing says that the EK belongs to a TPM.
+    """
+
+    methods: tuple[Literal["certificate", "token", "tofu"], ...] = ("certificate", "token")
+    lifetime: Duration = Duration(minutes=5)
+    """How long a guest may take to answer its credential challenge."""
+
+
+class EarSettings(_Section, frozen=True):
+    """What an EAR says of this verifier (`ear_verifier_id`)."""
+
+    developer: str = "vtpm-attest"
+
+
+class LogSettings(_Section, frozen=True):
+    """Where and how events are logged: to stderr, as JSON lines or for people."""
+
+    format: Literal["json", "console"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    access: bool = False
+    """Log every request. Off by default: it doubles the cost of one."""
+
+
+class LimitSettings(_Section, frozen=True):
+    """Bounds on what one client may cost."""
+
+    wrong_proofs: Annotated[int, Meta(ge=1)] = 5
+    """Wrong activation proofs per enrolment and minute before 429."""
+    body_timeout: Duration = Duration(seconds=30)
+    """How long a client may take to send a request body."""
+
+
+class Settings(_Section, frozen=True):
+    """Everything the service is told from outside."""
+
+    state_dir: Path = Path("/var/lib/vtpm-attest")
+    """Keys, certificates and (unless `database` says otherwise) the database. Mode 0700."""
+    public_url: str = ""
+    """How others reach the service; issuer of its EARs. Empty: https://<host>:<port>."""
+    database: str = ""
+    """SQLAlchemy URL; empty: SQLite in `state_dir`."""
+    trust_anchors: tuple[Path, ...] = ()
+    """Files or folders with CA certificates (PEM or DER) and CRLs for EK certificates."""
+    policies_dir: Path | None = None
+    """Folder of *.yaml policies registered at start."""
+    default_policy: str | None = None
+    """Policy of every attester that was assigned none; unset: their verdict is `none`."""
+    listen: ListenSettings = ListenSettings()
+    tls: TlsSettings = TlsSettings()
+    enrollment: EnrollmentSettings = EnrollmentSettings()
+    attestation: AttestationSettings = AttestationSettings()
+    ear: EarSettings = EarSettings()
+    limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def database_url(self) -> str:
+        """The database as configured, or SQLite in the state directory."""
+        return self.database or f"sqlite+aiosqlite:///{self.state_dir.absolute() / 'verifier.db'}"
+
+    @property
+    def base_url(self) -> str:
+        """The public URL without a trailing slash."""
+        return self.public_url.rstrip("/") or f"https://{self.listen.host}:{self.listen.port}"
+
+
+def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read the settings: the file (if any), then `VTPM_ATTEST_*` over it.
+
+    Arguments:
+        path: TOML file; None: the file named by `VTPM_ATTEST_CONFIG`, or none at all.
+        environ: the process environment. `VTPM_ATTEST_LISTEN_PORT=9443` sets `port` of `[listen]`; lists
+            are separated by commas.
+
+    Raises:
+        SettingsError: the file is missing or not TOML, a key or variable is unknown, a value is wrong.
+    """
+    if path is None and environ.get(CONFIG_VARIABLE):
+        path = Path(environ[CONFIG_VARIABLE])
+    document = _read(path) if path is not None else {}
+    origin = str(path) if path is not None else "the environment"
+    _apply_environment(document, environ)
+    try:
+        settings = msgspec.convert(document, Settings, strict=False, dec_hook=_dec_hook)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{origin}: {error}") from error
+    _check(settings, origin)
+    return settings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from error
+
+
+def _apply_environment(document: dict[str, Any], environ: Mapping[str, str]) -> None:
+    known = _variables()
+    for name, value in sorted(environ.items()):
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in _NOT_SETTINGS:
+            continue
+        target = known.get(name)
+        if target is None:
+            raise SettingsError(f"environment: no setting is called {name}")
+        section, key, is_list = target
+        place = document.setdefault(section, {}) if section else document
+        place[key] = [item.strip() for item in value.split(",") if item.strip()] if is_list else value
+
+
+def _variables() -> dict[str, tuple[str, str, bool]]:
+    """Environment variable -> section, key, whether it is a list."""
+    known: dict[str, tuple[str, str, bool]] = {}
+    for field in msgspec.structs.fields(Settings):
+        if isinstance(field.type, type) and issubclass(field.type, _Section):
+            for inner in msgspec.structs.fields(field.type):
+                name = f"{ENVIRONMENT_PREFIX}{field.name}_{inner.name}".upper()
+                known[name] = (field.name, inner.name, _is_list(inner.type))
+        else:
+            known[f"{ENVIRONMENT_PREFIX}{field.name}".upper()] = ("", field.name, _is_list(field.type))
+    return known
+
+
+def _is_list(kind: object) -> bool:
+    return str(kind).startswith("tuple[")
+
+
+def _dec_hook(kind: type[Any], value: object) -> object:
+    if kind is Duration and isinstance(value, str):
+        return Duration.parse(value)
+    if issubclass(kind, Path) and isinstance(value, str):
+        return Path(value)
+    expected = "a duration such as 90s, 5m, 24h or 30d" if kind is Duration else "a string"
+    raise ValueError(f"expected {expected}, got {value!r}")
+
+
+def _check(settings: Settings, origin: str) -> None:
+    methods = settings.enrollment.methods
+    if not {"certificate", "tofu"} & set(methods):
+        raise SettingsError(
+            f"{origin}: enrollment.methods = {list(methods)} names no way to trust an EK: add 'certificate', or"
+            " write out 'tofu' to trust any EK on first use"
+        )
+    if (settings.tls.certificate is None) != (settings.tls.key is None):
+        raise SettingsError(f"{origin}: tls.certificate and tls.key go together")
+    if settings.public_url and not re.match(r"^https?://[^/\s]+", settings.public_url):
+        raise SettingsError(f"{origin}: public_url {settings.public_url!r} is not an http(s) URL")
+
+
+def environment() -> Mapping[str, str]:
+    """The process environment; the one place that reads it."""
+    return os.environ

@@ -1,0 +1,112 @@
+"""What agents call: enrol, activate, ask for a nonce, attest."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from verifier.reasons import Reason
+from verifier.web import wire_codec as wire
+from verifier.web.routing import Access, Call, Reply, Route
+
+
+async def enroll(call: Call) -> Reply:
+    """Check EK, AK and join token, and challenge the TPM."""
+    challenge = await call.services.enrollment.begin(wire.enrollment_command(call.body))
+    return Reply(status=201, body=wire.enrollment_reply(challenge))
+
+
+async def activate(call: Call) -> Reply:
+    """Bind the AK to the EK."""
+    attester = await call.services.enrollment.activate(call.request.match_info["id"], call.body.proof)
+    return Reply(body=wire.activation_reply(attester))
+
+
+async def challenge(call: Call) -> Reply:
+    """Hand out a nonce."""
+    return Reply(body=wire.challenge_reply(await call.services.challenges.issue(call.body.attester_id)))
+
+
+async def attest(call: Call) -> Reply:
+    """Judge evidence."""
+    outcome = await call.services.attestations.attest(wire.attest_command(call.body))
+    return Reply(body=wire.attestation_reply(outcome))
+
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/v1/enrollments",
+        access=Access.AGENT,
+        handler=enroll,
+        summary="Ask to be enrolled: EK, AK, join token; answers a credential challenge",
+        request=wire.EnrollmentRequest,
+        response=wire.EnrollmentReply,
+        status=201,
+        reasons=(
+            Reason.JOIN_TOKEN_REQUIRED,
+            Reason.JOIN_TOKEN_INVALID,
+            Reason.EK_CERTIFICATE_MISSING,
+            Reason.EK_CERTIFICATE_MALFORMED,
+            Reason.EK_CERTIFICATE_UNTRUSTED,
+            Reason.EK_CERTIFICATE_EXPIRED,
+            Reason.EK_CERTIFICATE_KEY_MISMATCH,
+            Reason.EK_CERTIFICATE_PROFILE,
+            Reason.EK_CERTIFICATE_REVOKED,
+            Reason.EK_ATTRIBUTES,
+            Reason.AK_ATTRIBUTES,
+            Reason.MALFORMED_STRUCTURE,
+            Reason.UNSUPPORTED_ALGORITHM,
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/enrollments/{id}/activation",
+        access=Access.AGENT,
+        handler=activate,
+        summary="Prove that the TPM opened the credential; binds the AK to the EK",
+        request=wire.ActivationRequest,
+        response=wire.ActivationReply,
+        reasons=(
+            Reason.ACTIVATION_FAILED,
+            Reason.ENROLLMENT_EXPIRED,
+            Reason.ATTESTER_REVOKED,
+            Reason.RATE_LIMITED,
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/v1/challenges",
+        access=Access.AGENT,
+        handler=challenge,
+        summary="Get a single-use nonce and what to quote over it",
+        request=wire.ChallengeRequest,
+        response=wire.Challenge,
+        reasons=(Reason.NOT_FOUND, Reason.ATTESTER_REVOKED),
+    ),
+    Route(
+        method="POST",
+        path="/v1/attestations",
+        access=Access.AGENT,
+        handler=attest,
+        summary="Send evidence; answers the verdict and the next challenge",
+        request=wire.AttestationRequest,
+        response=wire.AttestationReply,
+        max_body=wire.MAX_BODY,
+        reasons=(
+            Reason.NONCE_EXPIRED,
+            Reason.NONCE_FOREIGN,
+            Reason.NONCE_UNKNOWN,
+            Reason.NONCE_REUSED,
+            Reason.NOT_FOUND,
+            Reason.ATTESTER_REVOKED,
+            Reason.BOOT_LOG_MISSING,
+            Reason.QUOTE_MAGIC,
+            Reason.QUOTE_TYPE,
+            Reason.QUOTE_SIGNATURE,
+            Reason.QUOTE_SIGNATURE_ALGORITHM,
+            Reason.QUOTE_NONCE,
+            Reason.MALFORMED_STRUCTURE,
+            Reason.UNSUPPORTED_ALGORITHM,
+        ),
+    ),
+)

@@ -1,0 +1,128 @@
+"""From an HTTP request to a handler and back: credential, body, query, encoding, conditional replies."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from verifier.errors import EvidenceError, RefusedError
+from verifier.ports import TokenRecord
+from verifier.reasons import Reason
+from verifier.service.services import Services
+from verifier.service.tokens import TokenService
+from verifier.web.bodies import read_body
+from verifier.web.routing import Access, Call, Reply, Route, WebConfig
+from verifier.web.wire_codec import JSON, MEDIA_TYPES, MSGPACK, AttestationReply, decode_body, encode
+
+_MSGPACK_NAMES: Final = MEDIA_TYPES - {JSON}
+_REVALIDATE: Final = "private, no-cache"
+_NO_STORE: Final = "no-store"
+_MAX_AUTHORIZATION: Final = 512
+
+
+class Dispatcher:
+    """The aiohttp handler of one route."""
+
+    def __init__(self, route: Route, services: Services, config: WebConfig) -> None:
+        self.route = route
+        self._services = services
+        self._config = config
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Authenticate before anything is read, decode before anything is done."""
+        principal = await authorize(self.route, request, self._services.tokens)
+        call = Call(
+            request=request,
+            services=self._services,
+            config=self._config,
+            principal=principal,
+            body=await self._body(request),
+            query=self._query(request),
+        )
+        reply = await self.route.handler(call)
+        if isinstance(reply.body, AttestationReply):
+            request["verdict"] = reply.body.verdict.status
+        return self._respond(request, call, reply)
+
+    async def _body(self, request: web.Request) -> Any:  # noqa: ANN401 - of the type the route names
+        route = self.route
+        if not route.has_body:
+            return None
+        media_type = request.content_type.lower()
+        accepted = MEDIA_TYPES if route.request is not None else {route.request_media_type}
+        if "Content-Type" not in request.headers or media_type not in accepted:
+            names = ", ".join(sorted(str(name) for name in accepted))
+            raise EvidenceError(Reason.UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be one of {names}")
+        raw = await read_body(request, route.max_body, self._config.body_timeout)
+        return raw if route.request is None else decode_body(raw, route.request, media_type)
+
+    def _query(self, request: web.Request) -> Any:  # noqa: ANN401 - of the type the route names
+        values: dict[str, str] = {}
+        for key, value in request.query.items():
+            if key in values:
+                raise EvidenceError(Reason.MALFORMED_REQUEST, f"{key!r} is given twice", structure="query")
+            values[key] = value
+        try:
+            return msgspec.convert(values, self.route.query, strict=False)
+        except msgspec.ValidationError as error:
+            raise EvidenceError(Reason.MALFORMED_REQUEST, str(error), structure="query") from error
+
+    def _respond(self, request: web.Request, call: Call, reply: Reply) -> web.Response:
+        headers = {"Cache-Control": _NO_STORE, **reply.headers}
+        body, media_type = _encode(call, reply)
+        if self.route.conditional:
+            etag = f'"{reply.etag or _digest(body or b"")}"'
+            headers |= {"ETag": etag, "Cache-Control": _REVALIDATE, "Vary": "Accept, Authorization"}
+            if _matches(request.headers, etag):
+                return web.Response(status=304, headers=headers)
+        if media_type is not None:
+            headers["Content-Type"] = media_type
+        return web.Response(status=reply.status, body=body, headers=headers)
+
+
+async def authorize(route: Route, request: web.Request, tokens: TokenService) -> TokenRecord | None:
+    """The caller's token, if the route needs one and it has one of the route's scopes.
+
+    Raises:
+        RefusedError: `unauthenticated` without a valid token, `forbidden` without the scope.
+    """
+    if isinstance(route.access, Access):
+        return None
+    header = request.headers.get("Authorization", "")
+    scheme, _, credential = header.partition(" ")
+    if scheme.lower() != "bearer" or not credential or len(header) > _MAX_AUTHORIZATION:
+        raise RefusedError(Reason.UNAUTHENTICATED, "send `Authorization: Bearer <API token>`")
+    token = await tokens.authenticate(credential.strip())
+    if not token.scopes & route.access:
+        needed = ", ".join(sorted(route.access))
+        raise RefusedError(Reason.FORBIDDEN, f"this call needs one of the scopes {needed}")
+    return token
+
+
+def _encode(call: Call, reply: Reply) -> tuple[bytes | None, str | None]:
+    if reply.body is None:
+        return None, None
+    if isinstance(reply.body, bytes):
+        return reply.body, reply.media_type
+    if reply.media_type is not None:
+        return encode(reply.body), reply.media_type
+    if any(call.accepts(name) for name in _MSGPACK_NAMES):
+        return encode(reply.body, MSGPACK), MSGPACK
+    return encode(reply.body), JSON
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:32]
+
+
+def _matches(headers: Mapping[str, str], etag: str) -> bool:
+    """If-None-Match (RFC 9110, section 13.1.2): weak comparison."""
+    wanted = headers.get("If-None-Match")
+    if wanted is None:
+        return False
+    tags = {tag.strip().removeprefix("W/") for tag in wanted.split(",")}
+    return etag in tags or "*" in tags

@@ -1,0 +1,151 @@
+"""What relying parties, dashboards and operators call about attesters."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from verifier.ports import FleetFilter, Lifecycle
+from verifier.reasons import Tier
+from verifier.web import messages as m
+from verifier.web.routing import OPERATORS, READERS, WATCHERS, Call, Reply, Route
+from verifier.web.wire_codec import Verdict, verdict_message
+
+EAR_MEDIA_TYPE: Final = "application/eat+jwt"
+_EAR_ACCEPTED: Final = (EAR_MEDIA_TYPE, "application/eat-jwt")
+_TIERS: Final = {tier.label: tier for tier in Tier}
+
+
+async def status(call: Call) -> Reply:
+    """The fleet in numbers."""
+    counts = dict(await call.services.fleet.status(call.tenant))
+    return Reply(body=m.StatusReply(counts=counts, total=sum(counts.values())))
+
+
+async def attesters(call: Call) -> Reply:
+    """One page of attesters."""
+    query: m.AttestersQuery = call.query
+    page = await call.services.fleet.list(call.tenant, _filter(query), query.cursor, query.limit)
+    return Reply(
+        body=m.AttestersReply(items=[m.attester_message(view) for view in page.items], cursor=page.cursor)
+    )
+
+
+async def attester(call: Call) -> Reply:
+    """One attester."""
+    return Reply(body=m.attester_message(await call.services.fleet.attester(call.tenant, _id(call))))
+
+
+async def verdict(call: Call) -> Reply:
+    """The latest verdict, as JSON or as a signed EAR."""
+    view = await call.services.fleet.verdict(call.tenant, _id(call))
+    if not any(call.accepts(media_type) for media_type in _EAR_ACCEPTED):
+        return Reply(body=verdict_message(view))
+    nonce = call.query.nonce
+    tag = f"ear-{view.record.attester_id}-{view.record.sequence}-{view.lifecycle.value}"
+    return Reply(
+        body=call.services.ear.issue(view, call.services.clock.now(), nonce).encode(),
+        media_type=EAR_MEDIA_TYPE,
+        etag=tag if nonce is None else None,
+    )
+
+
+async def history(call: Call) -> Reply:
+    """Past verdicts."""
+    query: m.HistoryQuery = call.query
+    views = await call.services.fleet.history(call.tenant, _id(call), query.before, query.limit)
+    more = views[-1].record.sequence if len(views) == query.limit else None
+    return Reply(body=m.HistoryReply(items=[verdict_message(view) for view in views], before=more))
+
+
+async def revoke(call: Call) -> Reply:
+    """Stop believing an attester."""
+    view = await call.services.fleet.revoke(call.tenant, _id(call), call.caller.id)
+    return Reply(body=m.attester_message(view))
+
+
+async def assign_policy(call: Call) -> Reply:
+    """Choose the policy of an attester."""
+    await call.services.policies.assign(call.tenant, _id(call), call.body.policy, call.caller.id)
+    return Reply(body=m.attester_message(await call.services.fleet.attester(call.tenant, _id(call))))
+
+
+def _id(call: Call) -> str:
+    return call.request.match_info["id"]
+
+
+def _filter(query: m.AttestersQuery) -> FleetFilter:
+    tier = None if query.status is None else _TIERS.get(query.status)
+    lifecycle = None if query.status is None or tier is not None else Lifecycle(query.status)
+    label = None
+    if query.label is not None:
+        key, _, value = query.label.partition("=")
+        label = (key, value)
+    return FleetFilter(tier=tier, lifecycle=lifecycle, label=label, search=query.search)
+
+
+ROUTES: Final = (
+    Route(
+        method="GET",
+        path="/v1/status",
+        access=WATCHERS,
+        handler=status,
+        summary="The fleet in numbers",
+        response=m.StatusReply,
+        conditional=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/attesters",
+        access=WATCHERS,
+        handler=attesters,
+        summary="Attesters with their latest verdicts, filtered and paged",
+        query=m.AttestersQuery,
+        response=m.AttestersReply,
+        conditional=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/attesters/{id}",
+        access=WATCHERS,
+        handler=attester,
+        summary="One attester: identity, endorsement, latest verdict",
+        response=m.Attester,
+        conditional=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/attesters/{id}/verdict",
+        access=READERS,
+        handler=verdict,
+        summary=f"The latest verdict as it stands now; a signed EAR with `Accept: {EAR_MEDIA_TYPE}`",
+        query=m.VerdictQuery,
+        response=Verdict,
+        conditional=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/attesters/{id}/history",
+        access=WATCHERS,
+        handler=history,
+        summary="Verdicts as they were judged, newest first",
+        query=m.HistoryQuery,
+        response=m.HistoryReply,
+    ),
+    Route(
+        method="POST",
+        path="/v1/attesters/{id}/revoke",
+        access=OPERATORS,
+        handler=revoke,
+        summary="Believe nothing this attester says any more",
+        response=m.Attester,
+    ),
+    Route(
+        method="PUT",
+        path="/v1/attesters/{id}/policy",
+        access=OPERATORS,
+        handler=assign_policy,
+        summary="Assign the policy that judges this attester",
+        request=m.AssignPolicy,
+        response=m.Attester,
+    ),
+)

@@ -1,0 +1,220 @@
+"""Messages of the API that agents never see: fleet, policies, tokens. The same rules as on the agent's wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from verifier.ports import AttesterRecord, PolicyRecord, Scope, TokenRecord
+from verifier.service.model import AttesterView
+from verifier.web.wire_codec import Identity, Verdict, identity_message, rfc3339, verdict_message
+
+Id = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
+PolicyId = Annotated[str, Meta(min_length=1, max_length=128, pattern="^[A-Za-z0-9._-]+$")]
+Cursor = Annotated[str, Meta(min_length=1, max_length=512)]
+Label = Annotated[str, Meta(min_length=3, max_length=256, pattern="^[^=]+=.*$")]
+Limit = Annotated[int, Meta(ge=1, le=500)]
+ScopeName = Literal["join", "relying-party", "dashboard", "operator", "auditor", "admin"]
+
+
+class Body(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Base of every message and query."""
+
+
+class StatusReply(Body, frozen=True):
+    """The fleet in numbers: attesters by what is known of them now."""
+
+    counts: dict[str, int]
+    """affirming, warning, contraindicated, none, stale, revoked, enrolled (never attested)."""
+    total: int
+
+
+class AttestersQuery(Body, frozen=True):
+    """Filter and page of a listing."""
+
+    status: (
+        Literal["affirming", "warning", "contraindicated", "none", "enrolled", "stale", "revoked", "pending"]
+        | None
+    ) = None
+    """A tier of the current verdict, or a lifecycle."""
+    label: Label | None = None
+    """`key=value`."""
+    search: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    """Part of a hostname, SMBIOS UUID or id."""
+    cursor: Cursor | None = None
+    limit: Limit = 100
+
+
+class Endorsement(Body, frozen=True):
+    """How the EK is trusted."""
+
+    method: str
+    ek_sha256: str
+    """SHA-256 of the EK's SubjectPublicKeyInfo, hex."""
+    issuer: str | None = None
+    profile: dict[str, Any] = {}
+
+
+class Attester(Body, frozen=True):
+    """One machine: who it is, how it is trusted, and its latest verdict."""
+
+    id: str
+    lifecycle: Literal["pending", "enrolled", "stale", "revoked"]
+    identity: Identity
+    smbios_uuids: list[str]
+    labels: dict[str, str]
+    endorsement: Endorsement
+    ak_name: str
+    enrolled_at: str
+    revoked_at: str | None = None
+    policy: str | None = None
+    """Assigned policy; absent: the default."""
+    verdict: Verdict | None = None
+
+
+class AttestersReply(Body, frozen=True):
+    """One page; `cursor` leads to the next and is absent on the last."""
+
+    items: list[Attester]
+    cursor: str | None = None
+
+
+class VerdictQuery(Body, frozen=True):
+    """For an EAR: a nonce of the relying party, echoed as `eat_nonce`."""
+
+    nonce: Annotated[str, Meta(min_length=8, max_length=88, pattern="^[A-Za-z0-9+/=_-]+$")] | None = None
+
+
+class HistoryQuery(Body, frozen=True):
+    """Page through verdicts, newest first."""
+
+    before: Annotated[int, Meta(ge=1)] | None = None
+    """Only verdicts with a lower sequence."""
+    limit: Limit = 50
+
+
+class HistoryReply(Body, frozen=True):
+    """Verdicts as they were judged; `before` leads to older ones and is absent at the end."""
+
+    items: list[Verdict]
+    before: int | None = None
+
+
+class NoQuery(Body, frozen=True):
+    """A call without query parameters."""
+
+
+class AssignPolicy(Body, frozen=True):
+    """Which policy judges an attester from its next attestation on; null: the default."""
+
+    policy: PolicyId | None
+
+
+class Policy(Body, frozen=True):
+    """One policy revision."""
+
+    id: str
+    revision: str
+    """SHA-256 of the source, hex."""
+    created_at: str
+    source: str | None = None
+    """The YAML as given; left out in listings."""
+
+
+class PoliciesReply(Body, frozen=True):
+    """The current revision of every policy."""
+
+    items: list[Policy]
+
+
+class TokenRequest(Body, frozen=True):
+    """Ask for a token. `join` stands alone; the others may be combined."""
+
+    scopes: Annotated[list[ScopeName], Meta(min_length=1, max_length=6)]
+    label: Annotated[str, Meta(max_length=128)] = ""
+    expires_in: Annotated[int, Meta(ge=1, le=10 * 365 * 86400)] | None = None
+    """Seconds; absent: does not expire."""
+    uses: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    """Join tokens only; absent: unlimited."""
+
+
+class Token(Body, frozen=True):
+    """A token without its secret."""
+
+    id: str
+    scopes: list[ScopeName]
+    label: str
+    created_at: str
+    expires_at: str | None = None
+    uses_left: int | None = None
+    revoked_at: str | None = None
+
+
+class TokenReply(Body, frozen=True):
+    """A new token; `secret` is shown this once and stored nowhere."""
+
+    token: Token
+    secret: str
+
+
+class TokensReply(Body, frozen=True):
+    """Every token of the tenant."""
+
+    items: list[Token]
+
+
+class Health(Body, frozen=True):
+    """The process answers; `ready` that it can do its work."""
+
+    status: Literal["ok", "ready"]
+
+
+def attester_message(view: AttesterView) -> Attester:
+    """An attester as the API shows it."""
+    record = view.attester
+    return Attester(
+        id=record.id,
+        lifecycle=view.lifecycle.value,
+        identity=identity_message(record.identity),
+        smbios_uuids=sorted(record.smbios_uuids),
+        labels=dict(record.labels),
+        endorsement=_endorsement(record),
+        ak_name=record.ak_name.hex(),
+        enrolled_at=rfc3339(record.enrolled_at),
+        revoked_at=None if record.revoked_at is None else rfc3339(record.revoked_at),
+        policy=record.policy_id,
+        verdict=None if view.verdict is None else verdict_message(view.verdict),
+    )
+
+
+def _endorsement(record: AttesterRecord) -> Endorsement:
+    return Endorsement(
+        method=record.endorsed_by,
+        ek_sha256=record.ek_fingerprint.hex(),
+        issuer=record.ek_issuer,
+        profile=dict(record.ek_profile),
+    )
+
+
+def policy_message(record: PolicyRecord, *, with_source: bool) -> Policy:
+    """A policy revision as the API shows it."""
+    return Policy(
+        id=record.id,
+        revision=record.revision,
+        created_at=rfc3339(record.created_at),
+        source=record.source if with_source else None,
+    )
+
+
+def token_message(record: TokenRecord) -> Token:
+    """A token as the API shows it: never its secret, nor the hash of it."""
+    return Token(
+        id=record.id,
+        scopes=[scope.value for scope in Scope if scope in record.scopes],
+        label=record.label,
+        created_at=rfc3339(record.created_at),
+        expires_at=None if record.expires_at is None else rfc3339(record.expires_at),
+        uses_left=record.uses_left,
+        revoked_at=None if record.revoked_at is None else rfc3339(record.revoked_at),
+    )

@@ -1,0 +1,124 @@
+"""What a route is: path, who may call it, what goes in and what comes out. Data, so that it can be walked."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from aiohttp import web
+
+from verifier.errors import EvidenceError
+from verifier.ports import Scope, TokenRecord
+from verifier.reasons import Reason
+from verifier.service.services import Services
+from verifier.web.messages import NoQuery
+from verifier.web.wire_codec import JSON, MAX_SMALL_BODY
+
+
+class Access(enum.Enum):
+    """Routes without an API token. Every other route names its scopes."""
+
+    PUBLIC = "public"
+    """Nothing there is secret, and nothing changes."""
+    AGENT = "agent"
+    """The body authenticates itself: a join token, an activation proof, or a quote."""
+
+
+READERS = frozenset({Scope.RELYING_PARTY, Scope.DASHBOARD, Scope.OPERATOR, Scope.AUDITOR, Scope.ADMIN})
+WATCHERS = READERS - {Scope.RELYING_PARTY}
+OPERATORS = frozenset({Scope.OPERATOR, Scope.ADMIN})
+ADMINS = frozenset({Scope.ADMIN})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebConfig:
+    """What the web layer is told about itself."""
+
+    issuer: str
+    """Public URL without a trailing slash."""
+    version: str
+    ca_pem: bytes | None
+    """CA that agents pin; None: they use their system's roots."""
+    body_timeout: float
+    access_log: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request, authenticated and decoded. `body` and `query` are of the types the route names."""
+
+    request: web.Request
+    services: Services
+    config: WebConfig
+    principal: TokenRecord | None
+    body: Any
+    query: Any
+
+    @property
+    def caller(self) -> TokenRecord:
+        """The token of a scoped route."""
+        if self.principal is None:  # a route that asks for it without naming scopes would be a hole
+            raise EvidenceError(Reason.UNAUTHENTICATED, "this call needs an API token")
+        return self.principal
+
+    @property
+    def tenant(self) -> str:
+        """The tenant of the caller; all it sees is within it."""
+        return self.caller.tenant
+
+    def accepts(self, media_type: str) -> bool:
+        """Whether the client named this media type in `Accept`."""
+        accepted = self.request.headers.get("Accept", "")
+        return media_type in (part.split(";")[0].strip().lower() for part in accepted.split(","))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a handler answers: a message to be encoded, or bytes with their own media type."""
+
+    body: object
+    status: int = 200
+    media_type: str | None = None
+    etag: str | None = None
+    """Set by the handler where it knows a cheaper one than the digest of the body."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One operation of the API. `access` has no default: a route nobody thought about cannot exist."""
+
+    method: str
+    path: str
+    access: Access | frozenset[Scope]
+    handler: Handler
+    summary: str
+    response: type[Any] | None
+    """Message of the 2xx reply; None: `media_type` alone says it."""
+    media_type: str = JSON
+    request: type[Any] | None = None
+    """Message of the body; None with `request_media_type` set: raw bytes of that type."""
+    request_media_type: str | None = None
+    query: type[Any] = NoQuery
+    status: int = 200
+    max_body: int = MAX_SMALL_BODY
+    conditional: bool = False
+    """Carries an ETag and answers 304."""
+    reasons: tuple[Reason, ...] = ()
+    """Refusals that are this route's own, for the document; the common ones are known."""
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a request body is expected."""
+        return self.request is not None or self.request_media_type is not None
+
+    @property
+    def name(self) -> str:
+        """For metrics and operation ids: no identifiers, so few values."""
+        words = [w.strip("{}") for w in self.path.strip("/").replace(".", "_").replace("-", "_").split("/")]
+        return "_".join([self.method.lower(), *words])

@@ -1,0 +1,261 @@
+"""The border to the wire: the only module that knows `agent.wire`. Messages in, commands out, and back.
+
+Whatever arrives here is checked for shape, size and consistency before anything else sees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from agent.wire import limits, messages
+from agent.wire.codec import JSON, MEDIA_TYPES, MSGPACK, WireError, decode, encode
+from verifier.errors import EvidenceError, MalformedInputError
+from verifier.ports import AttesterRecord, GuestIdentity
+from verifier.reasons import Reason
+from verifier.service.model import (
+    AttestCommand,
+    AttestOutcome,
+    EnrollmentChallenge,
+    EnrollmentCommand,
+    IssuedChallenge,
+    LogReference,
+    VerdictView,
+)
+from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
+
+__all__ = [
+    "JSON",
+    "MAX_BODY",
+    "MAX_COMPRESSED_BODY",
+    "MAX_SMALL_BODY",
+    "MEDIA_TYPES",
+    "MSGPACK",
+    "Problem",
+    "Verdict",
+    "decode_body",
+    "encode",
+]
+
+T = TypeVar("T")
+
+MAX_BODY: Final = limits.MAX_BODY
+MAX_COMPRESSED_BODY: Final = limits.MAX_COMPRESSED_BODY
+MAX_SMALL_BODY: Final = limits.MAX_SMALL_BODY
+
+EnrollmentRequest = messages.EnrollmentRequest
+EnrollmentReply = messages.EnrollmentReply
+ActivationRequest = messages.ActivationRequest
+ActivationReply = messages.ActivationReply
+ChallengeRequest = messages.ChallengeRequest
+Challenge = messages.Challenge
+AttestationRequest = messages.AttestationRequest
+AttestationReply = messages.AttestationReply
+Identity = messages.GuestIdentity
+Problem = messages.Problem
+Verdict = messages.Verdict
+
+_BODY: Final = "request body"
+_BYTE: Final = re.compile(r"\(byte (\d+)\)")
+
+
+def decode_body(body: bytes, kind: type[T], media_type: str) -> T:
+    """Decode a request body; raises `MalformedInputError` with the byte offset where one is known."""
+    try:
+        return decode(body, kind, media_type)
+    except WireError as error:
+        text = str(error)
+        found = _BYTE.search(text)
+        if found is None and text == "Input data was truncated":
+            raise MalformedInputError(_BODY, len(body), text, reason=Reason.MALFORMED_REQUEST) from error
+        raise EvidenceError(
+            Reason.MALFORMED_REQUEST, text, structure=_BODY, offset=int(found[1]) if found else None
+        ) from error
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC, whole seconds where there are no others."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def enrollment_command(message: messages.EnrollmentRequest) -> EnrollmentCommand:
+    """What a machine brings to be enrolled."""
+    return EnrollmentCommand(
+        ek_public=message.ek_public,
+        ak_public=message.ak_public,
+        ek_certificates=tuple(message.ek_certificates),
+        ek_chain=tuple(message.ek_chain),
+        join_token=message.join_token,
+        identity=_identity(message.identity),
+    )
+
+
+def enrollment_reply(challenge: EnrollmentChallenge) -> messages.EnrollmentReply:
+    """The credential challenge."""
+    return messages.EnrollmentReply(
+        enrollment_id=challenge.enrollment_id,
+        credential_blob=challenge.credential_blob,
+        encrypted_secret=challenge.encrypted_secret,
+        expires_at=rfc3339(challenge.expires_at),
+    )
+
+
+def activation_reply(attester: AttesterRecord) -> messages.ActivationReply:
+    """An enrolment that is complete."""
+    return messages.ActivationReply(status="enrolled", attester_id=attester.id)
+
+
+def challenge_reply(challenge: IssuedChallenge) -> messages.Challenge:
+    """A nonce and what to quote over it."""
+    selection = messages.PcrSelection(bank=challenge.request.bank.label, pcrs=sorted(challenge.request.pcrs))
+    return messages.Challenge(
+        nonce=challenge.nonce,
+        expires_at=rfc3339(challenge.expires_at),
+        selection=[selection],
+        boot_log_sha256=challenge.boot_log_sha256,
+    )
+
+
+def attest_command(message: messages.AttestationRequest) -> AttestCommand:
+    """Evidence, consistent in itself; raises `MalformedInputError` or `EvidenceError` (too large)."""
+    return AttestCommand(
+        attester_id=message.attester_id,
+        nonce=message.nonce,
+        attest=message.attest,
+        signature=message.signature,
+        pcrs=_banks(message.pcrs),
+        boot_log=_boot_log(message.boot_log),
+        identity=_identity(message.identity),
+        boot_id=message.boot_id,
+        kernel_command_line=message.kernel_command_line,
+        want_ear=message.want_ear,
+    )
+
+
+def attestation_reply(outcome: AttestOutcome) -> messages.AttestationReply:
+    """The stored verdict and the next challenge."""
+    return messages.AttestationReply(
+        verdict=verdict_message(outcome.verdict),
+        challenge=challenge_reply(outcome.challenge),
+        next_in=outcome.next_in.total_seconds(),
+        ear=outcome.ear,
+    )
+
+
+def verdict_message(view: VerdictView) -> messages.Verdict:
+    """A verdict as it stands."""
+    record = view.record
+    policy = None
+    if record.policy_id is not None and record.policy_revision is not None:
+        policy = messages.PolicyRef(id=record.policy_id, revision=record.policy_revision)
+    return messages.Verdict(
+        attester_id=record.attester_id,
+        sequence=record.sequence,
+        status=view.tier.label,  # type: ignore[arg-type]  # the labels are the wire's literals, kept by a test
+        vector=dict(view.vector),
+        findings=[msgspec.convert(finding, messages.Finding) for finding in view.findings],
+        policy=policy,
+        evidence_sha256=record.evidence_sha256.hex(),
+        clock=messages.ClockInfo(
+            clock=record.clock.clock,
+            reset_count=record.clock.reset_count,
+            restart_count=record.clock.restart_count,
+            safe=record.clock.safe,
+        ),
+        boot_id=record.boot_id,
+        judged_at=rfc3339(record.judged_at),
+        valid_until=rfc3339(record.valid_until),
+        lifecycle=view.lifecycle.value,
+    )
+
+
+def identity_message(identity: GuestIdentity) -> messages.GuestIdentity:
+    """What a guest says of itself."""
+    return messages.GuestIdentity(
+        smbios_uuid=identity.smbios_uuid,
+        hostname=identity.hostname,
+        os=identity.os,
+        os_release=identity.os_release,
+        machine_id=identity.machine_id,
+        agent_version=identity.agent_version,
+    )
+
+
+def _identity(message: messages.GuestIdentity) -> GuestIdentity:
+    return GuestIdentity(
+        smbios_uuid=message.smbios_uuid,
+        hostname=message.hostname,
+        os=message.os,
+        os_release=message.os_release,
+        machine_id=message.machine_id,
+        agent_version=message.agent_version,
+    )
+
+
+def _banks(banks: list[messages.PcrBank]) -> Mapping[HashAlg, Mapping[int, bytes]]:
+    result: dict[HashAlg, dict[int, bytes]] = {}
+    for number, bank in enumerate(banks):
+        where = f"pcrs[{number}]"
+        alg = HASH_BY_LABEL.get(bank.bank)
+        if alg is None:
+            raise _request_error(where, f"bank {bank.bank!r} is not known")
+        if alg in result:
+            raise _request_error(where, f"bank {bank.bank!r} is given twice")
+        result[alg] = _values(bank.values, alg, where)
+    return result
+
+
+def _values(values: Mapping[str, bytes], alg: HashAlg, where: str) -> dict[int, bytes]:
+    result: dict[int, bytes] = {}
+    for text, value in values.items():
+        index = int(text)
+        if index > 31 or index in result:  # noqa: PLR2004 - TPM_PT_PCR_COUNT of every profile is below 32
+            raise _request_error(where, f"PCR {text!r} is out of range or given twice")
+        if len(value) != alg.size:
+            raise _request_error(where, f"PCR {index} has {len(value)} bytes; {alg.label} has {alg.size}")
+        result[index] = value
+    return result
+
+
+def _boot_log(part: messages.LogPart | None) -> LogReference | None:
+    if part is None:
+        return None
+    if part.content is None and part.sha256 is None:
+        raise _request_error("boot_log", "neither `content` nor `sha256` is given")
+    if part.offset:
+        raise _request_error("boot_log", "a boot log is sent whole or named by digest, never from an offset")
+    if part.content is not None:
+        if len(part.content) > limits.MAX_BOOT_LOG:
+            raise EvidenceError(
+                Reason.BODY_TOO_LARGE,
+                f"{len(part.content)} bytes; at most {limits.MAX_BOOT_LOG} are taken",
+                structure="boot_log",
+            )
+        if part.sha256 is not None and hashlib.sha256(part.content).digest() != part.sha256:
+            raise _request_error("boot_log", "`sha256` is not the digest of `content`")
+    return LogReference(content=part.content, sha256=part.sha256)
+
+
+def _request_error(where: str, detail: str) -> EvidenceError:
+    return EvidenceError(Reason.MALFORMED_REQUEST, detail, structure=where)
+
+
+def schema_types() -> tuple[type[Any], ...]:
+    """The message types the OpenAPI document describes, beside those of `web/messages.py`."""
+    return (
+        EnrollmentRequest,
+        EnrollmentReply,
+        ActivationRequest,
+        ActivationReply,
+        ChallengeRequest,
+        Challenge,
+        AttestationRequest,
+        AttestationReply,
+        Verdict,
+        Problem,
+    )
