@@ -37,6 +37,11 @@ class UnusableAnchor:
     """Name for people; empty when it could not be read."""
     problem: str
 
+    @staticmethod
+    def digest_of(data: bytes) -> str:
+        """How `sha256` is made of the bytes offered."""
+        return hashlib.sha256(data).hexdigest()
+
 
 class TrustAnchors:
     """An immutable set of CA certificates, found by name and told apart by key.
@@ -95,7 +100,7 @@ class TrustAnchors:
             if problem is None:
                 usable.append(anchor)
             else:
-                unusable.append(UnusableAnchor(hashlib.sha256(data).hexdigest(), subject, problem))
+                unusable.append(UnusableAnchor(UnusableAnchor.digest_of(data), subject, problem))
         return cls(usable), tuple(unusable)
 
     def __or__(self, other: TrustAnchors) -> TrustAnchors:

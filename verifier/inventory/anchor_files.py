@@ -1,0 +1,204 @@
+"""Trust anchors and revocation lists from what vendors hand out: files, folders, zip and cabinet archives.
+
+Reads VMCA's `download.zip` (certs/lin/*.0, certs/win/*.crt, *.r0 and *.crl), Microsoft's TrustedTpm.cab, PEM,
+DER and PKCS#7, told apart by content and not by name. Every size is bounded before memory is spent on it.
+What an archive says of itself proves nothing: check its origin before you import it (TrustedTpm.cab carries an
+Authenticode signature, which is not verified here).
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+from asn1crypto import pem
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+
+from verifier.crypto.anchors import MAX_BUNDLE, TrustAnchors, UnusableAnchor
+from verifier.crypto.revocation import MAX_CRL, parse_crl
+from verifier.errors import EvidenceError, MalformedInputError
+from verifier.inventory import cabinet
+
+MAX_ARCHIVE: Final = 64 * 1024 * 1024
+"""Bytes of an archive, and of all it expands to."""
+MAX_FILES: Final = 20_000
+_ZIP: Final = b"PK\x03\x04"
+_PEM: Final = b"-----BEGIN "
+_DER_SEQUENCE: Final = 0x30
+_CERTIFICATE_LABELS: Final = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
+_CRL_LABEL: Final = "X509 CRL"
+_PKCS7_LABEL: Final = "PKCS7"
+_SIGNED_DATA: Final = bytes.fromhex("06092a864886f70d010702")
+_LOOK_AHEAD: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Something that looked like an anchor or a revocation list and cannot be used."""
+
+    source: str
+    subject: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorCollection:
+    """What was found. `anchors` are trusted from here on: by the decision to import them, and nothing else."""
+
+    anchors: TrustAnchors
+    crls: tuple[bytes, ...]
+    rejected: tuple[Rejected, ...]
+    ignored: tuple[str, ...]
+    """Files that hold neither certificates nor revocation lists."""
+
+
+@dataclass(slots=True)
+class _Findings:
+    certificates: list[tuple[str, bytes]]
+    crls: list[bytes]
+    rejected: list[Rejected]
+    ignored: list[str]
+
+
+def read_anchors(path: Path) -> AnchorCollection:
+    """Read trust anchors and revocation lists from a file, an archive or a folder (all levels).
+
+    Raises:
+        OSError: the path cannot be read.
+        MalformedInputError: too many files, or an archive that is damaged or expands beyond bounds.
+    """
+    findings = _Findings([], [], [], [])
+    for source, data in _files(path):
+        _take(source, data, findings)
+    anchors, unusable = TrustAnchors.sift(der for _, der in findings.certificates)
+    sources = {UnusableAnchor.digest_of(der): source for source, der in findings.certificates}
+    rejected = [Rejected(sources[one.sha256], one.subject, one.problem) for one in unusable]
+    return AnchorCollection(
+        anchors=anchors,
+        crls=tuple(dict.fromkeys(findings.crls)),
+        rejected=(*findings.rejected, *rejected),
+        ignored=tuple(findings.ignored),
+    )
+
+
+def _files(path: Path) -> Iterator[tuple[str, bytes]]:
+    if not path.is_dir():
+        yield from _contents(path.name, _read_bounded(path))
+        return
+    count = 0
+    for entry in sorted(path.rglob("*")):
+        if not entry.is_file():
+            continue
+        count += 1
+        if count > MAX_FILES:
+            raise MalformedInputError(str(path), 0, f"more than {MAX_FILES} files")
+        yield from _contents(str(entry.relative_to(path)), _read_bounded(entry))
+
+
+def _read_bounded(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_ARCHIVE + 1)
+    if len(data) > MAX_ARCHIVE:
+        raise MalformedInputError(path.name, 0, f"more than {MAX_ARCHIVE} bytes")
+    return data
+
+
+def _contents(source: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+    if data.startswith(_ZIP):
+        yield from _zip_members(source, data)
+    elif data.startswith(cabinet.MAGIC):
+        for name, content in cabinet.read_members(source, data, MAX_ARCHIVE):
+            yield f"{source}/{name}", content
+    else:
+        yield source, data
+
+
+def _zip_members(source: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Members of a zip archive. Sizes are counted as they come out: an archive's own figures may lie."""
+    left = MAX_ARCHIVE
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            if len(members) > MAX_FILES:
+                raise MalformedInputError(source, 0, f"more than {MAX_FILES} files")
+            for member in members:
+                with archive.open(member) as stream:
+                    content = stream.read(left + 1)
+                left -= len(content)
+                if left < 0:
+                    detail = f"expands to more than {MAX_ARCHIVE} bytes"
+                    raise MalformedInputError(source, member.header_offset, detail)
+                yield f"{source}/{member.filename}", content
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+    ) as error:
+        raise MalformedInputError(source, 0, f"the archive cannot be read: {error}") from error
+
+
+def _take(source: str, data: bytes, findings: _Findings) -> None:
+    try:
+        if _PEM in data[:MAX_BUNDLE]:
+            _take_pem(source, data, findings)
+        elif data[:1] == bytes([_DER_SEQUENCE]):
+            _take_der(source, data, findings)
+        else:
+            findings.ignored.append(source)
+    except (EvidenceError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        findings.rejected.append(Rejected(source, "", str(error)))
+
+
+def _take_pem(source: str, data: bytes, findings: _Findings) -> None:
+    if len(data) > MAX_CRL:
+        raise MalformedInputError(source, 0, f"more than {MAX_CRL} bytes of PEM")
+    useful = False
+    for label, _, der in pem.unarmor(data[data.index(_PEM) :], multiple=True):
+        if label in _CERTIFICATE_LABELS:
+            findings.certificates.append((source, der))
+        elif label == _CRL_LABEL:
+            _take_crl(der, findings)
+        elif label == _PKCS7_LABEL:
+            _take_pkcs7(source, der, findings)
+        else:
+            continue
+        useful = True
+    if not useful:
+        findings.ignored.append(source)
+
+
+def _take_der(source: str, data: bytes, findings: _Findings) -> None:
+    if _SIGNED_DATA in data[:_LOOK_AHEAD]:
+        _take_pkcs7(source, data, findings)
+    elif _is_crl(data):
+        _take_crl(data, findings)
+    else:
+        findings.certificates.append((source, data))
+
+
+def _is_crl(data: bytes) -> bool:
+    try:
+        parse_crl(data)
+    except MalformedInputError:
+        return False
+    return True
+
+
+def _take_crl(data: bytes, findings: _Findings) -> None:
+    parse_crl(data)
+    findings.crls.append(data)
+
+
+def _take_pkcs7(source: str, data: bytes, findings: _Findings) -> None:
+    for certificate in pkcs7.load_der_pkcs7_certificates(data):
+        findings.certificates.append((source, certificate.public_bytes(Encoding.DER)))
