@@ -27,8 +27,8 @@ class HashAlg(enum.Enum):
         # SM3 depends on how OpenSSL was built; its absence must surface as unsupported, never as a pass.
         self.new: Callable[..., Any] | None = getattr(hashlib, label, None)
 
-    def __hash__(self) -> int:  # Enum hashes its name on every dict access otherwise
-        return self.tpm_id
+    # Members are singletons; Enum's own hash is a Python call on every dictionary access.
+    __hash__ = object.__hash__
 
     def digest(self, data: bytes) -> bytes:
         """Digest of `data`; raises `ValueError` where this build lacks the algorithm."""

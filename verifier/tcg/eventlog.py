@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 from verifier.errors import MalformedInputError, UnsupportedError
 from verifier.tcg.algorithms import HASH_BY_ID, HashAlg
 from verifier.tcg.event_types import EventType
+from verifier.tcg.spec_id import SPEC_ID_03, STRUCTURE, SpecId, parse_spec_id
 
-STRUCTURE: Final = "TCG event log"
 DEFAULT_LIMIT: Final = 4 * 1024 * 1024
 """Bytes; the largest real log seen is 1 MiB, of which 99 % is padding."""
 MAX_EVENTS: Final = 16_384
@@ -29,21 +29,17 @@ NO_PCR: Final = 0xFFFFFFFF
 
 _HEADER: Final = struct.Struct("<II20sI")
 _EVENT2: Final = struct.Struct("<III")
+_EVENT2_HEAD: Final = struct.Struct("<II")
 _U16: Final = struct.Struct("<H")
 _U32: Final = struct.Struct("<I")
-_SPEC_ID: Final = struct.Struct("<IBBBBI")
-_SPEC_ID_03: Final = b"Spec ID Event03\0"
 _STARTUP_LOCALITY: Final = b"StartupLocality\0"
-_SIGNATURE_SIZE: Final = 16
-_MAX_ALGORITHMS: Final = 16
-_MAX_UNKNOWN_DIGEST: Final = 128
 _NO_ACTION: Final = int(EventType.EV_NO_ACTION)
 _HCRTM: Final = int(EventType.EV_EFI_HCRTM_EVENT)
-_SUPPORTED_MAJOR: Final = 2
 _LOCALITIES: Final = frozenset({0, 3, 4})
 _HCRTM_LOCALITY: Final = 4
 _DYNAMIC_PCRS: Final = range(17, 23)
 _FILLERS: Final = (0x00, 0xFF)
+_new_event: Final = tuple.__new__  # a named tuple's own constructor is a Python call
 
 
 class LogFormat(enum.Enum):
@@ -65,39 +61,21 @@ class LogQuirk(enum.Enum):
 class Event(NamedTuple):
     """One entry as it stands in the log. Nothing of it is proven.
 
-    A named tuple, not a dataclass: a frozen dataclass costs four times as much to make, and a log has hundreds.
+    A named tuple, not a dataclass: a frozen dataclass costs several times as much to make, and a log has hundreds.
 
     Attributes:
-        index: position in the log, the Spec ID event included, as `tpm2_eventlog` counts.
         pcr: PCR index; `NO_PCR` for unmeasured records of Windows.
         event_type: TCG_EVENTTYPE.
-        digests: per bank that this verifier knows.
+        digests: one per bank of `ParsedEventLog.algorithms`, in that order; empty where the event lacks it.
         data: the event field, undecoded.
         offset: byte offset of the event in the log.
     """
 
-    index: int  # type: ignore[assignment]  # shadows tuple.index, which nothing here needs
     pcr: int
     event_type: int
-    digests: Mapping[HashAlg, bytes]
+    digests: tuple[bytes, ...]
     data: bytes
     offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class SpecId:
-    """TCG_EfiSpecIdEvent (section 10.4.5.1).
-
-    Attributes:
-        algorithms: every declared bank, as (TPM_ALG_ID, digest size in bytes), in the order declared.
-        uintn_size: size of UINTN in 32-bit words.
-    """
-
-    platform_class: int
-    version: tuple[int, int, int]
-    uintn_size: int
-    algorithms: tuple[tuple[int, int], ...]
-    vendor_info: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +86,7 @@ class ParsedEventLog:
         spec_id: None for the SHA-1 format.
         algorithms: banks of the log that this verifier knows.
         unknown_algorithms: declared banks it does not know, as (id, size); their digests were skipped.
+        events: in log order, the Spec ID event included, so that positions are those `tpm2_eventlog` shows.
         size: bytes that hold events; what follows is padding.
         locality: what StartupLocality says, a claim that only a replay of PCR 0 can confirm; None without one.
         hcrtm: an EV_EFI_HCRTM_EVENT is in the log, so PCR 0 starts as after TPM2_HASH_START of locality 4.
@@ -146,20 +125,13 @@ def parse_event_log(data: bytes, *, limit: int = DEFAULT_LIMIT) -> ParsedEventLo
         raise _error(limit, f"the log has {len(data)} bytes, at most {limit} are read")
     if len(data) < _HEADER.size:
         raise _error(len(data), f"the first event needs {_HEADER.size} bytes, {len(data)} are here")
-    pcr, event_type, digest, size = _HEADER.unpack_from(data, 0)
+    _, event_type, _, size = _HEADER.unpack_from(data, 0)
     if size > len(data) - _HEADER.size:
         raise _error(28, f"event size {size} exceeds the {len(data) - _HEADER.size} bytes left")
     first = data[_HEADER.size : _HEADER.size + size]
-    if event_type != _NO_ACTION or not first.startswith(_SPEC_ID_03):
-        return _parse_sha1(data)
-    spec_id, excess = _parse_spec_id(data, size)
-    banks = tuple(HASH_BY_ID[alg] for alg, _ in spec_id.algorithms if alg in HASH_BY_ID)
-    if not banks:
-        raise UnsupportedError("no bank of the log is of a known algorithm", structure=STRUCTURE, offset=60)
-    events = [Event(0, _checked_pcr(pcr, event_type, 0), event_type, {HashAlg.SHA1: digest}, first, 0)]
-    end = _parse_agile(data, _HEADER.size + size + excess, spec_id, banks, events)
-    quirks = (LogQuirk.SPEC_ID_SIZE_OMITS_VENDOR_INFO,) if excess else ()
-    return _finish(LogFormat.CRYPTO_AGILE, spec_id, banks, events, end, len(data), quirks)
+    if event_type == _NO_ACTION and first.startswith(SPEC_ID_03):
+        return _parse_agile(data, first)
+    return _parse_sha1(data)
 
 
 def replay(log: ParsedEventLog, bank: HashAlg) -> dict[int, bytes]:
@@ -190,20 +162,16 @@ def measured_digests(log: ParsedEventLog, bank: HashAlg) -> dict[int, list[bytes
     """
     if bank not in log.algorithms:
         raise UnsupportedError(f"the log has no {bank.label} bank", structure=STRUCTURE)
+    column = log.algorithms.index(bank)
     per_pcr: dict[int, list[bytes]] = {}
-    for _, pcr, event_type, digests, _, offset in log.events:
+    for pcr, event_type, digests, _, _ in log.events:
         if event_type == _NO_ACTION:
             continue
-        digest = digests.get(bank)
-        if digest is None:
-            raise UnsupportedError(
-                f"an event lacks its {bank.label} digest", structure=STRUCTURE, offset=offset
-            )
         known = per_pcr.get(pcr)
         if known is None:
-            per_pcr[pcr] = [digest]
+            per_pcr[pcr] = [digests[column]]
         else:
-            known.append(digest)
+            known.append(digests[column])
     return per_pcr
 
 
@@ -234,143 +202,112 @@ def _checked_pcr(pcr: int, event_type: int, offset: int) -> int:
     return pcr
 
 
-def _parse_spec_id(data: bytes, size: int) -> tuple[SpecId, int]:
-    """The Spec ID event that opens the log, and by how many bytes its vendor information overhangs it."""
-    start, end = _HEADER.size, _HEADER.size + size
-    offset = start + _SIGNATURE_SIZE
-    if end - offset < _SPEC_ID.size:
-        raise _error(28, f"a Spec ID event of {size} bytes is too short")
-    platform_class, minor, major, errata, uintn_size, count = _SPEC_ID.unpack_from(data, offset)
-    if major != _SUPPORTED_MAJOR:
-        raise _error(offset + 5, f"specification version {major}.{minor} is not 2.x")
-    offset += 8
-    if not 0 < count <= _MAX_ALGORITHMS or count * 4 > end - offset - 4:
-        raise _error(offset, f"{count} algorithms are declared")
-    offset += 4
-    algorithms: dict[int, int] = {}
-    for _ in range(count):
-        alg, digest_size = struct.unpack_from("<HH", data, offset)
-        known = HASH_BY_ID.get(alg)
-        if alg in algorithms:
-            raise _error(offset, f"algorithm 0x{alg:04x} is declared twice")
-        if (known is not None and known.size != digest_size) or not 0 < digest_size <= _MAX_UNKNOWN_DIGEST:
-            raise _error(offset + 2, f"algorithm 0x{alg:04x} is declared with digests of {digest_size} bytes")
-        algorithms[alg] = digest_size
-        offset += 4
-    if offset >= end:
-        raise _error(offset, "vendorInfoSize is missing")
-    vendor_size = data[offset]
-    excess = offset + 1 + vendor_size - end
-    if excess not in (0, vendor_size) or excess > len(data) - end:
-        raise _error(offset, f"vendorInfoSize {vendor_size} does not fit the {end - offset - 1} bytes left")
-    vendor_info = data[offset + 1 : offset + 1 + vendor_size]
-    version = (major, minor, errata)
-    return SpecId(platform_class, version, uintn_size, tuple(algorithms.items()), vendor_info), max(excess, 0)
-
-
 def _parse_sha1(data: bytes) -> ParsedEventLog:
+    """A list of TCG_PCClientPCREvent (section 10.2.1)."""
     events: list[Event] = []
-    offset, end = 0, len(data)
-    padding = _padding_start(data)
-    unpack, fixed = _HEADER.unpack_from, _HEADER.size
-    while end - offset >= fixed:
-        pcr, event_type, digest, size = unpack(data, offset)
-        start = offset + fixed
-        if size > end - start or pcr > MAX_PCR:
-            if offset >= padding:
-                break
-            _checked_pcr(pcr, event_type, offset)
-            if size > end - start:
-                raise _error(offset + 28, f"event size {size} exceeds the {end - start} bytes left")
-        elif not pcr and not event_type and not size and offset >= padding:
-            break
-        events.append(
-            Event(len(events), pcr, event_type, {HashAlg.SHA1: digest}, data[start : start + size], offset)
-        )
-        if len(events) > MAX_EVENTS:
+    offset, end, padding = 0, len(data), _padding_start(data)
+    while offset < padding:
+        if len(events) >= MAX_EVENTS:
             raise _error(offset, f"more than {MAX_EVENTS} events")
+        start = offset + _HEADER.size
+        if start > end:
+            raise _error(offset, f"an event needs {_HEADER.size} bytes, {end - offset} are left")
+        pcr, event_type, digest, size = _HEADER.unpack_from(data, offset)
+        _checked_pcr(pcr, event_type, offset)
+        if size > end - start:
+            raise _error(offset + 28, f"event size {size} exceeds the {end - start} bytes left")
+        events.append(_new_event(Event, (pcr, event_type, (digest,), data[start : start + size], offset)))
         offset = start + size
-    if offset < end and not offset >= padding:
-        raise _error(offset, f"an event needs {fixed} bytes, {end - offset} are left")
-    return _finish(LogFormat.SHA1, None, (HashAlg.SHA1,), events, offset, end, ())
+    return _finish(LogFormat.SHA1, None, (HashAlg.SHA1,), events, _Extent(offset, end))
 
 
-def _parse_agile(
-    data: bytes, offset: int, spec_id: SpecId, banks: tuple[HashAlg, ...], events: list[Event]
-) -> int:
-    """Append the TCG_PCR_EVENT2 list from `offset` on; returns where it ends.
+def _parse_agile(data: bytes, first: bytes) -> ParsedEventLog:
+    """A Spec ID event, then a list of TCG_PCR_EVENT2 (section 10.2.2).
 
     Nearly every event has one digest per declared bank in the declared order, so that one unpacking reads all
     of its fixed part; anything else goes to the careful path, which knows where a fault is.
     """
-    count = len(spec_id.algorithms)
-    # count == 0 cannot be: `_parse_spec_id` demands at least one.
-    layout = struct.Struct("<III" + "".join(f"H{size}s" for _, size in spec_id.algorithms) + "I")
-    ids = tuple(alg for alg, _ in spec_id.algorithms)
-    all_known = len(banks) == count
-    sizes = dict(spec_id.algorithms)
-    padding = _padding_start(data)
-    unpack, fixed, end = layout.unpack_from, layout.size, len(data)
-    index = len(events)
-    while offset < end:
-        if all_known and end - offset >= fixed:
+    spec_id, excess = parse_spec_id(data, _HEADER.size, len(first))
+    declared = spec_id.algorithms
+    banks = tuple([HASH_BY_ID[alg] for alg, _ in declared if alg in HASH_BY_ID])
+    if not banks:
+        raise UnsupportedError("no bank of the log is of a known algorithm", structure=STRUCTURE, offset=60)
+    pcr, event_type = _EVENT2_HEAD.unpack_from(data, 0)
+    none = (b"",) * len(banks)
+    events = [Event(_checked_pcr(pcr, event_type, 0), event_type, none, first, 0)]
+    layout, marks = _layout(declared)
+    unpack, fixed = layout.unpack_from, layout.size
+    usual = fixed if len(banks) == len(declared) else len(data) + 1
+    offset, end, padding = _HEADER.size + len(first) + excess, len(data), _padding_start(data)
+    while offset < padding:
+        if len(events) >= MAX_EVENTS:
+            raise _error(offset, f"more than {MAX_EVENTS} events")
+        if end - offset >= usual:
             fields = unpack(data, offset)
-            size = fields[-1]
-            stop = offset + fixed + size
-            if fields[2] == count and fields[3:-1:2] == ids and fields[0] <= MAX_PCR and stop <= end:
-                digests = dict(zip(banks, fields[4:-1:2], strict=True))
+            start = offset + fixed
+            stop = start + fields[-1]
+            if fields[2:-1:2] == marks and fields[0] <= MAX_PCR and stop <= end:
                 events.append(
-                    Event(index, fields[0], fields[1], digests, data[offset + fixed : stop], offset)
+                    _new_event(Event, (fields[0], fields[1], fields[3:-1:2], data[start:stop], offset))
                 )
-                index += 1
-                if index > MAX_EVENTS:
-                    raise _error(offset, f"more than {MAX_EVENTS} events")
                 offset = stop
                 continue
-        if offset >= padding:
-            break
-        event, offset = _parse_event2(data, offset, sizes, index)
+        event, offset = _parse_event2(data, offset, spec_id, banks)
         events.append(event)
-        index += 1
-        if index > MAX_EVENTS:
-            raise _error(offset, f"more than {MAX_EVENTS} events")
-    return offset
+    return _finish(LogFormat.CRYPTO_AGILE, spec_id, banks, events, _Extent(offset, end, overhang=excess))
 
 
-def _parse_event2(data: bytes, start: int, sizes: Mapping[int, int], index: int) -> tuple[Event, int]:
-    """One TCG_PCR_EVENT2 (section 10.2.2), field by field; returns it and the offset after it."""
+def _layout(declared: tuple[tuple[int, int], ...]) -> tuple[struct.Struct, tuple[bytes, ...]]:
+    """The fixed part of a usual event, and the constant bytes before each digest: count and ids."""
+    layout, marks = "<II", []
+    for number, (alg, size) in enumerate(declared):
+        mark = (_U32.pack(len(declared)) if number == 0 else b"") + _U16.pack(alg)
+        layout += f"{len(mark)}s{size}s"
+        marks.append(mark)
+    return struct.Struct(layout + "I"), tuple(marks)
+
+
+def _parse_event2(data: bytes, start: int, spec_id: SpecId, banks: tuple[HashAlg, ...]) -> tuple[Event, int]:
+    """One TCG_PCR_EVENT2, field by field; returns it and the offset after it."""
     end = len(data)
     if end - start < _EVENT2.size:
         raise _error(start, f"an event needs {_EVENT2.size} bytes, {end - start} are left")
     pcr, event_type, count = _EVENT2.unpack_from(data, start)
     _checked_pcr(pcr, event_type, start)
-    if not 0 < count <= len(sizes):
-        raise _error(start + 8, f"{count} digests where the log declares {len(sizes)} banks")
-    offset = start + _EVENT2.size
-    digests: dict[HashAlg, bytes] = {}
-    seen: set[int] = set()
-    for _ in range(count):
-        if end - offset < _U16.size:
-            raise _error(offset, "the log ends inside a digest")
-        (alg,) = _U16.unpack_from(data, offset)
-        size = sizes.get(alg)
-        if size is None or alg in seen:
-            raise _error(offset, f"algorithm 0x{alg:04x} is {'repeated' if alg in seen else 'not declared'}")
-        seen.add(alg)
-        offset += _U16.size
-        if end - offset < size:
-            raise _error(offset, f"a digest needs {size} bytes, {end - offset} are left")
-        known = HASH_BY_ID.get(alg)
-        if known is not None:
-            digests[known] = data[offset : offset + size]
-        offset += size
+    if not 0 < count <= len(spec_id.algorithms):
+        raise _error(start + 8, f"{count} digests where the log declares {len(spec_id.algorithms)} banks")
+    digests, offset = _parse_digests(data, start + _EVENT2.size, count, dict(spec_id.algorithms))
     if end - offset < _U32.size:
         raise _error(offset, "the log ends before the event size")
     (size,) = _U32.unpack_from(data, offset)
     if size > end - offset - _U32.size:
         raise _error(offset, f"event size {size} exceeds the {end - offset - _U32.size} bytes left")
     offset += _U32.size
-    return Event(index, pcr, event_type, digests, data[offset : offset + size], start), offset + size
+    values = tuple([digests.get(bank.tpm_id, b"") for bank in banks])
+    return Event(pcr, event_type, values, data[offset : offset + size], start), offset + size
+
+
+def _parse_digests(
+    data: bytes, offset: int, count: int, sizes: Mapping[int, int]
+) -> tuple[dict[int, bytes], int]:
+    """A TPML_DIGEST_VALUES without its count, little-endian, and the offset after it."""
+    end = len(data)
+    digests: dict[int, bytes] = {}
+    for _ in range(count):
+        if end - offset < _U16.size:
+            raise _error(offset, "the log ends inside a digest")
+        (alg,) = _U16.unpack_from(data, offset)
+        size = sizes.get(alg)
+        if size is None or alg in digests:
+            raise _error(
+                offset, f"algorithm 0x{alg:04x} is {'repeated' if alg in digests else 'not declared'}"
+            )
+        offset += _U16.size
+        if end - offset < size:
+            raise _error(offset, f"a digest needs {size} bytes, {end - offset} are left")
+        digests[alg] = data[offset : offset + size]
+        offset += size
+    return digests, offset
 
 
 def _padding_start(data: bytes) -> int:
@@ -378,25 +315,46 @@ def _padding_start(data: bytes) -> int:
     return len(data.rstrip(data[-1:])) if data[-1] in _FILLERS else len(data)
 
 
+class _Extent(NamedTuple):
+    """Where the events end, how long the log is, and by how much the Spec ID event overhangs its size."""
+
+    used: int
+    total: int
+    overhang: int = 0
+
+
 def _finish(
     log_format: LogFormat,
     spec_id: SpecId | None,
     banks: tuple[HashAlg, ...],
     events: list[Event],
-    end: int,
-    total: int,
-    quirks: tuple[LogQuirk, ...],
+    extent: _Extent,
 ) -> ParsedEventLog:
     locality, hcrtm = None, False
     for event in events:
-        if event.event_type == _HCRTM:
+        event_type = event.event_type
+        if event_type == _HCRTM:
             hcrtm = True
-        elif event.event_type == _NO_ACTION and locality is None and event.data.startswith(_STARTUP_LOCALITY):
+        elif event_type == _NO_ACTION and locality is None and event.data.startswith(_STARTUP_LOCALITY):
             locality = _startup_locality(event)
-    if end < total:
-        quirks = (*quirks, LogQuirk.PADDED)
-    unknown = tuple(pair for pair in spec_id.algorithms if pair[0] not in HASH_BY_ID) if spec_id else ()
-    return ParsedEventLog(log_format, spec_id, banks, unknown, tuple(events), end, locality, hcrtm, quirks)
+    return ParsedEventLog(
+        format=log_format,
+        spec_id=spec_id,
+        algorithms=banks,
+        unknown_algorithms=tuple(
+            [pair for pair in spec_id.algorithms if pair[0] not in HASH_BY_ID] if spec_id else ()
+        ),
+        events=tuple(events),
+        size=extent.used,
+        locality=locality,
+        hcrtm=hcrtm,
+        quirks=_quirks(extent),
+    )
+
+
+def _quirks(extent: _Extent) -> tuple[LogQuirk, ...]:
+    padded = (LogQuirk.PADDED,) if extent.used < extent.total else ()
+    return (*padded, LogQuirk.SPEC_ID_SIZE_OMITS_VENDOR_INFO) if extent.overhang else padded
 
 
 def _startup_locality(event: Event) -> int | None:
