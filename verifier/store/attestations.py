@@ -1,0 +1,112 @@
+"""Attestations: the hot path. One read before, one group commit after; history and evidence beside."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Final
+
+from sqlalchemy import select
+
+from verifier.errors import NotFoundError, StoredDataDamaged
+from verifier.ports import AttesterState, Recording, VerdictRecord
+from verifier.store import blobs, recording, rows, statements, values
+from verifier.store.backend import Backend, StorePart
+from verifier.store.recording import Spent
+from verifier.store.rows import Judgement, Row
+from verifier.store.schema import attestation
+
+_JUDGEMENTS: Final = 2_048
+"""Decoded judgements kept. Their key is the digest of their content, so a kept one is never out of date."""
+
+
+class Attestations(StorePart):
+    """The attestation methods of the `Store` port."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend)
+        self._packer = recording.BlobPacker()
+        self._judgements: OrderedDict[bytes, Judgement] = OrderedDict()
+
+    async def attester_state(self, attester_id: str) -> AttesterState | None:
+        """Everything one attestation needs, by one indexed query."""
+        row = await self._first(statements.ATTESTER_STATE, {"attester_id": attester_id})
+        return None if row is None else self._state(row)
+
+    async def record(self, item: Recording) -> VerdictRecord | None:
+        """Store a recording; returns when it is durable, None when its nonce was spent before.
+
+        Raises:
+            NotFoundError: no such attester in this tenant; the nonce stays unspent.
+        """
+        outcome = await self._backend.record(recording.prepare(item, self._packer))
+        if isinstance(outcome, Spent):
+            return None
+        if isinstance(outcome, NotFoundError):
+            raise outcome
+        return dataclasses.replace(item.verdict, sequence=outcome)
+
+    async def has_blob(self, digest: bytes) -> bool:
+        """Whether a blob is held; `blob` proves that it is sound."""
+        return await self._first(statements.HAS_BLOB, {"digest": digest}) is not None
+
+    async def blob(self, digest: bytes) -> bytes | None:
+        """The blob, proven to have this digest."""
+        row = await self._first(statements.BLOB, {"digest": digest})
+        return None if row is None else blobs.unpack(blobs.PackedBlob(*row))
+
+    async def history(
+        self, tenant: str, attester_id: str, *, before: int | None, limit: int
+    ) -> tuple[VerdictRecord, ...]:
+        """Newest first."""
+        query = statements.history().where(
+            attestation.c.tenant == tenant, attestation.c.attester_id == attester_id
+        )
+        if before is not None:
+            query = query.where(attestation.c.sequence < before)
+        found = await self._backend.rows(query.limit(limit))
+        return tuple(
+            rows.verdict_record(
+                row[statements.HISTORY_VERDICT],
+                self._judgement(row[statements.HISTORY_VERDICT], row[statements.HISTORY_JUDGEMENT]),
+            )
+            for row in found
+        )
+
+    async def evidence_of(self, tenant: str, attester_id: str, sequence: int) -> Mapping[str, str] | None:
+        """Role to hex digest of the blobs a verdict was judged from."""
+        row = await self._first(
+            select(attestation.c.evidence).where(
+                attestation.c.tenant == tenant,
+                attestation.c.attester_id == attester_id,
+                attestation.c.sequence == sequence,
+            )
+        )
+        return None if row is None else values.read_labels(row[0])
+
+    def _state(self, row: Row) -> AttesterState:
+        verdict = row[statements.STATE_VERDICT]
+        boot = row[statements.STATE_BOOT]
+        attested = verdict[rows.VERDICT_SEQUENCE] > 0
+        return AttesterState(
+            attester=rows.attester_record(row[statements.STATE_ATTESTER]),
+            boot=rows.boot_record(boot) if boot[0] is not None else None,
+            latest=rows.verdict_record(verdict, self._judgement(verdict, row[statements.STATE_JUDGEMENT]))
+            if attested
+            else None,
+        )
+
+    def _judgement(self, verdict: Row, body: Row) -> Judgement:
+        digest = verdict[rows.VERDICT_JUDGEMENT]
+        found = self._judgements.get(digest)
+        if found is not None:
+            self._judgements.move_to_end(digest)
+            return found
+        if body[0] is None:
+            raise StoredDataDamaged(f"judgement {digest.hex()} of attester {verdict[0]} is missing")
+        found = rows.read_judgement(blobs.unpack(blobs.PackedBlob(*body)))
+        self._judgements[digest] = found
+        if len(self._judgements) > _JUDGEMENTS:
+            self._judgements.popitem(last=False)
+        return found

@@ -1,0 +1,8 @@
+"""Schema history. A released revision is never edited; a change is a new one at the end.
+
+| revision | since | what changed | reversible online |
+|---|---|---|---|
+| 0001 | 0.1 | tenants everywhere; tokens, enrolments, attesters with endorsement and attestation keys, blobs, judgements, attestations, boots, the fleet view `latest`, spent nonces, policies, the health probe | first |
+
+A database of an unknown revision was made by a newer version: it is refused, not guessed at.
+"""

@@ -1,0 +1,112 @@
+"""PostgreSQL: any number of replicas on one database, by asyncpg.
+
+READ COMMITTED is enough: what must be exact is a unique key, a conditional UPDATE, or a row locked first. Rows
+that several replicas touch are locked in one order, so that they wait for each other and never in a circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from sqlalchemy import URL, Select, bindparam
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from verifier.errors import StoreUnavailable
+from verifier.store import recording, statements
+from verifier.store.batching import Batcher
+from verifier.store.faults import PG_RETRY, sqlstate, translated
+from verifier.store.recording import Outcome, PreparedRecording
+from verifier.store.rows import Row, Values
+from verifier.store.schema import latest
+from verifier.store.statements import HotStatements, InsertInto
+
+_POOL: Final = 4
+_OVERFLOW: Final = 12
+_ATTEMPTS: Final = 5
+_HOT: Final = HotStatements(postgresql.insert)
+_SPEND_NONCES: Final = _HOT.spend_nonce.returning(statements.NONCE_HASH)
+_LOCK_KNOWN: Final = (
+    statements.known_attesters()
+    .where(latest.c.attester_id.in_(bindparam("attester_ids", expanding=True)))
+    .order_by(latest.c.attester_id)
+    .with_for_update(of=latest)
+)
+
+
+class PostgresqlBackend:
+    """Reads, writes and group commit through a pool of connections."""
+
+    insert: InsertInto = staticmethod(postgresql.insert)
+
+    def __init__(self, url: URL) -> None:
+        self._engine = create_async_engine(
+            url, pool_size=_POOL, max_overflow=_OVERFLOW, pool_pre_ping=True, pool_timeout=10
+        )
+        self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._recordings = Batcher(self._write_batch, "store-write")
+        self._closed = False
+
+    async def rows(self, statement: Select[Any], parameters: Values | None = None) -> Sequence[Row]:
+        """Every row of a query."""
+        self._check_open()
+        if any(isinstance(value, str) and "\x00" in value for value in (parameters or {}).values()):
+            return ()  # No text here holds a NUL, and PostgreSQL would refuse the question.
+        with translated(unreachable=OSError):
+            async with self._reader.connect() as connection:
+                found: Sequence[Row] = (await connection.execute(statement, parameters)).all()
+        return found
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed on leaving."""
+        self._check_open()
+        with translated(unreachable=OSError):
+            async with self._engine.begin() as connection:
+                yield connection
+
+    async def record(self, item: PreparedRecording) -> Outcome:
+        """Store one recording, together with whoever else asks now."""
+        return await self._recordings.submit(item)
+
+    async def close(self) -> None:
+        """Finish what was asked for, then let go of the connections."""
+        await self._recordings.close()
+        self._closed = True
+        await self._engine.dispose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+
+    async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
+        with translated(unreachable=OSError):
+            for attempt in range(_ATTEMPTS):
+                try:
+                    async with self._engine.begin() as connection:
+                        outcomes = await _write(connection, batch)
+                except DBAPIError as error:
+                    if sqlstate(error) not in PG_RETRY or attempt == _ATTEMPTS - 1:
+                        raise
+                else:
+                    return outcomes
+        raise AssertionError("the loop returns or raises")
+
+
+async def _write(connection: AsyncConnection, batch: Sequence[PreparedRecording]) -> list[Outcome]:
+    found = await connection.execute(
+        _LOCK_KNOWN, {"attester_ids": sorted({item.attester_id for item in batch})}
+    )
+    known = {row[0]: recording.known(row) for row in found}
+    fresh: set[bytes] = set()
+    nonces = recording.spendable(batch, known)
+    if nonces:
+        inserted = await connection.execute(_SPEND_NONCES, nonces)
+        fresh = {row[0] for row in inserted}
+    plan = recording.plan(batch, known, fresh)
+    for step, rows in plan.rows():
+        await connection.execute(_HOT.batch[step], list(rows))
+    return plan.outcomes

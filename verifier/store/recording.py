@@ -1,0 +1,317 @@
+"""What a batch of recordings changes, worked out without a database. Pure.
+
+`prepare` turns one recording into columns while its caller still waits its turn; `plan` decides, from what the
+transaction found (who exists, which nonces were fresh), every row the batch writes. The two databases differ
+only in how they look those up and how they send the rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from verifier.errors import NotFoundError
+from verifier.ports import GuestIdentity, Recording, VerdictRecord
+from verifier.store import blobs, rows, values
+from verifier.store.blobs import PackedBlob
+from verifier.store.rows import Row, Values
+
+MAX_UUIDS: Final = 64
+"""SMBIOS UUIDs remembered of one attester: enough to call it a clone, and a bound on what it can fill."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRecording:
+    """A recording as columns; nothing here depends on what is stored."""
+
+    attester_id: str
+    tenant: str
+    nonce_hash: bytes
+    nonce: Values
+    verdict: Values
+    """Columns that `attestation` and `latest` share, but for the sequence."""
+    evidence: str
+    boot: Values
+    identity: GuestIdentity
+    identity_text: str
+    blobs: tuple[PackedBlob, ...]
+    judgement: PackedBlob
+    named: tuple[bytes, ...]
+    """Digests the verdict refers to, stored with it or before."""
+    day: int
+
+
+@dataclass(slots=True)
+class Known:
+    """What the transaction found of one attester; kept up to date while the batch is planned."""
+
+    tenant: str
+    sequence: int
+    identity_text: str
+    uuids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The nonce was spent before; nothing of the recording is stored."""
+
+
+Outcome = int | Spent | NotFoundError
+"""The sequence given to the verdict, or why there is none."""
+
+
+class Step(enum.Enum):
+    """The statements of a batch, in the order in which they run: what is referred to comes first."""
+
+    BLOBS = enum.auto()
+    TOUCHED_BLOBS = enum.auto()
+    JUDGEMENTS = enum.auto()
+    TOUCHED_JUDGEMENTS = enum.auto()
+    ATTESTATIONS = enum.auto()
+    BOOTS = enum.auto()
+    LATEST = enum.auto()
+    IDENTITIES = enum.auto()
+    UUIDS = enum.auto()
+
+
+@dataclass(slots=True)
+class Plan:
+    """Rows to write, by statement, and what to answer each caller, in the order of the batch."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    blobs: dict[bytes, Values] = field(default_factory=dict)
+    touched: dict[bytes, Values] = field(default_factory=dict)
+    judgements: dict[bytes, Values] = field(default_factory=dict)
+    touched_judgements: dict[bytes, Values] = field(default_factory=dict)
+    attestations: list[Values] = field(default_factory=list)
+    boots: list[Values] = field(default_factory=list)
+    latest: dict[str, Values] = field(default_factory=dict)
+    identities: dict[str, Values] = field(default_factory=dict)
+    uuids: list[Values] = field(default_factory=list)
+
+    def rows(self) -> Iterator[tuple[Step, Sequence[Values]]]:
+        """What to run, and with which rows.
+
+        Rows that others write too come in one order for every process, so that no two wait for each other.
+        """
+        parts = {
+            Step.BLOBS: _sorted(self.blobs),
+            Step.TOUCHED_BLOBS: _sorted(self.touched),
+            Step.JUDGEMENTS: _sorted(self.judgements),
+            Step.TOUCHED_JUDGEMENTS: _sorted(self.touched_judgements),
+            Step.ATTESTATIONS: self.attestations,
+            Step.BOOTS: self.boots,
+            Step.LATEST: list(self.latest.values()),
+            Step.IDENTITIES: list(self.identities.values()),
+            Step.UUIDS: self.uuids,
+        }
+        for part in Step:
+            if parts[part]:
+                yield part, parts[part]
+
+
+def _sorted(by_digest: Mapping[bytes, Values]) -> list[Values]:
+    return [by_digest[digest] for digest in sorted(by_digest)]
+
+
+class BlobPacker:
+    """Packs contents, and remembers the last few: the same judgement comes with every attestation."""
+
+    def __init__(self, remembered: int = 512) -> None:
+        self._remembered = remembered
+        self._packed: dict[bytes, PackedBlob] = {}
+
+    def pack(self, digest: bytes, content: bytes) -> PackedBlob:
+        """As `blobs.pack`; `digest` must be the SHA-256 of `content`."""
+        found = self._packed.get(digest)
+        if found is None:
+            found = blobs.pack(digest, content)
+            while len(self._packed) >= self._remembered:
+                del self._packed[next(iter(self._packed))]
+            self._packed[digest] = found
+        return found
+
+
+def prepare(recording: Recording, packer: BlobPacker) -> PreparedRecording:
+    """Columns of a recording.
+
+    Raises:
+        ValueError: a blob is not what its digest says, a count is no u64, a time has no zone.
+        TypeError: a finding holds something that is not JSON.
+    """
+    verdict = recording.verdict
+    digest, content = rows.judgement_bytes(verdict)
+    judged_at = values.micros(verdict.judged_at)
+    return PreparedRecording(
+        attester_id=verdict.attester_id,
+        tenant=verdict.tenant,
+        nonce_hash=recording.nonce_hash,
+        nonce={
+            "hash": recording.nonce_hash,
+            "tenant": verdict.tenant,
+            "attester_id": verdict.attester_id,
+            "expires_at": values.micros(recording.nonce_expires_at),
+        },
+        verdict=_verdict_values(verdict, digest, judged_at),
+        evidence=values.json_text(recording.evidence),
+        boot=_boot_values(recording),
+        identity=recording.identity,
+        identity_text=values.json_text(recording.identity),
+        blobs=tuple(blobs.pack(key, data) for key, data in recording.blobs.items()),
+        judgement=packer.pack(digest, content),
+        named=tuple({bytes.fromhex(name) for name in recording.evidence.values()}),
+        day=judged_at - judged_at % values.DAY,
+    )
+
+
+def _verdict_values(verdict: VerdictRecord, judgement: bytes, judged_at: int) -> Values:
+    clock = verdict.clock
+    return {
+        "attester_id": verdict.attester_id,
+        "tenant": verdict.tenant,
+        "tier": verdict.tier.value,
+        "judged_at": judged_at,
+        "valid_until": values.micros(verdict.valid_until),
+        "policy_id": verdict.policy_id,
+        "policy_revision": verdict.policy_revision,
+        "evidence_sha256": verdict.evidence_sha256,
+        "clock": values.signed64(clock.clock),
+        "reset_count": clock.reset_count,
+        "restart_count": clock.restart_count,
+        "safe": clock.safe,
+        "boot_id": values.plain_text(verdict.boot_id),
+        "judgement": judgement,
+    }
+
+
+def _boot_values(recording: Recording) -> Values:
+    boot, seen = recording.boot, values.micros(recording.boot.seen_at)
+    return {
+        "attester_id": recording.verdict.attester_id,
+        "tenant": recording.verdict.tenant,
+        "reset_count": boot.clock.reset_count,
+        "restart_count": boot.clock.restart_count,
+        "boot_log_sha256": boot.boot_log_sha256 or b"",
+        "clock": values.signed64(boot.clock.clock),
+        "safe": boot.clock.safe,
+        "firmware_version": values.signed64(boot.firmware_version),
+        "boot_id": values.plain_text(boot.boot_id),
+        "first_seen_at": seen,
+        "seen_at": seen,
+    }
+
+
+def known(row: Row) -> Known:
+    """From a row of `statements.KNOWN`."""
+    _, tenant, sequence, identity, uuids = row
+    return Known(tenant, sequence, identity, frozenset(values.read_strings(uuids)))
+
+
+def plan(batch: Sequence[PreparedRecording], found: Mapping[str, Known], fresh: set[bytes]) -> Plan:
+    """Decide every row of the batch.
+
+    Args:
+        batch: in the order of arrival, which is the order of the sequences.
+        found: attesters of the batch that exist, by id; changed as the batch goes on.
+        fresh: nonce hashes this transaction has inserted; the first recording with a nonce takes it out.
+    """
+    result = Plan()
+    for item in batch:
+        attester = found.get(item.attester_id)
+        if attester is None or attester.tenant != item.tenant:
+            result.outcomes.append(NotFoundError("attester", item.attester_id))
+        elif item.nonce_hash not in fresh:
+            result.outcomes.append(Spent())
+        else:
+            fresh.remove(item.nonce_hash)
+            attester.sequence += 1
+            result.outcomes.append(attester.sequence)
+            _plan_one(result, item, attester)
+    return result
+
+
+def spendable(batch: Sequence[PreparedRecording], found: Mapping[str, Known]) -> list[Values]:
+    """The nonces to insert: those of attesters that exist, each once, in one order for every process."""
+    wanted = {
+        item.nonce_hash: item.nonce
+        for item in reversed(batch)
+        if item.attester_id in found and found[item.attester_id].tenant == item.tenant
+    }
+    return [wanted[key] for key in sorted(wanted)]
+
+
+def _plan_one(result: Plan, item: PreparedRecording, attester: Known) -> None:
+    for packed in item.blobs:
+        result.blobs[packed.digest] = _packed_values(packed, item.day)
+    judged = item.judgement.digest
+    result.judgements[judged] = _packed_values(item.judgement, item.day)
+    result.touched_judgements[judged] = {"b_digest": judged, "b_day": item.day}
+    for digest in item.named:
+        result.touched[digest] = {"b_digest": digest, "b_day": item.day}
+    boot = item.boot
+    result.boots.append(boot)
+    result.attestations.append({**item.verdict, "sequence": attester.sequence, "evidence": item.evidence})
+    result.latest[item.attester_id] = {
+        **{f"b_{name}": value for name, value in item.verdict.items()},
+        "b_sequence": attester.sequence,
+        "b_boot_reset_count": boot["reset_count"],
+        "b_boot_restart_count": boot["restart_count"],
+        "b_boot_log_sha256": boot["boot_log_sha256"],
+    }
+    if item.identity_text != attester.identity_text:
+        _plan_identity(result, item, attester)
+
+
+def _packed_values(packed: PackedBlob, day: int) -> Values:
+    return {
+        "digest": packed.digest,
+        "codec": packed.codec,
+        "size": packed.size,
+        "content": packed.content,
+        "last_used_at": day,
+    }
+
+
+def _plan_identity(result: Plan, item: PreparedRecording, attester: Known) -> None:
+    """What the guest says of itself now; what it does not mention stays as it was."""
+    before = values.read_identity(attester.identity_text)
+    said = {
+        name.name: value
+        for name in dataclasses.fields(item.identity)
+        if (value := getattr(item.identity, name.name)) is not None
+    }
+    merged = dataclasses.replace(before, **said)
+    claimed = merged.smbios_uuid
+    if claimed is not None and claimed not in attester.uuids and len(attester.uuids) < MAX_UUIDS:
+        attester.uuids |= {claimed}
+        result.uuids.append(uuid_values(item.attester_id, item.tenant, claimed))
+    elif merged == before:
+        return
+    attester.identity_text = values.json_text(merged)
+    result.identities[item.attester_id] = identity_values(item.attester_id, merged, attester.uuids)
+
+
+def identity_values(attester_id: str, identity: GuestIdentity, uuids: frozenset[str]) -> Values:
+    """Columns of `attester` that follow from what a guest says of itself."""
+    return {
+        "b_id": attester_id,
+        "b_identity": values.json_text(identity),
+        "b_smbios_uuids": values.json_text(sorted(uuids)),
+        "b_search_text": values.search_text(attester_id, identity.hostname, uuids),
+    }
+
+
+def uuid_values(attester_id: str, tenant: str, claimed: str) -> Values:
+    """A row of `attester_uuid`. The key is bounded, whatever a guest sends: a long claim is indexed by digest."""
+    return {"attester_id": attester_id, "tenant": tenant, "smbios_uuid": uuid_key(claimed)}
+
+
+def uuid_key(claimed: str) -> str:
+    """The form in which a claimed UUID is looked up."""
+    key = (values.plain_text(claimed) or "").strip().lower()
+    longest = 64
+    return key if len(key) <= longest else hashlib.sha256(key.encode()).hexdigest()

@@ -1,0 +1,257 @@
+"""The tables, as SQLAlchemy Core; the migrations make them, a test compares the two.
+
+Conventions (docs/store.md): times are integer microseconds since 1970 UTC; u64 values of a TPM are stored as the
+signed 64-bit integer of the same bits; composite values are JSON text; digests and TPM structures are bytes.
+Every row carries its tenant, but for the content-addressed bytes of `blob` and `judgement`, which belong to
+nobody and are reached only through a tenant's attestation.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata: Final = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+token: Final = Table(
+    "token",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False, unique=True),
+    Column("scopes", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("uses_left", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("last_used_at", BigInteger),
+    Index(None, "tenant", "created_at", "id"),
+)
+
+enrollment: Final = Table(
+    "enrollment",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("ek_fingerprint", LargeBinary, nullable=False),
+    Column("ek_public", LargeBinary, nullable=False),
+    Column("ek_certificate", LargeBinary),
+    Column("ek_issuer", Text),
+    Column("ek_profile", Text, nullable=False),
+    Column("endorsed_by", Text, nullable=False),
+    Column("ak_name", LargeBinary, nullable=False),
+    Column("ak_public", LargeBinary, nullable=False),
+    Column("expected_proof", LargeBinary, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("token_id", Text),
+)
+
+endorsement_key: Final = Table(
+    "endorsement_key",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("fingerprint", LargeBinary, primary_key=True),
+    Column("public", LargeBinary, nullable=False),
+    Column("certificate", LargeBinary),
+    Column("issuer", Text),
+    Column("profile", Text, nullable=False),
+    Column("endorsed_by", Text, nullable=False),
+    Column("first_seen_at", BigInteger, nullable=False),
+    Column("last_seen_at", BigInteger, nullable=False),
+)
+
+attester: Final = Table(
+    "attester",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("ek_fingerprint", LargeBinary, nullable=False),
+    Column("ak_name", LargeBinary, nullable=False),
+    Column("identity", Text, nullable=False),
+    Column("smbios_uuids", Text, nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("policy_id", Text),
+    Column("enrolled_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+    # Lower case: id, hostname and every UUID ever claimed, one a line; what a search looks through.
+    Column("search_text", Text, nullable=False),
+    UniqueConstraint("tenant", "ek_fingerprint"),
+    ForeignKeyConstraint(
+        ["tenant", "ek_fingerprint"], ["endorsement_key.tenant", "endorsement_key.fingerprint"]
+    ),
+)
+
+attestation_key: Final = Table(
+    "attestation_key",
+    metadata,
+    Column("attester_id", Text, ForeignKey("attester.id"), primary_key=True),
+    Column("name", LargeBinary, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("public", LargeBinary, nullable=False),
+    Column("activated_at", BigInteger, nullable=False),
+    Column("retired_at", BigInteger),
+)
+
+# Index of `attester.smbios_uuids` and `attester.labels` by value, written with them.
+attester_uuid: Final = Table(
+    "attester_uuid",
+    metadata,
+    Column("attester_id", Text, ForeignKey("attester.id"), primary_key=True),
+    Column("smbios_uuid", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Index(None, "tenant", "smbios_uuid", "attester_id"),
+)
+attester_label: Final = Table(
+    "attester_label",
+    metadata,
+    Column("attester_id", Text, ForeignKey("attester.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Index(None, "tenant", "key", "value", "attester_id"),
+)
+
+blob: Final = Table(
+    "blob",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("codec", SmallInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    # To the day, so that naming a blob again is seldom a write; retention reads it.
+    Column("last_used_at", BigInteger, nullable=False, index=True),
+)
+
+# A verdict's vector and findings, content-addressed like a blob: a steady machine is told the same every time.
+judgement: Final = Table(
+    "judgement",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("codec", SmallInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("last_used_at", BigInteger, nullable=False, index=True),
+)
+
+
+def _verdict_columns(*, empty: bool) -> tuple[Column[object], ...]:
+    """What `latest` copies from `attestation`; `empty` where an attester has no verdict yet."""
+    return (
+        Column("tier", SmallInteger, nullable=empty),
+        Column("judged_at", BigInteger, nullable=empty),
+        Column("valid_until", BigInteger, nullable=empty),
+        Column("policy_id", Text),
+        Column("policy_revision", Text),
+        Column("evidence_sha256", LargeBinary, nullable=empty),
+        Column("clock", BigInteger, nullable=empty),
+        Column("reset_count", BigInteger, nullable=empty),
+        Column("restart_count", BigInteger, nullable=empty),
+        Column("safe", Boolean, nullable=empty),
+        Column("boot_id", Text),
+        Column("judgement", LargeBinary, ForeignKey("judgement.digest"), nullable=empty),
+    )
+
+
+attestation: Final = Table(
+    "attestation",
+    metadata,
+    Column("attester_id", Text, ForeignKey("attester.id"), primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("tenant", Text, nullable=False),
+    *_verdict_columns(empty=False),
+    Column("evidence", Text, nullable=False),
+    Index(None, "judged_at"),
+    sqlite_with_rowid=False,
+)
+
+boot: Final = Table(
+    "boot",
+    metadata,
+    Column("attester_id", Text, ForeignKey("attester.id"), primary_key=True),
+    Column("reset_count", BigInteger, primary_key=True, autoincrement=False),
+    Column("restart_count", BigInteger, primary_key=True, autoincrement=False),
+    # Empty bytes where the boot has no log: part of a key cannot be NULL.
+    Column("boot_log_sha256", LargeBinary, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("clock", BigInteger, nullable=False),
+    Column("safe", Boolean, nullable=False),
+    Column("firmware_version", BigInteger, nullable=False),
+    Column("boot_id", Text),
+    Column("first_seen_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+latest: Final = Table(
+    "latest",
+    metadata,
+    Column("attester_id", Text, ForeignKey("attester.id"), primary_key=True),
+    Column("tenant", Text, nullable=False),
+    # Of the newest attestation; 0 before the first.
+    Column("sequence", BigInteger, nullable=False),
+    # pending, enrolled or revoked; stale follows from `valid_until`.
+    Column("lifecycle", Text, nullable=False),
+    *_verdict_columns(empty=True),
+    # With `attester_id` the key of the boot last proven.
+    Column("boot_reset_count", BigInteger),
+    Column("boot_restart_count", BigInteger),
+    Column("boot_log_sha256", LargeBinary),
+    Index("ix_latest_fleet", "tenant", "lifecycle", "tier", "valid_until"),
+    Index("ix_latest_order", "tenant", "attester_id"),
+)
+
+nonce: Final = Table(
+    "nonce",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("attester_id", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+policy: Final = Table(
+    "policy",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("revision", Text, primary_key=True),
+    # Order in which the revisions of this id were added; the highest is current.
+    Column("position", Integer, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("tenant", "id", "position"),
+)
+
+# One row that a health check writes: the only way to know that writes work.
+probe: Final = Table(
+    "probe",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("writes", BigInteger, nullable=False),
+)

@@ -1,0 +1,176 @@
+"""Statements on the hot path, built once per dialect. Everything else is written where it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from sqlalchemy import Select, Table, Update, and_, bindparam, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from verifier.store import rows
+from verifier.store.recording import Step
+from verifier.store.schema import (
+    attestation,
+    attestation_key,
+    attester,
+    attester_uuid,
+    blob,
+    boot,
+    endorsement_key,
+    judgement,
+    latest,
+    nonce,
+    policy,
+    token,
+)
+
+Insert = sqlite.Insert | postgresql.Insert
+InsertInto = Callable[[Table], Insert]
+
+_LATEST_CHANGES: Final = (
+    "sequence", "tier", "judged_at", "valid_until", "policy_id", "policy_revision", "evidence_sha256", "clock",
+    "reset_count", "restart_count", "safe", "boot_id", "judgement", "boot_reset_count", "boot_restart_count",
+    "boot_log_sha256",
+)  # fmt: skip
+
+
+def attester_states() -> Select[Any]:
+    """Attester, keys, latest verdict with its judgement, and last boot; see `STATE_SLICES`."""
+    same_boot = and_(
+        boot.c.attester_id == latest.c.attester_id,
+        boot.c.reset_count == latest.c.boot_reset_count,
+        boot.c.restart_count == latest.c.boot_restart_count,
+        boot.c.boot_log_sha256 == latest.c.boot_log_sha256,
+    )
+    same_ek = and_(
+        endorsement_key.c.tenant == attester.c.tenant,
+        endorsement_key.c.fingerprint == attester.c.ek_fingerprint,
+    )
+    same_ak = and_(
+        attestation_key.c.attester_id == attester.c.id, attestation_key.c.name == attester.c.ak_name
+    )
+    return select(
+        *rows.ATTESTER_COLUMNS, *rows.LATEST_COLUMNS, *rows.BOOT_COLUMNS, *_body(judgement)
+    ).select_from(
+        latest.join(attester, attester.c.id == latest.c.attester_id)
+        .join(endorsement_key, same_ek)
+        .join(attestation_key, same_ak)
+        .outerjoin(boot, same_boot)
+        .outerjoin(judgement, judgement.c.digest == latest.c.judgement)
+    )
+
+
+def _body(table: Table) -> tuple[Any, ...]:
+    return table.c.digest, table.c.codec, table.c.size, table.c.content
+
+
+_attester_end: Final = len(rows.ATTESTER_COLUMNS)
+_verdict_end: Final = _attester_end + len(rows.LATEST_COLUMNS)
+_boot_end: Final = _verdict_end + len(rows.BOOT_COLUMNS)
+STATE_ATTESTER: Final = slice(0, _attester_end)
+STATE_VERDICT: Final = slice(_attester_end, _verdict_end)
+STATE_BOOT: Final = slice(_verdict_end, _boot_end)
+STATE_JUDGEMENT: Final = slice(_boot_end, _boot_end + 4)
+
+ATTESTER_STATE: Final = attester_states().where(latest.c.attester_id == bindparam("attester_id"))
+TOKEN_BY_HASH: Final = select(*rows.TOKEN_COLUMNS).where(token.c.secret_hash == bindparam("secret_hash"))
+CURRENT_POLICY: Final = (
+    select(*rows.POLICY_COLUMNS)
+    .where(policy.c.tenant == bindparam("tenant"), policy.c.id == bindparam("policy_id"))
+    .order_by(policy.c.position.desc())
+    .limit(1)
+)
+HAS_BLOB: Final = select(blob.c.size).where(blob.c.digest == bindparam("digest"))
+BLOB: Final = select(*_body(blob)).where(blob.c.digest == bindparam("digest"))
+_history_start: Final = len(rows.HISTORY_COLUMNS)
+HISTORY_VERDICT: Final = slice(0, _history_start)
+HISTORY_JUDGEMENT: Final = slice(_history_start, _history_start + 4)
+
+
+def history() -> Select[Any]:
+    """Verdicts with their judgements, newest first; see `HISTORY_VERDICT`, `HISTORY_JUDGEMENT`."""
+    return (
+        select(*rows.HISTORY_COLUMNS, *_body(judgement))
+        .select_from(attestation.outerjoin(judgement, judgement.c.digest == attestation.c.judgement))
+        .order_by(attestation.c.sequence.desc())
+    )
+
+
+KNOWN: Final = (
+    latest.c.attester_id,
+    latest.c.tenant,
+    latest.c.sequence,
+    attester.c.identity,
+    attester.c.smbios_uuids,
+)
+
+
+def known_attesters() -> Select[Any]:
+    """What `recording.Known` needs, in the order of `KNOWN`."""
+    return select(*KNOWN).join_from(latest, attester, attester.c.id == latest.c.attester_id)
+
+
+KNOWN_ATTESTER: Final = known_attesters().where(latest.c.attester_id == bindparam("attester_id"))
+NONCE_HASH: Final = nonce.c.hash
+PREPARED: Final = (ATTESTER_STATE, TOKEN_BY_HASH, CURRENT_POLICY, HAS_BLOB, BLOB)
+"""Reads that are worth compiling once."""
+
+
+def _touch(table: Table) -> Update:
+    return (
+        update(table)
+        .where(table.c.digest == bindparam("b_digest"), table.c.last_used_at < bindparam("b_day"))
+        .values(last_used_at=bindparam("b_day"))
+    )
+
+
+ADVANCE_LATEST: Final = (
+    update(latest)
+    .where(latest.c.attester_id == bindparam("b_attester_id"))
+    .values({name: bindparam(f"b_{name}") for name in _LATEST_CHANGES})
+)
+CHANGE_IDENTITY: Final = (
+    update(attester)
+    .where(attester.c.id == bindparam("b_id"))
+    .values({name: bindparam(f"b_{name}") for name in ("identity", "smbios_uuids", "search_text")})
+)
+
+
+def insert_all(into: InsertInto, table: Table) -> Insert:
+    """Insert a whole row, every column by its own name."""
+    return into(table).values({column.name: bindparam(column.name) for column in table.c})
+
+
+class HotStatements:
+    """The inserts of the hot path, which only the dialects know how to make idempotent."""
+
+    def __init__(self, into: InsertInto) -> None:
+        self.spend_nonce = insert_all(into, nonce).on_conflict_do_nothing(index_elements=["hash"])
+        self.batch: Mapping[Step, Insert | Update] = {
+            Step.BLOBS: insert_all(into, blob).on_conflict_do_nothing(index_elements=["digest"]),
+            Step.TOUCHED_BLOBS: _touch(blob),
+            Step.JUDGEMENTS: insert_all(into, judgement).on_conflict_do_nothing(index_elements=["digest"]),
+            Step.TOUCHED_JUDGEMENTS: _touch(judgement),
+            Step.ATTESTATIONS: insert_all(into, attestation),
+            Step.BOOTS: self._see_boot(into),
+            Step.LATEST: ADVANCE_LATEST,
+            Step.IDENTITIES: CHANGE_IDENTITY,
+            Step.UUIDS: insert_all(into, attester_uuid).on_conflict_do_nothing(
+                index_elements=["attester_id", "smbios_uuid"]
+            ),
+        }
+
+    @staticmethod
+    def _see_boot(into: InsertInto) -> Insert:
+        seen = insert_all(into, boot)
+        return seen.on_conflict_do_update(
+            index_elements=list(boot.primary_key),
+            set_={
+                "clock": seen.excluded.clock,
+                "safe": seen.excluded.safe,
+                "firmware_version": seen.excluded.firmware_version,
+                "boot_id": func.coalesce(seen.excluded.boot_id, boot.c.boot_id),
+                "seen_at": seen.excluded.seen_at,
+            },
+        )

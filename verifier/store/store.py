@@ -1,0 +1,27 @@
+"""The `Store` port on SQL. What differs between the databases is behind `backend.Backend`."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+
+from verifier.errors import StoreUnavailable
+from verifier.store.enrollments import Enrollments
+from verifier.store.fleet import Fleet
+from verifier.store.policies import Policies
+from verifier.store.schema import probe
+from verifier.store.tokens import Tokens
+
+
+class SqlStore(Tokens, Enrollments, Fleet, Policies):
+    """`verifier.ports.Store`, durable, shared by any number of processes."""
+
+    async def close(self) -> None:
+        """Finish what was asked for and close; whatever comes later is `StoreUnavailable`."""
+        await self._backend.close()
+
+    async def ping(self) -> None:
+        """Write, durably, and read back: anything less would not know of a full disk."""
+        async with self._backend.write() as connection:
+            result = await connection.execute(update(probe).values(writes=probe.c.writes + 1))
+        if result.rowcount != 1:
+            raise StoreUnavailable("the database lacks its probe row: was it migrated?")
