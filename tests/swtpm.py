@@ -210,30 +210,26 @@ def replay_boot_log(tcti: str, log: bytes) -> int:
     from tpm2_pytss.constants import ESYS_TR
     from tpm2_pytss.ESAPI import ESAPI
 
-    from verifier.tcg.eventlog import parse_event_log
+    from tests.simulator.eventlog import EV_NO_ACTION, parse_log
 
     if b"StartupLocality\0" in log:
         raise ValueError("a log with StartupLocality cannot be replayed from outside the firmware")
     count = 0
     with ESAPI(tcti) as esapi:
-        answer = esapi.get_capability(
-            5, 0, 1
-        )  # TPM2_CAP_PCRS; the tuple owns the memory its parts point into
+        # TPM2_CAP_PCRS. The tuple must stay: it owns the memory its parts point into.
+        answer = esapi.get_capability(5, 0, 1)
         active = {int(item.hash) for item in answer[1].data.assignedPCR if any(bytes(item.pcrSelect))}
-        for event in parse_event_log(log).events:
-            if event.event_type == _EV_NO_ACTION:
+        for pcr, kind, digests, _ in parse_log(log):
+            if kind == EV_NO_ACTION:
                 continue
             values = [
                 TPMT_HA(hashAlg=alg.tpm_id, digest=TPMU_HA(**{alg.label: digest}))
-                for alg, digest in event.digests.items()
+                for alg, digest in digests.items()
                 if alg.tpm_id in active
             ]
-            esapi.pcr_extend(ESYS_TR(event.pcr), TPML_DIGEST_VALUES(values))
+            esapi.pcr_extend(ESYS_TR(pcr), TPML_DIGEST_VALUES(values))
             count += 1
     return count
-
-
-_EV_NO_ACTION = 3
 
 
 @contextmanager
