@@ -18,7 +18,7 @@ $(STAMP): requirements.txt requirements-build.txt pyproject.toml agent/pyproject
 	@touch $@
 
 demo: setup ## Three guests with software TPMs against a fresh verifier (KEEP=1 leaves it running)
-	@$(BIN)/python scripts/demo.py $(if $(KEEP),--keep)
+	@$(BIN)/python -m scripts.demo $(if $(KEEP),--keep)
 
 test: setup lint ## Everything CI runs
 	@$(BIN)/python -m pytest -n 2 --cov --cov-report= tests

@@ -92,7 +92,9 @@ def ordinary_log(size: int = 41_000, count: int = 100) -> bytes:
         secure_boot(on=True),
         *(
             Written(7, EV_EFI_VARIABLE_DRIVER_CONFIG, variable(name, bytes([number]) * length))
-            for number, (name, length) in enumerate((("PK", 1000), ("KEK", 3000), ("db", 4000), ("dbx", 20_000)))
+            for number, (name, length) in enumerate(
+                (("PK", 1000), ("KEK", 3000), ("db", 4000), ("dbx", 20_000))
+            )
         ),
         *separators(),
         Written(4, EV_EFI_BOOT_SERVICES_APPLICATION, b"\x18" * 144, b"shim"),

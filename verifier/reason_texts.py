@@ -39,7 +39,9 @@ _INPUT: Final = {
         "Check the id; `attestctl attesters` lists the ones you may see.",
     ),
     Reason.METHOD_NOT_ALLOWED: Entry(
-        "Method not allowed", "This path exists, but not for this method.", "See /openapi.json for the methods of this path."
+        "Method not allowed",
+        "This path exists, but not for this method.",
+        "See /openapi.json for the methods of this path.",
     ),
     Reason.UNAUTHENTICATED: Entry(
         "No valid credential",
@@ -52,7 +54,9 @@ _INPUT: Final = {
         "Use a token with the scope the detail names.",
     ),
     Reason.RATE_LIMITED: Entry(
-        "Too many requests", "This identity or address asked too often.", "Wait as Retry-After says, then try again."
+        "Too many requests",
+        "This identity or address asked too often.",
+        "Wait as Retry-After says, then try again.",
     ),
     Reason.CONFLICT: Entry(
         "The state has changed meanwhile",
@@ -180,10 +184,14 @@ _QUOTE: Final = {
         "Quote again over the nonce of the latest challenge.",
     ),
     Reason.NONCE_UNKNOWN: Entry(
-        "The nonce is not ours", "This verifier did not issue it.", "Ask for a challenge and quote over its nonce."
+        "The nonce is not ours",
+        "This verifier did not issue it.",
+        "Ask for a challenge and quote over its nonce.",
     ),
     Reason.NONCE_EXPIRED: Entry(
-        "The nonce has expired", "The challenge is too old.", "Ask for a new challenge; check for delays between quote and sending."
+        "The nonce has expired",
+        "The challenge is too old.",
+        "Ask for a new challenge; check for delays between quote and sending.",
     ),
     Reason.NONCE_FOREIGN: Entry(
         "The nonce is another attester's",
@@ -205,7 +213,9 @@ _QUOTE: Final = {
         "The values sent beside the quote do not hash to the digest that was signed.",
         "Read the PCRs again around the quote; if it repeats, someone edits them.",
     ),
-    Reason.QUOTE_VERIFIED: Entry("The quote is genuine", "Signature, nonce, selection and PCR digest agree.", "Nothing to do."),
+    Reason.QUOTE_VERIFIED: Entry(
+        "The quote is genuine", "Signature, nonce, selection and PCR digest agree.", "Nothing to do."
+    ),
     Reason.FRESHNESS_ASSUMED: Entry(
         "Freshness is not proven",
         "The nonce is not one this verifier issued, so the evidence may be of any age.",
@@ -220,8 +230,12 @@ _QUOTE: Final = {
 }
 
 _HISTORY: Final = {
-    Reason.CLOCK_FIRST_SEEN: Entry("First attestation", "There is no history to compare the clock with.", "Nothing to do."),
-    Reason.CLOCK_CONTINUES: Entry("The clock continues", "Clock and counters go on from the last attestation.", "Nothing to do."),
+    Reason.CLOCK_FIRST_SEEN: Entry(
+        "First attestation", "There is no history to compare the clock with.", "Nothing to do."
+    ),
+    Reason.CLOCK_CONTINUES: Entry(
+        "The clock continues", "Clock and counters go on from the last attestation.", "Nothing to do."
+    ),
     Reason.CLOCK_ROLLBACK: Entry(
         "The TPM's state went back",
         "Clock or counters are lower than proven before: a snapshot or backup with the vTPM's state (.nvram) was restored, or a "
@@ -251,7 +265,9 @@ _BOOT: Final = {
         "The policy judges the boot log and none came that could be used.",
         "Check that /sys/kernel/security/tpm0/binary_bios_measurements exists and that the agent may read it.",
     ),
-    Reason.BOOT_LOG_REPLAYS: Entry("The boot log replays", "Its events add up to the quoted PCRs.", "Nothing to do."),
+    Reason.BOOT_LOG_REPLAYS: Entry(
+        "The boot log replays", "Its events add up to the quoted PCRs.", "Nothing to do."
+    ),
     Reason.BOOT_LOG_MISMATCH: Entry(
         "The boot log does not replay",
         "Its events do not add up to a quoted PCR: the log was edited or cut, or something extended the PCR without logging it. "
@@ -272,10 +288,14 @@ _BOOT: Final = {
 
 _POLICY: Final = {
     Reason.POLICY_MISSING: Entry(
-        "No policy", "No policy is assigned, so nothing says what is good.", "Assign one, or set a default policy."
+        "No policy",
+        "No policy is assigned, so nothing says what is good.",
+        "Assign one, or set a default policy.",
     ),
     Reason.POLICY_COVERAGE: Entry(
-        "A quoted PCR is not judged", "No rule speaks for it.", "Add a rule, or list it under `unjudged` with the reason."
+        "A quoted PCR is not judged",
+        "No rule speaks for it.",
+        "Add a rule, or list it under `unjudged` with the reason.",
     ),
     Reason.PCR_MATCHES: Entry("PCR as expected", "The PCR has a golden value.", "Nothing to do."),
     Reason.PCR_MISMATCH: Entry(
@@ -284,7 +304,9 @@ _POLICY: Final = {
         "Compare the boot with the last good one; if the change was meant, add its value.",
     ),
     Reason.PCR_NOT_QUOTED: Entry(
-        "PCR not quoted", "A rule judges a PCR the quote does not cover.", "Add it to quote.pcrs of the policy."
+        "PCR not quoted",
+        "A rule judges a PCR the quote does not cover.",
+        "Add it to quote.pcrs of the policy.",
     ),
     Reason.EVENT_MATCHES: Entry("Events as expected", "The measured events are golden.", "Nothing to do."),
     Reason.EVENT_MISMATCH: Entry(
@@ -293,14 +315,18 @@ _POLICY: Final = {
         "Find out what changed: an update (then add its digest) or tampering.",
     ),
     Reason.EVENT_MISSING: Entry(
-        "An event is missing", "Something that has to be measured was not.", "Compare the boot chain with the one the policy is for."
+        "An event is missing",
+        "Something that has to be measured was not.",
+        "Compare the boot chain with the one the policy is for.",
     ),
     Reason.EVENT_UNEXPECTED: Entry(
         "An event too many",
         "Something was measured that the policy does not know or forbids.",
         "Find out what ran; if it was meant, add it to the policy.",
     ),
-    Reason.SECURE_BOOT_ON: Entry("Secure Boot on", "Measured as on before the OS loader ran.", "Nothing to do."),
+    Reason.SECURE_BOOT_ON: Entry(
+        "Secure Boot on", "Measured as on before the OS loader ran.", "Nothing to do."
+    ),
     Reason.SECURE_BOOT_OFF: Entry(
         "Secure Boot off",
         "Measured as off, whatever the log's text says.",
@@ -311,7 +337,9 @@ _POLICY: Final = {
         "No bound event in PCR 7 before the separator says it.",
         "Check that the firmware measures the SecureBoot variable and that the log is whole.",
     ),
-    Reason.COMMAND_LINE_MATCHES: Entry("Command line as required", "The proven kernel command line fits.", "Nothing to do."),
+    Reason.COMMAND_LINE_MATCHES: Entry(
+        "Command line as required", "The proven kernel command line fits.", "Nothing to do."
+    ),
     Reason.COMMAND_LINE_MISMATCH: Entry(
         "Command line differs",
         "The proven kernel command line is not as the policy requires.",

@@ -23,11 +23,25 @@ def main(wanted: list[str]) -> int:
             if not wanted or any(word in name for word in wanted):
                 results.extend(bench())
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column, justify in (("work", "left"), ("cost", "right"), ("bare operation", "left"), ("ratio", "right"), ("budget", "left"), ("", "left")):
+    for column, justify in (
+        ("work", "left"),
+        ("cost", "right"),
+        ("bare operation", "left"),
+        ("ratio", "right"),
+        ("budget", "left"),
+        ("", "left"),
+    ):
         table.add_column(column, justify=justify)
     for r in results:
         mark = "[green]ok[/]" if r.ok else "[red]OVER[/]"
-        table.add_row(r.name, f"{r.value:,.1f} {r.unit}", r.baseline, f"{r.ratio:.2f}x" if r.ratio else "", r.budget, mark)
+        table.add_row(
+            r.name,
+            f"{r.value:,.1f} {r.unit}",
+            r.baseline,
+            f"{r.ratio:.2f}x" if r.ratio else "",
+            r.budget,
+            mark,
+        )
     console.print(table)
     build = ROOT / "build"
     build.mkdir(exist_ok=True)

@@ -73,7 +73,9 @@ def boot_log() -> list[Result]:
     if sha256 is None:
         raise AssertionError("hashlib has SHA-256")
     work = lambda: bind_log(LOG, parse_event_log(LOG), facts.pcrs, None)  # noqa: E731
-    return [within(name, work, budget_us=600, bare=lambda: sha256(LOG).digest(), bare_name="SHA-256 of the log")]
+    return [
+        within(name, work, budget_us=600, bare=lambda: sha256(LOG).digest(), bare_name="SHA-256 of the log")
+    ]
 
 
 def appraisal() -> list[Result]:
@@ -81,11 +83,15 @@ def appraisal() -> list[Result]:
     claims = appraise(evidence, expected, None, History(), NOW).claims
     if claims is None:
         raise AssertionError("the bench's own quote must verify")
-    policy = parse_policy(learn({"boot": claims}, LearnOptions(id="bench", description="", bank=HashAlg.SHA256)).source)
+    policy = parse_policy(
+        learn({"boot": claims}, LearnOptions(id="bench", description="", bank=HashAlg.SHA256)).source
+    )
     work = lambda: appraise(evidence, expected, policy, History(), NOW)  # noqa: E731
     bare = _bare_verify(evidence, expected)
     return [
-        within("whole first-boot appraisal, RSA-2048", work, budget_us=1500, bare=bare, bare_name="bare verify"),
+        within(
+            "whole first-boot appraisal, RSA-2048", work, budget_us=1500, bare=bare, bare_name="bare verify"
+        ),
     ]
 
 

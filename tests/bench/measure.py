@@ -57,7 +57,9 @@ def against(name: str, work: Work, bare: Work, bare_name: str, *, ratio: float) 
     """`work` held against `bare`: within `ratio` times it?"""
     cost, floor = seconds(work, bare)
     factor = cost / floor
-    return Result(name, cost * 1e6, "us", f"{bare_name} {floor * 1e6:.1f} us", factor, f"<= {ratio:g}x", factor <= ratio)
+    return Result(
+        name, cost * 1e6, "us", f"{bare_name} {floor * 1e6:.1f} us", factor, f"<= {ratio:g}x", factor <= ratio
+    )
 
 
 def within(name: str, work: Work, *, budget_us: float, bare: Work, bare_name: str) -> Result:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from verifier.tcg.attest import ClockInfo
 from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.attest import ClockInfo
 
 
 @dataclass(frozen=True, slots=True)

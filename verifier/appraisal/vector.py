@@ -36,7 +36,7 @@ def _value(finding: Finding, tier: Tier) -> int:
         return 0
     if finding.reason in _CRYPTO_REASONS:
         return _CRYPTO_FAILED
-    if finding.reason in {Reason.AK_ATTRIBUTES}:
+    if finding.reason == Reason.AK_ATTRIBUTES:
         return _UNRECOGNIZED
     return 96
 

@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; usage errors leave with 64, so that 0 to 3 always mean a verdict."""
     try:
         result = app(
-            sys.argv[1:] if arguments is None else arguments, exit_on_error=False, result_action="return_value"
+            sys.argv[1:] if arguments is None else arguments,
+            exit_on_error=False,
+            result_action="return_value",
         )
     except CycloptsError:
         raise SystemExit(output.EXIT_USAGE) from None

@@ -129,7 +129,9 @@ def verdict(
     at = where or Where()
     path = f"/v1/attesters{path_of(attester_id, 'verdict')}"
     if ear:
-        output.out.print(at.ask(lambda remote: remote.get(path, accept="application/eat+jwt")), soft_wrap=True)
+        output.out.print(
+            at.ask(lambda remote: remote.get(path, accept="application/eat+jwt")), soft_wrap=True
+        )
         return 0
     reply = at.ask(lambda remote: remote.get(path))
     if at.json:
@@ -142,16 +144,22 @@ def verdict(
 def show_verdict(reply: Mapping[str, Any], *, everything: bool = False) -> None:
     """One verdict for people."""
     policy = reply.get("policy") or {}
-    output.out.print(f"{reply['attester_id']}: {output.tier_text(reply['status'])} ({reply.get('lifecycle', '')})")
+    output.out.print(
+        f"{reply['attester_id']}: {output.tier_text(reply['status'])} ({reply.get('lifecycle', '')})"
+    )
     output.out.print(
         f"[dim]judged {reply['judged_at']}, valid until {reply['valid_until']},"
         f" policy {policy.get('id')} {str(policy.get('revision'))[:16]}[/]"
     )
-    output.out.print("[dim]" + "  ".join(f"{claim}={value}" for claim, value in reply["vector"].items()) + "[/]\n")
+    output.out.print(
+        "[dim]" + "  ".join(f"{claim}={value}" for claim, value in reply["vector"].items()) + "[/]\n"
+    )
     output.out.print(output.findings_table(reply["findings"], everything=everything))
 
 
-def history(attester_id: str, *, limit: int = 20, before: int | None = None, where: Where | None = None) -> int:
+def history(
+    attester_id: str, *, limit: int = 20, before: int | None = None, where: Where | None = None
+) -> int:
     """List earlier verdicts, newest first.
 
     Example:

@@ -54,7 +54,10 @@ def findings_table(findings: Iterable[Mapping[str, object]], *, everything: bool
         if status == Status.PASSED.value and not everything:
             continue
         table.add_row(
-            f"[{_STATUS_STYLE[status]}]{_MARK[status]}[/]", str(finding["code"]), _where(finding), _explain(finding)
+            f"[{_STATUS_STYLE[status]}]{_MARK[status]}[/]",
+            str(finding["code"]),
+            _where(finding),
+            _explain(finding),
         )
     return table
 

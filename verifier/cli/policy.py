@@ -39,9 +39,13 @@ def lint_command(policy: Path, *, json: bool = False) -> int:
             return output.exit_code(error)
         output.fail(error)
     if json:
-        output.print_json({"ok": True, "id": parsed.id, "revision": parsed.revision, "rules": len(parsed.rules)})
+        output.print_json(
+            {"ok": True, "id": parsed.id, "revision": parsed.revision, "rules": len(parsed.rules)}
+        )
     else:
-        output.out.print(f"[green]ok[/] {parsed.id}: {len(parsed.rules)} rules, revision {parsed.revision[:16]}")
+        output.out.print(
+            f"[green]ok[/] {parsed.id}: {len(parsed.rules)} rules, revision {parsed.revision[:16]}"
+        )
         for pcr, why in sorted(parsed.unjudged.items()):
             output.out.print(f"[dim]PCR {pcr} is not judged: {why}[/]")
     return 0
@@ -90,7 +94,9 @@ def learn_command(
         (out.parent / "reference-values.yaml").write_text(proposal.reference_values)
     else:
         out.write_text(proposal.source)
-    output.out.print(f"wrote {out}: {len(parsed.rules)} rules from {len(claims)} boot(s); read it before you use it")
+    output.out.print(
+        f"wrote {out}: {len(parsed.rules)} rules from {len(claims)} boot(s); read it before you use it"
+    )
     return 0
 
 

@@ -43,7 +43,9 @@ class Remote:
             ca or (Path(ca_text) if ca_text else None),
         )
 
-    def get(self, path: str, query: Mapping[str, object | None] | None = None, *, accept: str = "application/json") -> Any:  # noqa: ANN401 - JSON
+    def get(
+        self, path: str, query: Mapping[str, object | None] | None = None, *, accept: str = "application/json"
+    ) -> Any:  # noqa: ANN401 - JSON
         """GET `path`; JSON decoded, anything else as text."""
         pairs = {key: str(value) for key, value in (query or {}).items() if value is not None}
         return self._call("GET", path + (f"?{urlencode(pairs)}" if pairs else ""), None, accept)
@@ -72,7 +74,9 @@ class Remote:
                 " CA (state folder, tls/ca.pem)"
             ) from error
         except (OSError, http.client.HTTPException) as error:
-            raise RemoteError(f"cannot reach {self.server}: {error}; is it running, is the port right?") from error
+            raise RemoteError(
+                f"cannot reach {self.server}: {error}; is it running, is the port right?"
+            ) from error
         finally:
             connection.close()
         return _reply(response.status, response.headers.get_content_type(), data)
@@ -95,7 +99,9 @@ def _reply(status: int, content_type: str, data: bytes) -> Any:  # noqa: ANN401 
     if isinstance(value, dict):
         detail = value.get("detail") or value.get("title", "")
         remedy = value.get("remedy", "")
-        raise RemoteError(f"{status} {value.get('code', '')}: {detail}" + (f"\nnext: {remedy}" if remedy else ""))
+        raise RemoteError(
+            f"{status} {value.get('code', '')}: {detail}" + (f"\nnext: {remedy}" if remedy else "")
+        )
     raise RemoteError(f"the verifier answered {status}")
 
 

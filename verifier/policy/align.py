@@ -16,8 +16,10 @@ _LACKING: Final = 2
 
 
 def align(steps: Sequence[Step], digests: Sequence[bytes]) -> list[Pair]:
-    """Cheapest alignment of `digests` to `steps`; a matching place costs nothing, a skipped optional step
-    nothing either, a changed one less than one missing plus one unexpected.
+    """Cheapest alignment of `digests` to `steps`.
+
+    A matching place costs nothing, a skipped optional step nothing either, a changed one less than one missing
+    plus one unexpected.
 
     Bounded: beyond `MAX_CELLS` the rest is reported as unexpected after the first divergence.
     """

@@ -5,7 +5,8 @@ Unknown keys, duplicate keys and YAML aliases are refused: a rule someone thinks
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+import re
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 import yaml
@@ -129,24 +130,38 @@ REFERENCE_SCHEMA: Final = "vtpm-attest/reference-values/1"
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML without aliases (they can expand without bound) and without duplicate keys."""
+    """Safe YAML without aliases (they can expand without bound), without duplicate keys, and with few guesses.
+
+    Plain scalars are text but for `true`, `false`, `null` and short decimal numbers: a digest that happens
+    to be all digits, or to look like 1e5, must stay the text it is.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc] # the stubs call it an instance's
 
     def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 - PyYAML's own signature
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise PolicyError("YAML aliases are not allowed", where=f"line {event.start_mark.line + 1}")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: ANN401, FBT001, FBT002
         seen: set[object] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if not isinstance(key, (str, int)):
                 raise PolicyError(f"key {key!r} is not text", where=f"line {key_node.start_mark.line + 1}")
             if key in seen:
                 raise PolicyError(f"key {key!r} stands twice", where=f"line {key_node.start_mark.line + 1}")
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"^(?:true|false)$", "tf"),
+    ("null", r"^(?:null|)$", ["n", ""]),
+    ("int", r"^(?:0|[1-9][0-9]{0,5})$", "0123456789"),
+):
+    _StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 
 
 def read_documents(source: bytes) -> tuple[PolicyDocument | None, tuple[ReferenceSetDocument, ...]]:
@@ -176,7 +191,7 @@ def read_documents(source: bytes) -> tuple[PolicyDocument | None, tuple[Referenc
 def _load_yaml(source: bytes) -> list[Any]:
     try:
         text = source.decode("utf-8")
-        return [document for document in yaml.load_all(text, Loader=_StrictLoader) if document is not None]  # noqa: S506 - a SafeLoader
+        return [document for document in yaml.load_all(text, Loader=_StrictLoader) if document is not None]
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise PolicyError(error.problem or "not YAML", where=f"line {line}") from error

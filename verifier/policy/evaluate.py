@@ -111,7 +111,13 @@ class _Judge:
             return _finding(rule.head, Reason.PCR_MATCHES, Status.PASSED, message, pcr=rule.pcr)
         message = f"PCR {rule.pcr} has no golden value"
         return _finding(
-            rule.head, Reason.PCR_MISMATCH, Status.FAILED, message, pcr=rule.pcr, expected=expected, actual=value.hex()
+            rule.head,
+            Reason.PCR_MISMATCH,
+            Status.FAILED,
+            message,
+            pcr=rule.pcr,
+            expected=expected,
+            actual=value.hex(),
         )
 
     def _trusted(self, pcr: int) -> bool:
@@ -132,13 +138,19 @@ class _Judge:
             chosen = [event for event in events if event.digests[self._bank] in digests]
         else:
             chosen = [event for event in events if event.name == rule.name]
-        wrong = [e for e in chosen if rule.accepted is not None and e.digests[self._bank] not in rule.accepted.digests]
+        wrong = [
+            e
+            for e in chosen
+            if rule.accepted is not None and e.digests[self._bank] not in rule.accepted.digests
+        ]
         findings = [self._mismatch(rule.head, event, rule.accepted) for event in wrong]
         if not chosen:
             findings.extend(self._absent(rule))
         if rule.occurs is model.Occurs.ONCE and len(chosen) > 1:
             message = f"{describe_event(chosen[1])} stands beside event {chosen[0].index}; one was expected"
-            findings.append(_finding(rule.head, Reason.EVENT_UNEXPECTED, Status.FAILED, message, event=chosen[1]))
+            findings.append(
+                _finding(rule.head, Reason.EVENT_UNEXPECTED, Status.FAILED, message, event=chosen[1])
+            )
         return findings or (self._as_expected(rule, f"{len(chosen)} event(s) in PCR {rule.pcr} as expected"),)
 
     def _as_expected(self, rule: model.EventRule, message: str) -> Finding:
@@ -150,11 +162,17 @@ class _Judge:
         what = rule.name or "with an accepted digest"
         expected = rule.accepted.describe() if rule.accepted else None
         message = f"no event {what} was measured into PCR {rule.pcr}"
-        return (_finding(rule.head, Reason.EVENT_MISSING, Status.FAILED, message, pcr=rule.pcr, expected=expected),)
+        return (
+            _finding(
+                rule.head, Reason.EVENT_MISSING, Status.FAILED, message, pcr=rule.pcr, expected=expected
+            ),
+        )
 
     def _hidden(self, rule: model.EventRule) -> Iterable[Finding]:
-        """Absence of a name is proven only where every event of the PCR has a proven one: whoever edits an
-        event's text takes its name away."""
+        """Absence of a name is proven only where every event of the PCR has a proven one.
+
+        Whoever edits an event's text takes its name away.
+        """
         nameless = [event for event in self._by_pcr.get(rule.pcr, []) if event.binding is Binding.UNBOUND]
         if rule.name is None or not nameless:
             return ()
@@ -213,21 +231,37 @@ class _Judge:
         message = f"the {len(events)} events of PCR {rule.pcr} are the golden ones, in order"
         return (_finding(rule.head, Reason.EVENT_MATCHES, Status.PASSED, message, pcr=rule.pcr),)
 
-    def _place(self, rule: model.SequenceRule, step: model.Step | None, event: EventFact | None) -> Iterable[Finding]:
+    def _place(
+        self, rule: model.SequenceRule, step: model.Step | None, event: EventFact | None
+    ) -> Iterable[Finding]:
         if step is None and event is not None:
             message = f"{describe_event(event)} is not in the golden sequence"
             actual = _shown(event, self._bank)
             yield _finding(
-                rule.head, Reason.EVENT_UNEXPECTED, Status.FAILED, message, event=event, expected="nothing", actual=actual
+                rule.head,
+                Reason.EVENT_UNEXPECTED,
+                Status.FAILED,
+                message,
+                event=event,
+                expected="nothing",
+                actual=actual,
             )
         elif step is not None and event is None:
             if not step.optional:
                 message = f"{step.label} was not measured into PCR {rule.pcr}"
                 expected = step.accepted.describe()
                 yield _finding(
-                    rule.head, Reason.EVENT_MISSING, Status.FAILED, message, pcr=rule.pcr, expected=expected, actual="nothing"
+                    rule.head,
+                    Reason.EVENT_MISSING,
+                    Status.FAILED,
+                    message,
+                    pcr=rule.pcr,
+                    expected=expected,
+                    actual="nothing",
                 )
-        elif step is not None and event is not None and event.digests[self._bank] not in step.accepted.digests:
+        elif (
+            step is not None and event is not None and event.digests[self._bank] not in step.accepted.digests
+        ):
             yield self._mismatch(rule.head, event, step.accepted, step.label)
 
     def _secure_boot(self, rule: model.SecureBootRule, boot: BootFacts) -> Finding:
@@ -255,7 +289,9 @@ class _Judge:
         words = set(actual.split())
         problems: list[tuple[str, str]] = []
         if rule.any_of and actual not in rule.any_of:
-            problems.append(("the command line is not one of the golden ones", " | ".join(sorted(rule.any_of))))
+            problems.append(
+                ("the command line is not one of the golden ones", " | ".join(sorted(rule.any_of)))
+            )
         problems.extend((f"{word!r} is missing", word) for word in sorted(rule.require - words))
         problems.extend((f"{word!r} is forbidden", f"not {word}") for word in sorted(rule.forbid & words))
         if not problems:
@@ -263,7 +299,12 @@ class _Judge:
             return (_finding(rule.head, Reason.COMMAND_LINE_MATCHES, Status.PASSED, message, actual=actual),)
         return [
             _finding(
-                rule.head, Reason.COMMAND_LINE_MISMATCH, Status.FAILED, message, expected=expected, actual=actual
+                rule.head,
+                Reason.COMMAND_LINE_MISMATCH,
+                Status.FAILED,
+                message,
+                expected=expected,
+                actual=actual,
             )
             for message, expected in problems
         ]

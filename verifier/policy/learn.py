@@ -122,7 +122,10 @@ class _Learner:
         states = {claims.boot.secure_boot.enabled if claims.boot else None for claims in self._boots.values()}
         if states != {True}:
             return []
-        return [self._head("secure-boot", Claim.CONFIGURATION, "Secure Boot must be on") | {"secure_boot": "enabled"}]
+        return [
+            self._head("secure-boot", Claim.CONFIGURATION, "Secure Boot must be on")
+            | {"secure_boot": "enabled"}
+        ]
 
     def _command_line(self) -> list[dict[str, Any]]:
         lines = {claims.boot.kernel_command_line if claims.boot else None for claims in self._boots.values()}
@@ -139,7 +142,9 @@ class _Learner:
         sequences = [self._events(claims, pcr) for claims in self._boots.values()]
         head = self._head(f"pcr-{pcr}", _CLAIMS.get(pcr, Claim.CONFIGURATION), _MEANING.get(pcr))
         if all(sequence for sequence in sequences):
-            return head | {"sequence": {"pcr": pcr, "steps": self._steps(pcr, [s for s in sequences if s])}}, ""
+            return head | {
+                "sequence": {"pcr": pcr, "steps": self._steps(pcr, [s for s in sequences if s])}
+            }, ""
         untouched = {bytes(self._options.bank.size)}
         if set(values) == untouched or all(sequence is not None for sequence in sequences):
             return head | {"pcr": {"index": pcr, "any_of": [value.hex() for value in values]}}, ""
@@ -153,17 +158,22 @@ class _Learner:
         return [event for event in boot.events if event.pcr == pcr and self._options.bank in event.digests]
 
     def _steps(self, pcr: int, sequences: Sequence[Sequence[EventFact]]) -> list[dict[str, Any]]:
-        places = [_Place(_label(event), {event.digests[self._options.bank]: None}, 1) for event in sequences[0]]
+        places = [
+            _Place(_label(event), {event.digests[self._options.bank]: None}, 1) for event in sequences[0]
+        ]
         for sequence in sequences[1:]:
             places = self._merge(places, sequence)
         return [self._step(pcr, number, place, len(sequences)) for number, place in enumerate(places)]
 
     def _merge(self, places: list[_Place], sequence: Sequence[EventFact]) -> list[_Place]:
         steps = [
-            Step(label=p.label, accepted=Accepted(digests=dict.fromkeys(p.digests, "")), optional=False) for p in places
+            Step(label=p.label, accepted=Accepted(digests=dict.fromkeys(p.digests, "")), optional=False)
+            for p in places
         ]
         merged: list[_Place] = []
-        for step_index, event_index in align(steps, [event.digests[self._options.bank] for event in sequence]):
+        for step_index, event_index in align(
+            steps, [event.digests[self._options.bank] for event in sequence]
+        ):
             place = places[step_index] if step_index is not None else None
             event = sequence[event_index] if event_index is not None else None
             if place is None and event is not None:

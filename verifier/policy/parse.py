@@ -66,7 +66,7 @@ class _Builder:
         _check_coverage(rules, quote.pcrs, unjudged)
         unused = set(self._references) - self._used
         if unused:
-            raise PolicyError(f"reference value {sorted(unused)[0]!r} is used by no rule", where="values")
+            raise PolicyError(f"reference value {min(unused)!r} is used by no rule", where="values")
         return model.Policy(
             id=document.id,
             revision=revision,
@@ -81,7 +81,9 @@ class _Builder:
     def _quote(self, quote: doc.QuoteDocument) -> model.QuoteRule:
         hashes = frozenset(_hash(name, "quote.signature_hashes") for name in quote.signature_hashes)
         if not hashes:
-            raise PolicyError("no signature hash is allowed, so nothing can ever pass", where="quote.signature_hashes")
+            raise PolicyError(
+                "no signature hash is allowed, so nothing can ever pass", where="quote.signature_hashes"
+            )
         return model.QuoteRule(bank=self._bank, pcrs=frozenset(quote.pcrs), signature_hashes=hashes)
 
     def _unjudged(self, quoted: frozenset[int]) -> dict[int, str]:
@@ -103,10 +105,14 @@ class _Builder:
         )
         kinds = [rule.pcr, rule.event, rule.sequence, rule.secure_boot, rule.command_line]
         if sum(kind is not None for kind in kinds) != 1:
-            raise PolicyError("a rule has exactly one of pcr, event, sequence, secure_boot, command_line", where=where)
+            raise PolicyError(
+                "a rule has exactly one of pcr, event, sequence, secure_boot, command_line", where=where
+            )
         if rule.pcr is not None:
             return model.PcrRule(
-                head=head, pcr=self._quoted(rule.pcr.index, where), accepted=self._accepted(rule.pcr.any_of, where)
+                head=head,
+                pcr=self._quoted(rule.pcr.index, where),
+                accepted=self._accepted(rule.pcr.any_of, where),
             )
         if rule.event is not None:
             return self._event(head, rule.event, where)
@@ -135,7 +141,9 @@ class _Builder:
             accepted=accepted,
         )
 
-    def _sequence(self, head: model.RuleHead, sequence: doc.SequenceDocument, where: str) -> model.SequenceRule:
+    def _sequence(
+        self, head: model.RuleHead, sequence: doc.SequenceDocument, where: str
+    ) -> model.SequenceRule:
         steps = tuple(
             model.Step(
                 label=step.label or f"step {number}",
@@ -175,7 +183,8 @@ class _Builder:
             raise PolicyError(f"{text!r} is not hexadecimal", where=where) from None
         if len(digest) != self._bank.size:
             raise PolicyError(
-                f"{text[:16]}… has {len(digest)} bytes; a {self._bank.label} digest has {self._bank.size}", where=where
+                f"{text[:16]}… has {len(digest)} bytes; a {self._bank.label} digest has {self._bank.size}",
+                where=where,
             )
         return digest
 
@@ -191,9 +200,12 @@ def _command_line(head: model.RuleHead, line: doc.CommandLineDocument, where: st
         raise PolicyError("command_line says nothing, so it would always pass", where=where)
     clash = set(line.require) & set(line.forbid)
     if clash:
-        raise PolicyError(f"{sorted(clash)[0]!r} is both required and forbidden", where=where)
+        raise PolicyError(f"{min(clash)!r} is both required and forbidden", where=where)
     return model.CommandLineRule(
-        head=head, any_of=frozenset(line.any_of), require=frozenset(line.require), forbid=frozenset(line.forbid)
+        head=head,
+        any_of=frozenset(line.any_of),
+        require=frozenset(line.require),
+        forbid=frozenset(line.forbid),
     )
 
 

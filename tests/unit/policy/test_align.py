@@ -55,7 +55,10 @@ def test_a_hostile_log_cannot_cost_quadratic_memory() -> None:
 letters = st.sampled_from([A, B, C, X])
 
 
-@given(st.lists(st.tuples(st.sets(letters, min_size=1, max_size=2), st.booleans()), max_size=8), st.lists(letters, max_size=8))
+@given(
+    st.lists(st.tuples(st.sets(letters, min_size=1, max_size=2), st.booleans()), max_size=8),
+    st.lists(letters, max_size=8),
+)
 def test_every_step_and_every_event_is_accounted_for_once_and_in_order(
     golden: list[tuple[set[bytes], bool]], events: list[bytes]
 ) -> None:

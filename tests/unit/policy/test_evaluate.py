@@ -88,12 +88,21 @@ SEQUENCE = f"sequence: {{pcr: 4, steps: [{{label: loader, any_of: {hexed('loader
 PASSES = {
     "pcr": (f"pcr: {{index: 4, any_of: {hexed('other', 'pcr4')}}}", Reason.PCR_MATCHES),
     "sequence": (SEQUENCE, Reason.EVENT_MATCHES),
-    "event by name": (f"event: {{pcr: 8, name: kernel_cmdline, any_of: {hexed('quiet')}}}", Reason.EVENT_MATCHES),
+    "event by name": (
+        f"event: {{pcr: 8, name: kernel_cmdline, any_of: {hexed('quiet')}}}",
+        Reason.EVENT_MATCHES,
+    ),
     "event by digest": (f"event: {{pcr: 4, any_of: {hexed('kernel')}}}", Reason.EVENT_MATCHES),
-    "event never by digest": (f"event: {{pcr: 4, occurs: never, any_of: {hexed('bad')}}}", Reason.EVENT_MATCHES),
+    "event never by digest": (
+        f"event: {{pcr: 4, occurs: never, any_of: {hexed('bad')}}}",
+        Reason.EVENT_MATCHES,
+    ),
     "event never by name": ("event: {pcr: 8, name: module, occurs: never}", Reason.EVENT_MATCHES),
     "secure boot": ("secure_boot: enabled", Reason.SECURE_BOOT_ON),
-    "command line": ('command_line: {require: [quiet], forbid: ["lockdown=none"]}', Reason.COMMAND_LINE_MATCHES),
+    "command line": (
+        'command_line: {require: [quiet], forbid: ["lockdown=none"]}',
+        Reason.COMMAND_LINE_MATCHES,
+    ),
 }
 
 
@@ -107,10 +116,20 @@ def test_a_golden_boot_passes(name: str) -> None:
 FAILS = {
     "pcr": (f"pcr: {{index: 4, any_of: {hexed('x')}}}", Reason.PCR_MISMATCH, 4, None),
     "another event": (SEQUENCE.replace(hexed("loader"), hexed("x")), Reason.EVENT_MISMATCH, 4, 0),
-    "event by name": (f"event: {{pcr: 8, name: kernel_cmdline, any_of: {hexed('x')}}}", Reason.EVENT_MISMATCH, 8, 2),
+    "event by name": (
+        f"event: {{pcr: 8, name: kernel_cmdline, any_of: {hexed('x')}}}",
+        Reason.EVENT_MISMATCH,
+        8,
+        2,
+    ),
     "no such name": (f"event: {{pcr: 8, name: absent, any_of: {hexed('x')}}}", Reason.EVENT_MISSING, 8, None),
     "no such digest": (f"event: {{pcr: 4, any_of: {hexed('x')}}}", Reason.EVENT_MISSING, 4, None),
-    "forbidden": (f"event: {{pcr: 4, occurs: never, any_of: {hexed('kernel')}}}", Reason.EVENT_UNEXPECTED, 4, 1),
+    "forbidden": (
+        f"event: {{pcr: 4, occurs: never, any_of: {hexed('kernel')}}}",
+        Reason.EVENT_UNEXPECTED,
+        4,
+        1,
+    ),
     "forbidden name": ("event: {pcr: 8, name: kernel_cmdline, occurs: never}", Reason.EVENT_UNEXPECTED, 8, 2),
     "secure boot": ("secure_boot: disabled", Reason.SECURE_BOOT_ON, 7, None),
     "forbidden word": ("command_line: {forbid: [quiet]}", Reason.COMMAND_LINE_MISMATCH, None, None),
@@ -123,7 +142,12 @@ FAILS = {
 def test_a_deviation_names_its_place_and_what_was_found(name: str) -> None:
     rule, reason, pcr, index = FAILS[name]
     (finding,) = judge(rule)
-    assert (finding.reason, finding.status, finding.pcr, finding.event_index) == (reason, Status.FAILED, pcr, index)
+    assert (finding.reason, finding.status, finding.pcr, finding.event_index) == (
+        reason,
+        Status.FAILED,
+        pcr,
+        index,
+    )
     assert finding.tier is Tier.CONTRAINDICATED
     assert finding.remedy
     assert finding.expected or finding.actual
@@ -136,13 +160,27 @@ def test_a_deviation_names_its_place_and_what_was_found(name: str) -> None:
         (SEQUENCE, unexplained(4), Reason.BOOT_LOG_MISMATCH),
         (PASSES["event by digest"][0], unexplained(4), Reason.BOOT_LOG_MISMATCH),
         ("secure_boot: enabled", unexplained(7), Reason.SECURE_BOOT_UNPROVEN),
-        ("secure_boot: enabled", replace(CLAIMS, boot=replace(BOOT, secure_boot=SecureBootFacts())), Reason.SECURE_BOOT_UNPROVEN),
-        ("command_line: {forbid: [x]}", replace(CLAIMS, boot=replace(BOOT, kernel_command_line=None)), Reason.COMMAND_LINE_UNPROVEN),
-        (PASSES["pcr"][0], replace(CLAIMS, quote=replace(QUOTE, pcrs={HashAlg.SHA1: {}})), Reason.PCR_NOT_QUOTED),
+        (
+            "secure_boot: enabled",
+            replace(CLAIMS, boot=replace(BOOT, secure_boot=SecureBootFacts())),
+            Reason.SECURE_BOOT_UNPROVEN,
+        ),
+        (
+            "command_line: {forbid: [x]}",
+            replace(CLAIMS, boot=replace(BOOT, kernel_command_line=None)),
+            Reason.COMMAND_LINE_UNPROVEN,
+        ),
+        (
+            PASSES["pcr"][0],
+            replace(CLAIMS, quote=replace(QUOTE, pcrs={HashAlg.SHA1: {}})),
+            Reason.PCR_NOT_QUOTED,
+        ),
         (SEQUENCE, replace(CLAIMS, boot=replace(BOOT, banks=(HashAlg.SHA1,))), Reason.BOOT_LOG_MISSING),
     ],
 )
-def test_what_cannot_be_judged_is_said_and_never_passes(rule: str, claims: ProvenClaims, reason: Reason) -> None:
+def test_what_cannot_be_judged_is_said_and_never_passes(
+    rule: str, claims: ProvenClaims, reason: Reason
+) -> None:
     (finding,) = judge(rule, claims)
     assert (finding.reason, finding.status) == (reason, Status.NOT_EVALUATED)
     assert finding.tier is Tier.NONE
@@ -164,7 +202,9 @@ def test_a_missing_event_is_named_by_its_label() -> None:
 
 def test_an_event_that_must_stand_once_may_not_stand_twice() -> None:
     twice = replace(BOOT, events=(*EVENTS, event(3, 8, "quiet", name="kernel_cmdline")))
-    (finding,) = judge(FAILS["event by name"][0].replace(hexed("x"), hexed("quiet")), replace(CLAIMS, boot=twice))
+    (finding,) = judge(
+        FAILS["event by name"][0].replace(hexed("x"), hexed("quiet")), replace(CLAIMS, boot=twice)
+    )
     assert (finding.reason, finding.event_index) == (Reason.EVENT_UNEXPECTED, 3)
 
 

@@ -77,10 +77,12 @@ def test_any_changed_byte_is_another_revision() -> None:
         ("boot_log: required", "boot_log: ignored", "rule boot-chain", "reads the boot log"),
         ("boot_log: required", "boot_log: &x required", None, None),
         ("policy/1", "policy/2", "schema", "write 'vtpm-attest/policy/1'"),
-        ("  loader: {", "  spare: {digests: [\"" + A + "\"]}\n  loader: {", "values", "used by no rule"),
+        ("  loader: {", '  spare: {digests: ["' + A + '"]}\n  loader: {', "values", "used by no rule"),
     ],
 )
-def test_what_would_mislead_is_refused_with_its_place(old: str, new: str, where: str | None, what: str | None) -> None:
+def test_what_would_mislead_is_refused_with_its_place(
+    old: str, new: str, where: str | None, what: str | None
+) -> None:
     changed = GOOD.replace(old, new, 1)
     assert changed != GOOD
     if what is None:  # an anchor alone is harmless
@@ -98,12 +100,24 @@ def test_what_would_mislead_is_refused_with_its_place(old: str, new: str, where:
         ("{id: r, claim: configuration}", "exactly one of"),
         ("{id: r, claim: configuration, secure_boot: maybe}", "write enabled or disabled"),
         ("{id: r, claim: configuration, command_line: {}}", "always pass"),
-        ("{id: r, claim: configuration, command_line: {require: [x], forbid: [x]}}", "both required and forbidden"),
-        ("{id: r, claim: configuration, event: {pcr: 4, type: EV_IPL, any_of: [" + A + "]}}", "unknown field `type`"),
+        (
+            "{id: r, claim: configuration, command_line: {require: [x], forbid: [x]}}",
+            "both required and forbidden",
+        ),
+        (
+            "{id: r, claim: configuration, event: {pcr: 4, type: EV_IPL, any_of: [" + A + "]}}",
+            "unknown field `type`",
+        ),
         ("{id: r, claim: configuration, event: {pcr: 4, name: x}}", "accept every digest"),
         ("{id: r, claim: configuration, event: {pcr: 4}}", "needs a name"),
-        ("{id: r, claim: configuration, event: {pcr: 4, occurs: optional, any_of: [" + A + "]}}", "would always pass"),
-        ("{id: r, claim: configuration, secure_boot: enabled, command_line: {forbid: [x]}}", "exactly one of"),
+        (
+            "{id: r, claim: configuration, event: {pcr: 4, occurs: optional, any_of: [" + A + "]}}",
+            "would always pass",
+        ),
+        (
+            "{id: r, claim: configuration, secure_boot: enabled, command_line: {forbid: [x]}}",
+            "exactly one of",
+        ),
     ],
 )
 def test_rules_that_say_nothing_or_two_things_are_refused(rule: str, what: str) -> None:
@@ -117,7 +131,10 @@ def test_yaml_aliases_cannot_blow_up() -> None:
         parse_policy(bomb)
 
 
-@pytest.mark.parametrize("source", [b"\xff\xfe\x00", b"{", b"- - - [", b"[" * 100_000, b"? [a]\n: b", b"x: !!python/object:os.system y"])
+@pytest.mark.parametrize(
+    "source",
+    [b"\xff\xfe\x00", b"{", b"- - - [", b"[" * 100_000, b"? [a]\n: b", b"x: !!python/object:os.system y"],
+)
 def test_bytes_that_are_no_policy_get_the_typed_error(source: bytes) -> None:
     with pytest.raises(PolicyError):
         parse_policy(source)
@@ -130,4 +147,17 @@ def test_reference_values_alone_are_no_policy() -> None:
 
 def test_two_policies_in_one_source_are_refused() -> None:
     with pytest.raises(PolicyError, match="exactly one policy"):
-        parse_policy(GOOD + "\n---\n" + GOOD.split("---")[0])
+        parse_policy(GOOD + "\n---\n" + GOOD.split("---", maxsplit=1)[0])
+
+
+@pytest.mark.parametrize("digest", ["0" * 64, "1e5" + "0" * 61, "12" * 32, "0o1" + "2" * 61])
+def test_a_digest_without_quotes_stays_the_text_it_is(digest: str) -> None:
+    """YAML would read the first as 0 and the second as a float."""
+    source = GOOD.replace(f'"{A}"', digest)
+    if "o" in digest:
+        with pytest.raises(PolicyError, match="not hexadecimal"):
+            parse_policy(source)
+        return
+    (firmware, _) = parse_policy(source).rules
+    assert isinstance(firmware, PcrRule)
+    assert list(firmware.accepted.digests) == [bytes.fromhex(digest)]

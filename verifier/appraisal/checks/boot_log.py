@@ -11,7 +11,9 @@ from verifier.reasons import Claim, Reason
 from verifier.tcg.eventlog import parse_event_log
 
 
-def check_boot_log(evidence: Evidence, quote: QuoteFacts, use: LogUse) -> tuple[tuple[Finding, ...], BootFacts | None]:
+def check_boot_log(
+    evidence: Evidence, quote: QuoteFacts, use: LogUse
+) -> tuple[tuple[Finding, ...], BootFacts | None]:
     """Parse, replay and bind the log against the quoted PCRs.
 
     Proven where it replays: the digests, in order. Event types and texts only as `BootFacts` marks them.
@@ -27,7 +29,9 @@ def check_boot_log(evidence: Evidence, quote: QuoteFacts, use: LogUse) -> tuple[
     bound = bind_log(evidence.boot_log, log, quote.pcrs, evidence.kernel_command_line)
     findings = [_mismatch(mismatch) for mismatch in bound.mismatches]
     for bank in bound.missing_banks:
-        message = f"the log has no {bank.label} digests, so it cannot be held against the quoted {bank.label} PCRs"
+        message = (
+            f"the log has no {bank.label} digests, so it cannot be held against the quoted {bank.label} PCRs"
+        )
         findings.append(
             _finding(Reason.BOOT_LOG_BANK_MISSING, Status.NOT_EVALUATED, Severity.CONTRAINDICATED, message)
         )
@@ -58,4 +62,6 @@ def _mismatch(mismatch: ReplayMismatch) -> Finding:
 
 
 def _finding(reason: Reason, status: Status, severity: Severity, message: str) -> Finding:
-    return Finding(reason=reason, status=status, severity=severity, claim=Claim.CONFIGURATION, message=message)
+    return Finding(
+        reason=reason, status=status, severity=severity, claim=Claim.CONFIGURATION, message=message
+    )

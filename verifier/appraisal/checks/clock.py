@@ -57,7 +57,10 @@ def check_history(evidence: Evidence, facts: QuoteFacts, history: History) -> tu
 def _clock(now: ClockInfo, before: ClockInfo | None) -> Finding:
     if before is None:
         return _finding(
-            Reason.CLOCK_FIRST_SEEN, Status.PASSED, Severity.CONTRAINDICATED, "first attestation: no history to compare"
+            Reason.CLOCK_FIRST_SEEN,
+            Status.PASSED,
+            Severity.CONTRAINDICATED,
+            "first attestation: no history to compare",
         )
     if _went_back(now, before):
         return _finding(
@@ -69,7 +72,10 @@ def _clock(now: ClockInfo, before: ClockInfo | None) -> Finding:
             actual=describe_clock(now),
         )
     return _finding(
-        Reason.CLOCK_CONTINUES, Status.PASSED, Severity.CONTRAINDICATED, "the TPM's clock continues its history"
+        Reason.CLOCK_CONTINUES,
+        Status.PASSED,
+        Severity.CONTRAINDICATED,
+        "the TPM's clock continues its history",
     )
 
 

@@ -18,7 +18,10 @@ def check_identity(expected: Expectation) -> tuple[Finding, ...]:
     if problems:
         return (
             _finding(
-                Reason.AK_ATTRIBUTES, Status.FAILED, Severity.CONTRAINDICATED, f"the AK is {'; '.join(problems)}"
+                Reason.AK_ATTRIBUTES,
+                Status.FAILED,
+                Severity.CONTRAINDICATED,
+                f"the AK is {'; '.join(problems)}",
             ),
         )
     if expected.ak_activated:

@@ -38,7 +38,9 @@ _VERIFIED: Final = (
 )
 
 
-def _failed(reason: Reason, message: str, *, expected: str | None = None, actual: str | None = None) -> Finding:
+def _failed(
+    reason: Reason, message: str, *, expected: str | None = None, actual: str | None = None
+) -> Finding:
     return Finding(
         reason=reason,
         status=Status.FAILED,
@@ -93,7 +95,9 @@ def _refused(finding: Finding) -> QuoteOutcome:
     return QuoteOutcome((finding,), None, authenticated=False)
 
 
-def _pcrs(evidence: Evidence, expected: Expectation, attest: QuoteAttest, signature_hash: HashAlg) -> QuoteOutcome:
+def _pcrs(
+    evidence: Evidence, expected: Expectation, attest: QuoteAttest, signature_hash: HashAlg
+) -> QuoteOutcome:
     missing = _not_covered(expected, attest.selections)
     if missing is not None:
         return QuoteOutcome((missing,), None, authenticated=True)
@@ -101,7 +105,9 @@ def _pcrs(evidence: Evidence, expected: Expectation, attest: QuoteAttest, signat
     digest = quoted_digest(signature_hash, attest.selections, evidence.pcrs)
     if digest != attest.pcr_digest:
         message = "the PCR values that were sent are not the ones that were quoted"
-        finding = _failed(Reason.QUOTE_PCR_DIGEST, message, expected=attest.pcr_digest.hex(), actual=digest.hex())
+        finding = _failed(
+            Reason.QUOTE_PCR_DIGEST, message, expected=attest.pcr_digest.hex(), actual=digest.hex()
+        )
         return QuoteOutcome((finding,), None, authenticated=True)
     facts = QuoteFacts(
         pcrs=_quoted_values(attest.selections, evidence.pcrs),
