@@ -1,6 +1,6 @@
 """Settings: read once from a TOML file and the environment, then frozen.
 
-Every key is checked: an unknown key, an unknown `VTPM_ATTEST_*` variable or a wrong type stops the service
+Every key is checked: an unknown key, an unknown `VTPM_ATTEST_VERIFIER_*` variable or a wrong type stops the service
 at start with the name of the offender, because a misspelt security setting must not be silently ignored.
 """
 
@@ -19,8 +19,8 @@ from msgspec import Meta, Struct
 
 from verifier.errors import VtpmAttestError
 
-ENVIRONMENT_PREFIX: Final = "VTPM_ATTEST_"
-CONFIG_VARIABLE: Final = "VTPM_ATTEST_CONFIG"
+ENVIRONMENT_PREFIX: Final = "VTPM_ATTEST_VERIFIER_"
+CONFIG_VARIABLE: Final = "VTPM_ATTEST_VERIFIER_CONFIG"
 _NOT_SETTINGS: Final = frozenset({CONFIG_VARIABLE})
 _DURATION: Final = re.compile(r"^([0-9]{1,9})(s|m|h|d)$")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -150,11 +150,11 @@ class Settings(_Section, frozen=True):
 
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """Read the settings: the file (if any), then `VTPM_ATTEST_*` over it.
+    """Read the settings: the file (if any), then `VTPM_ATTEST_VERIFIER_*` over it.
 
     Arguments:
-        path: TOML file; None: the file named by `VTPM_ATTEST_CONFIG`, or none at all.
-        environ: the process environment. `VTPM_ATTEST_LISTEN_PORT=9443` sets `port` of `[listen]`; lists
+        path: TOML file; None: the file named by `VTPM_ATTEST_VERIFIER_CONFIG`, or none at all.
+        environ: the process environment. `VTPM_ATTEST_VERIFIER_LISTEN_PORT=9443` sets `port` of `[listen]`; lists
             are separated by commas.
 
     Raises:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Final
 
 from verifier.errors import NotFoundError
 from verifier.ports import AttesterState, Clock, FleetFilter, Page, Store
 from verifier.service.model import AttesterView, VerdictView
 from verifier.service.recorder import Recorder
 from verifier.service.verdicts import as_judged, view_attester
+
+_READY_LIFE: Final = timedelta(seconds=1)
 
 
 class FleetService:
@@ -18,6 +22,7 @@ class FleetService:
         self._store = store
         self._recorder = recorder
         self._clock = clock
+        self._ready_at: datetime | None = None
 
     async def status(self, tenant: str) -> Mapping[str, int]:
         """Attesters by tier of their current verdict, plus `stale`, `revoked` and `enrolled`."""
@@ -57,8 +62,15 @@ class FleetService:
         return await self.attester(tenant, attester_id)
 
     async def ready(self) -> None:
-        """Raises `StoreUnavailable` when verdicts could not be stored now."""
-        await self._store.ping()
+        """Raises `StoreUnavailable` when verdicts could not be stored now.
+
+        A good answer stands for a second: the question writes to the disk, and anyone may ask it.
+        """
+        now = self._clock.now()
+        if self._ready_at is None or not timedelta(0) <= now - self._ready_at < _READY_LIFE:
+            self._ready_at = None
+            await self._store.ping()
+            self._ready_at = now
 
     async def _state(self, tenant: str, attester_id: str) -> AttesterState:
         state = await self._store.attester_state(attester_id)

@@ -101,7 +101,11 @@ class Recorder:
         """A credential exists; its secret is neither stored nor logged."""
         await self._store.add_token(token)
         self._log.info(
-            "token.added", token=token.id, scopes=sorted(token.scopes), label=token.label, actor=actor
+            "token.added",
+            token=token.id,
+            scopes=sorted(s.value for s in token.scopes),
+            label=token.label,
+            actor=actor,
         )
 
     async def token_revoked(self, tenant: str, token_id: str, now: datetime, actor: str) -> bool:

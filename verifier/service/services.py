@@ -11,6 +11,7 @@ from verifier.service.ear import EarIssuer
 from verifier.service.enrollment import EnrollmentService
 from verifier.service.fleet import FleetService
 from verifier.service.policies import PolicyService
+from verifier.service.recorder import Recorder
 from verifier.service.tokens import TokenService
 
 
@@ -25,4 +26,5 @@ class Services:
     policies: PolicyService
     tokens: TokenService
     ear: EarIssuer
+    recorder: Recorder
     clock: Clock

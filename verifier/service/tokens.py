@@ -65,7 +65,7 @@ class TokenService:
         self._ca_fingerprint = ca_fingerprint
         self._cache: OrderedDict[bytes, tuple[datetime, TokenRecord | None]] = OrderedDict()
 
-    async def create(  # noqa: PLR0913 - keyword-only attributes of one record
+    async def create(
         self,
         *,
         tenant: str,

@@ -1,0 +1,295 @@
+"""Composition root: the only module that knows settings, store, keys and web together."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import web
+
+from verifier.adapters import SystemClock, SystemRandom
+from verifier.errors import EvidenceError, StoreUnavailable, VerifierFault
+from verifier.keys.files import ensure_directory
+from verifier.keys.secret import nonce_key
+from verifier.keys.signer import FileSigner, KeyEntry, rotate
+from verifier.keys.tls import TlsFiles, own_tls
+from verifier.ports import DEFAULT_TENANT, Clock, Random, Store
+from verifier.service.attempts import AttemptLimiter
+from verifier.service.attestation import AttestationService
+from verifier.service.challenge import ChallengeService
+from verifier.service.ear import EarIdentity, EarIssuer
+from verifier.service.endorsement import EndorsementRules
+from verifier.service.enrollment import EnrollmentService
+from verifier.service.events import LocalEvents
+from verifier.service.fleet import FleetService
+from verifier.service.nonces import Nonces
+from verifier.service.policies import PolicyService
+from verifier.service.recorder import Recorder
+from verifier.service.services import Services
+from verifier.service.tokens import TokenService
+from verifier.settings import Settings
+from verifier.store import open_store, upgrade
+from verifier.trust import Trust, load_trust
+from verifier.web.app import build_app as build_web_app
+from verifier.web.routing import WebConfig
+
+VERSION: Final = version("vtpm-attest")
+_PURGE_EVERY: Final = 60.0
+_RENEW_EVERY: Final = 6 * 3600.0
+_SHUTDOWN: Final = 20.0
+Announce = Callable[[str, TlsFiles], None]
+"""Told the address and the certificate files once connections are accepted."""
+_log = structlog.get_logger("vtpm_attest.main")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A verifier with its store open, ready to be served or to be asked by the command line."""
+
+    settings: Settings
+    store: Store
+    services: Services
+    tls: TlsFiles
+    trust: Trust
+    clock: Clock
+
+    def app(self) -> web.Application:
+        """The web application over this service."""
+        return build_app(self)
+
+
+@asynccontextmanager
+async def open_service(
+    settings: Settings, *, clock: Clock | None = None, random: Random | None = None
+) -> AsyncIterator[Service]:
+    """Make keys and certificates where there are none, open (and migrate) the database, wire the use cases.
+
+    Raises:
+        VerifierFault: the state directory, a key, a trust anchor or the database cannot be used.
+    """
+    clock, random = clock or SystemClock(), random or SystemRandom()
+    ensure_directory(settings.state_dir)
+    tls = prepare_tls(settings, clock)
+    trust = load_trust(settings.trust_anchors)
+    store = await open_store(settings.database_url)
+    try:
+        services = _wire(settings, store, tls, trust, clock, random)
+        yield Service(settings=settings, store=store, services=services, tls=tls, trust=trust, clock=clock)
+    finally:
+        await store.close()
+
+
+def build_app(service: Service) -> web.Application:
+    """The aiohttp application; serve it with `auto_decompress=False`."""
+    settings = service.settings
+    config = WebConfig(
+        issuer=settings.base_url,
+        version=VERSION,
+        ca_pem=None if service.tls.ca is None else service.tls.ca.read_bytes(),
+        body_timeout=settings.limits.body_timeout.total_seconds(),
+        access_log=settings.log.access,
+    )
+    return build_web_app(service.services, config)
+
+
+def prepare_tls(settings: Settings, clock: Clock) -> TlsFiles:
+    """The configured certificate, or the own one, made or renewed now if need be."""
+    tls = settings.tls
+    if tls.certificate is not None and tls.key is not None:
+        return TlsFiles(certificate=tls.certificate, key=tls.key, ca=tls.ca)
+    return own_tls(settings.state_dir / "tls", _hostnames(settings), clock.now())
+
+
+def rotate_keys(settings: Settings, overlap: timedelta) -> tuple[KeyEntry, tuple[KeyEntry, ...]]:
+    """New EAR signing key; see `verifier.keys.signer.rotate`."""
+    return rotate(settings.state_dir / "keys", overlap, SystemClock().now())
+
+
+def upgrade_database(settings: Settings) -> None:
+    """Create the database or bring it up to date."""
+    ensure_directory(settings.state_dir)
+    upgrade(settings.database_url)
+
+
+async def register_policies(service: Service) -> None:
+    """Register every policy of `policies_dir`.
+
+    Raises:
+        VerifierFault: a file that is no usable policy, by its name; the service does not start with it.
+    """
+    directory = service.settings.policies_dir
+    files = [] if directory is None else [p for p in _listed(directory) if p.suffix in {".yaml", ".yml"}]
+    for file in files:
+        try:
+            policy = await service.services.policies.register(DEFAULT_TENANT, file.read_bytes(), "start")
+        except EvidenceError as error:
+            raise VerifierFault(f"{file}: {error}") from error
+        current = await service.store.current_policy(DEFAULT_TENANT, policy.id)
+        if current is not None and current.revision != policy.revision:
+            _log.warning(
+                "policy.superseded", file=str(file), file_revision=policy.revision, current=current.revision
+            )
+    default = service.settings.default_policy
+    if default is None or await service.store.current_policy(DEFAULT_TENANT, default) is None:
+        _log.warning(
+            "policy.no-default", default_policy=default, effect="verdicts without an assigned policy are none"
+        )
+
+
+async def serve(settings: Settings, announce: Announce) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what was begun."""
+    async with open_service(settings) as service:
+        _report_trust(settings, service.trust)
+        await register_policies(service)
+        context = service.tls.context()
+        runner = web.AppRunner(
+            service.app(),
+            auto_decompress=False,
+            access_log=None,
+            shutdown_timeout=_SHUTDOWN,
+            # Longer than the interval: a guest keeps one connection, and the handshake is the costliest part.
+            keepalive_timeout=settings.attestation.interval.total_seconds() + 60,
+        )
+        await runner.setup()
+        stop = _stop_event()
+        tasks = [asyncio.create_task(_purge(service)), asyncio.create_task(_renew(service, context))]
+        try:
+            site = web.TCPSite(
+                runner, settings.listen.host, settings.listen.port, ssl_context=context, backlog=1024
+            )
+            await site.start()
+            announce(_listening(settings, runner), service.tls)
+            await stop.wait()
+            _log.info("service.stopping")
+        finally:
+            for task in tasks:
+                task.cancel()
+            await runner.cleanup()
+
+
+def _wire(
+    settings: Settings, store: Store, tls: TlsFiles, trust: Trust, clock: Clock, random: Random
+) -> Services:
+    attestation = settings.attestation
+    recorder = Recorder(store, LocalEvents())
+    nonces = Nonces(nonce_key(settings.state_dir), random)
+    tokens = TokenService(store, recorder, clock, random, tls.ca_fingerprint())
+    policies = PolicyService(store, recorder, clock, settings.default_policy)
+    challenges = ChallengeService(
+        store=store, policies=policies, nonces=nonces, clock=clock, nonce_lifetime=attestation.nonce_lifetime
+    )
+    identity = EarIdentity(
+        developer=settings.ear.developer, build=f"vtpm-attest {VERSION}", issuer=settings.base_url
+    )
+    ear = EarIssuer(FileSigner(settings.state_dir / "keys", clock.now), identity)
+    return Services(
+        enrollment=EnrollmentService(
+            store=store,
+            recorder=recorder,
+            tokens=tokens,
+            clock=clock,
+            random=random,
+            rules=_endorsement_rules(settings, trust),
+            token_required="token" in settings.enrollment.methods,
+            lifetime=settings.enrollment.lifetime,
+            limiter=AttemptLimiter(settings.limits.wrong_proofs),
+        ),
+        challenges=challenges,
+        attestations=AttestationService(
+            store=store,
+            recorder=recorder,
+            policies=policies,
+            challenges=challenges,
+            nonces=nonces,
+            ear=ear,
+            clock=clock,
+            interval=attestation.interval,
+            validity_without_policy=attestation.validity_without_policy,
+        ),
+        fleet=FleetService(store, recorder, clock),
+        policies=policies,
+        tokens=tokens,
+        ear=ear,
+        recorder=recorder,
+        clock=clock,
+    )
+
+
+def _endorsement_rules(settings: Settings, trust: Trust) -> EndorsementRules:
+    methods = settings.enrollment.methods
+    return EndorsementRules(
+        certificate="certificate" in methods, tofu="tofu" in methods, anchors=trust.anchors, crls=trust.crls
+    )
+
+
+def _report_trust(settings: Settings, trust: Trust) -> None:
+    for unusable in trust.unusable:
+        _log.warning(
+            "trust.unusable", subject=unusable.subject, sha256=unusable.sha256, problem=unusable.problem
+        )
+    methods = settings.enrollment.methods
+    if "tofu" in methods:
+        _log.warning("trust.first-use", effect="any EK is trusted the first time it is seen")
+    elif not len(trust.anchors):
+        _log.warning("trust.no-anchors", effect="no EK certificate can be accepted; set trust_anchors")
+    else:
+        _log.info("trust.loaded", anchors=len(trust.anchors), crls=len(trust.crls))
+
+
+def _hostnames(settings: Settings) -> list[str]:
+    names = ["localhost", "127.0.0.1", "::1", urlsplit(settings.base_url).hostname, settings.listen.host]
+    names += [*settings.tls.hostnames, socket.gethostname()]
+    wildcards = {"0.0.0.0", "::", ""}  # noqa: S104 - left out, not listened on
+    return [name for name in names if name and name.isascii() and name not in wildcards]
+
+
+def _listed(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except OSError as error:
+        raise VerifierFault(f"cannot read policies_dir {directory}: {error.strerror}") from error
+
+
+def _listening(settings: Settings, runner: web.AppRunner) -> str:
+    port = runner.addresses[0][1] if runner.addresses else settings.listen.port
+    host = f"[{settings.listen.host}]" if ":" in settings.listen.host else settings.listen.host
+    return f"https://{host}:{port}"
+
+
+def _stop_event() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _purge(service: Service) -> None:
+    while True:
+        await asyncio.sleep(_PURGE_EVERY)
+        try:
+            rows = await service.services.recorder.purge(service.clock.now())
+        except StoreUnavailable as error:
+            _log.warning("store.purge-failed", problem=str(error))
+        else:
+            _log.debug("store.purged", rows=rows)
+
+
+async def _renew(service: Service, context: ssl.SSLContext) -> None:
+    """Renew the own certificate, or pick up a configured one that was replaced, without a restart."""
+    while True:
+        await asyncio.sleep(_RENEW_EVERY)
+        try:
+            prepare_tls(service.settings, service.clock).load_into(context)
+        except VerifierFault as error:
+            _log.error("tls.renewal-failed", problem=str(error))
