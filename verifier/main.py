@@ -24,6 +24,7 @@ from verifier.keys.files import ensure_directory
 from verifier.keys.secret import nonce_key
 from verifier.keys.signer import FileSigner, KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
+from verifier.policy_files import find_policies, read_policy_source
 from verifier.ports import DEFAULT_TENANT, Clock, Random, Store
 from verifier.service.attempts import AttemptLimiter
 from verifier.service.attestation import AttestationService
@@ -129,10 +130,10 @@ async def register_policies(service: Service) -> None:
         VerifierFault: a file that is no usable policy, by its name; the service does not start with it.
     """
     directory = service.settings.policies_dir
-    files = [] if directory is None else [p for p in _listed(directory) if p.suffix in {".yaml", ".yml"}]
-    for file in files:
+    for file in () if directory is None else find_policies(directory):
         try:
-            policy = await service.services.policies.register(DEFAULT_TENANT, file.read_bytes(), "start")
+            source = read_policy_source(file)
+            policy = await service.services.policies.register(DEFAULT_TENANT, source, "start")
         except EvidenceError as error:
             raise VerifierFault(f"{file}: {error}") from error
         current = await service.store.current_policy(DEFAULT_TENANT, policy.id)
@@ -252,13 +253,6 @@ def _hostnames(settings: Settings) -> list[str]:
     names += [*settings.tls.hostnames, socket.gethostname()]
     wildcards = {"0.0.0.0", "::", ""}  # noqa: S104 - left out, not listened on
     return [name for name in names if name and name.isascii() and name not in wildcards]
-
-
-def _listed(directory: Path) -> list[Path]:
-    try:
-        return sorted(directory.iterdir())
-    except OSError as error:
-        raise VerifierFault(f"cannot read policies_dir {directory}: {error.strerror}") from error
 
 
 def _listening(settings: Settings, runner: web.AppRunner) -> str:

@@ -127,7 +127,7 @@ class Settings(_Section, frozen=True):
     trust_anchors: tuple[Path, ...] = ()
     """Files or folders with CA certificates (PEM or DER) and CRLs for EK certificates."""
     policies_dir: Path | None = None
-    """Folder of *.yaml policies registered at start."""
+    """Folder of policies registered at start: subfolders with `policy.yaml`, or single YAML files."""
     default_policy: str | None = None
     """Policy of every attester that was assigned none; unset: their verdict is `none`."""
     listen: ListenSettings = ListenSettings()

@@ -24,9 +24,9 @@ class Where:
     """Which verifier to ask, and how.
 
     Attributes:
-        server: https://HOST:PORT (or VTPM_ATTEST_SERVER).
-        token: API token (or VTPM_ATTEST_TOKEN).
-        ca: CA file of the verifier (or VTPM_ATTEST_CA); the system's CAs by default.
+        server: https://HOST:PORT (or ATTESTCTL_SERVER).
+        token: API token (or ATTESTCTL_TOKEN).
+        ca: CA file of the verifier (or ATTESTCTL_CA); the system's CAs by default.
         json: print one JSON document.
     """
 

@@ -32,14 +32,14 @@ class Remote:
 
     @classmethod
     def from_options(cls, server: str | None, token: str | None, ca: Path | None) -> Remote:
-        """Options first, then VTPM_ATTEST_SERVER, VTPM_ATTEST_TOKEN and VTPM_ATTEST_CA."""
-        address = server or os.environ.get("VTPM_ATTEST_SERVER")
+        """Options first, then ATTESTCTL_SERVER, ATTESTCTL_TOKEN and ATTESTCTL_CA."""
+        address = server or os.environ.get("ATTESTCTL_SERVER")
         if not address:
-            raise RemoteError("no verifier named: pass --server https://HOST:PORT or set VTPM_ATTEST_SERVER")
-        ca_text = os.environ.get("VTPM_ATTEST_CA")
+            raise RemoteError("no verifier named: pass --server https://HOST:PORT or set ATTESTCTL_SERVER")
+        ca_text = os.environ.get("ATTESTCTL_CA")
         return cls(
             address.rstrip("/"),
-            token or os.environ.get("VTPM_ATTEST_TOKEN"),
+            token or os.environ.get("ATTESTCTL_TOKEN"),
             ca or (Path(ca_text) if ca_text else None),
         )
 
