@@ -45,7 +45,8 @@ Read = tuple[str, Mapping[str, Any]]
 
 
 def _text(statement: ClauseElement) -> str:
-    return str(statement.compile(dialect=_DIALECT))
+    """SQL with `:name` for every parameter and constants written out."""
+    return str(statement.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
 
 
 _HOT: Final = HotStatements(sqlite.insert)
