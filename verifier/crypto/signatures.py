@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from verifier.crypto.keys import PublicKey
 from verifier.errors import UnsupportedError
 from verifier.tcg.algorithms import TPM_ALG_ECDSA, HashAlg
-from verifier.tcg.public import KeyScheme, Public
+from verifier.tcg.public import Public
 from verifier.tcg.signature import EcdsaSignature, RsaScheme, RsaSignature
 
 HASHES: Final[dict[HashAlg, hashes.HashAlgorithm]] = {
@@ -84,17 +84,13 @@ def scheme_problems(public: Public, signature: RsaSignature | EcdsaSignature) ->
     scheme = public.scheme
     if scheme is None:
         return ()
-    used = KeyScheme(
-        TPM_ALG_ECDSA if isinstance(signature, EcdsaSignature) else signature.scheme.value, signature.hash_alg
-    )
-    problems = []
-    if used.algorithm != scheme.algorithm:
-        problems.append(
-            f"signed with scheme 0x{used.algorithm:04x}, the key is tied to 0x{scheme.algorithm:04x}"
-        )
-    if scheme.hash_alg is not None and used.hash_alg is not scheme.hash_alg:
-        problems.append(f"signed with {signature.hash_alg.label}, the key is tied to {scheme.hash_alg.label}")
-    return tuple(problems)
+    used = TPM_ALG_ECDSA if isinstance(signature, EcdsaSignature) else signature.scheme.value
+    problems: tuple[str, ...] = ()
+    if used != scheme.algorithm:
+        problems += (f"signed with scheme 0x{used:04x}, the key is tied to 0x{scheme.algorithm:04x}",)
+    if scheme.hash_alg is not None and signature.hash_alg is not scheme.hash_alg:
+        problems += (f"signed with {signature.hash_alg.label}, the key is tied to {scheme.hash_alg.label}",)
+    return problems
 
 
 def _unsupported(hash_alg: HashAlg) -> UnsupportedError:

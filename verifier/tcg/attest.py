@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-from verifier.errors import MalformedInputError
+from verifier.errors import EvidenceError, MalformedInputError
 from verifier.reasons import Reason
-from verifier.tcg.algorithms import HASH_BY_ID
-from verifier.tcg.pcr import PcrSelection, pcrs_of_bitmap, read_selections
+from verifier.tcg.pcr import PcrSelection, read_selections
 from verifier.tcg.reader import Reader
 
 TPM_GENERATED_VALUE: Final = 0xFF544347
@@ -24,8 +24,12 @@ _MAX_DIGEST: Final = 64
 _MAX_NV_BUFFER: Final = 2048
 
 # The layout nearly every quote has: SHA-256 name, 32-byte nonce, one bank of 24 PCRs, SHA-256 digest.
-_ORDINARY: Final = struct.Struct(">IHH34sH32sQIIBQIHB3sH32s")
+# In order: magic, type and size of the name; name; nonce with its size; clock info; firmware version; the
+# selection; digest with its size.
+_ORDINARY: Final = struct.Struct(">8s34sH32sQIIBQ10sH32s")
 _ORDINARY_SIZE: Final = _ORDINARY.size
+_ORDINARY_HEAD: Final = struct.pack(">IHH", TPM_GENERATED_VALUE, TPM_ST_ATTEST_QUOTE, 34)
+_ORDINARY_SIZES: Final = (32, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +120,9 @@ def parse_attest(data: bytes) -> QuoteAttest | NvCertifyAttest:
 
 def parse_quote(data: bytes) -> QuoteAttest:
     """Parse a TPMS_ATTEST that must be a quote. Arguments and errors as `parse_attest`."""
-    if len(data) == _ORDINARY_SIZE:
-        quote = _parse_ordinary(data)
-        if quote is not None:
-            return quote
+    quote = _parse_ordinary(data) if len(data) == _ORDINARY_SIZE else None
+    if quote is not None:
+        return quote
     attest = parse_attest(data)
     if isinstance(attest, NvCertifyAttest):
         raise _wrong_type(TPM_ST_ATTEST_NV, "not a quote")
@@ -129,23 +132,29 @@ def parse_quote(data: bytes) -> QuoteAttest:
 def _parse_ordinary(data: bytes) -> QuoteAttest | None:
     """One unpacking for the layout above; None hands over to the reader, which knows where a fault is."""
     fields = _ORDINARY.unpack(data)
-    magic, kind, signer_size, signer, extra_size, extra, clock, resets, restarts, safe, firmware = fields[:11]
-    count, bank_id, select_size, bitmap, digest_size, digest = fields[11:]
-    if (magic, kind, signer_size, extra_size) != (TPM_GENERATED_VALUE, TPM_ST_ATTEST_QUOTE, 34, 32):
+    head, signer, extra_size, extra, clock, resets, restarts, safe, firmware, listed, digest_size, digest = (
+        fields
+    )
+    if head != _ORDINARY_HEAD or (extra_size, digest_size) != _ORDINARY_SIZES or safe > 1:
         return None
-    if (count, select_size, digest_size) != (1, 3, 32) or safe > 1:
-        return None
-    bank = HASH_BY_ID.get(bank_id)
-    if bank is None:
+    selections = _whole_list(listed)
+    if selections is None:
         return None
     return QuoteAttest(
-        signer,
-        extra,
-        ClockInfo(clock, resets, restarts, safe == 1),
-        firmware,
-        (PcrSelection(bank, pcrs_of_bitmap(bitmap)),),
-        digest,
+        signer, extra, ClockInfo(clock, resets, restarts, safe == 1), firmware, selections, digest
     )
+
+
+@lru_cache(maxsize=1024)
+def _whole_list(listed: bytes) -> tuple[PcrSelection, ...] | None:
+    """The selections of exactly these bytes, remembered because a fleet asks for few; None where there is a fault."""
+    reader = Reader(listed, STRUCTURE)
+    try:
+        selections = read_selections(reader)
+        reader.finish()
+    except EvidenceError:
+        return None
+    return selections
 
 
 def _read_kind(reader: Reader) -> int:

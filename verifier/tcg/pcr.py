@@ -16,12 +16,6 @@ MAX_SELECTIONS: Final = 16
 MAX_SELECT_BYTES: Final = 4
 """Largest sizeofSelect: 32 PCRs."""
 
-_PCRS_OF_BYTE: Final = tuple(
-    tuple(tuple(8 * position + bit for bit in range(8) if value >> bit & 1) for value in range(256))
-    for position in range(MAX_SELECT_BYTES)
-)
-"""PCR indices by position and value of a pcrSelect byte; bit 0 of byte 0 is PCR 0."""
-
 
 @dataclass(frozen=True, slots=True)
 class PcrSelection:
@@ -45,12 +39,9 @@ class PcrValueError(EvidenceError):
         super().__init__(Reason.QUOTE_PCR_DIGEST, f"PCR {pcr} of bank {bank.label}: {detail}")
 
 
-def pcrs_of_bitmap(bitmap: bytes) -> tuple[int, ...]:
-    """Ascending PCR indices of a pcrSelect bitmap of at most `MAX_SELECT_BYTES` bytes."""
-    pcrs: tuple[int, ...] = ()
-    for position, value in enumerate(bitmap):
-        pcrs += _PCRS_OF_BYTE[position][value]
-    return pcrs
+def _pcrs_of_bitmap(bitmap: bytes) -> tuple[int, ...]:
+    bits = int.from_bytes(bitmap, "little")  # bit 0 of byte 0 is PCR 0
+    return tuple([pcr for pcr in range(8 * len(bitmap)) if bits >> pcr & 1])
 
 
 def read_selections(reader: Reader) -> tuple[PcrSelection, ...]:
@@ -77,7 +68,7 @@ def _read_selection(reader: Reader) -> PcrSelection:
     size = reader.u8("sizeofSelect")
     if size > MAX_SELECT_BYTES:
         raise reader.error(f"sizeofSelect {size}, at most {MAX_SELECT_BYTES} is allowed", offset=start + 2)
-    return PcrSelection(bank, pcrs_of_bitmap(reader.take(size, "pcrSelect")))
+    return PcrSelection(bank, _pcrs_of_bitmap(reader.take(size, "pcrSelect")))
 
 
 def quoted_digest(

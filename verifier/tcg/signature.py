@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import struct
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,9 @@ from verifier.tcg.reader import Reader
 STRUCTURE: Final = "TPMT_SIGNATURE"
 _MAX_RSA: Final = 512
 _MAX_ECC_PARAMETER: Final = 66
+# The layout nearly every quote has: RSA-2048.
+_ORDINARY: Final = struct.Struct(">HHH256s")
+_ORDINARY_SIZE: Final = _ORDINARY.size
 
 
 class RsaScheme(enum.Enum):
@@ -20,6 +24,9 @@ class RsaScheme(enum.Enum):
 
     RSASSA = TPM_ALG_RSASSA
     RSAPSS = TPM_ALG_RSAPSS
+
+
+_RSA_SCHEMES: Final = {scheme.value: scheme for scheme in RsaScheme}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +57,37 @@ def parse_signature(tpmt: bytes) -> RsaSignature | EcdsaSignature:
         MalformedInputError: not such a structure.
         UnsupportedError: neither RSASSA, RSAPSS nor ECDSA, or an unknown hash algorithm.
     """
+    signature = _parse_ordinary(tpmt) if len(tpmt) == _ORDINARY_SIZE else None
+    return signature or _parse_any(tpmt)
+
+
+def _parse_ordinary(tpmt: bytes) -> RsaSignature | None:
+    """One unpacking for the layout above; None hands over to the reader, which knows where a fault is."""
+    algorithm, hash_id, size, signature = _ORDINARY.unpack(tpmt)
+    scheme = _RSA_SCHEMES.get(algorithm)
+    hash_alg = HASH_BY_ID.get(hash_id)
+    if scheme is None or hash_alg is None or size != len(signature):
+        return None
+    return RsaSignature(scheme, hash_alg, signature)
+
+
+def _parse_any(tpmt: bytes) -> RsaSignature | EcdsaSignature:
     reader = Reader(tpmt, STRUCTURE)
     algorithm = reader.u16("sigAlg")
-    if algorithm not in (TPM_ALG_RSASSA, TPM_ALG_RSAPSS, TPM_ALG_ECDSA):
-        raise UnsupportedError(
-            f"signature algorithm 0x{algorithm:04x} is not supported", structure=STRUCTURE, offset=0
-        )
+    scheme = _RSA_SCHEMES.get(algorithm)
+    if scheme is None and algorithm != TPM_ALG_ECDSA:
+        detail = f"signature algorithm 0x{algorithm:04x} is not supported"
+        raise UnsupportedError(detail, structure=STRUCTURE, offset=0)
     hash_alg = HASH_BY_ID.get(hash_id := reader.u16("hash"))
     if hash_alg is None:
         raise UnsupportedError(
             f"hash algorithm 0x{hash_id:04x} is not supported", structure=STRUCTURE, offset=2
         )
-    if algorithm == TPM_ALG_ECDSA:
+    if scheme is None:
         r = int.from_bytes(reader.sized_u16("signatureR", limit=_MAX_ECC_PARAMETER), "big")
         s = int.from_bytes(reader.sized_u16("signatureS", limit=_MAX_ECC_PARAMETER), "big")
         reader.finish()
         return EcdsaSignature(hash_alg, r, s)
     signature = reader.sized_u16("sig", limit=_MAX_RSA)
     reader.finish()
-    return RsaSignature(RsaScheme(algorithm), hash_alg, signature)
+    return RsaSignature(scheme, hash_alg, signature)

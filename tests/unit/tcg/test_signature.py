@@ -8,8 +8,9 @@ from verifier.tcg.signature import EcdsaSignature, RsaScheme, RsaSignature, pars
 
 def test_rsa_signatures_of_both_schemes():
     for scheme in RsaScheme:
-        data = marshal.u16(scheme.value) + marshal.u16(0x000C) + marshal.tpm2b(b"s" * 256)
-        assert parse_signature(data) == RsaSignature(scheme, HashAlg.SHA384, b"s" * 256)
+        for size in (256, 384, 512):
+            data = marshal.u16(scheme.value) + marshal.u16(0x000C) + marshal.tpm2b(b"s" * size)
+            assert parse_signature(data) == RsaSignature(scheme, HashAlg.SHA384, b"s" * size)
 
 
 def test_ecdsa_numbers_are_big_endian_and_may_be_short_or_padded():
@@ -42,6 +43,8 @@ def test_an_unknown_hash_is_unsupported():
         (b"\x00\x14\x00\x0b\x02\x01" + bytes(513), "sig is 513 bytes", 4),
         (b"\x00\x14\x00\x0b\x00\x10" + bytes(15), "sig claims 16 bytes, 15 are left", 4),
         (b"\x00\x14\x00\x0b\x00\x01\x00\x00", "1 bytes follow", 7),
+        (b"\x00\x14\x00\x0b\x00\xff" + bytes(256), "1 bytes follow", 261),
+        (b"\x00\x14\x00\x0b\x01\x01" + bytes(256), "sig claims 257 bytes, 256 are left", 4),
         (b"\x00\x18\x00\x0b\x00\x43" + bytes(67), "signatureR is 67 bytes", 4),
         (b"\x00\x18\x00\x0b\x00\x01\x01", "size of signatureS needs 2 bytes", 7),
         (b"\x00\x18\x00\x0b\x00\x01\x01\x00\x01\x01\xff", "1 bytes follow", 10),
