@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from verifier.appraisal.boot.binding import bind_events
-from verifier.appraisal.boot.command_line import find_command_line, name_sections
+from verifier.appraisal.boot.command_line import find_command_line
 from verifier.appraisal.boot.explain import ReplayMismatch, explain
+from verifier.appraisal.boot.sections import name_sections
 from verifier.appraisal.boot.secure_boot import read_secure_boot
 from verifier.claims import BootFacts
 from verifier.tcg.algorithms import HashAlg
@@ -52,18 +53,17 @@ def bind_log(
     explanation = explain(log, pcrs)
     if not explanation.replayed_banks:
         return BoundBoot(None, explanation.mismatches, explanation.missing_banks)
-    events = bind_events(log, explanation.believed)
-    name_sections(events)
-    command_line = find_command_line(events, explanation.believed, kernel_command_line)
+    bound = bind_events(log, explanation.believed)
+    name_sections(bound)
+    command_line = find_command_line(bound, explanation.believed, kernel_command_line)
     facts = BootFacts(
         digest=HashAlg.SHA256.digest(log_bytes),
         banks=explanation.replayed_banks,
-        events=tuple([bound.fact() for bound in events]),
-        secure_boot=read_secure_boot(events),
+        events=tuple(bound.facts),
+        secure_boot=read_secure_boot(bound),
         kernel_command_line=command_line,
         startup_locality=log.initial_locality if 0 in explanation.believed else None,
         unlogged_pcrs=explanation.unlogged,
         boot_phases=explanation.phases,
     )
     return BoundBoot(facts, explanation.mismatches, explanation.missing_banks)
-

@@ -6,6 +6,7 @@ import struct
 from typing import Final, NamedTuple
 
 _VARIABLE: Final = struct.Struct("<16sQQ")
+_new_variable: Final = tuple.__new__  # a named tuple's own constructor is a Python call
 
 GLOBAL_VARIABLE: Final = bytes.fromhex("61dfe48bca93d211aa0d00e098032b8c")
 """8be4df61-93ca-11d2-aa0d-00e098032b8c (UEFI 2.10, section 3.3)."""
@@ -15,8 +16,6 @@ SHIM_LOCK: Final = bytes.fromhex("50ab5d6046e00043abb63dd810dd8b23")
 """605dab50-e046-4300-abb6-3dd810dd8b23, the vendor of shim's variables."""
 
 _PLAIN_VENDORS: Final = frozenset({GLOBAL_VARIABLE, IMAGE_SECURITY_DATABASE, SHIM_LOCK})
-VARIABLE_AUTHORITY_TYPES: Final = frozenset({"SbatLevel"})
-"""Variables whose value is text."""
 
 
 class Variable(NamedTuple):
@@ -39,7 +38,7 @@ def parse_variable(data: bytes) -> Variable | None:
         name = data[_VARIABLE.size : start].decode("utf-16-le")
     except UnicodeDecodeError:
         return None
-    return Variable(vendor, name, data[start:])
+    return _new_variable(Variable, (vendor, name, data[start:]))
 
 
 def guid_text(raw: bytes) -> str:
@@ -48,7 +47,7 @@ def guid_text(raw: bytes) -> str:
     return f"{first:08x}-{second:04x}-{third:04x}-{raw[8:10].hex()}-{raw[10:16].hex()}"
 
 
-def proven_variable_name(variable: Variable) -> str:
+def variable_name(variable: Variable) -> str:
     """Plain for the vendors of UEFI and shim, otherwise `Name-<vendor GUID>`, so that no vendor can pose as another."""
     if variable.vendor in _PLAIN_VENDORS:
         return variable.name

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from dataclasses import replace
+from typing import Final
 
 from verifier.claims import Binding, EventFact
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.event_types import EventType, type_name
-from verifier.tcg.eventlog import Event, ParsedEventLog
-from verifier.tcg.preimage import candidates
+from verifier.tcg.eventlog import ParsedEventLog
+from verifier.tcg.preimage import Proven, parts, whole
 
 STRONG_BANKS: Final = frozenset(alg for alg in HashAlg if alg is not HashAlg.SHA1)
 """SHA-1 alone binds nothing: whoever writes an event can choose both preimages of a collision."""
@@ -22,75 +23,95 @@ _SEPARATOR: Final = int(EventType.EV_SEPARATOR)
 _SEPARATOR_DIGESTS: Final = {
     alg: frozenset(alg.digest(value) for value in SEPARATORS) for alg in HashAlg if alg.new is not None
 }
-_NO_DIGESTS: Final[Mapping[HashAlg, bytes]] = {}
+_NO_DIGESTS: Final[dict[HashAlg, bytes]] = {}
 
 
-class BoundEvent(NamedTuple):
-    """An event with what is proven of it; turned into an `EventFact` when the whole log is known."""
+class BoundLog:
+    """Every event of a log with what is proven of it.
 
-    event: Event
-    digests: Mapping[HashAlg, bytes]
-    binding: Binding
-    name: str | None
-    text: str | None
-    after_separator: bool
+    Attributes:
+        log: the events as they stand in the log; positions are those of `facts`.
+        facts: one per event; an event of a PCR that the log does not explain has no digests.
+        positions: per PCR, where its proven events stand; no entry for a PCR without any.
+        separated: PCRs whose separator is proven.
+    """
 
-    def fact(self) -> EventFact:
-        """The claim a policy sees."""
-        event = self.event
-        return EventFact(
-            event.index,
-            event.pcr,
-            event.event_type,
-            type_name(event.event_type),
-            self.digests,
-            self.binding,
-            self.name,
-            self.text,
-            self.after_separator,
-        )
+    __slots__ = ("facts", "log", "positions", "separated")
+
+    def __init__(self, log: ParsedEventLog) -> None:
+        self.log = log
+        self.facts: list[EventFact] = []
+        self.positions: dict[int, list[int]] = {}
+        self.separated: set[int] = set()
+
+    def of(self, pcr: int) -> list[EventFact]:
+        """The proven events of one PCR, in the order that its value proves."""
+        return [self.facts[position] for position in self.positions.get(pcr, ())]
+
+    def know(self, position: int, text: str) -> None:
+        """Another rule found the preimage of this event's digest."""
+        self.facts[position] = replace(self.facts[position], binding=Binding.KNOWN, text=text)
 
 
-def bind_events(log: ParsedEventLog, believed: Mapping[int, tuple[HashAlg, ...]]) -> list[BoundEvent]:
-    """Mark every event of `log`.
+def bind_events(log: ParsedEventLog, believed: Mapping[int, tuple[HashAlg, ...]]) -> BoundLog:
+    """Mark every event.
 
     Bound: the digest of *every* bank that is believed for its PCR, one of them strong, was recomputed from the
     data. The separator of a PCR is known by its digest, not by its type, so that no relabelling can move an
     event from one side of it to the other; an unproven label of that type separates too, which only takes away.
 
     Args:
+        log: the log to bind.
         believed: per PCR the banks in which the log explains the quoted value.
     """
-    bound: list[BoundEvent] = []
-    separated: set[int] = set()
-    for event in log.events:
-        pcr, event_type = event.pcr, event.event_type
-        after = pcr in separated
-        if event_type == _NO_ACTION:
-            bound.append(BoundEvent(event, _NO_DIGESTS, Binding.UNMEASURED, None, None, after))
-            continue
+    bound = BoundLog(log)
+    facts, positions = bound.facts, bound.positions
+    after: set[int] = set()
+    column = {bank: number for number, bank in enumerate(log.algorithms)}
+    for position, event in enumerate(log.events):
+        pcr, event_type, values, data, _ = event
         banks = believed.get(pcr)
-        if not banks:
-            bound.append(BoundEvent(event, _NO_DIGESTS, Binding.UNBOUND, None, None, after))
-            continue
-        digests = {bank: event.digests[bank] for bank in banks}
-        if pcr in SEPARATED_PCRS and (event_type == _SEPARATOR or _separates(digests)):
-            separated.add(pcr)
-        bound.append(_bind(event, digests, after))
+        name = text = None
+        digests, binding = _NO_DIGESTS, Binding.UNBOUND
+        if event_type == _NO_ACTION:
+            binding = Binding.UNMEASURED
+        elif banks:
+            digests = {bank: values[column[bank]] for bank in banks}
+            proven = _prove(event_type, data, digests)
+            if proven is not None:
+                binding = Binding.BOUND
+                name, text = proven
+            positions.setdefault(pcr, []).append(position)
+        named = type_name(event_type)
+        facts.append(EventFact(position, pcr, event_type, named, digests, binding, name, text, pcr in after))
+        if digests and pcr in SEPARATED_PCRS:
+            if _separates(digests):
+                bound.separated.add(pcr)
+                after.add(pcr)
+            elif event_type == _SEPARATOR:
+                after.add(pcr)
     return bound
 
 
-def _bind(event: Event, digests: Mapping[HashAlg, bytes], after: bool) -> BoundEvent:  # noqa: FBT001 - a field
-    if not STRONG_BANKS.isdisjoint(digests):
-        for candidate in candidates(event.event_type, event.data):
-            if covers(candidate.covered, digests):
-                return BoundEvent(event, digests, Binding.BOUND, candidate.name, candidate.text, after)
-    return BoundEvent(event, digests, Binding.UNBOUND, None, None, after)
+def _prove(event_type: int, data: bytes, digests: Mapping[HashAlg, bytes]) -> Proven | None:
+    """What the digests prove of the data, or None where no rule of this type leads to all of them."""
+    if STRONG_BANKS.isdisjoint(digests):
+        return None
+    describe = whole(event_type)
+    if describe is not None and covers(data, digests):
+        return describe(data)
+    for covered, proven in parts(event_type, data):
+        if covers(covered, digests):
+            return proven
+    return None
 
 
 def covers(data: bytes, digests: Mapping[HashAlg, bytes]) -> bool:
     """Whether `data` hashes to every one of `digests`."""
-    return all(bank.new is not None and bank.new(data).digest() == digest for bank, digest in digests.items())
+    for bank, digest in digests.items():
+        if bank.new is None or bank.new(data).digest() != digest:
+            return False
+    return True
 
 
 def knows(digests: Mapping[HashAlg, bytes], values: Iterable[bytes]) -> bytes | None:
@@ -101,4 +122,7 @@ def knows(digests: Mapping[HashAlg, bytes], values: Iterable[bytes]) -> bytes | 
 
 
 def _separates(digests: Mapping[HashAlg, bytes]) -> bool:
-    return any(digest in _SEPARATOR_DIGESTS[bank] for bank, digest in digests.items())
+    for bank, digest in digests.items():  # noqa: SIM110 - as above
+        if digest in _SEPARATOR_DIGESTS[bank]:
+            return True
+    return False

@@ -10,111 +10,62 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from verifier.appraisal.boot.binding import BoundEvent, covers, knows
+from verifier.appraisal.boot.binding import BoundLog, knows
+from verifier.appraisal.boot.sections import UKI_PCR
 from verifier.claims import Binding
 from verifier.tcg.algorithms import HashAlg
 
-GRUB_COMMANDS_PCR: Final = 8
+GRUB_PCR: Final = 8
 KERNEL_PCR: Final = 9
-UKI_PCR: Final = 11
 OVERRIDE_PCR: Final = 12
 
 _LINUX_COMMANDS: Final = ("linux ", "linuxefi ", "linux16 ")
+_OTHER_LOADERS: Final = ("chainloader ", "multiboot ", "multiboot2 ", "xen_hypervisor ")
 _QUOTING: Final = str.maketrans("", "", "\"'\\")
 _GRUB_IMAGE: Final = "BOOT_IMAGE="
 
-UKI_SECTIONS: Final = (
-    ".linux",
-    ".osrel",
-    ".cmdline",
-    ".initrd",
-    ".ucode",
-    ".splash",
-    ".dtb",
-    ".dtbauto",
-    ".hwids",
-    ".uname",
-    ".sbat",
-    ".pcrpkey",
-    ".profile",
-)
-"""Names systemd-stub measures before each section's content."""
-
-
-def _section_digests() -> dict[HashAlg, dict[bytes, str]]:
-    algs = [alg for alg in HashAlg if alg.new is not None]
-    return {alg: {alg.digest(name.encode() + b"\0"): name for name in UKI_SECTIONS} for alg in algs}
-
-
-_SECTIONS: Final = _section_digests()
-
-
-def name_sections(events: list[BoundEvent]) -> None:
-    """Recognise systemd-stub's pairs in PCR 11 by the digest of the section's name; the content gets the name.
-
-    Only pairs that stand at the front of the PCR count: the stub measures before anything it starts can.
-    """
-    positions = [place for place, bound in enumerate(events) if bound.event.pcr == UKI_PCR and bound.digests]
-    for at, content_at in zip(positions[0::2], positions[1::2], strict=False):
-        name = _section_name(events[at].digests)
-        if name is None:
-            return
-        events[at] = events[at]._replace(binding=Binding.KNOWN, text=name, name=None)
-        events[content_at] = events[content_at]._replace(name=name)
-
-
-def _section_name(digests: Mapping[HashAlg, bytes]) -> str | None:
-    names = {_SECTIONS[bank].get(digest) for bank, digest in digests.items()}
-    return names.pop() if len(names) == 1 else None
-
 
 def find_command_line(
-    events: list[BoundEvent], believed: Mapping[int, tuple[HashAlg, ...]], candidate: str | None
+    bound: BoundLog, believed: Mapping[int, tuple[HashAlg, ...]], candidate: str | None
 ) -> str | None:
     """The proven command line, or None; events whose digest it explains become KNOWN.
 
     Args:
-        events: bound events, changed in place.
+        bound: the bound log, changed in place.
         believed: PCRs whose events, or whose absence of events, are proven.
         candidate: what the guest says; used only as a preimage to try.
     """
-    grub = [
-        place for place, bound in enumerate(events) if bound.event.pcr == GRUB_COMMANDS_PCR and bound.digests
-    ]
-    if grub:
-        text = _from_grub([events[place] for place in grub])
-        if text is not None:
-            _mark_load_options(events, (_GRUB_IMAGE + text, text))
-            return text
-        if _has_linux_command([events[place] for place in grub]):
-            return None
+    commands = [(fact.text if fact.binding is Binding.BOUND else None) for fact in bound.of(GRUB_PCR)]
+    if None in commands or any(text is not None and text.startswith(_LINUX_COMMANDS) for text in commands):
+        line = _from_grub(commands)
+        if line is not None:
+            _know_load_options(bound, (_GRUB_IMAGE + line, line))
+        return line
     if candidate is None:
         return None
-    by_kernel = _mark_load_options(events, (candidate,), first_only=True)
-    by_stub = _mark_section(events, candidate)
+    by_kernel = _know_load_options(bound, (candidate,), first_only=True)
+    by_stub = _know_section(bound, candidate)
     if by_kernel:
         return candidate
-    overridden = OVERRIDE_PCR not in believed or any(
-        e.event.pcr == OVERRIDE_PCR and e.digests for e in events
-    )
+    overridden = OVERRIDE_PCR not in believed or OVERRIDE_PCR in bound.positions
     return candidate if by_stub and not overridden else None
 
 
-def _from_grub(events: Sequence[BoundEvent]) -> str | None:
-    """GRUB measures `linux ARGS` as a command and then ARGS as the kernel's command line, the image first.
+def _from_grub(commands: Sequence[str | None]) -> str | None:
+    """GRUB measures `linux ARGS` as a command, then ARGS as the kernel's command line, the image first.
 
-    Believed when every measurement of PCR 8 is bound, and all such pairs agree.
+    Believed when every measurement of PCR 8 is bound, all such pairs agree, and no other loader was called:
+    whoever relabels or adds events cannot make the first pair go away.
     """
-    if any(bound.binding is not Binding.BOUND or bound.text is None for bound in events):
+    texts = [text for text in commands if text is not None]
+    if len(texts) != len(commands) or any(text.startswith(_OTHER_LOADERS) for text in texts):
         return None
-    texts = [bound.text or "" for bound in events]
-    commanded = {_plain(text.split(" ", 1)[1]) for text in texts if text.startswith(_LINUX_COMMANDS)}
-    lines = {text for text in texts if _plain(text) in commanded}
-    return lines.pop() if len(commanded) == 1 and len(lines) == 1 else None
-
-
-def _has_linux_command(events: Sequence[BoundEvent]) -> bool:
-    return any(bound.text is None or bound.text.startswith(_LINUX_COMMANDS) for bound in events)
+    ordered = {text.split(" ", 1)[1] for text in texts if text.startswith(_LINUX_COMMANDS)}
+    lines = ordered.intersection(texts)
+    if not lines:
+        ordered = {_plain(text) for text in ordered}
+        lines = {text for text in texts if _plain(text) in ordered}
+    return lines.pop() if len(ordered) == 1 and len(lines) == 1 else None
 
 
 def _plain(text: str) -> str:
@@ -122,33 +73,28 @@ def _plain(text: str) -> str:
     return " ".join(text.translate(_QUOTING).split())
 
 
-def _mark_load_options(events: list[BoundEvent], lines: Sequence[str], *, first_only: bool = False) -> bool:
-    """The kernel's EFI stub measures its load options, UTF-16 with NUL, into PCR 9 before its initrd."""
+def _know_load_options(bound: BoundLog, lines: Sequence[str], *, first_only: bool = False) -> bool:
+    """The kernel's EFI stub measures its load options, UTF-16 with NUL, into PCR 9 before its initrd.
+
+    With `first_only` they must be the first event of the PCR, which nothing that runs later can arrange.
+    """
     values = {line.encode("utf-16-le") + b"\0\0": line for line in lines}
-    for place, bound in enumerate(events):
-        if bound.event.pcr != KERNEL_PCR or not bound.digests:
-            continue
-        if bound.binding is Binding.UNBOUND:
-            value = knows(bound.digests, values)
-            if value is not None:
-                events[place] = bound._replace(binding=Binding.KNOWN, text=values[value])
-                return True
-        if first_only:
-            return False
+    positions = bound.positions.get(KERNEL_PCR, [])
+    for position in positions[:1] if first_only else positions:
+        fact = bound.facts[position]
+        value = knows(fact.digests, values) if fact.binding is Binding.UNBOUND else None
+        if value is not None:
+            bound.know(position, values[value])
+            return True
     return False
 
 
-def _mark_section(events: list[BoundEvent], candidate: str) -> bool:
-    """The stub's `.cmdline` section, as bytes, with or without the padding a builder left."""
+def _know_section(bound: BoundLog, candidate: str) -> bool:
+    """The content of the stub's `.cmdline` section: the text, or the text with what builders put behind it."""
     value = candidate.encode()
-    found = False
-    for place, bound in enumerate(events):
-        if bound.name == ".cmdline" and bound.event.pcr == UKI_PCR:
-            if knows(bound.digests, (value, value + b"\0", value + b"\n")) is None:
-                return False
-            events[place] = bound._replace(binding=Binding.KNOWN, text=candidate)
-            found = True
-    return found
-
-
-__all__ = ["UKI_SECTIONS", "covers", "find_command_line", "name_sections"]
+    for position in bound.positions.get(UKI_PCR, ()):
+        fact = bound.facts[position]
+        if fact.name == ".cmdline" and knows(fact.digests, (value, value + b"\0", value + b"\n")) is not None:
+            bound.know(position, candidate)
+            return True
+    return False

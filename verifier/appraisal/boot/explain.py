@@ -87,7 +87,9 @@ class _Explainer:
     ) -> ReplayMismatch:
         """The log may run past the quote: then the quoted value is one on the way, and the event is known."""
         indices = [
-            event.index for event in self.log.events if event.pcr == pcr and event.event_type != _NO_ACTION
+            position
+            for position, event in enumerate(self.log.events)
+            if event.pcr == pcr and event.event_type != _NO_ACTION
         ]
         after = None
         for index, digest in zip(indices, digests, strict=True):
