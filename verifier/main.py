@@ -129,17 +129,15 @@ async def register_policies(service: Service) -> None:
     Raises:
         VerifierFault: a file that is no usable policy, by its name; the service does not start with it.
     """
-    directory = service.settings.policies_dir
-    for file in () if directory is None else find_policies(directory):
+    for path, source in _policy_sources(service.settings.policies_dir):
         try:
-            source = read_policy_source(file)
             policy = await service.services.policies.register(DEFAULT_TENANT, source, "start")
         except EvidenceError as error:
-            raise VerifierFault(f"{file}: {error}") from error
+            raise VerifierFault(f"policy {path}: {error}") from error
         current = await service.store.current_policy(DEFAULT_TENANT, policy.id)
         if current is not None and current.revision != policy.revision:
             _log.warning(
-                "policy.superseded", file=str(file), file_revision=policy.revision, current=current.revision
+                "policy.superseded", file=str(path), file_revision=policy.revision, current=current.revision
             )
     default = service.settings.default_policy
     if default is None or await service.store.current_policy(DEFAULT_TENANT, default) is None:
@@ -253,6 +251,15 @@ def _hostnames(settings: Settings) -> list[str]:
     names += [*settings.tls.hostnames, socket.gethostname()]
     wildcards = {"0.0.0.0", "::", ""}  # noqa: S104 - left out, not listened on
     return [name for name in names if name and name.isascii() and name not in wildcards]
+
+
+def _policy_sources(directory: Path | None) -> list[tuple[Path, bytes]]:
+    if directory is None:
+        return []
+    try:
+        return [(path, read_policy_source(path)) for path in find_policies(directory)]
+    except EvidenceError as error:
+        raise VerifierFault(f"policies_dir: {error}") from error
 
 
 def _listening(settings: Settings, runner: web.AppRunner) -> str:

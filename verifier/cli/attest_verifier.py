@@ -151,7 +151,7 @@ def tokens_create(
 
     record, secret = _guarded(lambda: _run(create()))
     if as_json:
-        _print_json({**_token(record), "secret": secret})
+        _print_json({"token": secret, **_token(record)})
         return
     _out(secret)  # alone on stdout, so that a script can take it
     _say(f"token {record.id}, good {_until(record)}; this is the only time its secret is shown")

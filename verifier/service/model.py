@@ -95,5 +95,7 @@ class AttesterView:
 
     attester: AttesterRecord
     lifecycle: Lifecycle
+    tier: Tier
+    """What is known of it now; `none` while it never attested."""
     verdict: VerdictView | None
     state: AttesterState

@@ -71,6 +71,7 @@ def view_attester(state: AttesterState, now: datetime) -> AttesterView:
     return AttesterView(
         attester=state.attester,
         lifecycle=lifecycle_at(state.attester, state.latest, now),
+        tier=_tier(state.attester, verdict),
         verdict=verdict,
         state=state,
     )
@@ -85,3 +86,9 @@ def _revoked(attester: AttesterRecord) -> Finding:
         claim=Claim.INSTANCE_IDENTITY,
         message=f"an operator revoked this attester{when}",
     )
+
+
+def _tier(attester: AttesterRecord, verdict: VerdictView | None) -> Tier:
+    if verdict is not None:
+        return verdict.tier
+    return Tier.CONTRAINDICATED if attester.lifecycle is Lifecycle.REVOKED else Tier.NONE

@@ -16,7 +16,7 @@ YAML: Final = "application/yaml"
 async def policies(call: Call) -> Reply:
     """List policies."""
     records = await call.services.policies.list(call.tenant)
-    return Reply(body=m.PoliciesReply(items=[m.policy_message(r, with_source=False) for r in records]))
+    return Reply(body=m.PoliciesReply(policies=[m.policy_message(r, with_source=False) for r in records]))
 
 
 async def policy(call: Call) -> Reply:
@@ -34,7 +34,7 @@ async def add_policy(call: Call) -> Reply:
 async def tokens(call: Call) -> Reply:
     """List tokens."""
     records = await call.services.tokens.list(call.tenant)
-    return Reply(body=m.TokensReply(items=[m.token_message(record) for record in records]))
+    return Reply(body=m.TokensReply(tokens=[m.token_message(record) for record in records]))
 
 
 async def add_token(call: Call) -> Reply:
@@ -48,7 +48,7 @@ async def add_token(call: Call) -> Reply:
         uses=body.uses,
         actor=call.caller.id,
     )
-    return Reply(status=201, body=m.TokenReply(token=m.token_message(record), secret=secret))
+    return Reply(status=201, body=m.TokenReply(token=secret, info=m.token_message(record)))
 
 
 async def revoke_token(call: Call) -> Reply:

@@ -26,7 +26,7 @@ async def attesters(call: Call) -> Reply:
     query: m.AttestersQuery = call.query
     page = await call.services.fleet.list(call.tenant, _filter(query), query.cursor, query.limit)
     return Reply(
-        body=m.AttestersReply(items=[m.attester_message(view) for view in page.items], cursor=page.cursor)
+        body=m.AttestersReply(attesters=[m.summary_message(view) for view in page.items], cursor=page.cursor)
     )
 
 
@@ -54,7 +54,7 @@ async def history(call: Call) -> Reply:
     query: m.HistoryQuery = call.query
     views = await call.services.fleet.history(call.tenant, _id(call), query.before, query.limit)
     more = views[-1].record.sequence if len(views) == query.limit else None
-    return Reply(body=m.HistoryReply(items=[verdict_message(view) for view in views], before=more))
+    return Reply(body=m.HistoryReply(verdicts=[verdict_message(view) for view in views], before=more))
 
 
 async def revoke(call: Call) -> Reply:

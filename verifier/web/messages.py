@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
+from verifier.findings import Status
 from verifier.ports import AttesterRecord, PolicyRecord, Scope, TokenRecord
 from verifier.service.model import AttesterView
 from verifier.web.wire_codec import Identity, Verdict, identity_message, rfc3339, verdict_message
@@ -73,10 +75,29 @@ class Attester(Body, frozen=True):
     verdict: Verdict | None = None
 
 
+class AttesterSummary(Body, frozen=True):
+    """One line of a listing."""
+
+    id: str
+    lifecycle: Literal["pending", "enrolled", "stale", "revoked"]
+    status: Literal["affirming", "warning", "contraindicated", "none"]
+    """What the latest verdict says now; none when there is none."""
+    labels: dict[str, str]
+    hostname: str | None = None
+    smbios_uuid: str | None = None
+    policy: str | None = None
+    """Assigned policy; absent: the default."""
+    sequence: int | None = None
+    reasons: list[str] = []
+    """Codes of the findings that did not pass."""
+    judged_at: str | None = None
+    valid_until: str | None = None
+
+
 class AttestersReply(Body, frozen=True):
     """One page; `cursor` leads to the next and is absent on the last."""
 
-    items: list[Attester]
+    attesters: list[AttesterSummary]
     cursor: str | None = None
 
 
@@ -97,7 +118,7 @@ class HistoryQuery(Body, frozen=True):
 class HistoryReply(Body, frozen=True):
     """Verdicts as they were judged; `before` leads to older ones and is absent at the end."""
 
-    items: list[Verdict]
+    verdicts: list[Verdict]
     before: int | None = None
 
 
@@ -125,7 +146,7 @@ class Policy(Body, frozen=True):
 class PoliciesReply(Body, frozen=True):
     """The current revision of every policy."""
 
-    items: list[Policy]
+    policies: list[Policy]
 
 
 class TokenRequest(Body, frozen=True):
@@ -152,22 +173,45 @@ class Token(Body, frozen=True):
 
 
 class TokenReply(Body, frozen=True):
-    """A new token; `secret` is shown this once and stored nowhere."""
+    """A new token; `token` is its secret text, shown this once and stored nowhere."""
 
-    token: Token
-    secret: str
+    token: str
+    info: Token
 
 
 class TokensReply(Body, frozen=True):
     """Every token of the tenant."""
 
-    items: list[Token]
+    tokens: list[Token]
 
 
 class Health(Body, frozen=True):
     """The process answers; `ready` that it can do its work."""
 
     status: Literal["ok", "ready"]
+
+
+def summary_message(view: AttesterView) -> AttesterSummary:
+    """An attester as a line of a listing."""
+    record, verdict = view.attester, view.verdict
+    summary = AttesterSummary(
+        id=record.id,
+        lifecycle=view.lifecycle.value,
+        status=view.tier.label,  # type: ignore[arg-type]  # the labels are these literals, kept by a test
+        labels=dict(record.labels),
+        hostname=record.identity.hostname,
+        smbios_uuid=record.identity.smbios_uuid,
+        policy=record.policy_id,
+    )
+    if verdict is None:
+        return summary
+    return msgspec.structs.replace(
+        summary,
+        sequence=verdict.record.sequence,
+        reasons=sorted({str(f["code"]) for f in verdict.findings if f["status"] != Status.PASSED}),
+        judged_at=rfc3339(verdict.record.judged_at),
+        valid_until=rfc3339(verdict.record.valid_until),
+    )
 
 
 def attester_message(view: AttesterView) -> Attester:
