@@ -45,8 +45,8 @@ Read = tuple[str, Mapping[str, Any]]
 
 
 def _text(statement: ClauseElement) -> str:
-    """SQL with `:name` for every parameter and constants written out."""
-    return str(statement.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
+    """SQL with `:name` for every parameter. Constants must be literal columns: nobody would bind them."""
+    return str(statement.compile(dialect=_DIALECT))
 
 
 _HOT: Final = HotStatements(sqlite.insert)

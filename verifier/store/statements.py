@@ -75,11 +75,9 @@ STATE_JUDGEMENT: Final = slice(_boot_end, _boot_end + 4)
 
 ATTESTER_STATE: Final = attester_states().where(latest.c.attester_id == bindparam("attester_id"))
 TOKEN_BY_HASH: Final = select(*rows.TOKEN_COLUMNS).where(token.c.secret_hash == bindparam("secret_hash"))
-CURRENT_POLICY: Final = (
-    select(*rows.POLICY_COLUMNS)
-    .where(policy.c.tenant == bindparam("tenant"), policy.c.id == bindparam("policy_id"))
-    .order_by(policy.c.position.desc())
-    .limit(1)
+_of_id: Final = (policy.c.tenant == bindparam("tenant"), policy.c.id == bindparam("policy_id"))
+CURRENT_POLICY: Final = select(*rows.POLICY_COLUMNS).where(
+    *_of_id, policy.c.position == select(func.max(policy.c.position)).where(*_of_id).scalar_subquery()
 )
 HAS_BLOB: Final = select(blob.c.size).where(blob.c.digest == bindparam("digest"))
 BLOB: Final = select(*_body(blob)).where(blob.c.digest == bindparam("digest"))
