@@ -143,7 +143,7 @@ class _Judge:
             for e in chosen
             if rule.accepted is not None and e.digests[self._bank] not in rule.accepted.digests
         ]
-        findings = [self._mismatch(rule.head, event, rule.accepted) for event in wrong]
+        findings = [self._mismatch(rule, event, rule.accepted) for event in wrong]
         if not chosen:
             findings.extend(self._absent(rule))
         if rule.occurs is model.Occurs.ONCE and len(chosen) > 1:
@@ -203,17 +203,20 @@ class _Judge:
         ]
 
     def _mismatch(
-        self, head: model.RuleHead, event: EventFact, accepted: model.Accepted | None, label: str = ""
+        self,
+        rule: model.EventRule | model.SequenceRule,
+        event: EventFact,
+        accepted: model.Accepted | None,
+        label: str = "",
     ) -> Finding:
-        what = f" instead of {label}" if label else ""
-        message = f"{describe_event(event)} has another digest{what}"
+        message = f"{describe_event(event)} is not the golden one"
         return _finding(
-            head,
+            rule.head,
             Reason.EVENT_MISMATCH,
             Status.FAILED,
             message,
             event=event,
-            expected=accepted.describe() if accepted else None,
+            expected=accepted.describe(label) if accepted else None,
             actual=_shown(event, self._bank),
         )
 
@@ -249,7 +252,7 @@ class _Judge:
         elif step is not None and event is None:
             if not step.optional:
                 message = f"{step.label} was not measured into PCR {rule.pcr}"
-                expected = step.accepted.describe()
+                expected = step.accepted.describe(step.label)
                 yield _finding(
                     rule.head,
                     Reason.EVENT_MISSING,
@@ -262,7 +265,7 @@ class _Judge:
         elif (
             step is not None and event is not None and event.digests[self._bank] not in step.accepted.digests
         ):
-            yield self._mismatch(rule.head, event, step.accepted, step.label)
+            yield self._mismatch(rule, event, step.accepted, step.label)
 
     def _secure_boot(self, rule: model.SecureBootRule, boot: BootFacts) -> Finding:
         if not self._trusted(7) or boot.secure_boot.enabled is None:

@@ -226,14 +226,18 @@ _MEANING: Final = {
 
 
 def _label(event: EventFact) -> str:
-    return " ".join(part for part in (event.type_name, event.name or "", _short(event.text)) if part)
+    """What a person calls this event: its proven name and text, or its type where neither is proven."""
+    text = _short(event.text)
+    if event.name:
+        return f"{event.name}: {text}" if text else event.name
+    return f"{event.type_name} {text}" if text else event.type_name
 
 
 def _short(text: str | None) -> str:
     if text is None:
         return ""
     line = " ".join(text.split())
-    limit = 120
+    limit = 80
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

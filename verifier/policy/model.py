@@ -55,9 +55,10 @@ class Accepted:
 
     digests: Mapping[bytes, str]
 
-    def describe(self) -> str:
-        """For a finding: every digest with its note, at most four in full."""
-        shown = [f"{d.hex()} ({note})" if note else d.hex() for d, note in list(self.digests.items())[:4]]
+    def describe(self, label: str = "") -> str:
+        """For a finding: every digest with its note (or `label` where it has none), at most four in full."""
+        named = [(digest.hex(), note or label) for digest, note in list(self.digests.items())[:4]]
+        shown = [f"{digest} ({note})" if note else digest for digest, note in named]
         more = len(self.digests) - len(shown)
         return " or ".join(shown) + (f" or {more} more" if more else "")
 

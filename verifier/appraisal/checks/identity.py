@@ -21,7 +21,7 @@ def check_identity(expected: Expectation) -> tuple[Finding, ...]:
                 Reason.AK_ATTRIBUTES,
                 Status.FAILED,
                 Severity.CONTRAINDICATED,
-                f"the AK is {'; '.join(problems)}",
+                f"the AK cannot be trusted: {'; '.join(problems)}",
             ),
         )
     if expected.ak_activated:
