@@ -658,10 +658,18 @@ class TestLifetime:
         assert state.latest == stored
         assert await second.record(item) is None, "the nonce stays spent"
 
-    async def test_ids_nobody_could_have_are_not_found(self, store):
-        assert await store.attester_state("att-\x00") is None
-        assert await store.enrollment("\x00") is None
-        assert await store.current_policy("default", "a\x00b") is None
-        assert await store.history("default", "a\x00", before=None, limit=1) == ()
-        assert not await store.revoke_attester("default", "a\x00", NOW)
-        assert await store.complete_enrollment("a\x00", "att-1", NOW) is None
+    @pytest.mark.parametrize("name", ["att-\x00", "\x00", "' OR 1=1 --", "\U0001f4a5" * 1000])
+    async def test_names_nobody_could_have_are_not_found_or_refused(self, store, name):
+        for call in (
+            store.attester_state(name),
+            store.enrollment(name),
+            store.current_policy("default", name),
+            store.history("default", name, before=None, limit=1),
+            store.revoke_attester("default", name, NOW),
+            store.complete_enrollment(name, "att-1", NOW),
+        ):
+            try:
+                found = await call
+            except EvidenceError as refused:
+                found = None if refused.reason is Reason.MALFORMED_REQUEST else refused
+            assert not found

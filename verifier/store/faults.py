@@ -15,7 +15,8 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from verifier.errors import StoredDataDamaged, StoreUnavailable, VerifierFault
+from verifier.errors import EvidenceError, StoredDataDamaged, StoreUnavailable, VerifierFault, VtpmAttestError
+from verifier.reasons import Reason
 
 
 class SchemaMismatch(VerifierFault):
@@ -47,6 +48,8 @@ _PRIMARY: Final = 0xFF
 _PG_UNAVAILABLE_CLASSES: Final = frozenset({"08", "53", "57", "58"})
 _PG_UNAVAILABLE: Final = frozenset({"25006", "40001", "40P01", "55P03", "28P01", "28000", "3D000"})
 _PG_DAMAGED: Final = frozenset({"XX001", "XX002"})
+_PG_NUL: Final = "22021"
+"""Text here cannot hold a NUL. What guests say is cleaned of it; a name that has one was made up by the caller."""
 PG_RETRY: Final = frozenset({"40001", "40P01"})
 """Serialisation failure and deadlock: the transaction was rolled back for another's sake."""
 
@@ -87,10 +90,12 @@ def _of_sqlite(error: BaseException) -> VerifierFault | None:
     return None
 
 
-def _of_dbapi(error: DBAPIError) -> VerifierFault | None:
+def _of_dbapi(error: DBAPIError) -> VtpmAttestError | None:
     if isinstance(error.orig, sqlite3.Error):
         return _of_sqlite(error.orig)
     state = sqlstate(error)
+    if state == _PG_NUL:
+        return EvidenceError(Reason.MALFORMED_REQUEST, "a name holds a NUL character")
     if state in _PG_DAMAGED:
         return StoredDataDamaged(f"PostgreSQL reports damaged data ({state}): {error.orig}")
     if state in _PG_UNAVAILABLE or state[:2] in _PG_UNAVAILABLE_CLASSES or error.connection_invalidated:

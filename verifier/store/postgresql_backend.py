@@ -53,8 +53,6 @@ class PostgresqlBackend:
     async def rows(self, statement: Select[Any], parameters: Values | None = None) -> Sequence[Row]:
         """Every row of a query."""
         self._check_open()
-        if any(isinstance(value, str) and "\x00" in value for value in (parameters or {}).values()):
-            return ()  # No text here holds a NUL, and PostgreSQL would refuse the question.
         with translated(unreachable=OSError):
             async with self._reader.connect() as connection:
                 found: Sequence[Row] = (await connection.execute(statement, parameters)).all()
