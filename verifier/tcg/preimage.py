@@ -61,6 +61,16 @@ def _variable(data: bytes) -> Proven:
     return name, _utf8(variable.value) if name in _TEXT_VARIABLES else None
 
 
+ALWAYS_COVERED: Final = frozenset(
+    {
+        EventType.EV_SEPARATOR,
+        EventType.EV_EFI_ACTION,
+        EventType.EV_EFI_VARIABLE_DRIVER_CONFIG,
+        EventType.EV_S_CRTM_VERSION,
+    }
+)
+"""Types whose digest covers the data on every sound platform, so that a difference is worth pointing at."""
+
 _WHOLE: Final[dict[int, Callable[[bytes], Proven]]] = {
     EventType.EV_POST_CODE: _text,
     EventType.EV_SEPARATOR: _separator,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Final
 
 from verifier.claims import Binding, EventFact
@@ -23,6 +22,7 @@ _SEPARATOR: Final = int(EventType.EV_SEPARATOR)
 _SEPARATOR_DIGESTS: Final = {
     alg: frozenset(alg.digest(value) for value in SEPARATORS) for alg in HashAlg if alg.new is not None
 }
+_new_fact: Final = tuple.__new__  # the class's own constructor is a Python call
 _NO_DIGESTS: Final[dict[HashAlg, bytes]] = {}
 
 
@@ -50,7 +50,7 @@ class BoundLog:
 
     def know(self, position: int, text: str) -> None:
         """Another rule found the preimage of this event's digest."""
-        self.facts[position] = replace(self.facts[position], binding=Binding.KNOWN, text=text)
+        self.facts[position] = self.facts[position]._replace(binding=Binding.KNOWN, text=text)
 
 
 def bind_events(log: ParsedEventLog, believed: Mapping[int, tuple[HashAlg, ...]]) -> BoundLog:
@@ -68,6 +68,7 @@ def bind_events(log: ParsedEventLog, believed: Mapping[int, tuple[HashAlg, ...]]
     facts, positions = bound.facts, bound.positions
     after: set[int] = set()
     column = {bank: number for number, bank in enumerate(log.algorithms)}
+    provable = {pcr for pcr, banks in believed.items() if not STRONG_BANKS.isdisjoint(banks)}
     for position, event in enumerate(log.events):
         pcr, event_type, values, data, _ = event
         banks = believed.get(pcr)
@@ -77,13 +78,14 @@ def bind_events(log: ParsedEventLog, believed: Mapping[int, tuple[HashAlg, ...]]
             binding = Binding.UNMEASURED
         elif banks:
             digests = {bank: values[column[bank]] for bank in banks}
-            proven = _prove(event_type, data, digests)
+            proven = _prove(event_type, data, digests) if pcr in provable else None
             if proven is not None:
                 binding = Binding.BOUND
                 name, text = proven
             positions.setdefault(pcr, []).append(position)
         named = type_name(event_type)
-        facts.append(EventFact(position, pcr, event_type, named, digests, binding, name, text, pcr in after))
+        fact = (position, pcr, event_type, named, digests, binding, name, text, pcr in after)
+        facts.append(_new_fact(EventFact, fact))
         if digests and pcr in SEPARATED_PCRS:
             if _separates(digests):
                 bound.separated.add(pcr)
@@ -95,8 +97,6 @@ def bind_events(log: ParsedEventLog, believed: Mapping[int, tuple[HashAlg, ...]]
 
 def _prove(event_type: int, data: bytes, digests: Mapping[HashAlg, bytes]) -> Proven | None:
     """What the digests prove of the data, or None where no rule of this type leads to all of them."""
-    if STRONG_BANKS.isdisjoint(digests):
-        return None
     describe = whole(event_type)
     if describe is not None and covers(data, digests):
         return describe(data)
@@ -114,11 +114,10 @@ def covers(data: bytes, digests: Mapping[HashAlg, bytes]) -> bool:
     return True
 
 
-def knows(digests: Mapping[HashAlg, bytes], values: Iterable[bytes]) -> bytes | None:
-    """The first of `values` that `digests` prove, SHA-1 alone proving nothing; or None."""
-    if STRONG_BANKS.isdisjoint(digests):
-        return None
-    return next((value for value in values if covers(value, digests)), None)
+def expected(data: bytes, banks: Iterable[HashAlg]) -> dict[HashAlg, bytes] | None:
+    """The digests `data` would have in `banks`; None where SHA-1 is the only one, which proves nothing."""
+    digests = {bank: bank.digest(data) for bank in banks}
+    return None if STRONG_BANKS.isdisjoint(digests) else digests
 
 
 def _separates(digests: Mapping[HashAlg, bytes]) -> bool:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.event_types import EventType
 from verifier.tcg.eventlog import ParsedEventLog, extend_all, initial_value, measured_digests
+from verifier.tcg.preimage import ALWAYS_COVERED
 
 UKI_PCR: Final = 11
 BOOT_PHASES: Final = ("enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final")
@@ -21,8 +23,9 @@ class ReplayMismatch:
     Attributes:
         expected: the quoted value.
         actual: what the log replays to.
-        after_event: index of the last event up to which the log still explains the quoted value, or of the
-            first one that is suspect; None where it cannot be told.
+        after_event: where the log and the quote part, as far as it can be told: the event up to which the log
+            leads to the quoted value (it has events that were not extended), or the first whose digest its own
+            data contradicts; None where every event looks sound, as when one is missing.
     """
 
     pcr: int
@@ -70,7 +73,7 @@ class _Explainer:
             actual = extend_all(start, digests, bank)
             if actual != expected and not (pcr == UKI_PCR and self._by_phases(actual, expected, bank)):
                 if digests:
-                    self.mismatches.append(self._mismatch(pcr, bank, expected, actual, start, digests))
+                    self.mismatches.append(self._mismatch(pcr, bank, expected, actual))
                 self.unlogged.add(pcr)
                 continue
             self.believed[pcr] = (*self.believed.get(pcr, ()), bank)
@@ -82,24 +85,20 @@ class _Explainer:
                 return True
         return False
 
-    def _mismatch(
-        self, pcr: int, bank: HashAlg, expected: bytes, actual: bytes, value: bytes, digests: Sequence[bytes]
-    ) -> ReplayMismatch:
-        """The log may run past the quote: then the quoted value is one on the way, and the event is known."""
-        indices = [
-            position
-            for position, event in enumerate(self.log.events)
-            if event.pcr == pcr and event.event_type != _NO_ACTION
-        ]
-        after = None
-        for index, digest in zip(indices, digests, strict=True):
+    def _mismatch(self, pcr: int, bank: HashAlg, expected: bytes, actual: bytes) -> ReplayMismatch:
+        column = self.log.algorithms.index(bank)
+        value = initial_value(pcr, bank, self.log.initial_locality)
+        suspect, after = None, None
+        for position, event in enumerate(self.log.events):
+            if event.pcr != pcr or event.event_type == EventType.EV_NO_ACTION:
+                continue
+            digest = event.digests[column]
             value = extend_all(value, [digest], bank)
             if value == expected:
-                after = index
-        return ReplayMismatch(pcr, bank, expected, actual, after)
-
-
-_NO_ACTION: Final = 3
+                after = position
+            if suspect is None and event.event_type in ALWAYS_COVERED and digest != bank.digest(event.data):
+                suspect = position
+        return ReplayMismatch(pcr, bank, expected, actual, suspect if after is None else after)
 
 
 def _phase_values(
@@ -119,6 +118,7 @@ def explain(log: ParsedEventLog, pcrs: Mapping[HashAlg, Mapping[int, bytes]]) ->
     events of different PCRs. A PCR that fails in one quoted bank is believed in none.
 
     Args:
+        log: the untrusted log.
         pcrs: quoted values per bank, already proven by the quote.
     """
     replayed = tuple(bank for bank in pcrs if bank in log.algorithms and bank.new is not None)

@@ -7,7 +7,6 @@ The name in the log is UTF-16 and covered by neither, so it is the digest that n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 from verifier.appraisal.boot.binding import BoundLog
@@ -55,7 +54,7 @@ def name_sections(bound: BoundLog) -> None:
             return
         last = _ORDER[name]
         bound.know(named, name)
-        bound.facts[content] = replace(bound.facts[content], binding=Binding.UNBOUND, name=name, text=None)
+        bound.facts[content] = bound.facts[content]._replace(binding=Binding.UNBOUND, name=name, text=None)
 
 
 def _name(digests: Mapping[HashAlg, bytes]) -> str | None:
