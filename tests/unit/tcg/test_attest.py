@@ -87,6 +87,8 @@ def test_another_type_is_refused_by_name(parse, kind):
         (101, b"\x00\x00\x00\x02", "PCR bank|PCR selections|sizeofSelect|0x0020", 111),
         (107, b"\x04", "pcrDigest is 8292 bytes", 112),
         (107, b"\x08", "sizeofSelect 8", 107),
+        (107, b"\x02", "33 bytes follow the end", 112),
+        (101, b"\x00\x00\x00\x00", "27 bytes follow the end", 118),
         (111, b"\x00\x1f", "1 bytes follow the end", 144),
         (111, b"\x00\x21", "pcrDigest claims 33 bytes, 32 are left", 111),
     ],
@@ -115,6 +117,12 @@ def test_every_truncation_and_any_trailing_byte_is_refused():
             parse_quote(data[:size])
     with pytest.raises(MalformedInputError, match="1 bytes follow"):
         parse_quote(data + b"\0")
+
+
+def test_bytes_after_an_nv_certification_are_refused():
+    attested = marshal.tpm2b(b"") + marshal.u16(0) + marshal.tpm2b(b"contents") + b"!"
+    with pytest.raises(MalformedInputError, match="1 bytes follow"):
+        parse_attest(build(kind=0x8014, attested=attested))
 
 
 def test_nv_contents_larger_than_any_tpm_buffer_are_refused():

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import shared_path
 from tests.simulator import GOOD_AK_ATTRIBUTES, RSA_AK, RSA_EK, AkProfile, EkProfile, SoftwareTpm, marshal
 from verifier.errors import EvidenceError, MalformedInputError, UnsupportedError
 from verifier.tcg import algorithms as alg
@@ -56,6 +57,15 @@ def test_a_captured_ek_is_fit_to_be_one():
     assert public.symmetric == AES_128_CFB
     assert public.scheme is None
     assert ek_attribute_problems(public) == ()
+
+
+@pytest.mark.parametrize("file", ["google_go-tpm/vmware_ek-rsa.bin", "keylime_keylime/test-data/ek.pub"])
+def test_eks_of_other_tpms_are_fit_to_be_one(file):
+    """Outside vectors (a vSphere vTPM and swtpm); the corpus' manifest names origin and licence."""
+    public = parse_public(shared_path(f"corpus/{file}").read_bytes())
+    assert public.symmetric == AES_128_CFB
+    assert ek_attribute_problems(public) == ()
+    assert ak_attribute_problems(public) != ()
 
 
 def test_an_ecc_ek_of_the_default_template():
