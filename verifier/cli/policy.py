@@ -6,12 +6,10 @@ from pathlib import Path
 
 from cyclopts import App
 
-from verifier.appraisal.appraise import appraise as judge
-from verifier.appraisal.evidence import Expectation, History, PcrRequest
-from verifier.claims import ProvenClaims
-from verifier.cli import output
-from verifier.cli.bundle import Bundle, read_bundle
-from verifier.errors import EvidenceError, VtpmAttestError
+from verifier.cli import compare, output
+from verifier.cli.bundle import read_bundle
+from verifier.cli.proof import prove
+from verifier.errors import VtpmAttestError
 from verifier.policy.learn import LearnOptions, learn
 from verifier.policy.parse import parse_policy
 from verifier.policy_files import read_policy_source
@@ -100,16 +98,5 @@ def learn_command(
     return 0
 
 
-def prove(bundle: Bundle) -> ProvenClaims:
-    """What a bundle proves if its AK is a TPM's; raises `EvidenceError` when its quote does not hold."""
-    expectation = Expectation(
-        ak_public=bundle.ak_public,
-        ak_activated=False,
-        nonce=bundle.nonce,
-        request=(PcrRequest(bank=HashAlg.SHA256, pcrs=frozenset()),),
-        assumed=True,
-    )
-    result = judge(bundle.evidence, expectation, None, History(), output.utcnow())
-    if result.claims is None:
-        raise EvidenceError(result.findings[0].reason, result.findings[0].message, structure=bundle.name)
-    return result.claims
+app.command(compare.diff)
+app.command(compare.explain)

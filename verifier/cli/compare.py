@@ -1,0 +1,195 @@
+"""`attestctl policy diff` and `attestctl policy explain`: what changed, and what each event was judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from verifier.claims import Binding, EventFact
+from verifier.cli import output
+from verifier.cli.appraise import appraise_bundle, finding_document
+from verifier.cli.bundle import read_bundle
+from verifier.cli.proof import prove
+from verifier.errors import EvidenceError, VtpmAttestError
+from verifier.findings import Finding
+from verifier.policy.diff import EventChange, PolicyChange, diff_boots, diff_policies
+from verifier.policy.explain import EventVerdict, explain_events
+from verifier.policy.parse import parse_policy
+from verifier.policy_files import read_policy_source
+from verifier.reasons import Reason
+from verifier.tcg.algorithms import HashAlg
+
+_STYLE = {"added": "green", "removed": "red", "changed": "yellow"}
+
+
+def diff(before: Path, after: Path, *, json: bool = False) -> int:
+    """Compare two policies, or two boots event by event. Exit code: 0 no difference, 1 some.
+
+    Examples:
+        attestctl policy diff yesterday.json today.json
+
+        attestctl policy diff policies/web.yaml policies/web-next.yaml
+
+    Args:
+        before: policy (file or folder with policy.yaml), or evidence (bundle or folder).
+        after: the other one, of the same kind.
+        json: print one JSON document.
+    """
+    try:
+        if _is_policy(before) != _is_policy(after):
+            raise EvidenceError(
+                Reason.MALFORMED_REQUEST, "one is a policy and the other evidence; compare like with like"
+            )
+        rows = _policies(before, after) if _is_policy(before) else _boots(before, after)
+    except VtpmAttestError as error:
+        output.fail(error)
+    if json:
+        output.print_json({"before": before.name, "after": after.name, "changes": rows})
+    elif rows:
+        output.out.print(_table(rows))
+    else:
+        output.out.print("no difference")
+    return 1 if rows else 0
+
+
+def _is_policy(path: Path) -> bool:
+    return (path / "policy.yaml").exists() if path.is_dir() else path.suffix in {".yaml", ".yml"}
+
+
+def _policies(before: Path, after: Path) -> list[dict[str, object]]:
+    changes = diff_policies(parse_policy(read_policy_source(before)), parse_policy(read_policy_source(after)))
+    return [_policy_row(change) for change in changes]
+
+
+def _policy_row(change: PolicyChange) -> dict[str, object]:
+    return {
+        "change": change.change.value,
+        "where": change.where,
+        "before": change.before,
+        "after": change.after,
+    }
+
+
+def _boots(before: Path, after: Path) -> list[dict[str, object]]:
+    changes = diff_boots(prove(read_bundle(before)), prove(read_bundle(after)), HashAlg.SHA256)
+    return [_boot_row(change) for change in changes]
+
+
+def _boot_row(change: EventChange) -> dict[str, object]:
+    event = change.after or change.before
+    return {
+        "change": change.change.value,
+        "pcr": change.pcr,
+        "where": f"PCR {change.pcr}" + (f" {event.name or event.type_name}" if event else ""),
+        "before_index": change.before.index if change.before else None,
+        "after_index": change.after.index if change.after else None,
+        "before": _side(change.before, change.before_value),
+        "after": _side(change.after, change.after_value),
+    }
+
+
+def _side(event: EventFact | None, value: bytes | None) -> str | None:
+    if event is None:
+        return None if value is None else value.hex()
+    digest = event.digests[HashAlg.SHA256].hex()
+    return f"{digest} {event.text}" if event.text else digest
+
+
+def _table(rows: Sequence[dict[str, object]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "where", "before", "after"):
+        table.add_column(column, overflow="fold", no_wrap=not column)
+    for row in rows:
+        kind = str(row["change"])
+        index = row.get("after_index", row.get("before_index"))
+        where = f"{row['where']}" + (f"\n[dim]event {index}[/]" if index is not None else "")
+        table.add_row(f"[{_STYLE[kind]}]{kind}[/]", where, _cell(row["before"]), _cell(row["after"]))
+    return table
+
+
+def _cell(value: object) -> str:
+    return "[dim]nothing[/]" if value is None else escape(str(value))
+
+
+def explain(bundle: Path, *, policy: Path, json: bool = False) -> int:
+    """Show event by event which rule read it, what is proven of it, and what was wrong.
+
+    Exit code: 0 when no rule found anything wrong with an event, 1 otherwise.
+
+    Example:
+        attestctl policy explain bundle.json --policy policies/uki-strict
+
+    Args:
+        bundle: file of `attest-agent collect`, or an evidence folder.
+        policy: policy file, or folder with policy.yaml.
+        json: print one JSON document.
+    """
+    try:
+        result, loaded = appraise_bundle(bundle, policy, ak_trusted=True)
+        rules = parse_policy(read_policy_source(policy))
+    except VtpmAttestError as error:
+        output.fail(error)
+    verdicts = explain_events(rules, result.claims, result.findings) if result.claims is not None else ()
+    if json:
+        document = {
+            "bundle": loaded.name,
+            "status": result.tier.label,
+            "events": [_event_row(v) for v in verdicts],
+        }
+        output.print_json(document)
+    else:
+        output.out.print(f"{loaded.name}: {output.tier_text(result.tier.label)}\n")
+        output.out.print(_event_table(verdicts))
+    return 1 if any(verdict.findings for verdict in verdicts) else 0
+
+
+def _event_row(verdict: EventVerdict) -> dict[str, object]:
+    event = verdict.event
+    return {
+        "index": event.index,
+        "pcr": event.pcr,
+        "type": event.type_name,
+        "name": event.name,
+        "binding": event.binding.value,
+        "text": event.text,
+        "rules": list(verdict.rules),
+        "why_unjudged": verdict.why_unjudged,
+        "findings": [finding_document(finding) for finding in verdict.findings],
+    }
+
+
+def _event_table(verdicts: Sequence[EventVerdict]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, wrap in (
+        ("#", False),
+        ("PCR", False),
+        ("event", True),
+        ("proven", False),
+        ("judged by", True),
+    ):
+        table.add_column(column, overflow="fold", no_wrap=not wrap)
+    for verdict in verdicts:
+        event = verdict.event
+        style = "red" if verdict.findings else ("dim" if event.binding is Binding.UNMEASURED else "")
+        what = " ".join(part for part in (event.type_name, event.name or "") if part)
+        text = f"\n[dim]{escape(event.text)}[/]" if event.text else ""
+        table.add_row(
+            str(event.index), str(event.pcr), what + text, event.binding.value, _judged(verdict), style=style
+        )
+    return table
+
+
+def _judged(verdict: EventVerdict) -> str:
+    if verdict.event.binding is Binding.UNMEASURED:
+        return "[dim]extends nothing[/]"
+    if not verdict.rules:
+        return f"[dim]{escape(verdict.why_unjudged or 'no rule')}[/]"
+    lines = [", ".join(verdict.rules), *(_wrong(finding) for finding in verdict.findings)]
+    return "\n".join(lines)
+
+
+def _wrong(finding: Finding) -> str:
+    return f"{finding.reason.value}: expected {escape(finding.expected or 'something else')}"
