@@ -35,7 +35,7 @@ def lifecycle_at(attester: AttesterRecord, verdict: VerdictRecord | None, now: d
     """Where the attester stands at `now`; `stale` once its latest verdict has run out."""
     if attester.lifecycle is not Lifecycle.ENROLLED:
         return attester.lifecycle
-    return Lifecycle.STALE if verdict is not None and now >= verdict.valid_until else Lifecycle.ENROLLED
+    return Lifecycle.STALE if verdict is not None and now > verdict.valid_until else Lifecycle.ENROLLED
 
 
 def view(attester: AttesterRecord, record: VerdictRecord, now: datetime) -> VerdictView:

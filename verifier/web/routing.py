@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -120,5 +121,4 @@ class Route:
     @property
     def name(self) -> str:
         """For metrics and operation ids: no identifiers, so few values."""
-        words = [w.strip("{}") for w in self.path.strip("/").replace(".", "_").replace("-", "_").split("/")]
-        return "_".join([self.method.lower(), *words])
+        return f"{self.method.lower()}_{re.sub(r'[^a-z0-9]+', '_', self.path).strip('_')}"

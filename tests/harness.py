@@ -1,0 +1,281 @@
+"""A whole verifier over HTTP with a real SQLite store, a clock tests can turn, and guests with software TPMs."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from tests.logs import EV_EFI_BOOT_SERVICES_APPLICATION, EV_IPL, Written, agile_log, secure_boot, separators
+from tests.simulator import SoftwareCa, SoftwareTpm
+from verifier.main import Service, open_service, register_policies
+from verifier.ports import DEFAULT_TENANT, Scope
+from verifier.settings import Settings, load_settings
+
+LINE = "root=/dev/vda2 quiet"
+PCRS = [0, 4, 7, 8, 9]
+POLICY = """\
+schema: vtpm-attest/policy/1
+id: secure-boot
+description: Secure Boot has to be on
+validity: 10m
+quote:
+  bank: sha256
+  pcrs: [0, 4, 7, 8, 9]
+boot_log: optional
+rules:
+  - id: secure-boot
+    severity: contraindicated
+    claim: configuration
+    secure_boot: enabled
+unjudged:
+  - pcrs: [0, 4, 7, 8, 9]
+    why: a policy for tests of the service, not of machines
+"""
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def unb64(text: str) -> bytes:
+    return base64.b64decode(text)
+
+
+def boot_log(line: str = LINE, *, secure: bool = True) -> bytes:
+    return agile_log(
+        [
+            Written(0, 0x8, b"1\0"),
+            secure_boot(on=secure),
+            *separators(),
+            Written(4, EV_EFI_BOOT_SERVICES_APPLICATION, b"device path", b"loader"),
+            Written(8, EV_IPL, f"kernel_cmdline: {line}\0".encode(), line.encode()),
+        ]
+    )
+
+
+@dataclass
+class FakeClock:
+    """The `Clock` port: starts at the time of day, so that libraries agree with it, and is turned by hand."""
+
+    at: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    def now(self) -> datetime:
+        return self.at
+
+    def advance(self, **span: float) -> None:
+        self.at += timedelta(**span)
+
+
+@dataclass
+class Answer:
+    """One HTTP reply, read."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+    @property
+    def code(self) -> str:
+        """Of a problem document; anything else fails the test."""
+        assert self.headers["Content-Type"] == "application/problem+json", self.content
+        assert self.json["status"] == self.status
+        return self.json["code"]
+
+
+@dataclass
+class Harness:
+    """A running verifier and a client of it."""
+
+    service: Service
+    clock: FakeClock
+    url: str
+    session: aiohttp.ClientSession
+    tokens: dict[Scope, str] = field(default_factory=dict)
+
+    async def token(self, scope: Scope, **options: Any) -> str:
+        options = {"uses": None, "lifetime": None, "tenant": DEFAULT_TENANT} | options
+        _, text = await self.service.services.tokens.create(
+            scopes=frozenset({scope}), label="", actor="test", **options
+        )
+        return text
+
+    async def call(
+        self, method: str, path: str, *, scope: Scope | None = None, token: str | None = None, **options: Any
+    ) -> Answer:
+        headers = dict(options.pop("headers", {}))
+        if scope is not None:
+            if scope not in self.tokens:
+                self.tokens[scope] = await self.token(scope)
+            token = self.tokens[scope]
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        async with self.session.request(method, self.url + path, headers=headers, **options) as reply:
+            return Answer(reply.status, reply.headers.copy(), await reply.read())
+
+    async def get(self, path: str, scope: Scope = Scope.ADMIN, **options: Any) -> Answer:
+        return await self.call("GET", path, scope=scope, **options)
+
+    async def post(self, path: str, body: Any, **options: Any) -> Answer:
+        return await self.call("POST", path, json=body, **options)
+
+    async def guest(self, seed: int = 1, **options: Any) -> Guest:
+        """An enrolled guest that has booted with Secure Boot."""
+        guest = Guest.booted(self, seed, **options)
+        await guest.enroll()
+        return guest
+
+    def rows(self) -> dict[str, int]:
+        """How many rows every table has: what was stored."""
+        path = self.service.settings.state_dir / "verifier.db"
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+            names = [
+                row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")
+            ]
+            return {
+                name: connection.execute(f'select count(*) from "{name}"').fetchone()[0]
+                for name in names
+                if not name.startswith("sqlite_")
+            }
+
+
+@dataclass
+class Guest:
+    """A machine: its TPM, the log of its boot, and what it was given at enrolment."""
+
+    harness: Harness
+    tpm: SoftwareTpm
+    log: bytes
+    attester_id: str = ""
+
+    @classmethod
+    def booted(cls, harness: Harness, seed: int = 1, log: bytes | None = None, **options: Any) -> Guest:
+        tpm = SoftwareTpm(seed, **options)
+        log = boot_log() if log is None else log
+        tpm.replay_log(log)
+        return cls(harness, tpm, log)
+
+    def reboot(self, log: bytes | None = None) -> None:
+        self.tpm.reboot()
+        self.log = self.log if log is None else log
+        self.tpm.replay_log(self.log)
+
+    def enrollment(self, token: str | None, **changes: Any) -> dict[str, Any]:
+        body = {
+            "ek_public": b64(self.tpm.ek_public),
+            "ak_public": b64(self.tpm.ak_public),
+            "ek_certificates": [b64(self.tpm.ek_certificate)],
+            "identity": {"hostname": f"guest-{self.tpm.seed}", "smbios_uuid": f"uuid-{self.tpm.seed}"},
+        }
+        if token is not None:
+            body["join_token"] = token
+        return {key: value for key, value in (body | changes).items() if value is not None}
+
+    def proof(self, reply: Any, **options: Any) -> bytes:
+        """Open the credential in the TPM and answer as the wire asks."""
+        secret = self.tpm.activate(
+            unb64(reply["credential_blob"]), unb64(reply["encrypted_secret"]), **options
+        )
+        name = options["ak"].name if "ak" in options else self.tpm.ak_name
+        return hmac.digest(
+            secret, b"vtpm-attest activation v1" + reply["enrollment_id"].encode() + name, "sha256"
+        )
+
+    async def enroll(self, token: str | None = None) -> None:
+        token = token or await self.harness.token(Scope.JOIN)
+        begun = await self.harness.post("/v1/enrollments", self.enrollment(token))
+        assert begun.status == 201, begun.content
+        done = await self.activate(begun.json)
+        assert done.status == 200, done.content
+        self.attester_id = done.json["attester_id"]
+
+    async def activate(self, reply: Any) -> Answer:
+        path = f"/v1/enrollments/{reply['enrollment_id']}/activation"
+        return await self.harness.post(path, {"proof": b64(self.proof(reply))})
+
+    async def challenge(self) -> Any:
+        answer = await self.harness.post("/v1/challenges", {"attester_id": self.attester_id})
+        assert answer.status == 200, answer.content
+        return answer.json
+
+    def evidence(
+        self, challenge: Any, *, selection: Any = None, quote: Any = None, **changes: Any
+    ) -> dict[str, Any]:
+        """The body of an attestation over this challenge."""
+        selections = {part["bank"]: part["pcrs"] for part in challenge["selection"]}
+        attest, signature = self.tpm.quote(
+            unb64(challenge["nonce"]), selection or selections, **(quote or {})
+        )
+        values = self.tpm.pcrs("sha256")
+        body = {
+            "attester_id": self.attester_id,
+            "nonce": challenge["nonce"],
+            "attest": b64(attest),
+            "signature": b64(signature),
+            "pcrs": [
+                {"bank": "sha256", "values": {str(pcr): b64(values[pcr]) for pcr in selections["sha256"]}}
+            ],
+            "boot_log": {"content": b64(self.log)},
+            "identity": {"hostname": f"guest-{self.tpm.seed}", "smbios_uuid": f"uuid-{self.tpm.seed}"},
+            "boot_id": f"boot-{self.tpm.clock.reset_count}",
+            "kernel_command_line": LINE,
+        }
+        return {key: value for key, value in (body | changes).items() if value is not None}
+
+    async def attest(self, challenge: Any = None, **changes: Any) -> Answer:
+        challenge = challenge or await self.challenge()
+        return await self.harness.post("/v1/attestations", self.evidence(challenge, **changes))
+
+
+def write_anchors(directory: Path, ca: SoftwareCa | None = None) -> Path:
+    """A trust folder with the simulator's CA."""
+    directory.mkdir(exist_ok=True)
+    for number, der in enumerate((ca or SoftwareCa()).anchors_der):
+        (directory / f"anchor{number}.der").write_bytes(der)
+    return directory
+
+
+def settings_for(directory: Path, **changes: str) -> Settings:
+    """Settings as an operator would write them; `changes` are environment variables without their prefix."""
+    policies = directory / "policies"
+    policies.mkdir(exist_ok=True)
+    (policies / "secure-boot.yaml").write_text(POLICY)
+    values = {
+        "STATE_DIR": str(directory / "state"),
+        "TRUST_ANCHORS": str(write_anchors(directory / "anchors")),
+        "POLICIES_DIR": str(policies),
+        "DEFAULT_POLICY": "secure-boot",
+        "PUBLIC_URL": "https://verifier.test",
+    } | changes
+    return load_settings(None, {f"VTPM_ATTEST_VERIFIER_{name}": value for name, value in values.items()})
+
+
+@asynccontextmanager
+async def running(settings: Settings, clock: FakeClock | None = None) -> AsyncIterator[Harness]:
+    """The service on a free port of the loopback, without TLS."""
+    clock = clock or FakeClock()
+    async with open_service(settings, clock=clock) as service:
+        await register_policies(service)
+        runner = web.AppRunner(service.app(), auto_decompress=False, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            async with aiohttp.ClientSession() as session:
+                yield Harness(service, clock, url, session)
+        finally:
+            await runner.cleanup()
