@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, CursorResult, Select, UpdateBase
 
 from verifier.store.recording import Outcome, PreparedRecording
 from verifier.store.rows import Row, Values
 from verifier.store.statements import InsertInto
+
+T = TypeVar("T")
 
 
 class Backend(Protocol):
@@ -24,8 +24,12 @@ class Backend(Protocol):
     async def rows(self, statement: Select[Any], parameters: Values | None = None) -> Sequence[Row]:
         """Every row of a query, as committed when it began."""
 
-    def write(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction: committed on leaving, undone by an exception."""
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction: durable when this returns, undone by an exception.
+
+        `work` may run in another thread, and again where the database asks for that: it must touch nothing
+        but the connection.
+        """
 
     async def record(self, item: PreparedRecording) -> Outcome:
         """Store one recording; returns after the commit."""
@@ -40,6 +44,16 @@ class StorePart:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
+    async def _change(self, statement: UpdateBase) -> int:
+        """Run one statement in a transaction of its own; how many rows it changed."""
+        return await self._backend.write(lambda connection: changed(connection, statement))
+
     async def _first(self, statement: Select[Any], parameters: Values | None = None) -> Row | None:
         rows = await self._backend.rows(statement, parameters)
         return rows[0] if rows else None
+
+
+def changed(connection: Connection, statement: UpdateBase) -> int:
+    """How many rows a statement changed."""
+    result: CursorResult[Any] = connection.execute(statement)
+    return result.rowcount

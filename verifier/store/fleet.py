@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, assert_never
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Update, delete, exists, func, insert, or_, select, update
 
 from verifier.errors import EvidenceError
 from verifier.ports import AttesterState, FleetFilter, Lifecycle, Page
 from verifier.reasons import Reason, Tier
 from verifier.store import statements, values
 from verifier.store.attestations import Attestations
+from verifier.store.backend import changed
 from verifier.store.cursors import decode_cursor, encode_cursor
 from verifier.store.schema import attester, attester_label, latest
 
@@ -62,54 +63,44 @@ class Fleet(Attestations):
 
     async def revoke_attester(self, tenant: str, attester_id: str, now: datetime) -> bool:
         """True when the attester exists; it keeps the time it was first revoked."""
-        async with self._backend.write() as connection:
-            result = await connection.execute(
-                update(attester)
-                .where(attester.c.tenant == tenant, attester.c.id == attester_id)
-                .values(revoked_at=func.coalesce(attester.c.revoked_at, values.micros(now)))
-            )
-            if not result.rowcount:
-                return False
-            await connection.execute(
-                update(latest)
-                .where(latest.c.attester_id == attester_id)
-                .values(lifecycle=Lifecycle.REVOKED.value)
-            )
-        return True
+        return await self._backend.write(
+            lambda connection: _revoke(connection, tenant, attester_id, values.micros(now))
+        )
 
     async def assign_policy(self, tenant: str, attester_id: str, policy_id: str | None) -> bool:
         """True when the attester exists."""
-        async with self._backend.write() as connection:
-            result = await connection.execute(
-                update(attester)
-                .where(attester.c.tenant == tenant, attester.c.id == attester_id)
-                .values(policy_id=policy_id)
-            )
-        return bool(result.rowcount)
+        return bool(await self._change(_of(tenant, attester_id).values(policy_id=policy_id)))
 
     async def set_labels(self, tenant: str, attester_id: str, labels: Mapping[str, str]) -> bool:
         """Replace the labels of an attester; True when it exists."""
         clean = {_plain(key): _plain(value) for key, value in sorted(labels.items())}
-        async with self._backend.write() as connection:
-            result = await connection.execute(
-                update(attester)
-                .where(attester.c.tenant == tenant, attester.c.id == attester_id)
-                .values(labels=values.json_text(clean))
-            )
-            if not result.rowcount:
-                return False
-            await connection.execute(
-                delete(attester_label).where(attester_label.c.attester_id == attester_id)
-            )
-            if clean:
-                await connection.execute(
-                    attester_label.insert(),
-                    [
-                        {"attester_id": attester_id, "key": key, "value": value, "tenant": tenant}
-                        for key, value in clean.items()
-                    ],
-                )
-        return True
+        return await self._backend.write(lambda connection: _label(connection, tenant, attester_id, clean))
+
+
+def _of(tenant: str, attester_id: str) -> Update:
+    return update(attester).where(attester.c.tenant == tenant, attester.c.id == attester_id)
+
+
+def _revoke(connection: Connection, tenant: str, attester_id: str, at: int) -> bool:
+    # `latest` before `attester`, the order in which recordings lock them.
+    shown = update(latest).where(latest.c.tenant == tenant, latest.c.attester_id == attester_id)
+    if not changed(connection, shown.values(lifecycle=Lifecycle.REVOKED.value)):
+        return False
+    revoked = _of(tenant, attester_id).values(revoked_at=func.coalesce(attester.c.revoked_at, at))
+    return changed(connection, revoked) == 1
+
+
+def _label(connection: Connection, tenant: str, attester_id: str, labels: Mapping[str, str]) -> bool:
+    if not changed(connection, _of(tenant, attester_id).values(labels=values.json_text(labels))):
+        return False
+    connection.execute(delete(attester_label).where(attester_label.c.attester_id == attester_id))
+    rows = [
+        {"attester_id": attester_id, "key": key, "value": value, "tenant": tenant}
+        for key, value in labels.items()
+    ]
+    if rows:
+        connection.execute(insert(attester_label), rows)
+    return True
 
 
 def _plain(text: str) -> str:

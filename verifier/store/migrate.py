@@ -12,7 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -100,20 +100,14 @@ def _on_sqlite(path: Path, work: Callable[[Connection], T], *, create: bool) -> 
             raise StoreUnavailable(f"cannot create {path}: {error}") from error
     elif not path.exists():
         raise StoreUnavailable(f"there is no database at {path}: run `attest-verifier db upgrade`")
-    engine = _sqlite_engine(path)
+    from verifier.store import sqlite_backend  # noqa: PLC0415 - migrating PostgreSQL needs none of it
+
+    engine = sqlite_backend.engine(path)
     try:
         with engine.begin() as connection:
             return work(connection)
     finally:
         engine.dispose()
-
-
-def _sqlite_engine(path: Path) -> Engine:
-    from verifier.store.sqlite_backend import connect  # noqa: PLC0415 - migrating PostgreSQL needs none of it
-
-    engine = create_engine("sqlite://", creator=lambda: connect(path), poolclass=NullPool)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    return engine
 
 
 async def _on_postgresql(location: Location, work: Callable[[Connection], T]) -> T:

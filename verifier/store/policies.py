@@ -30,8 +30,7 @@ class Policies(StorePart):
         )
         for _ in range(_ATTEMPTS):
             try:
-                async with self._backend.write() as connection:
-                    await connection.execute(new)
+                await self._change(new)
             except IntegrityError:
                 # Another replica took the position meanwhile: count again.
                 continue

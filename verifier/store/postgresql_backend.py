@@ -6,11 +6,10 @@ that several replicas touch are locked in one order, so that they wait for each 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Select, bindparam
+from sqlalchemy import URL, Connection, Select, bindparam
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -21,7 +20,7 @@ from verifier.store.batching import Batcher
 from verifier.store.faults import PG_RETRY, sqlstate, translated
 from verifier.store.recording import Outcome, PreparedRecording
 from verifier.store.rows import Row, Values
-from verifier.store.schema import latest
+from verifier.store.schema import attester, latest
 from verifier.store.statements import HotStatements, InsertInto
 
 _POOL: Final = 4
@@ -33,8 +32,12 @@ _LOCK_KNOWN: Final = (
     statements.known_attesters()
     .where(latest.c.attester_id.in_(bindparam("attester_ids", expanding=True)))
     .order_by(latest.c.attester_id)
-    .with_for_update(of=latest)
+    # Not FOR UPDATE, which the foreign keys of other transactions' rows would wait for.
+    .with_for_update(key_share=True, of=(latest, attester))
 )
+
+
+T = TypeVar("T")
 
 
 class PostgresqlBackend:
@@ -58,13 +61,10 @@ class PostgresqlBackend:
                 found: Sequence[Row] = (await connection.execute(statement, parameters)).all()
         return found
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, committed on leaving."""
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """A transaction, begun again when another replica's got in its way."""
         self._check_open()
-        with translated(unreachable=OSError):
-            async with self._engine.begin() as connection:
-                yield connection
+        return await self._transaction(lambda connection: connection.run_sync(work))
 
     async def record(self, item: PreparedRecording) -> Outcome:
         """Store one recording, together with whoever else asks now."""
@@ -81,17 +81,19 @@ class PostgresqlBackend:
             raise StoreUnavailable("the store is closed")
 
     async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
+        return await self._transaction(lambda connection: _write(connection, batch))
+
+    async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         with translated(unreachable=OSError):
-            for attempt in range(_ATTEMPTS):
+            for _ in range(_ATTEMPTS - 1):
                 try:
                     async with self._engine.begin() as connection:
-                        outcomes = await _write(connection, batch)
+                        return await work(connection)
                 except DBAPIError as error:
-                    if sqlstate(error) not in PG_RETRY or attempt == _ATTEMPTS - 1:
+                    if sqlstate(error) not in PG_RETRY:
                         raise
-                else:
-                    return outcomes
-        raise AssertionError("the loop returns or raises")
+            async with self._engine.begin() as connection:
+                return await work(connection)
 
 
 async def _write(connection: AsyncConnection, batch: Sequence[PreparedRecording]) -> list[Outcome]:

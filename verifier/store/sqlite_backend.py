@@ -1,24 +1,24 @@
-"""SQLite: one file, one writer. Two threads of its own serve the hot path with the standard library's module.
+"""SQLite: one file, one writer. Two threads, each with its own connection, serve everything in order.
 
 The file is in WAL mode with synchronous=FULL: a commit is on the disk when it returns. Readers never wait for
-the writer. Writers of this process take turns by a lock; other processes by SQLite's own, for `BUSY_SECONDS`.
+the writer. Writers of other processes take turns by SQLite's own lock, for at most `BUSY_SECONDS`.
+
+The hot path runs Core's statements as text, compiled once, on the standard library's module: an asynchronous
+driver would cross threads once a statement, which costs several times the statement (docs/adr/0003-store.md).
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import aiosqlite
-from sqlalchemy import ClauseElement, Select, event
+from sqlalchemy import ClauseElement, Connection, Engine, Select, create_engine, event
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.pool import NullPool
 
 from verifier.errors import StoreUnavailable
 from verifier.store import recording, statements
@@ -64,7 +64,11 @@ def file_uri(path: Path) -> str:
 def connect(path: Path) -> sqlite3.Connection:
     """A connection in autocommit mode, set up as every one to this file is."""
     connection = sqlite3.connect(
-        file_uri(path), uri=True, isolation_level=None, timeout=BUSY_SECONDS, cached_statements=256
+        f"{path.absolute().as_uri()}?mode=rw",  # A file that exists: only a migration makes one.
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_SECONDS,
+        cached_statements=256,
     )
     try:
         for pragma in PRAGMAS:
@@ -75,32 +79,50 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-class _Worker:
-    """A thread that owns one connection: sqlite3 objects stay where they were made."""
+def engine(path: Path) -> Engine:
+    """For Core's statements: `connect`, and transactions that are writers from the start."""
+    made = create_engine("sqlite://", creator=lambda: connect(path), poolclass=NullPool)
+    event.listen(made, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return made
+
+
+class _Thread:
+    """A thread that owns one connection, opened at its first use, and serves in the order of asking."""
 
     def __init__(self, path: Path, name: str) -> None:
-        self._path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._connection: sqlite3.Connection | None = None
+        self._engine = engine(path)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._connection: Connection | None = None
+        self._closed = False
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in the thread."""
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in the thread; the database's errors become ours."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
         with translated():
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
-
-    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._connection is None:
-            self._connection = connect(self._path)
-        return work(self._connection)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, work)
 
     async def close(self) -> None:
-        """Close the connection and end the thread."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
-        self._thread.shutdown(wait=False)
+        """Finish what was asked for, then close the connection and end the thread."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+            self._executor.shutdown(wait=False)
+
+    def _run(self, work: Callable[[Connection], T]) -> T:
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        return work(self._connection)
 
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+def _raw(connection: Connection) -> sqlite3.Connection:
+    found = connection.connection.driver_connection
+    assert isinstance(found, sqlite3.Connection)  # noqa: S101 - what `connect` made
+    return found
 
 
 def read_all(connection: sqlite3.Connection, batch: Sequence[Read]) -> list[list[Row]]:
@@ -138,26 +160,21 @@ def _known(connection: sqlite3.Connection, batch: Sequence[PreparedRecording]) -
     return found
 
 
+def _in_transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
+    with connection.begin():
+        return work(connection)
+
+
 class SqliteBackend:
     """Reads, writes and group commit on one file."""
 
     insert: InsertInto = staticmethod(sqlite.insert)
 
     def __init__(self, path: Path) -> None:
-        self._reader = _Worker(path, "store-read")
-        self._writer = _Worker(path, "store-write")
-        self._turn = asyncio.Lock()
+        self._reader = _Thread(path, "store-read")
+        self._writer = _Thread(path, "store-write")
         self._reads = Batcher(self._read_batch, "store-read")
         self._recordings = Batcher(self._write_batch, "store-write")
-        self._engine = create_async_engine(
-            "sqlite+aiosqlite://",
-            async_creator=lambda: _connect_async(path),
-            poolclass=AsyncAdaptedQueuePool,
-            pool_size=1,
-            max_overflow=0,
-        )
-        event.listen(self._engine.sync_engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
-        self._closed = False
 
     async def rows(self, statement: Select[Any], parameters: Values | None = None) -> Sequence[Row]:
         """Every row of a query."""
@@ -167,14 +184,9 @@ class SqliteBackend:
         state = statement.compile(dialect=_DIALECT).construct_expanded_state(parameters)
         return await self._reads.submit((state.statement, state.parameters))
 
-    @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that holds the file's one write lock, committed on leaving."""
-        if self._closed:
-            raise StoreUnavailable("the store is closed")
-        with translated():
-            async with self._turn, self._engine.begin() as connection:
-                yield connection
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """A transaction on the file's one writer."""
+        return await self._writer.run(lambda connection: _in_transaction(connection, work))
 
     async def record(self, item: PreparedRecording) -> Outcome:
         """Store one recording, together with whoever else asks now."""
@@ -182,29 +194,13 @@ class SqliteBackend:
 
     async def close(self) -> None:
         """Finish what was asked for, then close the file."""
-        if self._closed:
-            return
-        self._closed = True
         await self._recordings.close()
         await self._reads.close()
-        await self._engine.dispose()
         await self._writer.close()
         await self._reader.close()
 
     async def _read_batch(self, batch: Sequence[Read]) -> Sequence[list[Row]]:
-        return await self._reader.run(lambda connection: read_all(connection, batch))
+        return await self._reader.run(lambda connection: read_all(_raw(connection), batch))
 
     async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
-        async with self._turn:
-            return await self._writer.run(lambda connection: write_batch(connection, batch))
-
-
-async def _connect_async(path: Path) -> aiosqlite.Connection:
-    connection = await aiosqlite.connect(file_uri(path), uri=True, isolation_level=None, timeout=BUSY_SECONDS)
-    try:
-        for pragma in PRAGMAS:
-            await connection.execute(pragma)
-    except BaseException:
-        await connection.close()
-        raise
-    return connection
+        return await self._writer.run(lambda connection: write_batch(_raw(connection), batch))

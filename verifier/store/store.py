@@ -21,7 +21,5 @@ class SqlStore(Tokens, Enrollments, Fleet, Policies):
 
     async def ping(self) -> None:
         """Write, durably, and read back: anything less would not know of a full disk."""
-        async with self._backend.write() as connection:
-            result = await connection.execute(update(probe).values(writes=probe.c.writes + 1))
-        if result.rowcount != 1:
+        if await self._change(update(probe).values(writes=probe.c.writes + 1)) != 1:
             raise StoreUnavailable("the database lacks its probe row: was it migrated?")

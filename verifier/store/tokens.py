@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 
 from verifier.ports import Scope, TokenRecord, TokenSpend
 from verifier.store import rows, statements
@@ -22,8 +22,7 @@ class Tokens(StorePart):
 
     async def add_token(self, token_record: TokenRecord) -> None:
         """Keep a new token."""
-        async with self._backend.write() as connection:
-            await connection.execute(insert(token).values(rows.token_values(token_record)))
+        await self._change(insert(token).values(rows.token_values(token_record)))
 
     async def token_by_hash(self, secret_hash: bytes) -> TokenRecord | None:
         """The token with this secret, whatever its state."""
@@ -41,20 +40,32 @@ class Tokens(StorePart):
 
     async def revoke_token(self, tenant: str, token_id: str, now: datetime) -> bool:
         """True when the token exists; it keeps the time it was first revoked."""
-        async with self._backend.write() as connection:
-            result = await connection.execute(
+        return bool(
+            await self._change(
                 update(token)
                 .where(token.c.tenant == tenant, token.c.id == token_id)
                 .values(revoked_at=func.coalesce(token.c.revoked_at, micros(now)))
             )
-        return bool(result.rowcount)
+        )
 
     async def spend_join_token(
         self, secret_hash: bytes, now: datetime
     ) -> tuple[TokenSpend, TokenRecord | None]:
         """Take one use; the record is as it stands afterwards."""
-        at = micros(now)
-        usable = (
+        taken, row = await self._backend.write(
+            lambda connection: _spend(connection, secret_hash, micros(now))
+        )
+        if row is None:
+            return TokenSpend.UNKNOWN, None
+        found = rows.token_record(row)
+        return TokenSpend.ACCEPTED if taken else _refusal(found, now), found
+
+
+def _spend(connection: Connection, secret_hash: bytes, at: int) -> tuple[bool, Row | None]:
+    """Whether a use was taken, and the token as it is now."""
+    taken = connection.execute(
+        update(token)
+        .where(
             token.c.secret_hash == secret_hash,
             token.c.revoked_at.is_(None),
             or_(token.c.expires_at.is_(None), token.c.expires_at > at),
@@ -62,21 +73,12 @@ class Tokens(StorePart):
             # As `values.scopes_text` writes it; scopes never change.
             token.c.scopes.contains(f'"{Scope.JOIN.value}"', autoescape=True),
         )
-        taken = (
-            update(token)
-            .where(*usable)
-            .values(uses_left=token.c.uses_left - 1, last_used_at=at)
-            .returning(*rows.TOKEN_COLUMNS)
-        )
-        async with self._backend.write() as connection:
-            row: Row | None = (await connection.execute(taken)).first()
-            if row is not None:
-                return TokenSpend.ACCEPTED, rows.token_record(row)
-            row = (await connection.execute(_BY_HASH, {"secret_hash": secret_hash})).first()
-        if row is None:
-            return TokenSpend.UNKNOWN, None
-        found = rows.token_record(row)
-        return _refusal(found, now), found
+        .values(uses_left=token.c.uses_left - 1, last_used_at=at)
+        .returning(*rows.TOKEN_COLUMNS)
+    ).first()
+    if taken is not None:
+        return True, taken
+    return False, connection.execute(_BY_HASH, {"secret_hash": secret_hash}).first()
 
 
 def _refusal(found: TokenRecord, now: datetime) -> TokenSpend:
