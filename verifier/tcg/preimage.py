@@ -50,7 +50,7 @@ def _separator(data: bytes) -> Proven:
 
 
 def _version(data: bytes) -> Proven:
-    return (None, _utf16(data)) if data[1:2] == b"\0" else _text(data)
+    return (None, _utf16(data)) if len(data) > 1 and data[1] == 0 else _text(data)
 
 
 def _variable(data: bytes) -> Proven:

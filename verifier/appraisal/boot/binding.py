@@ -53,7 +53,12 @@ class BoundLog:
         self.facts[position] = self.facts[position]._replace(binding=Binding.KNOWN, text=text)
 
 
-def bind_events(log: ParsedEventLog, believed: Mapping[int, tuple[HashAlg, ...]]) -> BoundLog:
+def bind_events(
+    log: ParsedEventLog,
+    believed: Mapping[int, tuple[HashAlg, ...]],
+    *,
+    strong: frozenset[HashAlg] = STRONG_BANKS,
+) -> BoundLog:
     """Mark every event.
 
     Bound: the digest of *every* bank that is believed for its PCR, one of them strong, was recomputed from the
@@ -63,12 +68,13 @@ def bind_events(log: ParsedEventLog, believed: Mapping[int, tuple[HashAlg, ...]]
     Args:
         log: the log to bind.
         believed: per PCR the banks in which the log explains the quoted value.
+        strong: banks of which one must take part; only a display that judges nothing may widen it.
     """
     bound = BoundLog(log)
     facts, positions = bound.facts, bound.positions
     after: set[int] = set()
     column = {bank: number for number, bank in enumerate(log.algorithms)}
-    provable = {pcr for pcr, banks in believed.items() if not STRONG_BANKS.isdisjoint(banks)}
+    provable = {pcr for pcr, banks in believed.items() if not strong.isdisjoint(banks)}
     for position, event in enumerate(log.events):
         pcr, event_type, values, data, _ = event
         banks = believed.get(pcr)

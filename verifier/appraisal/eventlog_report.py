@@ -1,0 +1,142 @@
+"""A boot log explained without a quote: the document of `attestctl eventlog --json`.
+
+Nothing in it is proven by a TPM. `bound` says that an event's digest was recomputed from its data in the bank
+that `claims` were read in; whether the digests were ever extended only a quote can say.
+"""
+
+from __future__ import annotations
+
+from verifier.appraisal.boot.binding import BoundLog, bind_events
+from verifier.appraisal.boot.command_line import find_command_line
+from verifier.appraisal.boot.sections import name_sections
+from verifier.appraisal.boot.secure_boot import read_secure_boot
+from verifier.appraisal.event_data import Described, describe
+from verifier.claims import Binding, EventFact
+from verifier.errors import UnsupportedError
+from verifier.reasons import Reason
+from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.event_types import EventType
+from verifier.tcg.eventlog import ParsedEventLog, parse_event_log, replay
+
+
+def explain_log(data: bytes) -> dict[str, object]:
+    """Parse, replay and explain a boot log.
+
+    Returns:
+        A JSON-ready document: format, digest_algorithms, pcrs, events, claims, findings.
+
+    Raises:
+        MalformedInputError: not a boot log; carries the offset.
+        UnsupportedError: no bank of the log is of an algorithm this build can compute.
+    """
+    log = parse_event_log(data)
+    values, findings = _replay_all(log)
+    if not values:
+        raise UnsupportedError("no bank of the log can be replayed in this build", structure="TCG event log")
+    # The strongest bank: logs exist whose SHA-1 digests are wrong while the others are right.
+    bank = max(values, key=lambda alg: (alg is not HashAlg.SHA1, -log.algorithms.index(alg)))
+    bound = bind_events(log, dict.fromkeys(values[bank], (bank,)), strong=frozenset({bank}))
+    name_sections(bound)
+    return {
+        "format": log.format.value,
+        "digest_algorithms": [alg.label for alg in log.algorithms],
+        "pcrs": {
+            alg.label: {str(pcr): value.hex() for pcr, value in sorted(pcrs.items())}
+            for alg, pcrs in values.items()
+        },
+        "events": [_event(log, position, fact) for position, fact in enumerate(bound.facts)],
+        "claims": _claims(bound, bank),
+        "findings": [_not_compared(), *_log_findings(log, bank), *findings, *_event_findings(bound)],
+    }
+
+
+def _replay_all(log: ParsedEventLog) -> tuple[dict[HashAlg, dict[int, bytes]], list[dict[str, object]]]:
+    values: dict[HashAlg, dict[int, bytes]] = {}
+    findings: list[dict[str, object]] = []
+    for alg in log.algorithms:
+        try:
+            values[alg] = replay(log, alg)
+        except UnsupportedError as error:
+            findings.append(
+                _finding(Reason.BOOT_LOG_BANK_MISSING, f"bank {alg.label} is not replayed: {error.detail}")
+            )
+    return values, findings
+
+
+def _event(log: ParsedEventLog, position: int, fact: EventFact) -> dict[str, object]:
+    event = log.events[position]
+    shown: dict[str, object] = {
+        "index": position,
+        "pcr": event.pcr,
+        "type": fact.type_name,
+        "digests": {
+            alg.label: digest.hex()
+            for alg, digest in zip(log.algorithms, event.digests, strict=True)
+            if digest
+        },
+        "bound": fact.binding in (Binding.BOUND, Binding.KNOWN),
+        "binding": fact.binding.value,
+    }
+    if fact.name is not None:
+        shown["name"] = fact.name
+    if fact.text is not None:
+        shown["text"] = fact.text
+    data = describe(event.event_type, event.data)
+    if fact.binding is Binding.BOUND and fact.name is None and "variable" in data:
+        data["labels"] = ["variable", "vendor"]  # the digest covers the value alone
+    return {**shown, "data": data}
+
+
+def _claims(bound: BoundLog, bank: HashAlg) -> dict[str, object]:
+    secure_boot = read_secure_boot(bound)
+    everything = dict.fromkeys(range(24), (bank,))
+    return {
+        "bank": bank.label,
+        "secure_boot": {
+            "enabled": secure_boot.enabled,
+            "setup_mode": secure_boot.setup_mode,
+            "audit_mode": secure_boot.audit_mode,
+            "deployed_mode": secure_boot.deployed_mode,
+        },
+        "kernel_command_line": find_command_line(bound, everything, None),
+        "startup_locality": bound.log.initial_locality,
+        "firmware_version": _firmware_version(bound),
+    }
+
+
+def _firmware_version(bound: BoundLog) -> str | None:
+    versions = (fact.text for fact in bound.of(0) if fact.event_type == EventType.EV_S_CRTM_VERSION)
+    return next((text for text in versions if text), None)
+
+
+def _not_compared() -> dict[str, object]:
+    message = "replayed, not compared: without quoted PCR values nothing here is proven"
+    return {**_finding(Reason.BOOT_LOG_REPLAYS, message), "status": "not-evaluated"}
+
+
+def _log_findings(log: ParsedEventLog, bank: HashAlg) -> list[dict[str, object]]:
+    findings: list[dict[str, object]] = [
+        {"code": quirk.value, "status": "passed", "severity": "info", "message": f"tolerated: {quirk.value}"}
+        for quirk in log.quirks
+    ]
+    if bank is HashAlg.SHA1:
+        message = (
+            "the log has SHA-1 digests only: whoever wrote an event could choose two texts of one digest"
+        )
+        findings.append(_finding(Reason.EVENT_DATA_UNBOUND, message))
+    return findings
+
+
+def _event_findings(bound: BoundLog) -> list[dict[str, object]]:
+    unbound = [fact for fact in bound.facts if fact.digests and fact.binding is Binding.UNBOUND]
+    if not unbound:
+        return []
+    message = f"{len(unbound)} of {sum(bool(fact.digests) for fact in bound.facts)} measured events have data that no digest covers"
+    return [_finding(Reason.EVENT_DATA_UNBOUND, message)]
+
+
+def _finding(reason: Reason, message: str) -> dict[str, object]:
+    return {"code": reason.value, "status": "not-evaluated", "severity": "info", "message": message}
+
+
+__all__ = ["Described", "explain_log"]

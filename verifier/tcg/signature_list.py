@@ -1,0 +1,78 @@
+"""Signature databases: PK, KEK, db, dbx, MokList (UEFI 2.10, section 32.4.1, EFI_SIGNATURE_LIST)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from verifier.errors import MalformedInputError
+from verifier.tcg.guid import guid_bytes, guid_text
+from verifier.tcg.reader import Reader
+
+STRUCTURE: Final = "EFI_SIGNATURE_LIST"
+_OWNER_SIZE: Final = 16
+_LIST_HEADER: Final = 28
+
+SIGNATURE_TYPES: Final = {
+    guid_bytes("c1c41626-504c-4092-aca9-41f936934328"): "sha256",
+    guid_bytes("826ca512-cf10-4ac9-b187-be01496631bd"): "sha1",
+    guid_bytes("0b6e5233-a65c-44c9-9407-d9ab83bfc8bd"): "sha224",
+    guid_bytes("ff3e5307-9fd0-48c9-85f1-8ad56c701e01"): "sha384",
+    guid_bytes("093e0fae-a6c4-4f50-9f1b-d41e2b89c19a"): "sha512",
+    guid_bytes("a5c059a1-94e4-4aa7-87b5-ab155c2bf072"): "x509",
+    guid_bytes("3bd2a492-96c0-4079-b420-fcf98ef103ed"): "x509-sha256",
+    guid_bytes("7076876e-80c2-4ee6-aad2-28b349a6865b"): "x509-sha384",
+    guid_bytes("446dbf63-2502-4cda-bcfa-2465d2b0fe9d"): "x509-sha512",
+    guid_bytes("3c5766e8-269c-4e34-aa14-ed776e85b3b6"): "rsa2048",
+    guid_bytes("e2b36190-879b-4a3d-ad8d-f2e7bba32784"): "rsa2048-sha256",
+    guid_bytes("67f8444f-8743-48f1-a328-1eaab8736080"): "rsa2048-sha1",
+    guid_bytes("4aafd29d-68df-49ee-8aa9-347d375665a7"): "pkcs7",
+}
+"""Name of each signature type; others are shown by their GUID."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One entry (EFI_SIGNATURE_DATA): who owns it, of what type, and its bytes: a digest or DER."""
+
+    kind: str
+    owner: bytes
+    data: bytes
+
+
+def parse_signature_lists(data: bytes) -> tuple[Signature, ...]:
+    """Every entry of a signature database, in order. Little-endian.
+
+    Raises:
+        MalformedInputError: sizes that do not add up; work and memory are bounded by `data`.
+    """
+    signatures: list[Signature] = []
+    reader = Reader(data, STRUCTURE)
+    while reader.remaining:
+        start = reader.offset
+        kind = reader.take(16, "SignatureType")
+        size, header, entry = reader.u32le("SignatureListSize"), reader.u32le(), reader.u32le("SignatureSize")
+        body = size - _LIST_HEADER - header
+        if body < 0 or entry <= _OWNER_SIZE or body % entry:
+            raise MalformedInputError(
+                STRUCTURE, start + 16, f"a list of {size} bytes with entries of {entry}"
+            )
+        reader.take(header, "SignatureHeader")
+        content = reader.take(body, "Signatures")
+        name = SIGNATURE_TYPES.get(kind) or guid_text(kind)
+        signatures.extend(
+            Signature(name, content[at : at + _OWNER_SIZE], content[at + _OWNER_SIZE : at + entry])
+            for at in range(0, body, entry)
+        )
+    return tuple(signatures)
+
+
+def parse_signature(data: bytes) -> tuple[bytes, bytes]:
+    """EFI_SIGNATURE_DATA as EV_EFI_VARIABLE_AUTHORITY carries it: owner GUID and DER or digest.
+
+    Raises:
+        MalformedInputError: shorter than a GUID.
+    """
+    reader = Reader(data, "EFI_SIGNATURE_DATA")
+    owner = reader.take(_OWNER_SIZE, "SignatureOwner")
+    return owner, reader.take(reader.remaining, "SignatureData")
