@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from agent import commands
 from agent.config import Settings, load
@@ -33,8 +33,19 @@ Settings come from options, then VTPM_ATTEST_SERVER, VTPM_ATTEST_TOKEN, ..., the
 """
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """With a width of its own: asking the terminal imports four compression modules on every start."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=100)
+
+
 class _Parser(argparse.ArgumentParser):
     """Wrong usage exits with 64: 2 means contraindicated."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 - argparse's own
+        # An abbreviation in a unit file would break the day another option begins the same way.
+        super().__init__(*arguments, **{**keywords, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -72,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="attest-agent",
         description="Prove to a vtpm-attest verifier how this machine booted.",
         epilog=f"{_EXAMPLES}\n{_EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"attest-agent {VERSION}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
@@ -83,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
             help=text,
             description=text[0].upper() + text[1:] + ".",
             epilog=f"example:\n  {example}\n\n{_EXIT_CODES}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
             parents=parents,
         )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from agent.collect import sources_for
 from agent.config import Settings
@@ -31,16 +31,14 @@ VERDICT_EXITS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Clockwork:
+class Clockwork(Struct, frozen=True):
     """Waiting and jitter, so that tests need neither."""
 
     sleep: Callable[[float], None]
     random: Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """Where results and remarks go: with `as_json`, one document on stdout and nothing else there."""
 
     as_json: bool
@@ -121,7 +119,7 @@ def pauser(output: Output, clockwork: Clockwork) -> Callable[[Wait], None]:
     return pause
 
 
-def enroll(  # noqa: PLR0913 - the command's options
+def enroll(
     settings: Settings, *, again: bool, new_ak: bool, patience: float, output: Output, clockwork: Clockwork
 ) -> int:
     """Enrol, unless this machine is enrolled already."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
+
+from msgspec import Struct
 
 from agent.ek import AUTO, EK_CHOICES
 from agent.errors import ConfigError
@@ -31,8 +32,7 @@ KEYS: Final = (
 Encoding = Literal["msgpack", "json"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """How this agent was told to work. `ak` None: as it enrolled, else ECC P-256."""
 
     server: str | None

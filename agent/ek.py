@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from agent import der
 from agent.errors import ConfigError, TpmError
@@ -33,16 +34,14 @@ _OWNER_KEYS: Final = range(0x81000000, 0x81800000)
 """Persistent handles of the storage and endorsement hierarchies; platform keys lie above."""
 
 
-@dataclass(frozen=True, slots=True)
-class EkCertificate:
+class EkCertificate(Struct, frozen=True):
     """A certificate as found in NV, trimmed to its DER."""
 
     slot: EkSlot
     der: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Endorsements:
+class Endorsements(Struct, frozen=True):
     """What NV holds, and what was odd about it."""
 
     certificates: tuple[EkCertificate, ...]
@@ -56,8 +55,7 @@ class Endorsements:
         return [certificate.der for certificate in self.certificates]
 
 
-@dataclass(frozen=True, slots=True)
-class ChosenEk:
+class ChosenEk(Struct, frozen=True):
     """An EK ready for use. `certificate` is the DER that certifies exactly this key, or None."""
 
     slot: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from agent.errors import PcrsUnstableError
 from agent.tpm import Key, Quote, Selection, Tpm
@@ -23,8 +24,7 @@ SIGNING_HASH: Final = "sha256"
 PcrValues = Mapping[str, Mapping[int, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class QuotedPcrs:
+class QuotedPcrs(Struct, frozen=True):
     """A quote and PCR values that hash to the digest in it."""
 
     quote: Quote

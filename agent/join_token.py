@@ -1,15 +1,17 @@
 """Join tokens: `vtj1.<secret>[.<fingerprint>]`, both base64url without padding.
 
 The secret opens enrolment; the fingerprint is the SHA-256 of the verifier's CA certificate (DER), so that the first
-connection needs no trust on first use; a token without it needs the CA from a file. Only the whole text is ever sent, and only to a server that CA vouches for.
+connection needs no trust on first use; a token without it needs the CA from a file. The text is sent only to a
+server that this CA vouches for.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct
 
 from agent.errors import ConfigError
 
@@ -18,12 +20,14 @@ _PIN_SIZE: Final = 32
 _MIN_SECRET: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class JoinToken:
-    """A parsed token. `text` is kept out of `repr` so that it ends in no log."""
+class JoinToken(Struct, frozen=True):
+    """A parsed token. It is kept out of `repr` so that it ends in no log."""
 
-    text: str = field(repr=False)
+    text: str
     ca_fingerprint: bytes | None
+
+    def __repr__(self) -> str:
+        return "JoinToken(...)"
 
     @classmethod
     def parse(cls, text: str) -> JoinToken:

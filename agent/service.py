@@ -10,10 +10,10 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Final, assert_never
 
 import msgspec
+from msgspec import Struct
 
 from agent import ek as ek_module
 from agent.collect import Collected, Sources
@@ -59,8 +59,7 @@ from agent.wire.messages import (
 PROOF_CONTEXT: Final = b"vtpm-attest activation v1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True, kw_only=True):
     """What the agent reaches outside itself.
 
     Attributes:
@@ -83,8 +82,7 @@ def activation_proof(secret: bytes, enrollment_id: str, ak_name: bytes) -> bytes
     return hmac.digest(secret, PROOF_CONTEXT + enrollment_id.encode() + ak_name, "sha256")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Struct, frozen=True, kw_only=True):
     """How this agent enrols and attests."""
 
     join_token: str | None = None

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final, TypeVar, assert_never
 
+from msgspec import Struct
+
 from agent.errors import AgentError, PendingError
-from agent.wire.messages import ActivationReply, AttestationReply, Challenge, EnrollmentReply, Verdict
+from agent.wire.messages import ActivationReply, AttestationReply, Challenge, EnrollmentReply
 
 T = TypeVar("T")
 
@@ -54,48 +55,41 @@ class Goal(enum.Enum):
 # --- events: what happened
 
 
-@dataclass(frozen=True, slots=True)
-class Offered:
+class Offered(Struct, frozen=True):
     """Enrolment answered with a credential challenge."""
 
     offer: EnrollmentReply
 
 
-@dataclass(frozen=True, slots=True)
-class Enrolled:
+class Enrolled(Struct, frozen=True):
     """Activation proved; attest now."""
 
     reply: ActivationReply
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(Struct, frozen=True):
     """Activation proved; an operator must approve."""
 
     reply: ActivationReply
 
 
-@dataclass(frozen=True, slots=True)
-class Challenged:
+class Challenged(Struct, frozen=True):
     """A nonce arrived."""
 
     challenge: Challenge
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(Struct, frozen=True):
     """A verdict arrived."""
 
     reply: AttestationReply
 
 
-@dataclass(frozen=True, slots=True)
-class Woke:
+class Woke(Struct, frozen=True):
     """The pause asked for is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """The action failed."""
 
     error: AgentError
@@ -107,27 +101,23 @@ Event = Offered | Enrolled | Pending | Challenged | Judged | Woke | Failed
 # --- actions: what to do
 
 
-@dataclass(frozen=True, slots=True)
-class Enroll:
+class Enroll(Struct, frozen=True):
     """Send EK, AK and identity."""
 
 
-@dataclass(frozen=True, slots=True)
-class Activate:
+class Activate(Struct, frozen=True):
     """Open the credential in the TPM and send the proof."""
 
     offer: EnrollmentReply
 
 
-@dataclass(frozen=True, slots=True)
-class AskChallenge:
+class AskChallenge(Struct, frozen=True):
     """Ask for a nonce."""
 
     attester_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Attest:
+class Attest(Struct, frozen=True):
     """Quote over the challenge and send the evidence; `whole_log` when the verifier lost what it held."""
 
     attester_id: str
@@ -135,24 +125,21 @@ class Attest:
     whole_log: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True):
     """Do nothing for this long. `because` is the failure behind it, None for the ordinary interval."""
 
     seconds: float
     because: AgentError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """The goal is reached."""
 
     attester_id: str
     reply: AttestationReply | None
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """The goal cannot be reached."""
 
     error: AgentError
@@ -209,7 +196,6 @@ class LocalProtocolError(Exception):
     """The caller reported an event that cannot happen in this state: a bug in the agent, not in its peer."""
 
 
-@dataclass(slots=True)
 class Session:
     """One agent's conversation with its verifier.
 
@@ -221,24 +207,28 @@ class Session:
         random: uniform in [0, 1), for jitter.
     """
 
-    goal: Goal
-    attester_id: str | None
-    may_reenroll: bool
-    patience: float | None
-    random: Callable[[], float]
-    state: State = State.NEW
-    verdict: Verdict | None = None
-    _offer: EnrollmentReply | None = field(default=None, repr=False)
-    _challenge: Challenge | None = field(default=None, repr=False)
-    _reply: AttestationReply | None = field(default=None, repr=False)
-    _whole_log: bool = False
-    _failures: int = 0
-    _pause: Wait | None = None
-    _error: AgentError | None = None
-
-    def __post_init__(self) -> None:
-        if self.attester_id is not None:
-            self.state = State.ENROLLED
+    def __init__(
+        self,
+        *,
+        goal: Goal,
+        attester_id: str | None,
+        may_reenroll: bool,
+        patience: float | None,
+        random: Callable[[], float],
+    ) -> None:
+        self.goal = goal
+        self.attester_id = attester_id
+        self.state = State.NEW if attester_id is None else State.ENROLLED
+        self._may_reenroll = may_reenroll
+        self._patience = patience
+        self._random = random
+        self._offer: EnrollmentReply | None = None
+        self._challenge: Challenge | None = None
+        self._reply: AttestationReply | None = None
+        self._whole_log = False
+        self._failures = 0
+        self._pause: Wait | None = None
+        self._error: AgentError | None = None
 
     # --- out
 
@@ -310,12 +300,12 @@ class Session:
                 assert_never(event)
 
     def _judged(self, reply: AttestationReply) -> None:
-        self._reply, self.verdict, self._challenge = reply, reply.verdict, reply.challenge
+        self._reply, self._challenge = reply, reply.challenge
         self._failures, self._whole_log = 0, False
         if self.goal is Goal.FOREVER:
             # Early rather than late, so that the verdict does not go stale, and spread, so that a fleet that booted
             # together does not come back together.
-            self._pause = Wait(max(SHORTEST_PAUSE, reply.next_in * (0.85 + 0.15 * self.random())))
+            self._pause = Wait(max(SHORTEST_PAUSE, reply.next_in * (0.85 + 0.15 * self._random())))
 
     # --- failures
 
@@ -331,7 +321,7 @@ class Session:
                 self._void(State.ENROLLED, error, at_once=first)
             case Reaction.ENROLL_AGAIN:
                 self._void(State.NEW, error, at_once=first)
-            case Reaction.REENROLL_IF_ALLOWED if self.may_reenroll and self.state is not State.NEW:
+            case Reaction.REENROLL_IF_ALLOWED if self._may_reenroll and self.state is not State.NEW:
                 self._void(State.NEW, error, at_once=first)
             case Reaction.AWAIT_APPROVAL:
                 self.state = State.PENDING
@@ -352,9 +342,9 @@ class Session:
 
     def _back_off(self, error: AgentError) -> None:
         ceiling = min(BACKOFF_LIMIT, BACKOFF_FIRST * 2.0 ** min(self._failures - 1, 16))
-        pause = ceiling * (0.5 + 0.5 * self.random())
+        pause = ceiling * (0.5 + 0.5 * self._random())
         if error.retry_after is not None:
-            pause = max(pause, error.retry_after * (1.0 + 0.1 * self.random()))
+            pause = max(pause, error.retry_after * (1.0 + 0.1 * self._random()))
         self._pause_or_stop(pause, error)
 
     def _slow(self, error: AgentError) -> None:
@@ -364,21 +354,21 @@ class Session:
         if self.goal is not Goal.FOREVER:
             self._stop(error)
             return
-        self._pause = Wait(SLOW_SECONDS * (0.9 + 0.2 * self.random()), error)
+        self._pause = Wait(SLOW_SECONDS * (0.9 + 0.2 * self._random()), error)
 
     def _await_approval(self, retry_after: float | None) -> None:
         error = PendingError(
             f"attester {self.attester_id} waits for an operator's approval",
             "approve it at the verifier, then attest again",
         )
-        self._pause_or_stop((retry_after or PENDING_SECONDS) * (1.0 + 0.1 * self.random()), error)
+        self._pause_or_stop((retry_after or PENDING_SECONDS) * (1.0 + 0.1 * self._random()), error)
 
     def _pause_or_stop(self, seconds: float, error: AgentError) -> None:
-        if self.patience is not None:
-            if seconds > self.patience:
+        if self._patience is not None:
+            if seconds > self._patience:
                 self._stop(error)
                 return
-            self.patience -= seconds
+            self._patience -= seconds
         self._pause = Wait(seconds, error)
 
     def _stop(self, error: AgentError) -> None:

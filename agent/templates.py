@@ -11,8 +11,9 @@ from __future__ import annotations
 import enum
 import hashlib
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 ALG_RSA: Final = 0x0001
 ALG_AES: Final = 0x0006
@@ -68,8 +69,7 @@ class TemplateError(ValueError):
     """Bytes that are not a public area this agent can use."""
 
 
-@dataclass(frozen=True, slots=True)
-class PublicArea:
+class PublicArea(Struct, frozen=True):
     """What the agent needs to know of a TPMT_PUBLIC. Nothing here is checked for trust: that is the verifier's.
 
     Attributes:
@@ -157,8 +157,7 @@ def _ek_rules(name_alg: str, *, low: bool) -> tuple[int, bytes]:
     return _EK_HIGH, policy_or_digest(name_alg)
 
 
-@dataclass(frozen=True, slots=True)
-class EkSlot:
+class EkSlot(Struct, frozen=True):
     """One EK of the profile: where its certificate lies in NV and how the key is made again.
 
     `template` is a TPM2B_PUBLIC, None where this agent can only pass the certificate on.

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from agent.errors import NoTpmError, TpmPermissionError
 
@@ -23,8 +24,7 @@ Selection = Mapping[str, Sequence[int]]
 """Bank name to ascending PCR indices."""
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """A key usable now: the adapter's handle, its TPM2B_PUBLIC and its Name."""
 
     handle: int
@@ -32,16 +32,14 @@ class Key:
     name: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(Struct, frozen=True):
     """TPMS_ATTEST as signed, and TPMT_SIGNATURE."""
 
     attest: bytes
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TpmProperties:
+class TpmProperties(Struct, frozen=True):
     """What a TPM says of itself; for people, not for trust."""
 
     manufacturer: str

@@ -12,9 +12,10 @@ import http.client
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from agent.errors import (
     AgentError,
@@ -41,8 +42,7 @@ _PEM_END: Final = "-----END CERTIFICATE-----"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(Struct, frozen=True):
     """Where the verifier is."""
 
     host: str

@@ -1,0 +1,86 @@
+"""PCR values must be those of the quote, on a machine whose PCRs move."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.errors import PcrsUnstableError
+from agent.evidence import TRIES, quote_with_pcrs
+from agent.templates import AkKind, ak_template
+from tests.fake_tpm import FakeTpm
+from tests.simulator import SoftwareTpm
+from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.attest import parse_quote
+from verifier.tcg.pcr import quoted_digest
+
+NONCE = bytes(range(32))
+SELECTION = {"sha1": [0, 7], "sha256": [0, 4, 7, 10]}
+
+
+def quoted(tpm: FakeTpm):
+    with tpm.primary(ak_template(AkKind.ECC_P256, 0)) as ak:
+        return quote_with_pcrs(tpm, ak, NONCE, SELECTION)
+
+
+def assert_agree(result) -> None:
+    attest = parse_quote(result.quote.attest)
+    values = {HashAlg[bank.upper()]: dict(pcrs) for bank, pcrs in result.values.items()}
+    assert quoted_digest(HashAlg.SHA256, attest.selections, values) == attest.pcr_digest
+
+
+def moving(machine: SoftwareTpm, changes: int):
+    """IMA extends PCR 10 before each of the first `changes` readings."""
+    left = [changes]
+
+    def extend() -> None:
+        if left[0] > 0:
+            left[0] -= 1
+            machine.measure(10, b"a program")
+
+    return extend
+
+
+def test_a_quiet_machine_needs_one_quote():
+    machine = SoftwareTpm()
+    machine.measure(7, b"secure boot")
+    before = machine.clock.clock
+    assert_agree(quoted(FakeTpm(machine)))
+    assert machine.clock.clock == before + 7, "the simulator's clock counts quotes"
+
+
+@pytest.mark.parametrize("changes", range(1, 9))
+def test_a_busy_machine_is_quoted_again_until_both_agree(changes):
+    machine = SoftwareTpm()
+    assert_agree(quoted(FakeTpm(machine, before_read=moving(machine, changes))))
+
+
+def test_a_change_between_quote_and_second_reading_is_caught():
+    """The value moves after the first reading and before the quote: only the second reading is right."""
+    machine = SoftwareTpm()
+
+    class Between(FakeTpm):
+        def quote(self, *arguments):
+            machine.measure(10, b"late")
+            return super().quote(*arguments)
+
+    assert_agree(quoted(Between(machine)))
+
+
+def test_a_machine_that_never_rests_gives_a_typed_error_in_bounded_time():
+    machine = SoftwareTpm()
+
+    class Restless(FakeTpm):
+        quotes = 0
+
+        def quote(self, *arguments):
+            self.quotes += 1
+            machine.measure(10, b"before")
+            result = super().quote(*arguments)
+            machine.measure(10, b"after")
+            return result
+
+    tpm = Restless(machine)
+    with pytest.raises(PcrsUnstableError) as caught:
+        quoted(tpm)
+    assert caught.value.transient
+    assert tpm.quotes == TRIES
