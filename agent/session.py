@@ -164,11 +164,11 @@ class Reaction(enum.Enum):
     RETRY = "retry"
     """Same state, after a back-off."""
     ASK_AGAIN = "ask-again"
-    """The nonce is void: ask for another, the first time at once."""
+    """The nonce is void: ask for another; at once, unless that happened since the last verdict."""
     RESEND_WHOLE = "resend-whole"
     """As `ASK_AGAIN`, and send the boot log whole."""
     ENROLL_AGAIN = "enroll-again"
-    """The enrolment is void: begin anew, the first time at once."""
+    """The enrolment is void: begin anew, with the same restraint."""
     REENROLL_IF_ALLOWED = "reenroll-if-allowed"
     """The verifier does not know this attester: enrol anew if a join token is at hand, else as `SLOW`."""
     AWAIT_APPROVAL = "await-approval"
@@ -227,6 +227,7 @@ class Session:
         self._reply: AttestationReply | None = None
         self._whole_log = False
         self._failures = 0
+        self._voided = False
         self._pause: Wait | None = None
         self._error: AgentError | None = None
 
@@ -301,7 +302,7 @@ class Session:
 
     def _judged(self, reply: AttestationReply) -> None:
         self._reply, self._challenge = reply, reply.challenge
-        self._failures, self._whole_log = 0, False
+        self._failures, self._voided, self._whole_log = 0, False, False
         if self.goal is Goal.FOREVER:
             # Early rather than late, so that the verdict does not go stale, and spread, so that a fleet that booted
             # together does not come back together.
@@ -311,7 +312,7 @@ class Session:
 
     def _react(self, error: AgentError) -> None:
         reaction = REACTIONS.get(error.code, Reaction.RETRY if error.transient else Reaction.SLOW)
-        first = self._failures == 0
+        first = not self._voided
         self._failures += 1
         match reaction:
             case Reaction.RETRY:
@@ -333,7 +334,7 @@ class Session:
 
     def _void(self, state: State, error: AgentError, *, at_once: bool) -> None:
         """Drop what has become worthless and go back to `state`."""
-        self._challenge, self._offer = None, None
+        self._challenge, self._offer, self._voided = None, None, True
         if state is State.NEW:
             self.attester_id = None
         self.state = state

@@ -1,0 +1,247 @@
+"""Session, TPM and network together: what goes over the wire, and what survives trouble in between."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from agent.collect import sources_for
+from agent.connection import connect
+from agent.errors import NoTpmError, TpmBusyError
+from agent.join_token import JoinToken
+from agent.service import Agent, Options, Surroundings, run
+from agent.session import Done, Goal, Session, Stop, Wait
+from agent.state import StateFile
+from agent.templates import AkKind
+from agent.wire.codec import JSON
+from agent.wire.messages import ActivationRequest, AttestationRequest, ChallengeRequest, EnrollmentRequest
+from tests.fake_tpm import FakeTpm
+from tests.fake_verifier import ATTESTER, FakeVerifier, Refusal, make_ca
+from tests.simulator import SoftwareTpm
+from verifier.crypto.keys import public_key
+from verifier.crypto.signatures import verify
+from verifier.tcg.public import parse_public
+from verifier.tcg.signature import parse_signature
+
+CA = make_ca()
+LOG = b"a boot log"
+ENOUGH = 12
+
+
+class Bench:
+    """One guest with a fake TPM beside one fake verifier."""
+
+    def __init__(self, folder: Path, verifier: FakeVerifier) -> None:
+        self.folder, self.verifier = folder, verifier
+        self.machine = SoftwareTpm("bench")
+        self.tpm = FakeTpm(self.machine, nv={0x01C0000A: self.machine.ek_certificate + b"\xff" * 50})
+        self.tpm_errors: list[Exception] = []
+        self.store = StateFile(folder / "state")
+        self.said: list[str] = []
+        self.pauses: list[Wait] = []
+        self.verdicts: list[str] = []
+        self.on_pause = lambda _number: None
+        log = folder / "sys/kernel/security/tpm0/binary_bios_measurements"
+        log.parent.mkdir(parents=True)
+        log.write_bytes(LOG)
+        self.log = log
+
+    def open_tpm(self) -> FakeTpm:
+        if self.tpm_errors:
+            raise self.tpm_errors.pop(0)
+        return self.tpm
+
+    def pause(self, wait: Wait) -> None:
+        assert self.tpm.loaded == 0, "nothing stays in the TPM while the agent sleeps"
+        self.pauses.append(wait)
+        self.on_pause(len(self.pauses))
+        if len(self.pauses) >= ENOUGH:
+            raise StopIteration
+
+    def go(self, goal: Goal = Goal.VERDICT, *, token: bool = True, **options) -> Done | Stop | None:
+        state = self.store.load()
+        text = self.verifier.token if token else None
+        session = Session(
+            goal=goal, attester_id=state.attester_id, may_reenroll=token, patience=None, random=lambda: 0.0
+        )
+        surroundings = Surroundings(
+            open_tpm=self.open_tpm,
+            connect=lambda: connect(
+                self.verifier.url, JoinToken.parse(text) if text else None, None, self.store
+            ),
+            sources=sources_for(self.folder),
+            store=self.store,
+            say=self.said.append,
+        )
+        agent = Agent(surroundings, Options(join_token=text, **options))
+        try:
+            return run(session, agent, self.pause, lambda reply: self.verdicts.append(reply.verdict.status))
+        except StopIteration:
+            return None
+        finally:
+            agent.close()
+            assert self.tpm.loaded == 0
+
+    def paths(self) -> list[str]:
+        return [path.removeprefix("/v1/") for path, _ in self.verifier.seen]
+
+
+@pytest.fixture
+def bench(tmp_path):
+    with FakeVerifier(tmp_path, CA) as verifier:
+        yield Bench(tmp_path, verifier)
+
+
+def test_enrolment_sends_keys_certificates_and_token_and_proves_the_secret(bench):
+    outcome = bench.go(Goal.ENROLLED)
+    assert outcome == Done(ATTESTER, None)
+    (request,) = bench.verifier.sent(EnrollmentRequest)
+    assert (request.ak_public, request.ek_public) == (bench.machine.ak_public, bench.machine.ek_public)
+    assert request.ek_certificates == [bench.machine.ek_certificate]
+    assert request.join_token == bench.verifier.token
+    assert len(bench.verifier.sent(ActivationRequest)) == 1
+    state = bench.store.load()
+    assert (state.attester_id, state.ak_kind, state.ak_name) == (
+        ATTESTER,
+        "ecc-p256",
+        bench.machine.ak_name.hex(),
+    )
+    assert not any(bench.verifier.token in text for text in bench.said)
+
+
+@pytest.mark.parametrize("media_type", [None, JSON])
+def test_evidence_is_a_quote_over_the_nonce_with_its_pcrs_and_log(bench, media_type):
+    bench.machine.measure(7, b"secure boot")
+    bench.go(**({"media_type": media_type} if media_type else {}))
+    (request,) = bench.verifier.sent(AttestationRequest)
+    key = public_key(parse_public(bench.machine.ak_public))
+    assert verify(key, parse_signature(request.signature), request.attest)
+    assert request.boot_log.content == LOG
+    (bank,) = request.pcrs
+    assert bank.bank == "sha256"
+    assert bank.values == {str(pcr): bench.machine.pcrs("sha256")[pcr] for pcr in (0, 4, 7)}
+    assert bench.store.load().last_verdict.status == "affirming"
+
+
+def test_the_log_is_named_by_digest_only_when_the_verifier_holds_these_very_bytes(bench):
+    bench.go()
+    bench.go()
+    bench.log.write_bytes(LOG + b"!")
+    bench.go()
+    first, second, third = (request.boot_log for request in bench.verifier.sent(AttestationRequest))
+    assert first.content == LOG
+    assert (second.content, second.sha256) == (None, hashlib.sha256(LOG).digest())
+    assert third.content == LOG + b"!"
+
+
+def test_a_log_the_verifier_no_longer_has_is_sent_whole_over_a_new_nonce(bench):
+    bench.go()
+    bench.verifier.refuse("/v1/attestations", Refusal(409, "boot-log-missing"))
+    bench.go()
+    _, by_digest, whole = bench.verifier.sent(AttestationRequest)
+    assert by_digest.boot_log.content is None
+    assert whole.boot_log.content == LOG
+    assert whole.nonce != by_digest.nonce
+    assert bench.pauses == []
+
+
+def test_an_expired_nonce_costs_one_more_question_and_no_pause(bench):
+    bench.verifier.refuse("/v1/attestations", Refusal(400, "nonce-expired"))
+    bench.go()
+    assert bench.paths()[-4:] == ["challenges", "attestations", "challenges", "attestations"]
+    assert bench.pauses == []
+
+
+def test_steady_state_is_one_request_over_one_connection(bench):
+    bench.go(Goal.FOREVER)
+    assert (
+        bench.paths() == ["enrollments", "enrollments/*/activation", "challenges"] + ["attestations"] * ENOUGH
+    )
+    assert bench.verifier.connections == 2, "one for the CA, one for all else"
+    assert bench.tpm.closed >= ENOUGH, "the TPM is let go of before every pause"
+
+
+def test_a_verifier_restart_costs_a_pause_at_most(bench):
+    def restart(number: int) -> None:
+        if number == 3:
+            bench.verifier.stop()
+        if number == 5:
+            bench.verifier.nonces.clear()  # it also forgot its nonces
+            bench.verifier.start()
+
+    bench.on_pause = restart
+    bench.go(Goal.FOREVER)
+    causes = [pause.because.code if pause.because else None for pause in bench.pauses]
+    assert causes == [None] * 3 + ["verifier-unreachable"] * 2 + [None] * (ENOUGH - 5)
+    assert bench.paths().count("enrollments") == 1
+    assert set(bench.verdicts) == {"affirming"}
+
+
+def test_a_verifier_that_forgot_the_attester_gets_a_new_enrolment_if_a_token_is_there(bench):
+    bench.go()
+    bench.verifier.refuse("/v1/challenges", Refusal(404, "not-found"))
+    assert isinstance(bench.go(), Done)
+    assert bench.paths().count("enrollments") == 2
+
+    bench.verifier.refuse("/v1/challenges", Refusal(404, "not-found"))
+    stopped = bench.go(token=False)
+    assert isinstance(stopped, Stop)
+    assert stopped.error.code == "not-found"
+
+
+def test_activation_goes_on_after_the_network_was_lost_in_between(bench):
+    """The EK was let go of for the pause: it must be the same one again."""
+    bench.verifier.refuse("/v1/enrollments/*/activation", Refusal(503, "verifier-unavailable"))
+    assert isinstance(bench.go(), Done)
+    assert bench.paths()[:3] == ["enrollments", "enrollments/*/activation", "enrollments/*/activation"]
+    assert len(bench.pauses) == 1
+
+
+def test_enrolling_again_and_again_uses_no_more_slots_than_there_are(bench):
+    bench.verifier.refuse("/v1/enrollments/*/activation", *[Refusal(410, "enrollment-expired")] * 5)
+    assert isinstance(bench.go(), Done)
+    assert bench.paths().count("enrollments") == 6
+
+
+def test_waiting_for_approval(bench):
+    bench.verifier.pending = True
+    bench.verifier.refuse("/v1/challenges", *[Refusal(403, "enrollment-pending", {"Retry-After": "2"})] * 2)
+    assert isinstance(bench.go(), Done)
+    assert [pause.seconds for pause in bench.pauses] == [5.0, 2.0, 2.0]
+    assert len(bench.verifier.sent(ChallengeRequest)) == 3
+
+
+def test_a_busy_tpm_is_waited_for_and_opened_afresh(bench):
+    bench.tpm_errors = [TpmBusyError("no free slot", "wait")]
+    assert isinstance(bench.go(), Done)
+    assert [pause.because.code for pause in bench.pauses] == ["tpm-busy"]
+
+
+def test_a_missing_tpm_stops_and_nothing_is_sent(bench):
+    bench.tpm_errors = [NoTpmError("none", "add one")]
+    stopped = bench.go()
+    assert isinstance(stopped, Stop)
+    assert stopped.error.code == "no-tpm"
+    assert bench.verifier.seen == []
+
+
+def test_remarks_are_made_once_not_at_every_attestation(bench):
+    bench.log.unlink()
+    bench.go(Goal.FOREVER)
+    assert sum("no boot log" in text for text in bench.said) == 1
+    assert all(request.boot_log is None for request in bench.verifier.sent(AttestationRequest))
+
+
+def test_the_ear_is_asked_for_only_when_wanted(bench):
+    bench.go()
+    bench.go(want_ear=True)
+    assert [request.want_ear for request in bench.verifier.sent(AttestationRequest)] == [False, True]
+
+
+def test_another_ak_is_another_template(bench):
+    bench.go(Goal.ENROLLED, ak_generation=4)
+    from agent.templates import ak_template
+
+    assert ak_template(AkKind.ECC_P256, 4) in bench.tpm.created
