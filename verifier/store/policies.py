@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.exc import IntegrityError
 
 from verifier.errors import StoreUnavailable
@@ -20,13 +20,19 @@ class Policies(StorePart):
     """The policy methods of the `Store` port."""
 
     async def add_policy(self, record: PolicyRecord) -> None:
-        """Keep a revision; one that is kept already stays where it is in the order."""
+        """Keep a revision and make it current: also one that was current before, which is how to go back to it.
+
+        Idempotent: adding the current revision again changes nothing. A revision keeps the time of its first
+        addition.
+        """
         same_id = (policy.c.tenant == record.tenant, policy.c.id == record.id)
         position = select(func.coalesce(func.max(policy.c.position), 0) + 1).where(*same_id).scalar_subquery()
-        new = (
-            self._backend.insert(policy)
-            .values({**rows.policy_values(record), "position": position})
-            .on_conflict_do_nothing(index_elements=["tenant", "id", "revision"])
+        new = self._backend.insert(policy).values({**rows.policy_values(record), "position": position})
+        # Where the revision is the current one already, the new position would be the next to its own.
+        new = new.on_conflict_do_update(
+            index_elements=["tenant", "id", "revision"],
+            set_={"position": new.excluded.position},
+            where=policy.c.position < new.excluded.position - 1,
         )
         for _ in range(_ATTEMPTS):
             try:
@@ -43,10 +49,12 @@ class Policies(StorePart):
         return None if row is None else rows.policy_record(row)
 
     async def list_policies(self, tenant: str) -> tuple[PolicyRecord, ...]:
-        """Every revision: by id, the current one of each first."""
+        """The current revision of every policy, by id."""
+        newer = policy.alias()
+        superseded = exists().where(
+            newer.c.tenant == policy.c.tenant, newer.c.id == policy.c.id, newer.c.position > policy.c.position
+        )
         query = (
-            select(*rows.POLICY_COLUMNS)
-            .where(policy.c.tenant == tenant)
-            .order_by(policy.c.id, policy.c.position.desc())
+            select(*rows.POLICY_COLUMNS).where(policy.c.tenant == tenant, ~superseded).order_by(policy.c.id)
         )
         return tuple(rows.policy_record(row) for row in await self._backend.rows(query))
