@@ -144,8 +144,8 @@ def anchor_problem(certificate: Certificate) -> str | None:
         return "not a CA certificate (basic constraints)"
     if extensions.key_usage is not None and KeyUsage.KEY_CERT_SIGN not in extensions.key_usage:
         return "its key usage does not include signing certificates"
-    if unsupported := certificate.unsupported_critical():
-        return f"critical extension {', '.join(unsupported)} is not supported"
+    if unenforced := certificate.unenforced():
+        return f"extension {', '.join(unenforced)} cannot be enforced"
     if certificate.key is None:
         return f"keys of algorithm {certificate.key_algorithm} are not supported"
     return weakness(certificate.key)

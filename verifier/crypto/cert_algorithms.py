@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from verifier.crypto import der
 from verifier.crypto.certificate import Scheme, SignatureAlgorithm
 from verifier.crypto.keys import PublicKey
-from verifier.crypto.names import read_oid
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
 
 _NULL: Final = b"\x05\x00"
@@ -51,7 +50,7 @@ def read_signature_algorithm(identifier: bytes) -> SignatureAlgorithm:
     """
     outer = der.DerCursor(identifier, structure="AlgorithmIdentifier")
     fields = outer.inside(outer.read(der.SEQUENCE, "AlgorithmIdentifier"))
-    oid = read_oid(fields.read(der.OBJECT_IDENTIFIER, "algorithm"), outer.structure)
+    oid = der.read_oid(fields.read(der.OBJECT_IDENTIFIER, "algorithm"), outer.structure)
     parameters = identifier[fields.offset :]
     if oid == _PSS:
         return _read_pss(parameters)
@@ -103,7 +102,7 @@ def read_key(spki: der.Element) -> KeyInfo:
     """
     fields = der.DerCursor(spki.buffer, spki.content, spki.end)
     identifier = fields.inside(fields.read(der.SEQUENCE, "algorithm"))
-    oid = read_oid(identifier.read(der.OBJECT_IDENTIFIER, "algorithm"))
+    oid = der.read_oid(identifier.read(der.OBJECT_IDENTIFIER, "algorithm"))
     bits = fields.read(der.BIT_STRING, "subjectPublicKey").value
     fields.finish("SubjectPublicKeyInfo")
     if oid == EC_PUBLIC_KEY and identifier.peek() != der.OBJECT_IDENTIFIER:

@@ -39,6 +39,10 @@ UNDERSTOOD: Final = frozenset(
 )
 """Extensions that may be critical."""
 
+CONSTRAINTS: Final = frozenset({"2.5.29.30", "2.5.29.36", "2.5.29.54"})
+"""nameConstraints, policyConstraints, inhibitAnyPolicy: they narrow what a CA may do and are not enforced here,
+so a certificate with one is refused even where its issuer forgot to mark it critical."""
+
 
 class KeyUsage(enum.IntFlag):
     """RFC 5280, section 4.2.1.3."""
@@ -106,8 +110,10 @@ class ExtensionSet:
     subject_key_id: bytes | None = None
     authority_key_id: bytes | None = None
     alternative_names: AlternativeNames | None = None
+    present: frozenset[str] = frozenset()
+    """OIDs of all extensions."""
     critical: frozenset[str] = frozenset()
-    """OIDs of all extensions marked critical."""
+    """OIDs of those marked critical."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -187,6 +193,7 @@ class Certificate:
         """SHA-256 of the canonical SubjectPublicKeyInfo, as `keys.fingerprint` of a TPM's public area."""
         return hashlib.sha256(self.spki).digest()
 
-    def unsupported_critical(self) -> tuple[str, ...]:
-        """OIDs of critical extensions this verifier does not enforce; such a certificate must be refused."""
-        return tuple(sorted(self.extensions.critical - UNDERSTOOD))
+    def unenforced(self) -> tuple[str, ...]:
+        """OIDs of extensions that demand what this verifier does not do; such a certificate is refused."""
+        extensions = self.extensions
+        return tuple(sorted((extensions.critical - UNDERSTOOD) | (extensions.present & CONSTRAINTS)))

@@ -6,6 +6,7 @@ readers work on the same cut; neither may disagree with the other about what the
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -31,6 +32,7 @@ _V3: Final = b"\x02"
 
 _LONG_FORM: Final = 0x80
 _MAX_LENGTH_BYTES: Final = 4
+_MAX_OID: Final = 64
 _HIGH_TAG: Final = 0x1F
 _PADDING: Final = (0xFF, 0x00)
 
@@ -131,6 +133,37 @@ class DerCursor:
         if length < _LONG_FORM or length >> (8 * (count - 1)) == 0:
             raise self.error(f"{what}: length is not in its shortest form", at)
         return length, at + 1 + count
+
+
+@functools.lru_cache(maxsize=512)
+def _dotted(content: bytes) -> str | None:
+    """Dotted form of the content of an OBJECT IDENTIFIER (X.690, section 8.19), or None."""
+    if not content or content[-1] & 0x80:
+        return None
+    arcs: list[int] = []
+    value, fresh = 0, True
+    for byte in content:
+        if fresh and byte == 0x80:  # noqa: PLR2004 - an arc in more bytes than it needs
+            return None
+        value = value << 7 | byte & 0x7F
+        fresh = not byte & 0x80
+        if fresh:
+            arcs.append(value)
+            value = 0
+    first = min(arcs[0] // 40, 2)
+    return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:])))
+
+
+def read_oid(element: Element, structure: str = STRUCTURE) -> str:
+    """Dotted form of an OBJECT IDENTIFIER. Raises `MalformedInputError` where it is none.
+
+    Written here because asn1crypto reads several encodings as one identifier.
+    """
+    content = element.value
+    dotted = _dotted(content) if len(content) <= _MAX_OID else None
+    if dotted is None:
+        raise malformed("not an object identifier", element.start, structure)
+    return dotted
 
 
 @dataclass(frozen=True, slots=True)

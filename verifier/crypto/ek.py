@@ -62,7 +62,7 @@ class ValidatedEk:
             raise TypeError("a ValidatedEk comes from validate_ek alone")
 
 
-def validate_ek(  # noqa: PLR0913 - the inputs of RFC 5280 path validation, all of them
+def validate_ek(
     certificate: bytes,
     *,
     intermediates: Sequence[bytes] = (),

@@ -23,7 +23,7 @@ from verifier.crypto.certificate import (
     ExtensionSet,
     KeyUsage,
 )
-from verifier.crypto.names import attributes, read_oid
+from verifier.crypto.names import attributes
 
 T = TypeVar("T")
 
@@ -115,12 +115,12 @@ def _read_extensions(sequence: der.Element | None) -> ExtensionSet:
         if oid in _DECODERS:
             field, decode = _DECODERS[oid]
             found[field] = decode(value)
-    return ExtensionSet(critical=frozenset(critical), **found)
+    return ExtensionSet(present=frozenset(seen), critical=frozenset(critical), **found)
 
 
 def _read_extension(cursor: der.DerCursor) -> tuple[str, bool, der.Element]:
     fields = cursor.inside(cursor.read(der.SEQUENCE, "Extension"))
-    oid = read_oid(fields.read(der.OBJECT_IDENTIFIER, "extnID"))
+    oid = der.read_oid(fields.read(der.OBJECT_IDENTIFIER, "extnID"))
     critical = False
     if fields.peek() == der.BOOLEAN:
         flag = fields.read(der.BOOLEAN, "critical")
@@ -161,7 +161,7 @@ def _extended_key_usage(value: der.Element) -> tuple[str, ...]:
     cursor.finish("extKeyUsage")
     found = []
     while purposes.remaining:
-        found.append(read_oid(purposes.read(der.OBJECT_IDENTIFIER, "KeyPurposeId")))
+        found.append(der.read_oid(purposes.read(der.OBJECT_IDENTIFIER, "KeyPurposeId")))
     return tuple(found)
 
 
@@ -194,7 +194,7 @@ def _alternative_names(value: der.Element) -> AlternativeNames:
             directory += attributes(name.value)
         elif name.tag == _OTHER_NAME:
             fields = names.inside(name)
-            oid = read_oid(fields.read(der.OBJECT_IDENTIFIER, "otherName type"))
+            oid = der.read_oid(fields.read(der.OBJECT_IDENTIFIER, "otherName type"))
             other_names.append((oid, fields.read(_EXPLICIT, "otherName value").value))
             fields.finish("otherName")
     return AlternativeNames(tuple(directory), has_directory, tuple(other_names))

@@ -10,23 +10,26 @@ import functools
 import unicodedata
 from typing import Final
 
-from asn1crypto.core import ObjectIdentifier
-
 from verifier.crypto import der
 
 MAX_ATTRIBUTES: Final = 64
 _NAME: Final = "Name"
+_T61_STRING: Final = 0x14
 _ENCODINGS: Final = {
+    0x04: "utf-8",
     0x0C: "utf-8",
-    0x12: "ascii",
-    0x13: "ascii",
-    0x14: "latin-1",
-    0x16: "ascii",
-    0x1A: "ascii",
+    0x12: "utf-8",
+    0x13: "utf-8",
+    0x14: "utf-8",
+    0x16: "utf-8",
+    0x17: "utf-8",
+    0x18: "utf-8",
+    0x1A: "utf-8",
     0x1C: "utf-32-be",
     0x1E: "utf-16-be",
 }
-"""String types of an attribute value, by tag, T61String read as everyone does."""
+"""Types of attribute values that are text, by tag: those `cryptography` reads as text. The ASCII types are read as
+UTF-8, which some makers put into them."""
 
 _SHORT: Final = {
     "2.5.4.3": "CN",
@@ -45,15 +48,6 @@ _SHORT: Final = {
 _MAX_SHOWN: Final = 400
 
 
-def read_oid(element: der.Element, structure: str = der.STRUCTURE) -> str:
-    """Dotted form of an OBJECT IDENTIFIER. Raises `MalformedInputError` where it is none."""
-    try:
-        dotted: str = ObjectIdentifier.load(element.encoded, strict=True).dotted
-    except (ValueError, IndexError, TypeError) as error:
-        raise der.malformed("not an object identifier", element.start, structure) from error
-    return dotted
-
-
 def _text(element: der.Element) -> str | None:
     encoding = _ENCODINGS.get(element.tag)
     if encoding is None:
@@ -61,6 +55,8 @@ def _text(element: der.Element) -> str | None:
     try:
         return element.value.decode(encoding)
     except UnicodeDecodeError as error:
+        if element.tag == _T61_STRING:
+            return element.value.decode("latin-1")  # what T61String holds in practice when not UTF-8
         raise der.malformed(f"text is not {encoding}", element.content, _NAME) from error
 
 
@@ -79,7 +75,7 @@ def _relative_names(name: bytes) -> list[list[tuple[str, der.Element]]]:
             if count > MAX_ATTRIBUTES:
                 raise members.error(f"more than {MAX_ATTRIBUTES} attributes", members.offset)
             pair = members.inside(members.read(der.SEQUENCE, "AttributeTypeAndValue"))
-            oid = read_oid(pair.read(der.OBJECT_IDENTIFIER, "attribute type"), _NAME)
+            oid = der.read_oid(pair.read(der.OBJECT_IDENTIFIER, "attribute type"), _NAME)
             rdn.append((oid, pair.read_any("attribute value")))
             pair.finish("AttributeTypeAndValue")
         rdns.append(rdn)

@@ -99,11 +99,6 @@ class ValidPath:
         return self.certificates[0]
 
     @property
-    def issuer(self) -> Certificate:
-        """Who signed the leaf."""
-        return self.certificates[1]
-
-    @property
     def anchor(self) -> Certificate:
         """The trust anchor the path ends at."""
         return self.certificates[-1]
@@ -307,8 +302,8 @@ def _authority_fault(  # noqa: PLR0911 - one line per rule reads best
         return "may not sign certificates (key usage)"
     if constraints.path_length is not None and below > constraints.path_length:
         return f"allows {constraints.path_length} CA certificates below it; there are {below}"
-    if unsupported := issuer.unsupported_critical():
-        return f"has critical extension {', '.join(unsupported)}, which is not supported"
+    if unenforced := issuer.unenforced():
+        return f"has extension {', '.join(unenforced)}, which cannot be enforced"
     listed = extensions.extended_key_usage
     if listed is not None and not (purposes | {OID_ANY_EXTENDED_KEY_USAGE}) & set(listed):
         return f"is limited to the purposes {', '.join(listed)}"

@@ -140,8 +140,8 @@ def profile_problem(certificate: Certificate) -> str | None:
     extensions = certificate.extensions
     if extensions.basic_constraints is not None and extensions.basic_constraints.ca:
         return "it is a CA certificate"
-    if unsupported := certificate.unsupported_critical():
-        return f"critical extension {', '.join(unsupported)} is not supported"
+    if unenforced := certificate.unenforced():
+        return f"extension {', '.join(unenforced)} cannot be enforced"
     usage = extensions.key_usage
     if usage is not None and not usage & (KeyUsage.KEY_ENCIPHERMENT | KeyUsage.KEY_AGREEMENT):
         return (

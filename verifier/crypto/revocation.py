@@ -70,13 +70,13 @@ def parse_crl(data: bytes) -> RevocationList:
         serials = frozenset(entry.serial_number for entry in parsed)
         unusable = _unusable(parsed)
         algorithm, signature = _outer(data)
-        issuer = parsed.issuer.public_bytes()
+        issuer_key = canonical_name(parsed.issuer.public_bytes())
     except MalformedInputError as error:
         raise MalformedInputError(STRUCTURE, error.offset or 0, error.detail) from error
     except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
         raise MalformedInputError(STRUCTURE, 0, str(error)) from error
     return RevocationList(
-        issuer_key=canonical_name(issuer),
+        issuer_key=issuer_key,
         signed=parsed.tbs_certlist_bytes,
         algorithm=algorithm,
         signature=signature,

@@ -71,11 +71,13 @@ def read_strict(envelope: Envelope) -> Certificate:
 
 def _read_extensions(extensions: x509.Extensions) -> ExtensionSet:
     found: dict[str, object] = {}
-    critical = set()
+    present, critical = set(), set()
     for extension in extensions:
         value = extension.value
+        oid = extension.oid.dotted_string
+        present.add(oid)
         if extension.critical:
-            critical.add(extension.oid.dotted_string)
+            critical.add(oid)
         match value:
             case x509.BasicConstraints():
                 found["basic_constraints"] = BasicConstraints(value.ca, value.path_length)
@@ -90,8 +92,8 @@ def _read_extensions(extensions: x509.Extensions) -> ExtensionSet:
             case x509.SubjectAlternativeName():
                 found["alternative_names"] = _read_alternative_names(value)
             case _:
-                pass  # not needed; when critical, listed above and refused later
-    return ExtensionSet(critical=frozenset(critical), **found)  # type: ignore[arg-type]
+                pass  # not decoded; the lists above are what refuses it
+    return ExtensionSet(present=frozenset(present), critical=frozenset(critical), **found)  # type: ignore[arg-type]
 
 
 def _read_key_usage(value: x509.KeyUsage) -> KeyUsage:

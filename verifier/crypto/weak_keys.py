@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Final
+from typing import Final, assert_never
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from verifier.crypto.keys import PublicKey
 
 MIN_RSA_BITS: Final = 2048
-_MIN_EXPONENT: Final = 3
 _CURVES: Final = frozenset(
     {"secp256r1", "secp384r1", "secp521r1", "brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1"}
 )
@@ -34,16 +33,15 @@ def weakness(key: PublicKey) -> str | None:
         case EllipticCurvePublicKey():
             if key.curve.name in _CURVES:
                 return None
-            return f"curve {key.curve.name} is too weak or unusual"
+            return f"a key on curve {key.curve.name}, which is too weak or unusual"
+        case _:
+            assert_never(key)
 
 
 def _rsa_weakness(key: RSAPublicKey) -> str | None:
-    numbers = key.public_numbers()
     if key.key_size < MIN_RSA_BITS:
         return f"an RSA key of {key.key_size} bits; at least {MIN_RSA_BITS} are required"
-    if numbers.e < _MIN_EXPONENT or numbers.e % 2 == 0:
-        return f"an RSA exponent of {numbers.e}"
-    if has_roca_fingerprint(numbers.n):
+    if has_roca_fingerprint(key.public_numbers().n):
         return "a key of the generator of CVE-2017-15361 (ROCA), whose private part can be computed"
     return None
 
