@@ -176,8 +176,8 @@ def _judge_keys(command: EnrollmentCommand) -> tuple[LoadedKey, LoadedKey]:
     ek, ak = load_key(command.ek_public), load_key(command.ak_public)
     problems = ek_attribute_problems(ek.public)
     if problems:
-        raise RefusedError(Reason.EK_ATTRIBUTES, f"the EK is {'; '.join(problems)}")
+        raise RefusedError(Reason.EK_ATTRIBUTES, f"the EK does not fit: {'; '.join(problems)}")
     problems = ak_attribute_problems(ak.public)
     if problems:
-        raise RefusedError(Reason.AK_ATTRIBUTES, f"the AK is {'; '.join(problems)}")
+        raise RefusedError(Reason.AK_ATTRIBUTES, f"the AK does not fit: {'; '.join(problems)}")
     return ek, ak
