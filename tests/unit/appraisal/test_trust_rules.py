@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -14,6 +15,7 @@ from verifier.appraisal.appraise import appraise
 from verifier.appraisal.evidence import Evidence, Expectation, History, PcrRequest
 from verifier.appraisal.result import Appraisal, Status
 from verifier.cli.bundle import read_bundle
+from verifier.policy.model import Policy
 from verifier.policy.parse import parse_policy
 from verifier.policy_files import read_policy_source
 from verifier.reasons import Reason, Tier
@@ -23,12 +25,17 @@ from verifier.tcg.eventlog import parse_event_log
 POLICY = ROOT / "policies"
 
 
+@cache
+def shipped(policy: str) -> Policy:
+    return parse_policy(read_policy_source(POLICY / policy))
+
+
 def captured(scenario: str, policy: str, log: bytes | None = None) -> Appraisal:
     """A captured boot under a shipped policy, its log perhaps replaced."""
     bundle = read_bundle(POLICY / "evidence" / scenario)
     evidence: Evidence = bundle.evidence if log is None else replace(bundle.evidence, boot_log=log)
     expectation = Expectation(bundle.ak_public, ak_activated=True, nonce=bundle.nonce, request=())
-    return appraise(evidence, expectation, parse_policy(read_policy_source(POLICY / policy)), History(), None)
+    return appraise(evidence, expectation, shipped(policy), History(), None)
 
 
 def with_data(log: bytes, index: int, data: bytes) -> bytes:
