@@ -15,6 +15,7 @@ from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.devicepath import device_path_text
 from verifier.tcg.event_types import EventType
 from verifier.tcg.guid import guid_text
+from verifier.tcg.preimage import SHIM_EXCESS
 from verifier.tcg.signature_list import Signature, parse_signature, parse_signature_lists
 
 Described = dict[str, object]
@@ -60,7 +61,7 @@ def _separator(data: bytes) -> Described:
 
 
 def _variable(data: bytes) -> Described:
-    variable = uefi.parse_variable(data)
+    variable = uefi.parse_variable(data) or uefi.parse_variable(data[:-SHIM_EXCESS])
     if variable is None:
         return {**_raw(data), "problem": "the sizes of UEFI_VARIABLE_DATA do not add up"}
     shown: Described = {
@@ -111,7 +112,7 @@ def _certificate(der: bytes) -> Described:
 
 def _authority(data: bytes) -> Described:
     shown = _variable(data)
-    variable = uefi.parse_variable(data)
+    variable = uefi.parse_variable(data) or uefi.parse_variable(data[:-SHIM_EXCESS])
     if variable is None or variable.name not in {"db", "dbx", "MokListRT", "Shim", "MokList", "vendor_db"}:
         return shown
     shown.pop("value", None)

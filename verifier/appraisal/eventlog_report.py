@@ -27,15 +27,14 @@ def explain_log(data: bytes) -> dict[str, object]:
 
     Raises:
         MalformedInputError: not a boot log; carries the offset.
-        UnsupportedError: no bank of the log is of an algorithm this build can compute.
+        UnsupportedError: no bank of the log is of an algorithm that is known.
     """
     log = parse_event_log(data)
     values, findings = _replay_all(log)
-    if not values:
-        raise UnsupportedError("no bank of the log can be replayed in this build", structure="TCG event log")
-    # The strongest bank: logs exist whose SHA-1 digests are wrong while the others are right.
-    bank = max(values, key=lambda alg: (alg is not HashAlg.SHA1, -log.algorithms.index(alg)))
-    bound = bind_events(log, dict.fromkeys(values[bank], (bank,)), strong=frozenset({bank}))
+    # Not SHA-1 if there is another: logs exist whose SHA-1 digests are wrong while the others are right.
+    bank = min(values, key=lambda alg: alg is HashAlg.SHA1, default=None)
+    banks = () if bank is None else (bank,)
+    bound = bind_events(log, dict.fromkeys(range(24), banks), strong=frozenset(banks))
     name_sections(bound)
     return {
         "format": log.format.value,
@@ -45,8 +44,8 @@ def explain_log(data: bytes) -> dict[str, object]:
             for alg, pcrs in values.items()
         },
         "events": [_event(log, position, fact) for position, fact in enumerate(bound.facts)],
-        "claims": _claims(bound, bank),
-        "findings": [_not_compared(), *_log_findings(log, bank), *findings, *_event_findings(bound)],
+        "claims": _claims(bound, banks),
+        "findings": [_not_compared(), *_log_findings(log, banks), *findings, *_event_findings(bound)],
     }
 
 
@@ -87,18 +86,17 @@ def _event(log: ParsedEventLog, position: int, fact: EventFact) -> dict[str, obj
     return {**shown, "data": data}
 
 
-def _claims(bound: BoundLog, bank: HashAlg) -> dict[str, object]:
+def _claims(bound: BoundLog, banks: tuple[HashAlg, ...]) -> dict[str, object]:
     secure_boot = read_secure_boot(bound)
-    everything = dict.fromkeys(range(24), (bank,))
     return {
-        "bank": bank.label,
+        "bank": banks[0].label if banks else None,
         "secure_boot": {
             "enabled": secure_boot.enabled,
             "setup_mode": secure_boot.setup_mode,
             "audit_mode": secure_boot.audit_mode,
             "deployed_mode": secure_boot.deployed_mode,
         },
-        "kernel_command_line": find_command_line(bound, everything, None),
+        "kernel_command_line": find_command_line(bound, dict.fromkeys(range(24), banks), None),
         "startup_locality": bound.log.initial_locality,
         "firmware_version": _firmware_version(bound),
     }
@@ -114,12 +112,12 @@ def _not_compared() -> dict[str, object]:
     return {**_finding(Reason.BOOT_LOG_REPLAYS, message), "status": "not-evaluated"}
 
 
-def _log_findings(log: ParsedEventLog, bank: HashAlg) -> list[dict[str, object]]:
+def _log_findings(log: ParsedEventLog, banks: tuple[HashAlg, ...]) -> list[dict[str, object]]:
     findings: list[dict[str, object]] = [
         {"code": quirk.value, "status": "passed", "severity": "info", "message": f"tolerated: {quirk.value}"}
         for quirk in log.quirks
     ]
-    if bank is HashAlg.SHA1:
+    if banks == (HashAlg.SHA1,):
         message = (
             "the log has SHA-1 digests only: whoever wrote an event could choose two texts of one digest"
         )

@@ -56,7 +56,8 @@ def _show(document: Mapping[str, Any]) -> None:
     banks = ", ".join(document["digest_algorithms"])
     output.out.print(f"[bold]{len(events)} events[/], {document['format']} log, banks {banks}")
     output.out.print(_events(events))
-    output.out.print(_pcrs(document["pcrs"], document["claims"]["bank"]))
+    for bank, values in document["pcrs"].items():
+        output.out.print(_pcrs(bank, values))
     output.out.print(_claims(document["claims"]))
     for finding in document["findings"]:
         output.out.print(f"[yellow]-[/] {escape(finding['message'])} [dim]({finding['code']})[/]")
@@ -110,13 +111,13 @@ def _variable(data: Mapping[str, Any]) -> str:
     return f" = {value if not isinstance(value, Mapping) else value.get('text', value.get('hex'))}"
 
 
-def _pcrs(pcrs: Mapping[str, Mapping[str, str]], bank: str) -> Table:
+def _pcrs(bank: str, values: Mapping[str, str]) -> Table:
     table = Table(
         box=None, pad_edge=False, header_style="bold", title=f"replayed {bank}", title_justify="left"
     )
     table.add_column("PCR", justify="right")
     table.add_column("value", no_wrap=True)
-    for pcr, value in pcrs[bank].items():
+    for pcr, value in values.items():
         table.add_row(pcr, value)
     return table
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any, Final
+
+
+def _from_openssl(label: str) -> Callable[..., Any] | None:
+    """A constructor for what `hashlib` has no function for, or None where OpenSSL lacks it too."""
+    name = label.removesuffix("_256")
+    return functools.partial(hashlib.new, name) if name in hashlib.algorithms_available else None
 
 
 class HashAlg(enum.Enum):
@@ -25,7 +32,7 @@ class HashAlg(enum.Enum):
         self.size = size
         self.label = label
         # SM3 depends on how OpenSSL was built; its absence must surface as unsupported, never as a pass.
-        self.new: Callable[..., Any] | None = getattr(hashlib, label, None)
+        self.new: Callable[..., Any] | None = getattr(hashlib, label, None) or _from_openssl(label)
 
     # Members are singletons; Enum's own hash is a Python call on every dictionary access.
     __hash__ = object.__hash__

@@ -19,6 +19,8 @@ NOTHING: Final[Proven] = (None, None)
 
 _GRUB_PREFIXES: Final = (b"grub_cmd: ", b"kernel_cmdline: ", b"module_cmdline: ")
 _RED_HAT_PREFIXES: Final = (b"grub_cmd ", b"grub_kernel_cmdline ")
+SHIM_EXCESS: Final = 6
+"""Bytes that old shims log behind their EV_EFI_VARIABLE_AUTHORITY structures."""
 _TEXT_VARIABLES: Final = frozenset({"SbatLevel"})
 
 
@@ -117,9 +119,12 @@ def _boot_variable(data: bytes) -> tuple[tuple[bytes, Proven], ...]:
 
 
 def _authority(data: bytes) -> tuple[tuple[bytes, Proven], ...]:
-    """Some firmware measures the value alone."""
+    """Some firmware measures the value alone; shim up to 15.4 logs six bytes too many and measures five of them."""
     variable = parse_variable(data)
-    return ((variable.value, NOTHING),) if variable is not None else ()
+    if variable is not None:
+        return ((variable.value, NOTHING),)
+    variable = parse_variable(data[:-SHIM_EXCESS])
+    return ((data[:-1], (variable_name(variable), None)),) if variable is not None else ()
 
 
 def _ipl(data: bytes) -> tuple[tuple[bytes, Proven], ...]:

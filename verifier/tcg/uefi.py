@@ -71,12 +71,11 @@ class ImageLoad:
 
 
 def parse_image_load(data: bytes) -> ImageLoad:
-    """Decode the data of EV_EFI_BOOT_SERVICES_APPLICATION and its kin."""
+    """Decode the data of EV_EFI_BOOT_SERVICES_APPLICATION and its kin; shim logs a few bytes more."""
     reader = Reader(data, "UEFI_IMAGE_LOAD_EVENT")
     address, length, link_address = reader.u64le(), reader.u64le(), reader.u64le()
     size = reader.u64le("LengthOfDevicePath")
     path = reader.take(size, "DevicePath")
-    reader.finish()
     return ImageLoad(address, length, link_address, path)
 
 
