@@ -15,8 +15,9 @@ from typing import Final
 
 import msgspec
 
+from agent import commands
 from agent.collect import Collected, sources_for
-from agent.commands import Output, ak_of, open_tpm
+from agent.commands import Output, ak_of
 from agent.config import Settings
 from agent.ek import ChosenEk, Endorsements, chosen_ek, read_endorsements
 from agent.errors import Exit, SourceError, UsageError
@@ -51,7 +52,7 @@ def collect(settings: Settings, out: Path, nonce: bytes, selection: Selection, o
     if not 0 < len(nonce) <= _MAX_NONCE:
         raise UsageError(f"--nonce has {len(nonce)} bytes", f"give 1 to {_MAX_NONCE} bytes")
     state = StateFile(settings.state_dir).load()
-    tpm = open_tpm(settings)
+    tpm = commands.open_tpm(settings)
     try:
         endorsements = read_endorsements(tpm)
         with (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agent.commands import Output, ak_of, open_tpm
+from agent import commands
+from agent.commands import Output, ak_of
 from agent.config import Settings
 from agent.ek import read_endorsements
 from agent.errors import AgentError, Exit
@@ -33,7 +34,7 @@ def status(settings: Settings, output: Output) -> int:
 
 def _tpm(settings: Settings) -> tuple[dict[str, object], int]:
     try:
-        tpm = open_tpm(settings)
+        tpm = commands.open_tpm(settings)
     except AgentError as error:
         return {"error": error.code, "message": error.message, "remedy": error.remedy}, error.exit_code
     try:

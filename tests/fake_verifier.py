@@ -134,7 +134,7 @@ class FakeVerifier:
         self._pem = folder / "fake-verifier.pem"
         self._pem.write_bytes(self.ca.server_pem)
         self._server: ThreadingHTTPServer | None = None
-        self._sequence = 0
+        self.sequence = 0
         self.port = 0
 
     # --- life
@@ -240,11 +240,11 @@ class FakeVerifier:
             return Refusal(400, "quote-nonce")
         if request.boot_log is not None and request.boot_log.content is not None:
             self.boot_log_sha256 = hashlib.sha256(request.boot_log.content).digest()
-        self._sequence += 1
+        self.sequence += 1
         self.attested.set()
         verdict = Verdict(
             attester_id=ATTESTER,
-            sequence=self._sequence,
+            sequence=self.sequence,
             status=self.status,  # type: ignore[arg-type]
             vector={},
             findings=[],
