@@ -60,8 +60,7 @@ def judge(certificate: bytes, helpers: tuple[bytes, ...] = (SUB.der,)):
     try:
         valid = validate_ek(certificate, intermediates=helpers, anchors=ANCHORS, ek_public=None, now=pki.NOW)
     except EvidenceError as error:
-        assert str(error)
-        return None
+        return None if str(error) else b"refused without a word"
     return open_envelope(valid.certificate).signed
 
 
