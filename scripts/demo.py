@@ -33,7 +33,7 @@ from scripts.forger import Forgery, forge
 from tests.swtpm import Swtpm, manufacture, replay_boot_log
 
 ROOT = Path(__file__).resolve().parent.parent
-WORK = ROOT / ".demo"
+DEFAULT_WORK = ROOT / ".demo"
 BIN = Path(sys.executable).parent
 EVIDENCE = ROOT / "policies" / "evidence"
 POLICY = "uki-strict"
@@ -57,11 +57,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave the verifier running")
     keep = parser.parse_args().keep
-    shutil.rmtree(WORK, ignore_errors=True)
-    WORK.mkdir()
+    shutil.rmtree(DEFAULT_WORK, ignore_errors=True)
+    DEFAULT_WORK.mkdir()
     with ExitStack() as stack:
-        tpms = [stack.enter_context(guest_tpm(number)) for number in (1, 2, 3)]
-        verifier = stack.enter_context(Verifier.running(keep=keep))
+        tpms = [stack.enter_context(guest_tpm(DEFAULT_WORK, number)) for number in (1, 2, 3)]
+        verifier = stack.enter_context(Verifier.running(DEFAULT_WORK, keep=keep))
         rows, ear, wrong = play(verifier, tpms)
         show(rows, ear)
         if keep:
@@ -72,10 +72,10 @@ def main() -> int:
 
 
 @contextmanager
-def guest_tpm(number: int) -> Iterator[Swtpm]:
+def guest_tpm(work: Path, number: int) -> Iterator[Swtpm]:
     """A new TPM with EK certificates from the demo's own TPM vendor, powered on."""
     console.print(f"guest {number}: manufacturing a TPM with EK certificates")
-    made = manufacture(WORK / f"guest{number}" / "tpm", WORK / "tpm-vendor-ca")
+    made = manufacture(work / f"guest{number}" / "tpm", work / "tpm-vendor-ca")
     with Swtpm(made.state) as tpm:
         yield tpm
 
@@ -114,17 +114,24 @@ def attest(verifier: Verifier, tpm: Swtpm, number: int, scenario: str) -> dict[s
     evidence = EVIDENCE / scenario
     events = replay_boot_log(tpm.tcti, (evidence / "binary_bios_measurements").read_bytes())
     console.print(f"guest {number}: booted ({events} events of {scenario} measured into its PCRs), enrolling")
-    root = guest_root(number, evidence)
-    options = ["--tcti", tpm.tcti, "--root", str(root), "--state-dir", str(WORK / f"guest{number}" / "agent")]
+    root = guest_root(verifier.work, number, evidence)
+    options = [
+        "--tcti",
+        tpm.tcti,
+        "--root",
+        str(root),
+        "--state-dir",
+        str(verifier.work / f"guest{number}" / "agent"),
+    ]
     run_agent("enroll", *options, "--server", verifier.url, "--token", verifier.join_token, "--json")
     answer: dict[str, Any] = run_agent("attest", "--once", *options, "--ear", "--json")
     console.print(f"guest {number}: {paint(answer['verdict']['status'])}")
     return answer
 
 
-def guest_root(number: int, evidence: Path) -> Path:
+def guest_root(work: Path, number: int, evidence: Path) -> Path:
     """What the agent reads of a guest: its boot log and who it says it is."""
-    root = WORK / f"guest{number}" / "root"
+    root = work / f"guest{number}" / "root"
     command_line = json.loads((evidence / "meta.json").read_text())["cmdline"]
     files = {
         "sys/kernel/security/tpm0/binary_bios_measurements": (
@@ -156,6 +163,7 @@ def run_agent(*arguments: str) -> Any:
 class Verifier:
     """The running service and the credentials made for the demo."""
 
+    work: Path
     url: str
     config: Path
     ca: Path
@@ -165,14 +173,14 @@ class Verifier:
 
     @classmethod
     @contextmanager
-    def running(cls, *, keep: bool) -> Iterator[Verifier]:
+    def running(cls, work: Path, *, keep: bool = False) -> Iterator[Verifier]:
         """Configure and start a verifier; stop it at the end unless it is to be kept."""
-        state = WORK / "verifier"
+        state = work / "verifier"
         port = free_port()
-        config = WORK / "verifier.toml"
-        config.write_text(configuration(state, port))
+        config = work / "verifier.toml"
+        config.write_text(configuration(work, port))
         console.print(f"verifier: starting on https://127.0.0.1:{port} (own CA, SQLite)")
-        with (WORK / "verifier.log").open("wb") as log:
+        with (work / "verifier.log").open("wb") as log:
             process = subprocess.Popen(
                 [BIN / "attest-verifier", "serve", "--config", str(config)],
                 stdout=log,
@@ -181,9 +189,11 @@ class Verifier:
             )
         try:
             ca = state / "tls" / "ca.pem"
-            wait_until_ready(process, f"https://127.0.0.1:{port}/readyz", ca)
+            wait_until_ready(process, f"https://127.0.0.1:{port}/readyz", ca, work / "verifier.log")
             join = token(config, "join", "--uses", "10", "--expires", "1h")
-            yield cls(f"https://127.0.0.1:{port}", config, ca, join, token(config, "dashboard"), process)
+            yield cls(
+                work, f"https://127.0.0.1:{port}", config, ca, join, token(config, "dashboard"), process
+            )
         except BaseException:
             keep = False
             raise
@@ -193,14 +203,14 @@ class Verifier:
                 process.wait(20)
 
 
-def configuration(state: Path, port: int) -> str:
+def configuration(work: Path, port: int) -> str:
     """The demo's settings; see docs/guide.md for what each means."""
     return "\n".join(
         (
-            f'state_dir = "{state}"',
+            f'state_dir = "{work / "verifier"}"',
             (
-                f'trust_anchors = ["{WORK / "tpm-vendor-ca" / "swtpm-localca-rootca-cert.pem"}",'
-                f' "{WORK / "tpm-vendor-ca" / "issuercert.pem"}"]'
+                f'trust_anchors = ["{work / "tpm-vendor-ca" / "swtpm-localca-rootca-cert.pem"}",'
+                f' "{work / "tpm-vendor-ca" / "issuercert.pem"}"]'
             ),
             f'policies_dir = "{ROOT / "policies"}"',
             f'default_policy = "{POLICY}"',
@@ -239,7 +249,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_ready(process: subprocess.Popen[bytes], url: str, ca: Path) -> None:
+def wait_until_ready(process: subprocess.Popen[bytes], url: str, ca: Path, log: Path) -> None:
     """Poll /readyz until it answers."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
@@ -251,7 +261,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], url: str, ca: Path) -> No
             time.sleep(0.1)
         else:
             return
-    raise SystemExit(f"the verifier did not start:\n{(WORK / 'verifier.log').read_text()}")
+    raise SystemExit(f"the verifier did not start:\n{log.read_text()}")
 
 
 def explain(verdict: dict[str, Any]) -> str:

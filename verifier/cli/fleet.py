@@ -92,16 +92,16 @@ def attesters(
         output.print_json(reply)
         return 0
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("id", "hostname", "lifecycle", "verdict", "judged", "valid until"):
-        table.add_column(column, no_wrap=True)
+    for column in ("id", "hostname", "lifecycle", "verdict", "judged", "expires"):
+        table.add_column(column, no_wrap=column != "hostname", overflow="fold")
     for item in reply["attesters"]:
         table.add_row(
             item["id"],
             escape(str(item.get("hostname") or "")),
             item.get("lifecycle", ""),
             output.tier_text(item.get("status", "none")),
-            item.get("judged_at") or "never",
-            item.get("valid_until") or "",
+            output.when(item.get("judged_at")),
+            output.when(item.get("valid_until")),
         )
     output.out.print(table)
     if reply.get("cursor"):
@@ -148,7 +148,7 @@ def show_verdict(reply: Mapping[str, Any], *, everything: bool = False) -> None:
         f"{reply['attester_id']}: {output.tier_text(reply['status'])} ({reply.get('lifecycle', '')})"
     )
     output.out.print(
-        f"[dim]judged {reply['judged_at']}, valid until {reply['valid_until']},"
+        f"[dim]judged {output.when(reply['judged_at'])}, expires {output.when(reply['valid_until'])},"
         f" policy {policy.get('id')} {str(policy.get('revision'))[:16]}[/]"
     )
     output.out.print(
@@ -184,7 +184,7 @@ def history(
         clock = item.get("clock") or {}
         table.add_row(
             str(item["sequence"]),
-            item["judged_at"],
+            output.when(item["judged_at"]),
             output.tier_text(item["status"]),
             f"{clock.get('reset_count')}/{clock.get('restart_count')}/{clock.get('clock')}",
             ", ".join(bad),

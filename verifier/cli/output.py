@@ -30,7 +30,10 @@ TIER_STYLE: Final = {
 }
 _STATUS_STYLE: Final = {"passed": "green", "failed": "red", "not-evaluated": "yellow"}
 
-out: Final = Console(highlight=False)
+_PIPE_WIDTH: Final = 200
+"""Columns when nobody looks at a terminal: a cut id is of no use to a script."""
+
+out: Final = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 err: Final = Console(stderr=True, highlight=False)
 
 
@@ -96,6 +99,21 @@ def exit_code(error: Exception) -> int:
     if isinstance(error, VtpmAttestError):
         return EXIT_UNAVAILABLE
     return EXIT_USAGE
+
+
+_SPANS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def when(text: str | None) -> str:
+    """A time of the wire as people read it: `3 min ago`, `in 12 min`; `never` where there is none."""
+    if not text:
+        return "never"
+    seconds = int((datetime.fromisoformat(text) - utcnow()).total_seconds())
+    size, unit = next((span for span in _SPANS if abs(seconds) >= span[0]), _SPANS[-1])
+    count = abs(seconds) // size
+    if not count:
+        return "now"
+    return f"in {count} {unit}" if seconds > 0 else f"{count} {unit} ago"
 
 
 def utcnow() -> datetime:
