@@ -91,15 +91,10 @@ def _on_connection(location: Location, work: Callable[[Connection], T], *, creat
 
 
 def _on_sqlite(path: Path, work: Callable[[Connection], T], *, create: bool) -> T:
-    if create:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Digests of secrets and evidence are inside: nobody else's business.
-            path.touch(mode=0o600)
-        except OSError as error:
-            raise StoreUnavailable(f"cannot create {path}: {error}") from error
-    elif not path.exists():
-        raise StoreUnavailable(f"there is no database at {path}: run `attest-verifier db upgrade`")
+    if not path.exists():
+        if not create:
+            raise SchemaMismatch(f"there is no database at {path}: run `attest-verifier db upgrade`")
+        _create_file(path)
     from verifier.store import sqlite_backend  # noqa: PLC0415 - migrating PostgreSQL needs none of it
 
     engine = sqlite_backend.engine(path)
@@ -108,6 +103,15 @@ def _on_sqlite(path: Path, work: Callable[[Connection], T], *, create: bool) -> 
             return work(connection)
     finally:
         engine.dispose()
+
+
+def _create_file(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Evidence and digests of secrets are inside: nobody else's business.
+        path.touch(mode=0o600)
+    except OSError as error:
+        raise StoreUnavailable(f"cannot create {path}: {error}") from error
 
 
 async def _on_postgresql(location: Location, work: Callable[[Connection], T]) -> T:

@@ -1,0 +1,143 @@
+"""The schema of a database is that of this version, or the database is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from tests.contract.records import enrol
+from verifier.errors import StoredDataDamaged, StoreUnavailable
+from verifier.store import SchemaMismatch, open_store, upgrade
+from verifier.store.location import parse_location
+from verifier.store.schema import metadata
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request, tmp_path) -> str:
+    """A database without any table; SQLite's file does not even exist."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/new folder/verifier.db"
+    server = request.getfixturevalue("cluster")
+    name = f"empty_{uuid.uuid4().hex}"
+    server.sql(f"CREATE DATABASE {name}")
+    return server.url(name)
+
+
+async def _on(url, work):
+    engine = create_async_engine(parse_location(url).url)
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(work)
+    finally:
+        await engine.dispose()
+
+
+def _pretend_newer(url):
+    async def change():
+        await _on(url, lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
+
+    asyncio.run(change())
+
+
+def _differences(connection):
+    return compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata)
+
+
+def test_the_migrations_make_the_tables_of_the_code(empty_url):
+    upgrade(empty_url)
+    assert asyncio.run(_on(empty_url, _differences)) == []
+
+
+def test_upgrading_twice_changes_nothing_and_loses_nothing(empty_url):
+    upgrade(empty_url)
+
+    async def use():
+        store = await open_store(empty_url)
+        await enrol(store, "att-1")
+        await store.close()
+
+    async def look():
+        store = await open_store(empty_url, migrate=False)
+        found = await store.attester_state("att-1")
+        await store.close()
+        return found
+
+    asyncio.run(use())
+    upgrade(empty_url)
+    assert asyncio.run(look()) is not None
+
+
+def test_a_database_of_a_newer_version_is_refused_by_name(empty_url):
+    upgrade(empty_url)
+    _pretend_newer(empty_url)
+    for attempt in (lambda: upgrade(empty_url), lambda: asyncio.run(open_store(empty_url))):
+        with pytest.raises(SchemaMismatch, match="9999"):
+            attempt()
+
+
+def test_a_store_told_not_to_migrate_refuses_an_old_database_and_says_what_to_do(empty_url):
+    with pytest.raises(SchemaMismatch, match="attest-verifier db upgrade"):
+        asyncio.run(open_store(empty_url, migrate=False))
+
+
+async def test_many_that_start_at_once_upgrade_once(empty_url):
+    stores = await asyncio.gather(*(open_store(empty_url) for _ in range(4)))
+    for store in stores:
+        await store.ping()
+        await store.close()
+
+
+def test_the_file_is_for_its_owner_only(tmp_path):
+    upgrade(f"sqlite:///{tmp_path}/verifier.db")
+    assert (tmp_path / "verifier.db").stat().st_mode & 0o077 == 0
+
+
+def test_a_file_that_is_no_database_is_not_touched(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("my notes\n" * 1000)
+    with pytest.raises(StoredDataDamaged):
+        upgrade(f"sqlite:///{path}")
+    assert path.read_text() == "my notes\n" * 1000
+
+
+def test_a_place_where_nothing_can_be_made_is_unavailable(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "verifier.db", tmp_path):
+        with pytest.raises(StoreUnavailable):
+            upgrade(f"sqlite:///{path}")
+
+
+def test_an_upgrade_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "verifier.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE latest (something_else)")
+    with pytest.raises(Exception, match="latest"):
+        upgrade(f"sqlite:///{path}")
+    with sqlite3.connect(path) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    assert tables == [("latest",)]
+
+
+def test_opening_a_migrated_sqlite_store_loads_no_network_driver(tmp_path):
+    """Start-up time and memory of the small installation."""
+    url = f"sqlite:///{tmp_path}/verifier.db"
+    code = f"""
+import asyncio, sys
+from verifier.store import open_store
+async def main():
+    await (await open_store({url!r})).close()
+asyncio.run(main())
+print(sorted({{"asyncpg", "aiosqlite"}} & set(sys.modules)))
+"""
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,124 @@
+"""Batches: everyone is answered, with their own answer, and nobody pays for another's fault."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from verifier.errors import StoreUnavailable
+from verifier.store import batching
+from verifier.store.batching import Batcher
+
+
+class Work:
+    """Doubles numbers; slowly, so that a batch can gather. A negative number is a bug, zero is a dead database."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, batch):
+        self.batches.append(list(batch))
+        await self.gate.wait()
+        await asyncio.sleep(0)
+        if 0 in batch:
+            raise StoreUnavailable("gone")
+        if any(number < 0 for number in batch):
+            raise ZeroDivisionError(str(batch))
+        return [2 * number for number in batch]
+
+
+async def test_whoever_comes_during_a_batch_shares_the_next():
+    work = Work()
+    batcher = Batcher(work, "test")
+    work.gate.clear()
+    first = asyncio.ensure_future(batcher.submit(1))
+    await asyncio.sleep(0.01)
+    others = [asyncio.ensure_future(batcher.submit(n)) for n in range(2, 50)]
+    await asyncio.sleep(0.01)
+    work.gate.set()
+    assert await asyncio.gather(first, *others) == [2 * n for n in range(1, 50)]
+    assert work.batches == [[1], list(range(2, 50))]
+
+
+async def test_a_batch_is_bounded(monkeypatch):
+    monkeypatch.setattr(batching, "MAX_BATCH", 10)
+    work = Work()
+    batcher = Batcher(work, "test")
+    assert await asyncio.gather(*map(batcher.submit, range(1, 36))) == [2 * n for n in range(1, 36)]
+    assert max(map(len, work.batches)) == 10
+
+
+async def test_a_faulty_item_fails_alone():
+    batcher = Batcher(Work(), "test")
+    answers = await asyncio.gather(*map(batcher.submit, (1, 2, -3, 4)), return_exceptions=True)
+    assert [answers[0], answers[1], answers[3]] == [2, 4, 8]
+    assert isinstance(answers[2], ZeroDivisionError)
+
+
+async def test_a_dead_database_is_everyones_and_is_not_asked_again_for_each():
+    work = Work()
+    batcher = Batcher(work, "test")
+    answers = await asyncio.gather(*map(batcher.submit, (1, 0, 2)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
+    assert len({id(answer) for answer in answers}) == 3
+    assert work.batches == [[1, 0, 2]]
+    assert await batcher.submit(5) == 10
+
+
+async def test_who_gave_up_before_the_work_began_is_left_out():
+    work = Work()
+    batcher = Batcher(work, "test")
+    work.gate.clear()
+    first = asyncio.ensure_future(batcher.submit(1))
+    await asyncio.sleep(0.01)
+    gone, stays = asyncio.ensure_future(batcher.submit(2)), asyncio.ensure_future(batcher.submit(3))
+    await asyncio.sleep(0.01)
+    gone.cancel()
+    work.gate.set()
+    assert await first == 2
+    assert await stays == 6
+    assert work.batches == [[1], [3]]
+
+
+async def test_closing_finishes_what_waits_and_refuses_the_rest():
+    work = Work()
+    batcher = Batcher(work, "test")
+    under_way = [asyncio.ensure_future(batcher.submit(n)) for n in range(1, 6)]
+    await asyncio.sleep(0)
+    await batcher.close()
+    assert await asyncio.gather(*under_way) == [2, 4, 6, 8, 10]
+    with pytest.raises(StoreUnavailable):
+        await batcher.submit(1)
+
+
+async def test_nobody_waits_for_ever_when_the_work_is_stopped():
+    work = Work()
+    batcher = Batcher(work, "test")
+    work.gate.clear()
+    waiting = [asyncio.ensure_future(batcher.submit(1))]
+    await asyncio.sleep(0.01)
+    waiting += [asyncio.ensure_future(batcher.submit(n)) for n in (2, 3)]
+    await asyncio.sleep(0.01)
+    for task in asyncio.all_tasks():
+        if task.get_name() == "test":
+            task.cancel()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
+
+
+async def test_a_queue_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr(batching, "MAX_WAITING", 3)
+    work = Work()
+    batcher = Batcher(work, "test")
+    work.gate.clear()
+    waiting = [asyncio.ensure_future(batcher.submit(1))]
+    await asyncio.sleep(0.01)
+    waiting += [asyncio.ensure_future(batcher.submit(n)) for n in (2, 3, 4)]
+    await asyncio.sleep(0.01)
+    with pytest.raises(StoreUnavailable):
+        await batcher.submit(5)
+    work.gate.set()
+    assert await asyncio.gather(*waiting) == [2, 4, 6, 8]
