@@ -57,6 +57,7 @@ Challenge = messages.Challenge
 AttestationRequest = messages.AttestationRequest
 AttestationReply = messages.AttestationReply
 Identity = messages.GuestIdentity
+LogPart = messages.LogPart
 Problem = messages.Problem
 Verdict = messages.Verdict
 

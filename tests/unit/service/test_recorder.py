@@ -1,0 +1,72 @@
+"""One path for every change of state, checked on the source: a second path would be a hole in the audit log."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+from pathlib import Path
+
+import pytest
+
+import verifier.service
+from verifier.ports import Store
+from verifier.service.events import LocalEvents
+
+READS = {
+    "attester_state",
+    "blob",
+    "close",
+    "current_policy",
+    "enrollment",
+    "evidence_of",
+    "has_blob",
+    "history",
+    "list_attesters",
+    "list_policies",
+    "list_tokens",
+    "ping",
+    "status_counts",
+    "token_by_hash",
+}
+METHODS = {name for name, _ in inspect.getmembers(Store, inspect.isfunction) if not name.startswith("_")}
+
+
+def calls(path: Path) -> set[str]:
+    """Store methods called in a module, as `….store.x(` or `…_store.x(`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = ast.unparse(node.func.value)
+            if owner.endswith("store"):
+                found.add(node.func.attr)
+    return found
+
+
+def modules() -> list[Path]:
+    return sorted(Path(verifier.service.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.stem)
+def test_only_the_recorder_writes(path):
+    written = calls(path) & (METHODS - READS)
+    assert path.stem == "recorder" or not written
+
+
+def test_the_recorder_covers_every_write_of_the_store():
+    recorder = next(path for path in modules() if path.stem == "recorder")
+    assert calls(recorder) == METHODS - READS
+
+
+async def test_a_subscriber_that_sleeps_loses_the_oldest_and_blocks_nobody():
+    events = LocalEvents()
+    subscription = events.subscribe()
+    first = asyncio.ensure_future(anext(subscription))
+    await asyncio.sleep(0)
+    for number in range(1000):
+        await events.verdict(number, None)
+    assert await first == 744
+    rest = [await anext(subscription) for _ in range(255)]
+    assert rest[-1] == 999
+    await subscription.aclose()
+    assert not events._queues

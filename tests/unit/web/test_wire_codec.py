@@ -1,0 +1,97 @@
+"""The border: messages that are not exactly right stop here, with one typed error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from verifier.errors import EvidenceError
+from verifier.ports import Lifecycle
+from verifier.reasons import Reason, Tier
+from verifier.web import wire_codec as wire
+from verifier.web.messages import AttesterSummary
+
+ATTESTATION = {
+    "attester_id": "att-a",
+    "nonce": "A" * 43 + "=",
+    "attest": "AAAA",
+    "signature": "AAAA",
+    "pcrs": [{"bank": "sha256", "values": {"0": "A" * 43 + "="}}],
+}
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def command(**changes):
+    body = json.dumps(ATTESTATION | changes).encode()
+    return wire.attest_command(wire.decode_body(body, wire.AttestationRequest, wire.JSON))
+
+
+def test_an_attestation_becomes_a_command():
+    made = command(boot_log={"content": "AAAA"})
+    assert (made.attester_id, made.nonce, made.boot_log.content) == ("att-a", bytes(32), bytes(3))
+
+
+@given(
+    field=st.sampled_from([*ATTESTATION, "boot_log", "identity", "kernel_command_line"]), value=json_values
+)
+def test_any_value_in_any_field_is_taken_or_refused_with_the_one_error(field, value):
+    with contextlib.suppress(EvidenceError):
+        command(**{field: value})
+
+
+@pytest.mark.parametrize("media_type", sorted(wire.MEDIA_TYPES))
+@pytest.mark.parametrize(
+    "kind", [wire.EnrollmentRequest, wire.ActivationRequest, wire.ChallengeRequest, wire.AttestationRequest]
+)
+@given(data=st.binary(max_size=200))
+def test_random_bytes_are_refused_with_the_one_error(kind, media_type, data):
+    with pytest.raises(EvidenceError) as caught:
+        wire.decode_body(data, kind, media_type)
+    assert caught.value.reason is Reason.MALFORMED_REQUEST
+
+
+@pytest.mark.parametrize("nest", [b"[" * 100_000, b'{"a":' * 100_000])
+def test_deep_nesting_is_refused(nest):
+    with pytest.raises(EvidenceError):
+        wire.decode_body(nest, wire.AttestationRequest, wire.JSON)
+    with pytest.raises(EvidenceError):
+        wire.decode_body(b"\x91" * 100_000, wire.AttestationRequest, wire.MSGPACK)
+
+
+def test_a_pcr_written_twice_is_refused():
+    values = {"1": "A" * 43 + "=", "01": "A" * 43 + "="}
+    with pytest.raises(EvidenceError, match="given twice"):
+        command(pcrs=[{"bank": "sha256", "values": values}])
+
+
+def test_a_log_over_the_limit_is_too_large_even_where_the_body_is_not():
+    message = wire.AttestationRequest(
+        attester_id="a",
+        nonce=bytes(32),
+        attest=b"",
+        signature=b"",
+        pcrs=[],
+        boot_log=wire.LogPart(content=bytes(4 * 1024 * 1024 + 1)),
+    )
+    with pytest.raises(EvidenceError) as caught:
+        wire.attest_command(message)
+    assert caught.value.reason is Reason.BODY_TOO_LARGE
+
+
+def test_every_tier_and_lifecycle_has_its_name_on_the_wire():
+    names = {field.name: field.type for field in msgspec.structs.fields(wire.Verdict)}
+    assert set(get_args(names["status"])) == {tier.label for tier in Tier}
+    assert set(get_args(names["lifecycle"])) == {state.value for state in Lifecycle}
+    names = {field.name: field.type for field in msgspec.structs.fields(AttesterSummary)}
+    assert set(get_args(names["status"])) == {tier.label for tier in Tier}
+    assert set(get_args(names["lifecycle"])) == {state.value for state in Lifecycle}
