@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from verifier.tcg.attest import ClockInfo
 from verifier.reasons import Tier
+from verifier.tcg.attest import ClockInfo
 
 DEFAULT_TENANT = "default"
 
@@ -233,13 +233,17 @@ class Store(Protocol):
     async def token_by_hash(self, secret_hash: bytes) -> TokenRecord | None: ...
     async def list_tokens(self, tenant: str) -> tuple[TokenRecord, ...]: ...
     async def revoke_token(self, tenant: str, token_id: str, now: datetime) -> bool: ...
-    async def spend_join_token(self, secret_hash: bytes, now: datetime) -> tuple[TokenSpend, TokenRecord | None]:
+    async def spend_join_token(
+        self, secret_hash: bytes, now: datetime
+    ) -> tuple[TokenSpend, TokenRecord | None]:
         """Take one use, atomically: of N concurrent calls on a token with one use left, one is accepted."""
 
     # enrolment
     async def add_enrollment(self, enrollment: EnrollmentRecord) -> None: ...
     async def enrollment(self, enrollment_id: str) -> EnrollmentRecord | None: ...
-    async def complete_enrollment(self, enrollment_id: str, attester_id: str, now: datetime) -> AttesterRecord | None:
+    async def complete_enrollment(
+        self, enrollment_id: str, attester_id: str, now: datetime
+    ) -> AttesterRecord | None:
         """Consume the enrolment once and create the attester, or rebind the AK of the one with this EK.
 
         Returns the attester as stored (an EK keeps the attester id it first got), or None when the enrolment
