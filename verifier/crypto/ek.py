@@ -10,24 +10,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from verifier.crypto import keys
 from verifier.crypto.anchors import TrustAnchors
-from verifier.crypto.cert_reader import parse_authority, parse_certificate
-from verifier.crypto.certificate import Certificate
-from verifier.crypto.der import malformed, trim_padding
+from verifier.crypto.endorsement import endorse, require_same_key, usable_key
 from verifier.crypto.keys import PublicKey
-from verifier.crypto.paths import ValidPath, find_path
 from verifier.crypto.profile import EK_CERTIFICATE_PURPOSE, EkProfile, profile_problem, read_profile
-from verifier.crypto.revocation import check_revocation, parse_crl
-from verifier.crypto.weak_keys import weakness
-from verifier.errors import EvidenceError, RefusedError
+from verifier.errors import RefusedError
 from verifier.reasons import Reason
 from verifier.tcg.public import Public
 
 __all__ = ["EkProfile", "TrustAnchors", "ValidatedEk", "validate_ek"]
 
-MAX_INTERMEDIATES: Final = 32
-"""NV indices 0x01c00100 to 0x01c001ff hold a chain in pieces; a longer one is nobody's chain."""
 _PURPOSES: Final = frozenset({EK_CERTIFICATE_PURPOSE})
 _SEAL: Final = object()
 
@@ -93,58 +85,23 @@ def validate_ek(
         MalformedInputError: EK_CERTIFICATE_MALFORMED, with an offset; MALFORMED_STRUCTURE for a CRL.
         RefusedError: EK_CERTIFICATE_UNTRUSTED, _EXPIRED, _REVOKED, _PROFILE (weak keys too) or _KEY_MISMATCH.
     """
-    if len(intermediates) > MAX_INTERMEDIATES:
-        raise malformed(
-            f"{len(intermediates)} intermediates; at most {MAX_INTERMEDIATES} are read", 0, "chain"
-        )
-    der, padding = trim_padding(certificate)
-    leaf = parse_certificate(der)
-    helpers, notes = _read_intermediates(intermediates)
-    path = find_path(leaf, intermediates=helpers, anchors=anchors, now=now, purposes=_PURPOSES)
-    notes += [*path.notes, *check_revocation(path, [parse_crl(crl) for crl in crls], now)]
-    key = _judge_key(leaf)
-    if ek_public is not None and keys.fingerprint(ek_public) != leaf.key_fingerprint:
-        detail = "the certificate is for another key than the TPM's endorsement key"
-        raise RefusedError(Reason.EK_CERTIFICATE_KEY_MISMATCH, detail)
-    if padding:
-        notes.append(f"{padding} bytes of padding behind the certificate")
-    return _seal(path, key, read_profile(leaf, key, notes))
-
-
-def _read_intermediates(intermediates: Sequence[bytes]) -> tuple[list[Certificate], list[str]]:
-    """A damaged helper must not shut out a TPM whose path does not need it; it is noted."""
-    read: list[Certificate] = []
-    notes: list[str] = []
-    for position, data in enumerate(intermediates):
-        try:
-            read.append(parse_authority(trim_padding(data)[0]))
-        except EvidenceError as error:
-            notes.append(f"intermediate {position} was passed over: {error}")
-    return read, notes
-
-
-def _judge_key(leaf: Certificate) -> PublicKey:
+    endorsement = endorse(
+        certificate, intermediates=intermediates, anchors=anchors, crls=crls, now=now, purposes=_PURPOSES
+    )
+    leaf = endorsement.path.leaf
     problem = profile_problem(leaf)
     if problem is not None:
         raise RefusedError(Reason.EK_CERTIFICATE_PROFILE, f"not an EK certificate: {problem}")
-    if leaf.key is None:
-        detail = f"keys of algorithm {leaf.key_algorithm} are not supported"
-        raise RefusedError(Reason.EK_CERTIFICATE_PROFILE, detail)
-    weak = weakness(leaf.key)
-    if weak is not None:
-        raise RefusedError(Reason.EK_CERTIFICATE_PROFILE, f"the endorsement key is {weak}")
-    return leaf.key
-
-
-def _seal(path: ValidPath, key: PublicKey, profile: EkProfile) -> ValidatedEk:
+    key = usable_key(leaf)
+    require_same_key(leaf, ek_public, "endorsement key")
     return ValidatedEk(
-        certificate=path.leaf.der,
-        chain=tuple(certificate.der for certificate in path.certificates),
-        fingerprint=path.leaf.key_fingerprint,
-        issuer=path.leaf.issuer_text,
-        anchor=path.anchor.fingerprint,
-        expires_at=min(certificate.not_after for certificate in path.certificates),
-        profile=profile,
+        certificate=leaf.der,
+        chain=endorsement.chain,
+        fingerprint=leaf.key_fingerprint,
+        issuer=leaf.issuer_text,
+        anchor=endorsement.path.anchor.fingerprint,
+        expires_at=endorsement.expires_at,
+        profile=read_profile(leaf, key, endorsement.notes),
         key=key,
         seal=_SEAL,
     )

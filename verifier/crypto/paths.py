@@ -110,7 +110,7 @@ def find_path(
     intermediates: Sequence[Certificate],
     anchors: TrustAnchors,
     now: datetime,
-    purposes: frozenset[str],
+    purposes: frozenset[str] | None,
 ) -> ValidPath:
     """Find a path from a certificate to a trust anchor that holds at `now`.
 
@@ -124,6 +124,7 @@ def find_path(
         anchors: what is trusted.
         now: aware time at which all dates are judged.
         purposes: extended key usages (dotted OIDs); a CA that lists usages must list one of these.
+            None where the purpose is open (a device identity).
 
     Raises:
         RefusedError: EK_CERTIFICATE_EXPIRED when only dates are in the way, else EK_CERTIFICATE_UNTRUSTED.
@@ -160,7 +161,7 @@ class _Search:
     intermediates: tuple[Certificate, ...]
     anchors: TrustAnchors
     now: datetime
-    purposes: frozenset[str]
+    purposes: frozenset[str] | None
     worst: Problem | None = None
     steps: int = 0
     checks: int = 0
@@ -278,7 +279,7 @@ def signature_holds(key: PublicKey, algorithm: SignatureAlgorithm, signature: by
     return True
 
 
-def _authority_problem(path: tuple[Certificate, ...], purposes: frozenset[str]) -> Problem | None:
+def _authority_problem(path: tuple[Certificate, ...], purposes: frozenset[str] | None) -> Problem | None:
     """CA flag, key usage, purposes, critical extensions, path length and key strength of every issuer."""
     below = 0
     for position, issuer in enumerate(path[1:], start=1):
@@ -291,7 +292,7 @@ def _authority_problem(path: tuple[Certificate, ...], purposes: frozenset[str]) 
 
 
 def _authority_fault(  # noqa: PLR0911 - one line per rule reads best
-    issuer: Certificate, purposes: frozenset[str], below: int, *, is_anchor: bool
+    issuer: Certificate, purposes: frozenset[str] | None, below: int, *, is_anchor: bool
 ) -> str | None:
     extensions = issuer.extensions
     constraints, usage = extensions.basic_constraints, extensions.key_usage
@@ -305,7 +306,11 @@ def _authority_fault(  # noqa: PLR0911 - one line per rule reads best
     if unenforced := issuer.unenforced():
         return f"has extension {', '.join(unenforced)}, which cannot be enforced"
     listed = extensions.extended_key_usage
-    if listed is not None and not (purposes | {OID_ANY_EXTENDED_KEY_USAGE}) & set(listed):
+    if (
+        listed is not None
+        and purposes is not None
+        and not (purposes | {OID_ANY_EXTENDED_KEY_USAGE}) & set(listed)
+    ):
         return f"is limited to the purposes {', '.join(listed)}"
     if issuer.key is not None and (weak := weakness(issuer.key)):
         return f"has {weak}"

@@ -24,9 +24,9 @@ from verifier.crypto.names import attributes
 EK_CERTIFICATE_PURPOSE: Final = "2.23.133.8.1"
 """tcg-kp-EKCertificate."""
 
-_MANUFACTURER: Final = "2.23.133.2.1"
-_MODEL: Final = "2.23.133.2.2"
-_VERSION: Final = "2.23.133.2.3"
+MANUFACTURER: Final = "2.23.133.2.1"
+MODEL: Final = "2.23.133.2.2"
+VERSION: Final = "2.23.133.2.3"
 _ID_PREFIX: Final = "id:"
 _ID_DIGITS: Final = 8
 _SWTPM: Final = "00001014"
@@ -144,9 +144,7 @@ def profile_problem(certificate: Certificate) -> str | None:
         return f"extension {', '.join(unenforced)} cannot be enforced"
     usage = extensions.key_usage
     if usage is not None and not usage & (KeyUsage.KEY_ENCIPHERMENT | KeyUsage.KEY_AGREEMENT):
-        return (
-            f"its key usage ({_usage_text(usage)}) allows neither encipherment nor agreement, as an EK must"
-        )
+        return f"its key usage ({usage_text(usage)}) allows neither encipherment nor agreement, as an EK must"
     purposes = extensions.extended_key_usage
     if purposes is not None and not {EK_CERTIFICATE_PURPOSE, OID_ANY_EXTENDED_KEY_USAGE} & set(purposes):
         return f"it is for other purposes ({', '.join(purposes)})"
@@ -163,25 +161,23 @@ def read_profile(certificate: Certificate, key: PublicKey, notes: Iterable[str] 
         key: its public key.
         notes: what validation found and a person should know.
     """
-    said, remarks = _attributes(certificate)
-    vendor, vendor_remarks = _vendor(said.get(_MANUFACTURER))
+    said, remarks = tpm_attributes(certificate)
+    vendor, vendor_remarks = read_vendor(said.get(MANUFACTURER))
     listed = MANUFACTURERS.get(vendor) if vendor else None
     purposes = certificate.extensions.extended_key_usage or ()
     eku_present = EK_CERTIFICATE_PURPOSE in purposes
     san_present = _has_directory(certificate)
     all_notes = [*notes, *remarks, *vendor_remarks]
-    if certificate.lenient_because is not None:
-        all_notes.append(f"not strictly X.509, read leniently: {certificate.lenient_because}")
     if not eku_present:
         all_notes.append("extended key usage tcg-kp-EKCertificate is absent")
     if not san_present:
         all_notes.append("no directory name in a subject alternative name")
     return EkProfile(
-        manufacturer_id=said.get(_MANUFACTURER),
+        manufacturer_id=said.get(MANUFACTURER),
         manufacturer=listed.name if listed else vendor,
         vendor=vendor,
-        model=said.get(_MODEL),
-        version=said.get(_VERSION),
+        model=said.get(MODEL),
+        version=said.get(VERSION),
         virtual=listed.virtual if listed else None,
         eku_present=eku_present,
         san_present=san_present,
@@ -207,20 +203,20 @@ def _has_directory(certificate: Certificate) -> bool:
     return names is not None and names.has_directory
 
 
-def _attributes(certificate: Certificate) -> tuple[dict[str, str], list[str]]:
+def tpm_attributes(certificate: Certificate) -> tuple[dict[str, str], list[str]]:
     """TPM attributes by OID, the alternative name's before the subject's; and where the two disagree."""
     names = certificate.extensions.alternative_names
     said: dict[str, str] = {}
     remarks: list[str] = []
     for oid, text in (*(names.directory if names else ()), *attributes(certificate.subject)):
-        if oid not in (_MANUFACTURER, _MODEL, _VERSION):
+        if oid not in (MANUFACTURER, MODEL, VERSION):
             continue
         if said.setdefault(oid, text) != text:
             remarks.append(f"the certificate says both {said[oid]!r} and {text!r} of its TPM")
     return said, remarks
 
 
-def _vendor(written: str | None) -> tuple[str | None, list[str]]:
+def read_vendor(written: str | None) -> tuple[str | None, list[str]]:
     """Vendor characters of `id:XXXXXXXX` (hexadecimal of up to four ASCII characters, zero or blank padded)."""
     if written is None:
         return None, []
@@ -237,5 +233,6 @@ def _vendor(written: str | None) -> tuple[str | None, list[str]]:
     return vendor, []
 
 
-def _usage_text(usage: KeyUsage) -> str:
+def usage_text(usage: KeyUsage) -> str:
+    """Key usages for people."""
     return ", ".join((bit.name or "").lower().replace("_", " ") for bit in usage) or "none"
