@@ -139,19 +139,17 @@ def replay(log: ParsedEventLog, bank: HashAlg) -> dict[int, bytes]:
 
     Proves nothing by itself: the values are the log's claim. EV_NO_ACTION extends nothing; PCR 0 starts from
     the locality the log states (section 10.4.5.3), which an attacker may write as he likes and which is
-    believed only when the result equals the quoted PCR.
+    believed only when the result equals the quoted PCR. A PCR of which an event lacks the digest of `bank` has
+    no value: Windows writes such logs.
 
     Raises:
-        UnsupportedError: the log has no such bank, an event lacks its digest, or the build lacks the algorithm.
+        UnsupportedError: the log has no such bank, or the build lacks the algorithm.
     """
-    values: dict[int, bytes] = {}
-    for pcr, digests in measured_digests(log, bank).items():
-        if b"" in digests:
-            raise UnsupportedError(
-                f"an event of PCR {pcr} lacks its {bank.label} digest", structure=STRUCTURE
-            )
-        values[pcr] = extend_all(initial_value(pcr, bank, log.initial_locality), digests, bank)
-    return values
+    return {
+        pcr: extend_all(initial_value(pcr, bank, log.initial_locality), digests, bank)
+        for pcr, digests in measured_digests(log, bank).items()
+        if b"" not in digests
+    }
 
 
 def measured_digests(log: ParsedEventLog, bank: HashAlg) -> dict[int, list[bytes]]:

@@ -80,7 +80,7 @@ _WHOLE: Final[dict[int, Callable[[bytes], Proven]]] = {
     EventType.EV_EVENT_TAG: _nothing,
     EventType.EV_S_CRTM_VERSION: _version,
     EventType.EV_CPU_MICROCODE: _nothing,
-    EventType.EV_PLATFORM_CONFIG_FLAGS: _nothing,
+    EventType.EV_PLATFORM_CONFIG_FLAGS: _text,
     EventType.EV_TABLE_OF_DEVICES: _nothing,
     EventType.EV_COMPACT_HASH: _nothing,
     EventType.EV_NONHOST_INFO: _nothing,
