@@ -73,6 +73,10 @@ class Cluster:
         """Run one statement."""
         self._call("psql", "-h", str(self.root), "-U", "verifier", "-qX", "-d", database, "-c", statement)
 
+    def disconnect(self, database: str) -> None:
+        """Cut off whoever is connected to a database."""
+        self.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
+
     def remove(self) -> None:
         """Stop the server and delete everything."""
         self.stop()
@@ -108,8 +112,9 @@ def cluster() -> Iterator[Cluster]:
 class Database:
     """Where a test's stores are. Every store it opens is closed after the test."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str) -> None:
         self.url = url
+        self.name = name
         self._opened: list[SqlStore] = []
 
     async def open(self) -> SqlStore:
@@ -123,16 +128,27 @@ class Database:
         await asyncio.gather(*(store.close() for store in self._opened))
 
 
+def _on_cluster(server: Cluster) -> Database:
+    name = f"test_{uuid.uuid4().hex}"
+    server.sql(f"CREATE DATABASE {name} TEMPLATE template_store")
+    return Database(server.url(name), name)
+
+
+@pytest.fixture
+async def postgresql_database(cluster) -> AsyncIterator[Database]:
+    """An empty database on a real PostgreSQL."""
+    found = _on_cluster(cluster)
+    yield found
+    await found.close()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def database(request, tmp_path) -> AsyncIterator[Database]:
     """An empty database of each kind."""
     if request.param == "sqlite":
-        found = Database(f"sqlite:///{tmp_path}/verifier.db")
+        found = Database(f"sqlite:///{tmp_path}/verifier.db", "verifier.db")
     else:
-        server = request.getfixturevalue("cluster")
-        name = f"test_{uuid.uuid4().hex}"
-        server.sql(f"CREATE DATABASE {name} TEMPLATE template_store")
-        found = Database(server.url(name))
+        found = _on_cluster(request.getfixturevalue("cluster"))
     yield found
     await found.close()
 

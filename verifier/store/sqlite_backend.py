@@ -112,14 +112,21 @@ class _Thread:
     def _run(self, work: Callable[[Connection], T]) -> T:
         if self._connection is None:
             self._connection = self._engine.connect()
-        return work(self._connection)
+        try:
+            return work(self._connection)
+        finally:
+            # Whatever failed, and even if undoing it failed too: the next one starts from nothing.
+            if raw_connection(self._connection).in_transaction:
+                self._close()
 
     def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
-def _raw(connection: Connection) -> sqlite3.Connection:
+def raw_connection(connection: Connection) -> sqlite3.Connection:
+    """The standard library's connection below Core's."""
     found = connection.connection.driver_connection
     assert isinstance(found, sqlite3.Connection)  # noqa: S101 - what `connect` made
     return found
@@ -200,7 +207,7 @@ class SqliteBackend:
         await self._reader.close()
 
     async def _read_batch(self, batch: Sequence[Read]) -> Sequence[list[Row]]:
-        return await self._reader.run(lambda connection: read_all(_raw(connection), batch))
+        return await self._reader.run(lambda connection: read_all(raw_connection(connection), batch))
 
     async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
-        return await self._writer.run(lambda connection: write_batch(_raw(connection), batch))
+        return await self._writer.run(lambda connection: write_batch(raw_connection(connection), batch))
