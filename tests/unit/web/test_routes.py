@@ -7,6 +7,7 @@ import re
 import pytest
 from openapi_spec_validator import validate
 
+from tests.conftest import ROOT
 from tests.harness import running, settings_for
 from verifier.ports import Scope
 from verifier.web.app import ROUTES
@@ -150,3 +151,19 @@ async def test_the_ca_is_the_one_of_the_join_token(verifier):
     der = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
     fingerprint = (await verifier.token(Scope.JOIN)).split(".")[2]
     assert base64.urlsafe_b64decode(fingerprint + "=") == hashlib.sha256(der).digest()
+
+
+def test_the_api_page_names_every_route_and_its_scopes():
+    page = (ROOT / "docs" / "api.md").read_text()
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `") and " /" in line]
+    described = {}
+    for _, calls, scopes, _ in rows:
+        for call in re.findall(r"`([A-Z]+ /[^`]+)`", calls):
+            described[call] = {word.strip() for word in scopes.split(",")}
+    assert set(described) == {f"{route.method} {route.path}" for route in ROUTES}
+    for route in ROUTES:
+        words = described[f"{route.method} {route.path}"]
+        if isinstance(route.access, Access):
+            assert words == {"anyone" if route.access is Access.PUBLIC else "agents"}
+        else:
+            assert words | {"admin"} == {scope.value for scope in route.access}
