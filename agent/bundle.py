@@ -57,7 +57,7 @@ def collect(settings: Settings, out: Path, nonce: bytes, selection: Selection, o
         endorsements = read_endorsements(tpm)
         with (
             tpm.primary(ak_template(ak_of(settings, state), state.ak_generation)) as ak,
-            chosen_ek(tpm, endorsements, settings.ek) as ek,
+            chosen_ek(tpm, endorsements, settings.ek, state.ek_slot) as ek,
         ):
             quoted = quote_with_pcrs(tpm, ak, nonce, selection)
     finally:

@@ -103,10 +103,13 @@ def _read_chain(tpm: Tpm, indices: frozenset[int], notes: list[str]) -> tuple[by
 
 
 @contextmanager
-def chosen_ek(tpm: Tpm, endorsements: Endorsements, prefer: str = AUTO) -> Iterator[ChosenEk]:
+def chosen_ek(
+    tpm: Tpm, endorsements: Endorsements, prefer: str = AUTO, remembered: str | None = None
+) -> Iterator[ChosenEk]:
     """The EK to enrol with, for the length of the block.
 
-    In this order: a persistent key that a certificate certifies (nothing to create), a primary made anew for each
+    `remembered`, the slot last enrolled with, comes first while it works: another EK would be another attester. Then,
+    in this order: a persistent key that a certificate certifies (nothing to create), a primary made anew for each
     certificate in the order of `EK_SLOTS`, and at last, with a note, a key without certificate.
 
     Raises:
@@ -115,7 +118,8 @@ def chosen_ek(tpm: Tpm, endorsements: Endorsements, prefer: str = AUTO) -> Itera
     """
     if prefer not in EK_CHOICES:
         raise ConfigError(f"no EK is called {prefer!r}", f"use one of {', '.join(EK_CHOICES)}")
-    wanted = [item for item in endorsements.certificates if prefer in {AUTO, item.slot.name}]
+    slots = _slots(prefer, remembered)
+    wanted = [item for slot in slots for item in endorsements.certificates if item.slot is slot]
     persistent = _persistent_match(tpm, wanted)
     if persistent is not None:
         handle, certificate = persistent
@@ -135,9 +139,15 @@ def chosen_ek(tpm: Tpm, endorsements: Endorsements, prefer: str = AUTO) -> Itera
         if not endorsements.certificates
         else f"no EK certificate of this TPM certifies a key this agent could make (--ek {prefer})"
     )
-    slot, key, owner = _uncertified(tpm, endorsements, prefer, notes)
+    slot, key, owner = _uncertified(tpm, endorsements, slots, notes)
     with owner:
         yield ChosenEk(slot.name, key, None, tuple(notes))
+
+
+def _slots(prefer: str, remembered: str | None) -> tuple[EkSlot, ...]:
+    """The EKs in question, best first."""
+    allowed = [slot for slot in EK_SLOTS if prefer in {AUTO, slot.name}]
+    return tuple(sorted(allowed, key=lambda slot: slot.name != remembered))
 
 
 def _certifies(certificate: bytes, area: PublicArea) -> bool:
@@ -234,13 +244,11 @@ def _nv(tpm: Tpm, endorsements: Endorsements, index: int, notes: list[str]) -> b
 
 
 def _uncertified(
-    tpm: Tpm, endorsements: Endorsements, prefer: str, notes: list[str]
+    tpm: Tpm, endorsements: Endorsements, slots: Sequence[EkSlot], notes: list[str]
 ) -> tuple[EkSlot, Key, ExitStack]:
     """The first EK the TPM can make at all."""
     failure: TpmError | None = None
-    for slot in EK_SLOTS:
-        if prefer not in {AUTO, slot.name}:
-            continue
+    for slot in slots:
         for template in _templates(tpm, endorsements, slot, notes):
             with ExitStack() as owner:
                 try:
@@ -249,4 +257,6 @@ def _uncertified(
                     failure = failure or error
                     continue
                 return slot, key, owner.pop_all()
-    raise failure or ConfigError(f"this TPM makes no {prefer} EK", "choose another with --ek")
+    raise failure or TpmError(
+        "this TPM makes none of the EKs the profile knows", "look at `attest-agent status`"
+    )

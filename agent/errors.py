@@ -11,6 +11,9 @@ from typing import ClassVar
 
 from agent.wire.messages import Problem
 
+_PASSING = frozenset({408, 425, 429})
+"""HTTP statuses that ask for another try: time-out, too early, too many requests."""
+
 
 class Exit(enum.IntEnum):
     """Process exit codes."""
@@ -189,7 +192,7 @@ class RefusedError(AgentError):
     def __init__(self, problem: Problem, retry_after: float | None = None) -> None:
         self.problem = problem
         self.code = problem.code
-        self.transient = problem.status == 429 or problem.status >= 500  # noqa: PLR2004 - HTTP classes
+        self.transient = problem.status in _PASSING or problem.status >= 500  # noqa: PLR2004 - server errors
         self.retry_after = problem.retry_after if problem.retry_after is not None else retry_after
         where = f" ({problem.structure} at byte {problem.offset})" if problem.structure else ""
         super().__init__(

@@ -139,8 +139,9 @@ class Agent:
         tpm, _ = self._use_tpm()
         if self._ek is None:
             endorsements = ek_module.read_endorsements(tpm)
+            remembered = self._outside.store.load().ek_slot
             chosen = _present(self._held).enter_context(
-                ek_module.chosen_ek(tpm, endorsements, self._options.ek)
+                ek_module.chosen_ek(tpm, endorsements, self._options.ek, remembered)
             )
             self._notes(chosen.notes)
             self._ek = (endorsements, chosen)

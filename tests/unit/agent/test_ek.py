@@ -22,8 +22,8 @@ def machine():
     return SoftwareTpm("this machine")
 
 
-def choose(tpm: FakeTpm, prefer: str = "auto"):
-    with chosen_ek(tpm, read_endorsements(tpm), prefer) as ek:
+def choose(tpm: FakeTpm, prefer: str = "auto", remembered: str | None = None):
+    with chosen_ek(tpm, read_endorsements(tpm), prefer, remembered) as ek:
         assert tpm.loaded <= 1, "one key at a time: there are only three slots"
         return ek
 
@@ -63,6 +63,15 @@ def test_elliptic_curves_are_preferred_and_a_choice_is_honoured(machine):
     )
     assert choose(tpm).slot == "ecc-p256"
     assert choose(tpm, "rsa-2048").key.public == rsa.ek_public
+    assert choose(tpm, remembered="rsa-2048").key.public == rsa.ek_public, (
+        "or it would become another attester"
+    )
+
+
+def test_a_remembered_ek_that_is_gone_does_not_stop_the_next(machine):
+    """The vTPM was replaced: its new certificate counts, not the old choice."""
+    tpm = FakeTpm(machine, nv={P256.certificate_index: machine.ek_certificate})
+    assert choose(tpm, remembered="rsa-2048").certificate == machine.ek_certificate
 
 
 def test_a_template_in_nv_is_used(machine):

@@ -196,7 +196,7 @@ def test_a_refusal_carries_the_verifier_s_own_words(verifier, transport):
     assert "because the test says so" in error.message
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_busy_and_broken_verifiers_are_worth_another_try_after_what_they_ask_for(verifier, transport, status):
     verifier.refuse(CHALLENGES, Refusal(status, "verifier-unavailable", {"Retry-After": "17"}))
     with pytest.raises(RefusedError) as caught:
