@@ -10,13 +10,13 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
+from typing import NamedTuple
 
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
 
 
-@dataclass(frozen=True, slots=True)
-class QuoteFacts:
+class QuoteFacts(NamedTuple):
     """What a verified quote proves: these PCR values, at this clock, signed by this AK over our nonce."""
 
     pcrs: Mapping[HashAlg, Mapping[int, bytes]]
@@ -86,6 +86,8 @@ class BootFacts:
     startup_locality: int | None
     unlogged_pcrs: tuple[int, ...] = ()
     """Quoted PCRs that the log does not explain, or contradicts; nothing was claimed from them."""
+    error_separators: tuple[int, ...] = ()
+    """PCRs that firmware closed with the separator of an error: their earlier events are not what they should be."""
     boot_phases: tuple[str, ...] = ()
     """Words systemd-pcrphase extended into PCR 11 after the log ended, in order; proven by the quoted value."""
 

@@ -65,5 +65,6 @@ def bind_log(
         startup_locality=log.initial_locality if 0 in explanation.believed else None,
         unlogged_pcrs=explanation.unlogged,
         boot_phases=explanation.phases,
+        error_separators=tuple(sorted(bound.failed)),
     )
     return BoundBoot(facts, explanation.mismatches, explanation.missing_banks)

@@ -14,13 +14,15 @@ from verifier.tcg.preimage import Proven, parts, whole
 STRONG_BANKS: Final = frozenset(alg for alg in HashAlg if alg is not HashAlg.SHA1)
 """SHA-1 alone binds nothing: whoever writes an event can choose both preimages of a collision."""
 SEPARATED_PCRS: Final = range(8)
-SEPARATORS: Final = (bytes(4), b"\xff" * 4, b"\x01\0\0\0")
-"""Values whose digest separates firmware from what it loads; the last reports a firmware error (PFP 3.3.2)."""
+SEPARATORS: Final = {bytes(4): False, b"\xff" * 4: False, b"\x01\0\0\0": True}
+"""Values whose digest separates firmware from what it loads, and whether they report an error (TCG PFP, 3.3.2)."""
 
 _NO_ACTION: Final = int(EventType.EV_NO_ACTION)
 _SEPARATOR: Final = int(EventType.EV_SEPARATOR)
 _SEPARATOR_DIGESTS: Final = {
-    alg: frozenset(alg.digest(value) for value in SEPARATORS) for alg in HashAlg if alg.new is not None
+    alg: {alg.digest(value): error for value, error in SEPARATORS.items()}
+    for alg in HashAlg
+    if alg.new is not None
 }
 _new_fact: Final = tuple.__new__  # the class's own constructor is a Python call
 _NO_DIGESTS: Final[dict[HashAlg, bytes]] = {}
@@ -34,15 +36,17 @@ class BoundLog:
         facts: one per event; an event of a PCR that the log does not explain has no digests.
         positions: per PCR, where its proven events stand; no entry for a PCR without any.
         separated: PCRs whose separator is proven.
+        failed: those of them whose separator says that firmware met an error.
     """
 
-    __slots__ = ("facts", "log", "positions", "separated")
+    __slots__ = ("facts", "failed", "log", "positions", "separated")
 
     def __init__(self, log: ParsedEventLog) -> None:
         self.log = log
         self.facts: list[EventFact] = []
         self.positions: dict[int, list[int]] = {}
         self.separated: set[int] = set()
+        self.failed: set[int] = set()
 
     def of(self, pcr: int) -> list[EventFact]:
         """The proven events of one PCR, in the order that its value proves."""
@@ -93,10 +97,12 @@ def bind_events(
         fact = (position, pcr, event_type, named, digests, binding, name, text, pcr in after)
         facts.append(_new_fact(EventFact, fact))
         if digests and pcr in SEPARATED_PCRS:
-            if _separates(digests):
+            error = _separates(digests)
+            if error is not None:
                 bound.separated.add(pcr)
-                after.add(pcr)
-            elif event_type == _SEPARATOR:
+                if error:
+                    bound.failed.add(pcr)
+            if error is not None or event_type == _SEPARATOR:
                 after.add(pcr)
     return bound
 
@@ -126,8 +132,10 @@ def expected(data: bytes, banks: Iterable[HashAlg]) -> dict[HashAlg, bytes] | No
     return None if STRONG_BANKS.isdisjoint(digests) else digests
 
 
-def _separates(digests: Mapping[HashAlg, bytes]) -> bool:
-    for bank, digest in digests.items():  # noqa: SIM110 - as above
-        if digest in _SEPARATOR_DIGESTS[bank]:
-            return True
-    return False
+def _separates(digests: Mapping[HashAlg, bytes]) -> bool | None:
+    """Whether this is a separator by its digest, and then whether that of an error."""
+    for bank, digest in digests.items():
+        error = _SEPARATOR_DIGESTS[bank].get(digest)
+        if error is not None:
+            return error
+    return None

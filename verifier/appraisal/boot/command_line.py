@@ -41,7 +41,7 @@ def find_command_line(
     texts = [text for text in commands if text is not None]
     ordered = {text.split(" ", 1)[1] for text in texts if text.startswith(_LINUX_COMMANDS)}
     if ordered:
-        line = _from_grub(texts, ordered)
+        line = None if _stub_ran(bound) else _from_grub(texts, ordered)
         if line is not None:
             _know_load_options(bound, (_GRUB_IMAGE + line, line))
         return line
@@ -55,6 +55,11 @@ def find_command_line(
     # PCR 12, or GRUB booted a kernel itself, which PCR 8 shows: both must be seen to be empty of that.
     alone = GRUB_PCR in believed and OVERRIDE_PCR in believed and OVERRIDE_PCR not in bound.positions
     return by_stub if alone else None
+
+
+def _stub_ran(bound: BoundLog) -> bool:
+    """Whether systemd-stub or systemd-boot left measurements: then GRUB's may have been added after the boot."""
+    return OVERRIDE_PCR in bound.positions or any(fact.name for fact in bound.of(UKI_PCR))
 
 
 def _from_grub(texts: Sequence[str], ordered: set[str]) -> str | None:

@@ -63,7 +63,7 @@ class _Explainer:
         self.believed: dict[int, tuple[HashAlg, ...]] = {}
         self.mismatches: list[ReplayMismatch] = []
         self.unlogged: set[int] = set()
-        self.phases: set[tuple[str, ...]] = set()
+        self.phases: tuple[str, ...] | None = None
 
     def bank(self, bank: HashAlg, quoted: Mapping[int, bytes]) -> None:
         measured = measured_digests(self.log, bank)
@@ -71,17 +71,22 @@ class _Explainer:
             start = initial_value(pcr, bank, self.log.initial_locality)
             digests = measured.get(pcr, [])
             actual = extend_all(start, digests, bank)
-            if actual != expected and not (pcr == UKI_PCR and self._by_phases(actual, expected, bank)):
-                if digests:
-                    self.mismatches.append(self._mismatch(pcr, bank, expected, actual))
-                self.unlogged.add(pcr)
+            explained = self._by_phases(actual, expected, bank) if pcr == UKI_PCR else actual == expected
+            if explained:
+                self.believed[pcr] = (*self.believed.get(pcr, ()), bank)
                 continue
-            self.believed[pcr] = (*self.believed.get(pcr, ()), bank)
+            if digests:
+                self.mismatches.append(self._mismatch(pcr, bank, expected, actual))
+            self.unlogged.add(pcr)
 
     def _by_phases(self, actual: bytes, expected: bytes, bank: HashAlg) -> bool:
+        """Whether boot phases, the same in every bank, lead from the log's value to the quoted one."""
+        if self.phases is not None:
+            words = [bank.digest(word.encode()) for word in self.phases]
+            return extend_all(actual, words, bank) == expected
         for phases, value in _phase_values(actual, BOOT_PHASES, bank):
             if value == expected:
-                self.phases.add(phases)
+                self.phases = phases
                 return True
         return False
 
@@ -104,10 +109,10 @@ class _Explainer:
 def _phase_values(
     value: bytes, words: Sequence[str], bank: HashAlg, said: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], bytes]]:
-    """Every value that some of `words`, in their order, lead to: at most 2**6 of them."""
+    """Every value that some of `words`, in their order, lead to, none first: 2**6 for six words."""
+    yield said, value
     for position, word in enumerate(words):
         after = extend_all(value, [bank.digest(word.encode())], bank)
-        yield (*said, word), after
         yield from _phase_values(after, words[position + 1 :], bank, (*said, word))
 
 
@@ -126,7 +131,7 @@ def explain(log: ParsedEventLog, pcrs: Mapping[HashAlg, Mapping[int, bytes]]) ->
     for bank in replayed:
         explainer.bank(bank, pcrs[bank])
     believed = {pcr: banks for pcr, banks in explainer.believed.items() if pcr not in explainer.unlogged}
-    phases = next(iter(explainer.phases)) if len(explainer.phases) == 1 and UKI_PCR in believed else ()
+    phases = explainer.phases if explainer.phases is not None and UKI_PCR in believed else ()
     return Explanation(
         believed=believed,
         replayed_banks=replayed,

@@ -37,7 +37,7 @@ def _enabled(bound: BoundLog) -> bool | None:
     then the true measurement cannot hide under another label. Without a proven separator nothing says where
     firmware ended.
     """
-    if _SECURE_BOOT_PCR not in bound.separated:
+    if _SECURE_BOOT_PCR not in bound.separated or _SECURE_BOOT_PCR in bound.failed:
         return None
     value: bool | None = None
     for fact in bound.of(_SECURE_BOOT_PCR):
