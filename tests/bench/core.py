@@ -34,7 +34,9 @@ def _machine(ak: AkProfile) -> tuple[Evidence, Expectation]:
     tpm = SoftwareTpm(1, ak=ak)
     tpm.replay_log(LOG)
     attest, signature = tpm.quote(NONCE, {HashAlg.SHA256: PCRS})
-    evidence = Evidence(attest, signature, {HashAlg.SHA256: tpm.pcrs(HashAlg.SHA256)}, boot_log=LOG)
+    values = tpm.pcrs(HashAlg.SHA256)
+    quoted = {HashAlg.SHA256: {pcr: values[pcr] for pcr in PCRS}}  # as the agent sends them
+    evidence = Evidence(attest, signature, quoted, boot_log=LOG)
     request = (PcrRequest(bank=HashAlg.SHA256, pcrs=frozenset(PCRS)),)
     return evidence, Expectation(tpm.ak_public, True, NONCE, request)
 

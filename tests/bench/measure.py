@@ -34,7 +34,7 @@ def _round(work: Work, repeats: int) -> float:
     return (time.process_time_ns() - start) / repeats
 
 
-def seconds(*works: Work, target_ms: float = 20.0, rounds: int = 15) -> list[float]:
+def seconds(*works: Work, target_ms: float = 10.0, rounds: int = 31) -> list[float]:
     """Median CPU seconds of each work; rounds alternate, so that drift hits all alike."""
     repeats = []
     for work in works:

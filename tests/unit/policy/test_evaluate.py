@@ -172,7 +172,7 @@ def test_a_deviation_names_its_place_and_what_was_found(name: str) -> None:
         ),
         (
             PASSES["pcr"][0],
-            replace(CLAIMS, quote=replace(QUOTE, pcrs={HashAlg.SHA1: {}})),
+            replace(CLAIMS, quote=QUOTE._replace(pcrs={HashAlg.SHA1: {}})),
             Reason.PCR_NOT_QUOTED,
         ),
         (SEQUENCE, replace(CLAIMS, boot=replace(BOOT, banks=(HashAlg.SHA1,))), Reason.BOOT_LOG_MISSING),

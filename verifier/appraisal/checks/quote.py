@@ -110,24 +110,26 @@ def _pcrs(
         )
         return QuoteOutcome((finding,), None, authenticated=True)
     facts = QuoteFacts(
-        pcrs=_quoted_values(attest.selections, evidence.pcrs),
-        clock=attest.clock,
-        firmware_version=attest.firmware_version,
-        signature_hash=signature_hash,
+        _quoted_values(attest.selections, evidence.pcrs),
+        attest.clock,
+        attest.firmware_version,
+        signature_hash,
     )
     return QuoteOutcome(_VERIFIED, facts, authenticated=True)
 
 
 def _not_covered(expected: Expectation, selections: tuple[PcrSelection, ...]) -> Finding | None:
     for request in expected.request:
-        if any(s.bank is request.bank and request.pcrs.issubset(s.pcrs) for s in selections):
-            continue
-        return _failed(
-            Reason.QUOTE_PCR_SELECTION,
-            f"the quote leaves out {request.bank.label} PCRs that were asked for",
-            expected=f"{request.bank.label}:{_listed(request.pcrs)}",
-            actual="+".join(f"{s.bank.label}:{_listed(s.pcrs)}" for s in selections) or "no PCR",
-        )
+        for selection in selections:
+            if selection.bank is request.bank and request.pcrs.issubset(selection.pcrs):
+                break
+        else:
+            return _failed(
+                Reason.QUOTE_PCR_SELECTION,
+                f"the quote leaves out {request.bank.label} PCRs that were asked for",
+                expected=f"{request.bank.label}:{_listed(request.pcrs)}",
+                actual="+".join(f"{s.bank.label}:{_listed(s.pcrs)}" for s in selections) or "no PCR",
+            )
     return None
 
 
@@ -140,8 +142,10 @@ def _quoted_values(
 ) -> dict[HashAlg, Mapping[int, bytes]]:
     """Only what the digest covered: a value sent beside the quoted ones is not proven."""
     proven: dict[HashAlg, Mapping[int, bytes]] = {}
-    for bank, pcrs in ((s.bank, s.pcrs) for s in selections if s.pcrs):
-        sent = values[bank]
-        # All of `pcrs` are in `sent`, so equal counts mean that nothing else is.
-        proven[bank] = sent if len(sent) == len(pcrs) else {pcr: sent[pcr] for pcr in pcrs}
+    for selection in selections:
+        pcrs = selection.pcrs
+        if pcrs:
+            sent = values[selection.bank]
+            # All of `pcrs` are in `sent`, so equal counts mean that nothing else is.
+            proven[selection.bank] = sent if len(sent) == len(pcrs) else {pcr: sent[pcr] for pcr in pcrs}
     return proven
