@@ -1,9 +1,10 @@
-"""Timing that survives a noisy machine: CPU seconds, many short rounds, the median; baseline interleaved."""
+"""Timing that survives a noisy machine: CPU seconds, many short rounds, the fastest one; baseline interleaved.
+
+The fastest round is what the work costs; all others are that plus what else the machine was doing."""
 
 from __future__ import annotations
 
 import gc
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -35,7 +36,7 @@ def _round(work: Work, repeats: int) -> float:
 
 
 def seconds(*works: Work, target_ms: float = 10.0, rounds: int = 31) -> list[float]:
-    """Median CPU seconds of each work; rounds alternate, so that drift hits all alike."""
+    """CPU seconds of each work in its fastest round; rounds alternate, so that drift hits all alike."""
     repeats = []
     for work in works:
         work()
@@ -50,7 +51,7 @@ def seconds(*works: Work, target_ms: float = 10.0, rounds: int = 31) -> list[flo
                 samples[index].append(_round(work, repeats[index]))
     finally:
         gc.enable()
-    return [statistics.median(sample) / 1e9 for sample in samples]
+    return [min(sample) / 1e9 for sample in samples]
 
 
 def against(name: str, work: Work, bare: Work, bare_name: str, *, ratio: float) -> Result:
