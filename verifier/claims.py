@@ -10,7 +10,6 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
-from typing import NamedTuple
 
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
