@@ -91,9 +91,32 @@ class BootFacts:
     """Words systemd-pcrphase extended into PCR 11 after the log ended, in order; proven by the quoted value."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndorsementFacts:
+    """On whose word the EK is a TPM's, and what that word says of it.
+
+    All but `endorsed_by` is the statement of the CA that issued the EK certificate, as trustworthy as the trust
+    anchor its path ends at; None where no validated certificate says it.
+    """
+
+    endorsed_by: str
+    """Enrolment method that accepted the EK: `certificate`, `inventory`, `approve` or `tofu`."""
+    issuer: str | None = None
+    manufacturer_id: str | None = None
+    """As the TCG Vendor ID Registry writes it: `id:564D5700`."""
+    manufacturer: str | None = None
+    """Its name, where the id is a known one."""
+    model: str | None = None
+    version: str | None = None
+    virtual: bool | None = None
+    """A TPM in software behind a hypervisor; None where the manufacturer is not known to make only one kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProvenClaims:
     """Everything a policy may judge."""
 
     quote: QuoteFacts
     boot: BootFacts | None
+    endorsement: EndorsementFacts | None = None
+    """None where no activation bound the AK to an endorsed EK (an offline bundle)."""

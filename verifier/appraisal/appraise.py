@@ -11,7 +11,7 @@ from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quot
 from verifier.appraisal.evidence import Evidence, Expectation, History, PcrRequest
 from verifier.appraisal.result import Appraisal, Finding, Severity, Status
 from verifier.appraisal.vector import tier, vector
-from verifier.claims import ProvenClaims
+from verifier.claims import EndorsementFacts, ProvenClaims
 from verifier.policy.evaluate import evaluate
 from verifier.policy.model import LogUse, Policy
 from verifier.reasons import Claim, Reason
@@ -40,7 +40,7 @@ def appraise(
     if quote.facts is not None:
         log_use = policy.boot_log if policy is not None else LogUse.OPTIONAL
         log_findings, boot = check_boot_log(evidence, quote.facts, log_use)
-        claims = ProvenClaims(quote=quote.facts, boot=boot)
+        claims = ProvenClaims(quote=quote.facts, boot=boot, endorsement=_endorsement(expected))
         findings += (*check_history(evidence, quote.facts, history), *log_findings)
     findings += _by_policy(policy, claims)
     return Appraisal(
@@ -65,7 +65,13 @@ def _demand(expectation: Expectation, policy: Policy | None) -> Expectation:
         nonce=expectation.nonce,
         request=(*expectation.request, request),
         assumed=expectation.assumed,
+        endorsement=expectation.endorsement,
     )
+
+
+def _endorsement(expectation: Expectation) -> EndorsementFacts | None:
+    """Only credential activation ties an EK, and what is known of it, to the AK that signed."""
+    return expectation.endorsement if expectation.ak_activated else None
 
 
 def _by_policy(policy: Policy | None, claims: ProvenClaims | None) -> tuple[Finding, ...]:

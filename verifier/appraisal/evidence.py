@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from verifier.claims import EndorsementFacts
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
 
@@ -57,6 +58,8 @@ class Expectation:
     assumed: bool = False
     """The AK and the nonce are taken on someone's word (`attestctl appraise --ak-trusted`): both assumptions
     become findings."""
+    endorsement: EndorsementFacts | None = None
+    """What enrolment proved of the EK this AK was activated with; without an activation it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

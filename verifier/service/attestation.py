@@ -19,6 +19,7 @@ from verifier.reasons import Reason
 from verifier.service.bundle import pack
 from verifier.service.challenge import ChallengeService, demanded, known_attester
 from verifier.service.ear import EarIssuer
+from verifier.service.endorsement import endorsement_facts
 from verifier.service.model import AttestCommand, AttestOutcome
 from verifier.service.nonces import Nonces
 from verifier.service.policies import PolicyService
@@ -194,6 +195,7 @@ async def _appraise(
         ak_activated=True,  # an attester exists only through a completed activation
         nonce=command.nonce,
         request=(demanded(policy),),
+        endorsement=endorsement_facts(state.attester),
     )
     arguments = (evidence, expectation, policy, history_of(state), now)
     if boot_log is not None and len(boot_log) > _OFFLOAD_ABOVE:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from verifier.claims import EndorsementFacts
 from verifier.crypto.ek import TrustAnchors, ValidatedEk, validate_ek
 from verifier.errors import EvidenceError, MalformedInputError, RefusedError
+from verifier.ports import AttesterRecord
 from verifier.reasons import Reason
 from verifier.tcg.public import Public
 
@@ -68,6 +70,26 @@ def endorse(
     if rules.tofu and problem.reason is not Reason.EK_CERTIFICATE_REVOKED:
         return _first_use(problem.detail)
     raise problem
+
+
+def endorsement_facts(attester: AttesterRecord) -> EndorsementFacts:
+    """What a policy may read of an enrolled machine's EK; of one without a validated certificate only the method."""
+    profile = attester.ek_profile
+    virtual = profile.get("virtual")
+    return EndorsementFacts(
+        endorsed_by=attester.endorsed_by,
+        issuer=attester.ek_issuer,
+        manufacturer_id=_text(profile, "manufacturer_id"),
+        manufacturer=_text(profile, "manufacturer"),
+        model=_text(profile, "model"),
+        version=_text(profile, "version"),
+        virtual=virtual if isinstance(virtual, bool) else None,
+    )
+
+
+def _text(profile: Mapping[str, object], key: str) -> str | None:
+    value = profile.get(key)
+    return value if isinstance(value, str) else None
 
 
 def _validate(

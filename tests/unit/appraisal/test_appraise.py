@@ -23,6 +23,7 @@ from tests.unit.appraisal.machines import (
 from verifier.appraisal.appraise import appraise
 from verifier.appraisal.evidence import Expectation, History
 from verifier.appraisal.result import Status
+from verifier.claims import EndorsementFacts
 from verifier.errors import MalformedInputError
 from verifier.policy.parse import parse_policy
 from verifier.reasons import Claim, Reason, Tier
@@ -344,3 +345,17 @@ def test_an_unauthenticated_expectation_is_not_needed_for_parsing() -> None:
     machine = Machine.booted()
     with pytest.raises(MalformedInputError):
         appraise(machine.evidence(), Expectation(b"", True, NONCE, ()), golden(), History(), None)
+
+
+# --- what enrolment proved of the EK
+
+
+def test_a_policy_sees_the_endorsement_only_of_an_activated_ak() -> None:
+    """Without an activation nothing ties the certified EK to the key that signed."""
+    machine, facts = Machine.booted(), EndorsementFacts(endorsed_by="certificate", virtual=True)
+    proven = judge(machine, endorsement=facts)
+    assert proven.claims is not None
+    assert proven.claims.endorsement == facts
+    for unproven in (judge(machine, endorsement=facts, ak_activated=False), judge(machine)):
+        assert unproven.claims is not None
+        assert unproven.claims.endorsement is None
