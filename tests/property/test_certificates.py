@@ -12,6 +12,7 @@ from tests import pki
 from tests.simulator.keys import private_key
 from verifier.crypto.anchors import TrustAnchors, split_bundle
 from verifier.crypto.der import open_envelope, trim_padding
+from verifier.crypto.device_keys import KeyKind, validate_key_certificate
 from verifier.crypto.ek import validate_ek
 from verifier.crypto.lenient import read_lenient
 from verifier.crypto.names import attributes, canonical_name, display_name
@@ -113,6 +114,7 @@ extensions = st.builds(
             pki.SUBJECT_ALT_NAME,
             "2.5.29.32",
             "2.5.29.30",
+            "1.3.6.1.4.1.11129.2.1.21",
             "1.2.3.4",
         )
     ),
@@ -159,7 +161,13 @@ def test_a_signature_does_not_make_nonsense_readable(subject, spki, extra, seria
         extensions=tuple(extra),
         serial=serial,
     )
-    judge(body.signed_by(ROOT.key))
+    certificate = body.signed_by(ROOT.key)
+    judge(certificate)
+    for kind in KeyKind:
+        try:
+            validate_key_certificate(certificate, kind=kind, anchors=ANCHORS, public=None, now=pki.NOW)
+        except EvidenceError:
+            continue
 
 
 @SOON

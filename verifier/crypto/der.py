@@ -7,6 +7,7 @@ readers work on the same cut; neither may disagree with the other about what the
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -186,6 +187,40 @@ class Envelope:
     extensions: Element | None
     """SEQUENCE OF Extension."""
     signature: bytes
+
+
+class RawExtension(NamedTuple):
+    """One extension: dotted OID, critical flag, the OCTET STRING that holds its value, where it begins."""
+
+    oid: str
+    critical: bool
+    value: Element
+    start: int
+
+
+def read_extensions(sequence: Element | None) -> Iterator[RawExtension]:
+    """The extensions of a certificate in order, repetitions included.
+
+    Raises:
+        MalformedInputError: where one does not parse, when it is reached.
+    """
+    if sequence is None:
+        return
+    cursor = DerCursor(sequence.buffer, sequence.content, sequence.end)
+    while cursor.remaining:
+        outer = cursor.read(SEQUENCE, "Extension")
+        fields = cursor.inside(outer)
+        oid = read_oid(fields.read(OBJECT_IDENTIFIER, "extnID"))
+        critical = False
+        if fields.peek() == BOOLEAN:
+            flag = fields.read(BOOLEAN, "critical")
+            if len(flag.value) != 1:
+                raise malformed("critical is not one byte", flag.start)
+            # BER has 255 ways to say true; each of them means critical here.
+            critical = flag.value != b"\x00"
+        value = fields.read(OCTET_STRING, "extnValue")
+        fields.finish("Extension")
+        yield RawExtension(oid, critical, value, outer.start)
 
 
 def trim_padding(data: bytes) -> tuple[bytes, int]:

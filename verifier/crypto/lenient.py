@@ -32,8 +32,6 @@ _OTHER_NAME: Final = 0xA0
 _DIRECTORY_NAME: Final = 0xA4
 _EXPLICIT: Final = 0xA0
 _TIME_TAGS: Final = {0x17: core.UTCTime, 0x18: core.GeneralizedTime}
-_TRUE: Final = b"\xff"
-_BOOLEAN_LENGTH: Final = 1
 
 
 def _decode(what: str, element: der.Element, decode: Callable[[bytes], T]) -> T:
@@ -98,39 +96,19 @@ def _read_time(element: der.Element) -> datetime:
 
 
 def _read_extensions(sequence: der.Element | None) -> ExtensionSet:
-    if sequence is None:
-        return ExtensionSet()
-    cursor = der.DerCursor(sequence.buffer, sequence.content, sequence.end)
     found: dict[str, Any] = {}
     seen: set[str] = set()
     critical = set()
-    while cursor.remaining:
-        start = cursor.offset
-        oid, is_critical, value = _read_extension(cursor)
-        if oid in seen or len(seen) >= MAX_EXTENSIONS:
-            raise der.malformed(f"extension {oid} a second time, or too many", start)
-        seen.add(oid)
-        if is_critical:
-            critical.add(oid)
-        if oid in _DECODERS:
-            field, decode = _DECODERS[oid]
-            found[field] = decode(value)
+    for extension in der.read_extensions(sequence):
+        if extension.oid in seen or len(seen) >= MAX_EXTENSIONS:
+            raise der.malformed(f"extension {extension.oid} a second time, or too many", extension.start)
+        seen.add(extension.oid)
+        if extension.critical:
+            critical.add(extension.oid)
+        if extension.oid in _DECODERS:
+            field, decode = _DECODERS[extension.oid]
+            found[field] = decode(extension.value)
     return ExtensionSet(present=frozenset(seen), critical=frozenset(critical), **found)
-
-
-def _read_extension(cursor: der.DerCursor) -> tuple[str, bool, der.Element]:
-    fields = cursor.inside(cursor.read(der.SEQUENCE, "Extension"))
-    oid = der.read_oid(fields.read(der.OBJECT_IDENTIFIER, "extnID"))
-    critical = False
-    if fields.peek() == der.BOOLEAN:
-        flag = fields.read(der.BOOLEAN, "critical")
-        # BER has 255 ways to say true; each of them means critical here.
-        critical = flag.value != b"\x00"
-        if len(flag.value) != _BOOLEAN_LENGTH:
-            raise der.malformed("critical is not one byte", flag.start)
-    value = fields.read(der.OCTET_STRING, "extnValue")
-    fields.finish("Extension")
-    return oid, critical, value
 
 
 def _basic_constraints(value: der.Element) -> BasicConstraints:

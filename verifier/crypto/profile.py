@@ -24,6 +24,9 @@ from verifier.crypto.names import attributes
 EK_CERTIFICATE_PURPOSE: Final = "2.23.133.8.1"
 """tcg-kp-EKCertificate."""
 
+GCE_INSTANCE: Final = "1.3.6.1.4.1.11129.2.1.21"
+"""Google's instance identity; its EK certificates may say nothing else of what they are."""
+
 MANUFACTURER: Final = "2.23.133.2.1"
 MODEL: Final = "2.23.133.2.2"
 VERSION: Final = "2.23.133.2.3"
@@ -134,8 +137,9 @@ class EkProfile:
 def profile_problem(certificate: Certificate) -> str | None:
     """Why this certificate cannot be one of an endorsement key, or None.
 
-    Absent usages and names are no problem here (real vTPM certificates lack them; policy decides); usages
-    that are there and exclude an EK are.
+    That usages or names are absent is no problem here (real vTPM certificates lack them; policy decides).
+    Usages that are there and exclude an EK are; and so is a certificate in which nothing speaks of a TPM: a
+    CA such as VMCA certifies servers too, whose keys anyone may have and a software TPM may pretend to hold.
     """
     extensions = certificate.extensions
     if extensions.basic_constraints is not None and extensions.basic_constraints.ca:
@@ -145,11 +149,20 @@ def profile_problem(certificate: Certificate) -> str | None:
     usage = extensions.key_usage
     if usage is not None and not usage & (KeyUsage.KEY_ENCIPHERMENT | KeyUsage.KEY_AGREEMENT):
         return f"its key usage ({usage_text(usage)}) allows neither encipherment nor agreement, as an EK must"
+    return _purpose_problem(certificate)
+
+
+def _purpose_problem(certificate: Certificate) -> str | None:
+    extensions = certificate.extensions
     purposes = extensions.extended_key_usage
     if purposes is not None and not {EK_CERTIFICATE_PURPOSE, OID_ANY_EXTENDED_KEY_USAGE} & set(purposes):
         return f"it is for other purposes ({', '.join(purposes)})"
-    if OID_SUBJECT_ALT_NAME in extensions.critical and not _has_directory(certificate):
+    named = _has_directory(certificate)
+    if OID_SUBJECT_ALT_NAME in extensions.critical and not named:
         return "its critical subject alternative name holds no directory name"
+    named = named or bool(tpm_attributes(certificate)[0]) or GCE_INSTANCE in extensions.present
+    if purposes is None and not named:
+        return "nothing in it speaks of a TPM: neither purpose, nor directory name, nor a cloud instance"
     return None
 
 

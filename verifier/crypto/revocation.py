@@ -26,8 +26,15 @@ from verifier.reasons import Reason
 
 STRUCTURE: Final = "CertificateList"
 MAX_CRL: Final = 16 * 1024 * 1024
-_DELTA: Final = "2.5.29.27"
-_ISSUING_POINT: Final = "2.5.29.28"
+_REFUSALS: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises for lists it does not read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +80,7 @@ def parse_crl(data: bytes) -> RevocationList:
         issuer_key = canonical_name(parsed.issuer.public_bytes())
     except MalformedInputError as error:
         raise MalformedInputError(STRUCTURE, error.offset or 0, error.detail) from error
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except _REFUSALS as error:
         raise MalformedInputError(STRUCTURE, 0, str(error)) from error
     return RevocationList(
         issuer_key=issuer_key,

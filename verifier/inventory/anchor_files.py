@@ -8,6 +8,8 @@ Authenticode signature, which is not verified here).
 
 from __future__ import annotations
 
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from typing import Final
 from asn1crypto import pem
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from cryptography.x509 import InvalidVersion
 
 from verifier.crypto.anchors import MAX_BUNDLE, TrustAnchors, UnusableAnchor
 from verifier.crypto.revocation import MAX_CRL, parse_crl
@@ -28,6 +31,19 @@ from verifier.inventory import cabinet
 MAX_ARCHIVE: Final = 64 * 1024 * 1024
 """Bytes of an archive, and of all it expands to."""
 MAX_FILES: Final = 20_000
+_ZIP_DAMAGE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    IndexError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+"""What `zipfile` raises for archives that are damaged, encrypted or packed in a way it does not read."""
 _ZIP: Final = b"PK\x03\x04"
 _PEM: Final = b"-----BEGIN "
 _DER_SEQUENCE: Final = 0x30
@@ -135,15 +151,7 @@ def _zip_members(source: str, data: bytes) -> Iterator[tuple[str, bytes]]:
                     detail = f"expands to more than {MAX_ARCHIVE} bytes"
                     raise MalformedInputError(source, member.header_offset, detail)
                 yield f"{source}/{member.filename}", content
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-    ) as error:
+    except _ZIP_DAMAGE as error:
         raise MalformedInputError(source, 0, f"the archive cannot be read: {error}") from error
 
 
@@ -155,7 +163,7 @@ def _take(source: str, data: bytes, findings: _Findings) -> None:
             _take_der(source, data, findings)
         else:
             findings.ignored.append(source)
-    except (EvidenceError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (EvidenceError, ValueError, TypeError, UnsupportedAlgorithm, InvalidVersion) as error:
         findings.rejected.append(Rejected(source, "", str(error)))
 
 

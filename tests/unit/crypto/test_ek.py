@@ -16,6 +16,7 @@ from verifier.errors import EvidenceError, MalformedInputError, RefusedError
 from verifier.reasons import Reason
 from verifier.tcg.public import parse_public
 
+GCE_INSTANCE = "1.3.6.1.4.1.11129.2.1.21"
 pytestmark = pytest.mark.usefixtures("either_reader")
 
 ROOT = pki.Ca.root()
@@ -163,10 +164,32 @@ class TestProfile:
         spki = pki.seq(pki.seq(pki.oid("1.3.101.112")), pki.tlv(0x03, bytes(33)))
         assert "1.3.101.112" in self.profile_refusal(ROOT.ek(spki=spki))
 
-    def test_absent_usages_are_notes_for_policy(self):
-        valid = validate(ROOT.ek(usage=(), purposes=(), directory=b""))
-        assert (valid.profile.eku_present, valid.profile.san_present) == (False, False)
-        assert len(remarks(valid)) == 2
+    @pytest.mark.parametrize(
+        ("changes", "present"),
+        [
+            ({"purposes": ()}, (False, True)),
+            ({"purposes": (), "directory": b"", "subject": pki.tpm_name()}, (False, False)),
+            ({"directory": b""}, (True, False)),
+            (
+                {"directory": b"", "purposes": (), "extra": (pki.extension(GCE_INSTANCE, b""),)},
+                (False, False),
+            ),
+        ],
+        ids=["no purpose", "attributes in the subject alone", "no name", "Google"],
+    )
+    def test_what_is_absent_is_noted_for_policy(self, changes, present):
+        valid = validate(ROOT.ek(usage=(), **changes))
+        assert (valid.profile.eku_present, valid.profile.san_present) == present
+        assert len(remarks(valid)) == present.count(False)
+
+    def test_certificate_of_a_server_below_the_same_ca(self):
+        """VMCA certifies hosts and services too; their keys are in files."""
+        names = pki.extension(pki.SUBJECT_ALT_NAME, pki.seq(pki.tlv(0x82, b"esx1.example.org")))
+        usage = (pki.DIGITAL_SIGNATURE, pki.KEY_ENCIPHERMENT)
+        host = ROOT.ek(
+            purposes=(), directory=b"", usage=usage, extra=(names,), subject=pki.common_name("esx1")
+        )
+        assert "nothing in it speaks of a TPM" in self.profile_refusal(host)
 
 
 class TestIntermediates:

@@ -129,6 +129,12 @@ def test_what_is_no_list_is_the_operators_error(data):
     assert caught.value.structure == "CertificateList"
 
 
+def test_version_that_does_not_exist():
+    whole = pki.crl(ROOT)
+    with pytest.raises(MalformedInputError, match="version"):
+        parse_crl(whole.replace(pki.integer(1), pki.integer(0), 1))
+
+
 def test_list_with_an_issuer_nobody_can_read():
     broken = pki.Ca.root("Broken")
     name = pki.seq(pki.tlv(0x31, pki.seq(pki.oid("2.5.4.3"), pki.tlv(0x0C, b"\xff\xfe"))))

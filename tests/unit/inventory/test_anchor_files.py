@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+from typing import ClassVar
 
 import pytest
 from cryptography import x509
@@ -175,6 +176,14 @@ class TestBounds:
         whole[40] ^= 0xFF
         self.refused(tmp_path, bytes(whole), "cannot be read")
 
+    def test_member_without_a_name(self, tmp_path):
+        whole = zipped({"a": b""})
+        nameless = whole.replace(b"\x01\x00\x00\x00a", b"\x00\x00\x00\x00", 1)
+        central = nameless.index(b"PK\x01\x02")
+        nameless = bytearray(nameless)
+        nameless[central + 28] = 0
+        self.refused(tmp_path, bytes(nameless), "cannot be read")
+
     def test_encrypted_zip(self, tmp_path):
         whole = bytearray(zipped({"a": b"hello"}))
         whole[6] |= 1
@@ -195,7 +204,7 @@ def cab(members: dict[str, bytes]) -> bytes:
 class TestCabinet:
     """TrustedTpm.cab: a folder per maker, RootCA and IntermediateCA below, and some scripts."""
 
-    members = {
+    members: ClassVar = {
         "Acme\\RootCA\\root.cer": ROOT.der,
         "Acme\\IntermediateCA\\twin.crt": certificate_pem(TWIN),
         "setup.ps1": b"# installs these\r\n",
