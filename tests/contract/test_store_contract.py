@@ -25,7 +25,7 @@ from tests.contract.records import (
 from verifier.errors import EvidenceError, NotFoundError, StoreUnavailable
 from verifier.ports import FleetFilter, GuestIdentity, Lifecycle, Scope, TokenSpend
 from verifier.reasons import Reason, Tier
-from verifier.store.fleet import MAX_PAGE
+from verifier.store.fleet import MAX_LABEL, MAX_LABELS, MAX_PAGE
 from verifier.tcg.attest import ClockInfo
 
 OTHER = "other-tenant"
@@ -517,6 +517,40 @@ class TestFleet:
         state = await store.attester_state("att-1")
         assert state is not None
         assert state.attester.labels == {"site": "muc"}
+
+    @pytest.mark.parametrize(
+        "labels",
+        [
+            {"": "x"},
+            {"k" * (MAX_LABEL + 1): "x"},
+            {"k": "v" * (MAX_LABEL + 1)},
+            {f"k{n}": "" for n in range(MAX_LABELS + 1)},
+        ],
+    )
+    async def test_labels_have_limits(self, store, labels):
+        await enrol(store, "att-1")
+        with pytest.raises(EvidenceError) as refused:
+            await store.set_labels("default", "att-1", labels)
+        assert refused.value.reason is Reason.MALFORMED_REQUEST
+
+    async def test_the_longest_labels_are_kept(self, store):
+        await enrol(store, "att-1")
+        labels = {
+            f"{n:03}{chr(0x10FFFF) * (MAX_LABEL - 3)}": "\U0001f4a5" * MAX_LABEL for n in range(MAX_LABELS)
+        }
+        assert await store.set_labels("default", "att-1", labels)
+        state = await store.attester_state("att-1")
+        assert state is not None
+        assert state.attester.labels == labels
+
+    async def test_everything_a_guest_may_claim_fits_into_the_indexes(self, store):
+        await enrol(store, "att-1", identity=GuestIdentity(hostname=os.urandom(512).hex()))
+        said = [GuestIdentity(smbios_uuid=os.urandom(512).hex()) for _ in range(20)]
+        for identity in said:
+            assert await store.record(recording("att-1", identity=identity)) is not None
+        state = await store.attester_state("att-1")
+        assert state is not None
+        assert state.attester.smbios_uuids >= {identity.smbios_uuid for identity in said}
 
     async def test_pages_show_everyone_once_while_others_come(self, store):
         ids = [f"att-{n:02}" for n in range(0, 20, 2)]

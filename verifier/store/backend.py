@@ -21,7 +21,9 @@ class Backend(Protocol):
     def insert(self) -> InsertInto:
         """The dialect's INSERT, which knows ON CONFLICT."""
 
-    async def rows(self, statement: Select[Any], parameters: Values | None = None) -> Sequence[Row]:
+    async def rows(
+        self, statement: Select[*tuple[Any, ...]], parameters: Values | None = None
+    ) -> Sequence[Row]:
         """Every row of a query, as committed when it began."""
 
     async def write(self, work: Callable[[Connection], T]) -> T:
@@ -48,7 +50,9 @@ class StorePart:
         """Run one statement in a transaction of its own; how many rows it changed."""
         return await self._backend.write(lambda connection: changed(connection, statement))
 
-    async def _first(self, statement: Select[Any], parameters: Values | None = None) -> Row | None:
+    async def _first(
+        self, statement: Select[*tuple[Any, ...]], parameters: Values | None = None
+    ) -> Row | None:
         rows = await self._backend.rows(statement, parameters)
         return rows[0] if rows else None
 

@@ -5,9 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
-from sqlalchemy import ColumnElement, Connection, Update, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Update,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from verifier.errors import EvidenceError
 from verifier.ports import AttesterState, FleetFilter, Lifecycle, Page
@@ -19,7 +31,9 @@ from verifier.store.cursors import decode_cursor, encode_cursor
 from verifier.store.schema import attester, attester_label, latest
 
 MAX_PAGE: Final = 1_000
-_CATEGORIES: Final = (*(tier.label for tier in Tier), Lifecycle.ENROLLED, Lifecycle.STALE, Lifecycle.REVOKED)
+MAX_LABELS: Final = 64
+MAX_LABEL: Final = 256
+"""Characters of a key or a value: an index entry of PostgreSQL must hold both."""
 
 
 class Fleet(Attestations):
@@ -38,28 +52,30 @@ class Fleet(Attestations):
         """
         if not 1 <= limit <= MAX_PAGE:
             raise EvidenceError(Reason.MALFORMED_REQUEST, f"a page of {limit} is not within 1 and {MAX_PAGE}")
-        at = values.micros(now)
-        query = statements.attester_states().where(latest.c.tenant == tenant, *_conditions(where, at))
+        query, key = _listing(tenant, where, values.micros(now))
         if cursor is not None:
-            query = query.where(latest.c.attester_id > decode_cursor(cursor, tenant, where))
-        found = await self._backend.rows(query.order_by(latest.c.attester_id).limit(limit + 1))
+            query = query.where(key > decode_cursor(cursor, tenant, where))
+        found = await self._backend.rows(query.order_by(key).limit(limit + 1))
         items = tuple(_as_of(self._state(row), now) for row in found[:limit])
         more = len(found) > limit
         return Page(items=items, cursor=encode_cursor(items[-1].attester.id, tenant, where) if more else None)
 
     async def status_counts(self, tenant: str, now: datetime) -> Mapping[str, int]:
         """Every attester counted once: `revoked`, `stale`, the tier of its current verdict, or `enrolled`."""
-        stale = (latest.c.valid_until < values.micros(now)).label("stale")
-        found = await self._backend.rows(
-            select(latest.c.lifecycle, latest.c.tier, stale, func.count())
-            .where(latest.c.tenant == tenant)
-            .group_by(latest.c.lifecycle, latest.c.tier, stale)
-        )
-        counts = dict.fromkeys(map(str, _CATEGORIES), 0)
-        for lifecycle, tier, is_stale, count in found:
-            category = _category(Lifecycle(lifecycle), tier, stale=bool(is_stale))
-            counts[category] = counts.get(category, 0) + count
-        return counts
+        at = values.micros(now)
+        enrolled = latest.c.lifecycle == Lifecycle.ENROLLED.value
+        current = and_(enrolled, latest.c.valid_until >= at)
+        categories = {
+            **{tier.label: and_(current, latest.c.tier == tier.value) for tier in Tier},
+            "enrolled": and_(enrolled, latest.c.tier.is_(None)),
+            "stale": and_(enrolled, latest.c.valid_until < at),
+            "revoked": latest.c.lifecycle == Lifecycle.REVOKED.value,
+        }
+        counted: list[ColumnElement[int]] = [
+            func.count().filter(condition) for condition in categories.values()
+        ]
+        row = await self._first(select(*counted).where(latest.c.tenant == tenant))
+        return dict.fromkeys(categories, 0) if row is None else dict(zip(categories, row, strict=True))
 
     async def revoke_attester(self, tenant: str, attester_id: str, now: datetime) -> bool:
         """True when the attester exists; it keeps the time it was first revoked."""
@@ -72,9 +88,25 @@ class Fleet(Attestations):
         return bool(await self._change(_of(tenant, attester_id).values(policy_id=policy_id)))
 
     async def set_labels(self, tenant: str, attester_id: str, labels: Mapping[str, str]) -> bool:
-        """Replace the labels of an attester; True when it exists."""
+        """Replace the labels of an attester; True when it exists.
+
+        Raises:
+            EvidenceError: `malformed-request` for too many of them, or one that is empty or too long.
+        """
+        _check_labels(labels)
         clean = {_plain(key): _plain(value) for key, value in sorted(labels.items())}
         return await self._backend.write(lambda connection: _label(connection, tenant, attester_id, clean))
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    if len(labels) > MAX_LABELS:
+        raise EvidenceError(Reason.MALFORMED_REQUEST, f"{len(labels)} labels are more than {MAX_LABELS}")
+    for key, value in labels.items():
+        if not key or len(key) > MAX_LABEL or len(value) > MAX_LABEL:
+            raise EvidenceError(
+                Reason.MALFORMED_REQUEST,
+                f"label {key[:MAX_LABEL]!r}: a key or value has 1 to {MAX_LABEL} characters",
+            )
 
 
 def _of(tenant: str, attester_id: str) -> Update:
@@ -107,26 +139,29 @@ def _plain(text: str) -> str:
     return values.plain_text(text) or ""
 
 
-def _conditions(where: FleetFilter, at: int) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
+def _listing(tenant: str, where: FleetFilter, at: int) -> tuple[Select[*tuple[Any, ...]], ColumnElement[str]]:
+    """The query, and which of the equal ids to order by: that of the index that finds the rarest rows."""
+    query = statements.attester_states().where(latest.c.tenant == tenant)
+    key: ColumnElement[str] = latest.c.attester_id
     lifecycle = where.lifecycle
     if where.tier is not None:
-        found.append(latest.c.tier == where.tier.value)
+        query = query.where(latest.c.tier == where.tier.value)
         lifecycle = lifecycle or Lifecycle.ENROLLED
     if lifecycle is not None:
-        found.extend(_in_lifecycle(lifecycle, at))
-    if where.label is not None:
-        key, value = where.label
-        found.append(
-            exists().where(
-                attester_label.c.attester_id == latest.c.attester_id,
-                attester_label.c.key == _plain(key),
-                attester_label.c.value == _plain(value),
-            )
-        )
+        query = query.where(*_in_lifecycle(lifecycle, at))
     if where.search:
-        found.append(attester.c.search_text.contains(_plain(where.search).lower(), autoescape=True))
-    return found
+        query = query.where(attester.c.search_text.contains(_plain(where.search).lower(), autoescape=True))
+    if where.label is not None:
+        name, value = map(_plain, where.label)
+        query = query.join(attester_label, attester_label.c.attester_id == attester.c.id).where(
+            attester_label.c.tenant == tenant, attester_label.c.key == name, attester_label.c.value == value
+        )
+        key = attester_label.c.attester_id
+    elif where.search:
+        # The tenant said again of this table, whose index holds all that a search reads.
+        query = query.where(attester.c.tenant == tenant)
+        key = attester.c.id
+    return query, key
 
 
 def _in_lifecycle(lifecycle: Lifecycle, at: int) -> tuple[ColumnElement[bool], ...]:
@@ -138,14 +173,6 @@ def _in_lifecycle(lifecycle: Lifecycle, at: int) -> tuple[ColumnElement[bool], .
     if lifecycle is Lifecycle.ENROLLED:
         return enrolled, or_(latest.c.valid_until.is_(None), latest.c.valid_until >= at)
     assert_never(lifecycle)
-
-
-def _category(lifecycle: Lifecycle, tier: int | None, *, stale: bool) -> str:
-    if lifecycle is not Lifecycle.ENROLLED:
-        return lifecycle.value
-    if stale:
-        return Lifecycle.STALE.value
-    return Lifecycle.ENROLLED.value if tier is None else Tier(tier).label
 
 
 def _as_of(state: AttesterState, now: datetime) -> AttesterState:

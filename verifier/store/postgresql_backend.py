@@ -53,7 +53,9 @@ class PostgresqlBackend:
         self._recordings = Batcher(self._write_batch, "store-write")
         self._closed = False
 
-    async def rows(self, statement: Select[Any], parameters: Values | None = None) -> Sequence[Row]:
+    async def rows(
+        self, statement: Select[*tuple[Any, ...]], parameters: Values | None = None
+    ) -> Sequence[Row]:
         """Every row of a query."""
         self._check_open()
         with translated(unreachable=OSError):

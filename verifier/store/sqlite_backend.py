@@ -1,4 +1,4 @@
-"""SQLite: one file, one writer. Two threads, each with its own connection, serve everything in order.
+"""SQLite: one file, one writer. Three threads, each with its own connection: to write, to read, to scan.
 
 The file is in WAL mode with synchronous=FULL: a commit is on the disk when it returns. Readers never wait for
 the writer. Writers of other processes take turns by SQLite's own lock, for at most `BUSY_SECONDS`.
@@ -179,17 +179,23 @@ class SqliteBackend:
 
     def __init__(self, path: Path) -> None:
         self._reader = _Thread(path, "store-read")
+        self._scanner = _Thread(path, "store-scan")
         self._writer = _Thread(path, "store-write")
         self._reads = Batcher(self._read_batch, "store-read")
         self._recordings = Batcher(self._write_batch, "store-write")
 
-    async def rows(self, statement: Select[Any], parameters: Values | None = None) -> Sequence[Row]:
+    async def rows(
+        self, statement: Select[*tuple[Any, ...]], parameters: Values | None = None
+    ) -> Sequence[Row]:
         """Every row of a query."""
         sql = _PREPARED.get(statement)
         if sql is not None:
             return await self._reads.submit((sql, parameters or {}))
+        # A listing may look at every attester: no attestation shall wait for it.
         state = statement.compile(dialect=_DIALECT).construct_expanded_state(parameters)
-        return await self._reads.submit((state.statement, state.parameters))
+        read: Read = (state.statement, state.parameters)
+        (found,) = await self._scanner.run(lambda connection: read_all(raw_connection(connection), [read]))
+        return found
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """A transaction on the file's one writer."""
@@ -205,6 +211,7 @@ class SqliteBackend:
         await self._reads.close()
         await self._writer.close()
         await self._reader.close()
+        await self._scanner.close()
 
     async def _read_batch(self, batch: Sequence[Read]) -> Sequence[list[Row]]:
         return await self._reader.run(lambda connection: read_all(raw_connection(connection), batch))

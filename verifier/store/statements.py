@@ -35,7 +35,7 @@ _LATEST_CHANGES: Final = (
 )  # fmt: skip
 
 
-def attester_states() -> Select[Any]:
+def attester_states() -> Select[*tuple[Any, ...]]:
     """Attester, keys, latest verdict with its judgement, and last boot; see `STATE_SLICES`."""
     same_boot = and_(
         boot.c.attester_id == latest.c.attester_id,
@@ -86,7 +86,7 @@ HISTORY_VERDICT: Final = slice(0, _history_start)
 HISTORY_JUDGEMENT: Final = slice(_history_start, _history_start + 4)
 
 
-def history() -> Select[Any]:
+def history() -> Select[*tuple[Any, ...]]:
     """Verdicts with their judgements, newest first; see `HISTORY_VERDICT`, `HISTORY_JUDGEMENT`."""
     return (
         select(*rows.HISTORY_COLUMNS, *_body(judgement))
@@ -104,7 +104,7 @@ KNOWN: Final = (
 )
 
 
-def known_attesters() -> Select[Any]:
+def known_attesters() -> Select[*tuple[Any, ...]]:
     """What `recording.Known` needs, in the order of `KNOWN`."""
     return select(*KNOWN).join_from(latest, attester, attester.c.id == latest.c.attester_id)
 

@@ -20,6 +20,9 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _SIGN: Final = 1 << 63
 _MODULUS: Final = 1 << 64
 
+_SEARCH_BYTES: Final = 2_048
+"""An index entry of PostgreSQL holds 2,704 bytes, its other columns included."""
+
 DAY: Final = 86_400_000_000
 """Microseconds."""
 
@@ -120,9 +123,10 @@ def read_scopes(stored: str) -> frozenset[Scope]:
 
 
 def search_text(attester_id: str, hostname: str | None, uuids: Iterable[str]) -> str:
-    """What a search looks through: lower case, one name a line."""
+    """What a search looks through: lower case, one name a line, cut off where an index could not hold more."""
     lines = [attester_id, hostname or "", *sorted(uuids)]
-    return "\n".join(line.replace("\n", " ") for line in lines).lower().replace("\x00", "\ufffd")
+    text = "\n".join(line.replace("\n", " ") for line in lines).lower().replace("\x00", "\ufffd")
+    return text.encode()[:_SEARCH_BYTES].decode(errors="ignore")
 
 
 def json_bytes(value: Mapping[str, object]) -> bytes:

@@ -176,6 +176,7 @@ def _create_attester() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_attester"),
         sa.UniqueConstraint("tenant", "ek_fingerprint", name="uq_attester_tenant_ek_fingerprint"),
     )
+    op.create_index("ix_attester_search", "attester", ["tenant", "id", "search_text"])
 
 
 def _create_attestation() -> None:
@@ -302,5 +303,6 @@ def _create_latest() -> None:
         sa.ForeignKeyConstraint(["judgement"], ["judgement.digest"], name="fk_latest_judgement"),
         sa.PrimaryKeyConstraint("attester_id", name="pk_latest"),
     )
-    op.create_index("ix_latest_fleet", "latest", ["tenant", "lifecycle", "tier", "valid_until"], unique=False)
-    op.create_index("ix_latest_order", "latest", ["tenant", "attester_id"], unique=False)
+    op.create_index(
+        "ix_latest_fleet", "latest", ["tenant", "attester_id", "lifecycle", "tier", "valid_until"]
+    )
