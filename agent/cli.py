@@ -54,31 +54,6 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    common = _Parser(add_help=False)
-    common.add_argument("--config", metavar="FILE", type=Path, help="settings file (TOML)")
-    common.add_argument(
-        "--state-dir", metavar="DIR", help="what the agent remembers (default: /var/lib/vtpm-attest)"
-    )
-    common.add_argument(
-        "--tcti", metavar="TCTI", help="TPM, e.g. device:/dev/tpmrm0 or swtpm:host=127.0.0.1,port=2321"
-    )
-    common.add_argument("--root", metavar="DIR", help="read logs and identity below DIR instead of /")
-    common.add_argument(
-        "--ek", metavar="KIND", help="EK to use: auto (default), ecc-p256, ecc-p384-high, rsa-2048, ..."
-    )
-    common.add_argument("--ak", metavar="KIND", help="AK to use: ecc-p256 (default) or rsa-2048")
-    common.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
-    network = _Parser(add_help=False)
-    network.add_argument("--server", metavar="URL", help="the verifier, https://HOST[:PORT]")
-    network.add_argument(
-        "--token", metavar="TOKEN", help="join token (better: --token-file, or the environment)"
-    )
-    network.add_argument("--token-file", metavar="FILE", help="file with the join token")
-    network.add_argument(
-        "--ca-file", metavar="PEM", help="CA of the verifier, instead of the token's fingerprint"
-    )
-    network.add_argument("--encoding", metavar="NAME", help="body of attestations: msgpack (default) or json")
-
     parser = _Parser(
         prog="attest-agent",
         description="Prove to a vtpm-attest verifier how this machine booted.",
@@ -87,60 +62,100 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"attest-agent {VERSION}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-
-    def command(name: str, text: str, example: str, parents: list[_Parser]) -> argparse.ArgumentParser:
-        return subparsers.add_parser(
+    common, network = _common(), _network()
+    for name, (text, example, online, add_options) in _DESCRIPTIONS.items():
+        command = subparsers.add_parser(
             name,
             help=text,
-            description=text[0].upper() + text[1:] + ".",
+            description=f"{text[0].upper()}{text[1:]}.",
             epilog=f"example:\n  {example}\n\n{_EXIT_CODES}",
             formatter_class=_Formatter,
-            parents=parents,
+            parents=[common, network] if online else [common],
         )
+        add_options(command.add_argument)
+    return parser
 
-    both = [common, network]
-    enroll = command(
-        "enroll",
+
+def _common() -> _Parser:
+    """Options of every command."""
+    parser = _Parser(add_help=False)
+    add = parser.add_argument
+    add("--config", metavar="FILE", type=Path, help="settings file (TOML)")
+    add("--state-dir", metavar="DIR", help="what the agent remembers (default: /var/lib/vtpm-attest)")
+    add("--tcti", metavar="TCTI", help="TPM, e.g. device:/dev/tpmrm0 or swtpm:host=127.0.0.1,port=2321")
+    add("--root", metavar="DIR", help="read logs and identity below DIR instead of /")
+    add("--ek", metavar="KIND", help="EK to use: auto (default), ecc-p256, ecc-p384-high, rsa-2048, ...")
+    add("--ak", metavar="KIND", help="AK to use: ecc-p256 (default) or rsa-2048")
+    add("--json", action="store_true", help="one JSON document on stdout and nothing else")
+    return parser
+
+
+def _network() -> _Parser:
+    """Options of the commands that talk to the verifier."""
+    parser = _Parser(add_help=False)
+    add = parser.add_argument
+    add("--server", metavar="URL", help="the verifier, https://HOST[:PORT]")
+    add("--token", metavar="TOKEN", help="join token (better: --token-file, or the environment)")
+    add("--token-file", metavar="FILE", help="file with the join token")
+    add("--ca-file", metavar="PEM", help="CA of the verifier, instead of the token's fingerprint")
+    add("--encoding", metavar="NAME", help="body of attestations: msgpack (default) or json")
+    return parser
+
+
+_Add = Callable[..., object]
+
+
+def _enroll_options(add: _Add) -> None:
+    add("--again", action="store_true", help="enrol anew although this machine is enrolled")
+    add("--new-ak", action="store_true", help="with a new attestation key (implies --again)")
+    add("--wait", metavar="SECONDS", type=float, default=0.0, help="keep trying this long (default: 0)")
+
+
+def _attest_options(add: _Add) -> None:
+    add("--once", action="store_true", help="one try, no waiting for network or verifier")
+    add("--wait", metavar="SECONDS", type=float, default=300.0, help="else keep trying (default: 300)")
+    add("--ear", action="store_true", help="ask for the signed attestation result (JWT) too")
+
+
+def _collect_options(add: _Add) -> None:
+    add("--out", metavar="FILE", required=True, help="bundle to write, - for stdout")
+    add("--nonce", metavar="HEX", help="1 to 64 bytes to quote over (default: 32 random bytes)")
+    add("--bank", default="sha256", help="PCR bank (default: sha256)")
+    add("--pcrs", default="0-15", help="PCRs, like 0-9,14 (default: 0-15)")
+
+
+def _no_options(_add: _Add) -> None:
+    return
+
+
+_DESCRIPTIONS: Final[Mapping[str, tuple[str, str, bool, Callable[[_Add], None]]]] = {
+    "enroll": (
         "bind this TPM's attestation key to its endorsement key at the verifier",
         "attest-agent enroll --server https://verifier.example:8443 --token-file /run/join-token",
-        both,
-    )
-    enroll.add_argument("--again", action="store_true", help="enrol anew although this machine is enrolled")
-    enroll.add_argument("--new-ak", action="store_true", help="with a new attestation key (implies --again)")
-    enroll.add_argument(
-        "--wait", metavar="SECONDS", type=float, default=0.0, help="keep trying this long (default: 0)"
-    )
-    attest = command(
-        "attest",
+        True,
+        _enroll_options,
+    ),
+    "attest": (
         "attest once and print the verdict; enrols first if a join token is given",
         "attest-agent attest --once --json",
-        both,
-    )
-    attest.add_argument("--once", action="store_true", help="one try, no waiting for network or verifier")
-    attest.add_argument(
-        "--wait", metavar="SECONDS", type=float, default=300.0, help="else keep trying (default: 300)"
-    )
-    attest.add_argument("--ear", action="store_true", help="ask for the signed attestation result (JWT) too")
-    command("run", "attest, and again whenever the verifier wants it", "attest-agent run", both)
-    collect = command(
-        "collect",
+        True,
+        _attest_options,
+    ),
+    "run": ("attest, and again whenever the verifier wants it", "attest-agent run", True, _no_options),
+    "collect": (
         "write an offline bundle for `attestctl appraise`; no verifier needed",
         "attest-agent collect --out bundle.json --nonce 00112233445566778899aabbccddeeff",
-        [common],
-    )
-    collect.add_argument("--out", metavar="FILE", required=True, help="bundle to write, - for stdout")
-    collect.add_argument(
-        "--nonce", metavar="HEX", help="1 to 64 bytes to quote over (default: 32 random bytes)"
-    )
-    collect.add_argument("--bank", default="sha256", help="PCR bank (default: sha256)")
-    collect.add_argument("--pcrs", default="0-15", help="PCRs, like 0-9,14 (default: 0-15)")
-    command(
-        "status",
+        False,
+        _collect_options,
+    ),
+    "status": (
         "what this agent knows: TPM, enrolment, trusted CA, last verdict",
         "attest-agent status",
-        [common],
-    )
-    return parser
+        False,
+        _no_options,
+    ),
+}
+"""Command to its help, an example, whether it talks to the verifier, and its own options."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

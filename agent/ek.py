@@ -254,6 +254,8 @@ def _uncertified(
                 try:
                     key = owner.enter_context(tpm.primary(template))
                 except TpmError as error:
+                    if error.transient:
+                        raise
                     failure = failure or error
                     continue
                 return slot, key, owner.pop_all()

@@ -147,9 +147,11 @@ def test_a_tpm_that_makes_no_key_at_all_says_why_first(machine):
         choose(tpm)
 
 
-def test_a_passing_trouble_is_not_taken_for_a_missing_key(machine):
-    tpm = FakeTpm(machine, nv={P256.certificate_index: machine.ek_certificate})
-    tpm.failure = TpmLockoutError("lockout", "wait")
+@pytest.mark.parametrize("certified", [True, False])
+def test_a_passing_trouble_is_not_taken_for_a_missing_key(machine, certified):
+    """Falling back to the next EK would make this machine another attester."""
+    nv = {P256.certificate_index: machine.ek_certificate} if certified else {}
+    tpm = FakeTpm(machine, nv=nv, primaries={P256.template: TpmLockoutError("lockout", "wait")})
     with pytest.raises(TpmLockoutError):
         choose(tpm)
 
