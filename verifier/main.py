@@ -233,10 +233,8 @@ def _endorsement_rules(settings: Settings, trust: Trust) -> EndorsementRules:
 
 
 def _report_trust(settings: Settings, trust: Trust) -> None:
-    for unusable in trust.unusable:
-        _log.warning(
-            "trust.unusable", subject=unusable.subject, sha256=unusable.sha256, problem=unusable.problem
-        )
+    for one in trust.rejected:
+        _log.warning("trust.rejected", source=one.source, subject=one.subject, problem=one.problem)
     methods = settings.enrollment.methods
     if "tofu" in methods:
         _log.warning("trust.first-use", effect="any EK is trusted the first time it is seen")

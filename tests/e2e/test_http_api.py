@@ -220,6 +220,13 @@ async def test_join_tokens_run_out_expire_and_are_asked_for(verifier, clock):
     assert (await begin(short)).code == "join-token-invalid"
 
 
+async def test_an_api_token_expires_even_while_it_is_remembered(verifier, clock):
+    token = await verifier.token(Scope.DASHBOARD, lifetime=timedelta(seconds=3))
+    assert (await verifier.call("GET", "/v1/status", token=token)).status == 200
+    clock.advance(seconds=3)
+    assert (await verifier.call("GET", "/v1/status", token=token)).code == "unauthenticated"
+
+
 async def test_tokens_are_made_shown_once_and_revoked(verifier):
     body = {"scopes": ["relying-party"], "label": "gateway", "expires_in": 3600}
     made = await verifier.post("/v1/tokens", body, scope=Scope.ADMIN)

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from tests.harness import Guest, b64, boot_log, running, settings_for, unb64
-from tests.simulator import AkProfile, SoftwareCa, Tamper
+from tests.simulator import AkProfile, EkProfile, SoftwareCa, Tamper
 from verifier.errors import StoreUnavailable
 from verifier.ports import Scope
 
@@ -75,6 +75,13 @@ async def test_an_enrolment_expires(verifier, clock):
 
 
 # --- rule 3: the EK
+
+
+async def test_rule_3_a_key_that_is_no_storage_key_of_a_tpm_is_no_ek(verifier):
+    """A signing key with an honest certificate could be made to decrypt nothing, or anything."""
+    guest = Guest.booted(verifier, ek=EkProfile(attributes=0x00050072))
+    answer = await verifier.post("/v1/enrollments", guest.enrollment(await verifier.token(Scope.JOIN)))
+    assert (answer.status, answer.code) == (403, "ek-attributes")
 
 
 @pytest.mark.parametrize(
@@ -272,7 +279,7 @@ async def test_rule_8_a_damaged_blob_is_a_fault_and_never_judged(verifier, clock
     assert verifier.rows()["attestation"] == 1
 
 
-async def test_rule_8_an_unexpected_fault_leaks_nothing(verifier, monkeypatch):
+async def test_rule_8_an_unexpected_fault_is_logged_whole_and_leaks_nothing(verifier, monkeypatch, log):
     async def broken(*_args, **_kwargs):
         raise ZeroDivisionError("password=hunter2")
 
@@ -281,6 +288,11 @@ async def test_rule_8_an_unexpected_fault_leaks_nothing(verifier, monkeypatch):
     assert (answer.status, answer.code) == (500, "internal-fault")
     assert b"hunter2" not in answer.content
     assert answer.json["request_id"] == answer.headers["X-Request-Id"]
+    (fault,) = [line for line in log.getvalue().splitlines() if "http.fault" in line]
+    assert answer.json["request_id"] in fault
+    assert "ZeroDivisionError" in fault
+    assert "fleet.py" in fault  # where it happened
+    assert "secret_hash" not in fault  # but none of what the variables held
 
 
 # --- rule 10: a verdict expires
