@@ -100,7 +100,7 @@ def _prepared(element: der.Element) -> bytes:
     return b"\x01" + " ".join(unicodedata.normalize("NFKC", text).casefold().split()).encode()
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=256)  # a hostile name is up to 16 KB
 def canonical_name(name: bytes) -> bytes:
     """A form of a Name in which equal names are equal bytes (case, spaces, string type, order in an RDN)."""
     parts = []
