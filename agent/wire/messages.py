@@ -1,7 +1,8 @@
 """The messages of `/v1`, as msgspec structs: JSON by default (bytes as base64), MessagePack by Content-Type.
 
 These types are the wire and nothing more: the verifier converts them at its border (`web/wire_codec.py`) and
-the core never sees them. Unknown fields are refused so that a misspelt one cannot be silently ignored.
+the core never sees them. Unknown fields of a request are refused, so that a misspelt one cannot be silently
+ignored; unknown fields of a reply are skipped, so that an older agent understands a newer verifier.
 TPM structures travel in the byte order and marshalling of the TPM 2.0 Library Specification, Part 2.
 """
 
@@ -25,6 +26,10 @@ Tier = Literal["none", "affirming", "warning", "contraindicated"]
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """Base of every message."""
+
+
+class Reply(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of everything a verifier answers with."""
 
 
 class GuestIdentity(Message, frozen=True, kw_only=True):
@@ -59,7 +64,7 @@ class EnrollmentRequest(Message, frozen=True, kw_only=True):
     identity: GuestIdentity = GuestIdentity()
 
 
-class EnrollmentReply(Message, frozen=True, kw_only=True):
+class EnrollmentReply(Reply, frozen=True, kw_only=True):
     """A credential only the TPM that holds both keys can open (TPM 2.0 Part 1, section 24)."""
 
     enrollment_id: Id
@@ -76,7 +81,7 @@ class ActivationRequest(Message, frozen=True, kw_only=True):
     proof: Sha256
 
 
-class ActivationReply(Message, frozen=True, kw_only=True):
+class ActivationReply(Reply, frozen=True, kw_only=True):
     """`enrolled`: attest now. `pending`: an operator must approve; come back after `retry_after` seconds."""
 
     status: Literal["enrolled", "pending"]
@@ -90,14 +95,14 @@ class ChallengeRequest(Message, frozen=True, kw_only=True):
     attester_id: Id
 
 
-class PcrSelection(Message, frozen=True, kw_only=True):
+class PcrSelection(Reply, frozen=True, kw_only=True):
     """One bank and the PCR indices to quote, ascending."""
 
     bank: Bank
     pcrs: Annotated[list[PcrIndex], Meta(max_length=32)]
 
 
-class Challenge(Message, frozen=True, kw_only=True):
+class Challenge(Reply, frozen=True, kw_only=True):
     """A single-use nonce, what to quote, and what the verifier already holds."""
 
     nonce: Nonce
@@ -146,7 +151,7 @@ class AttestationRequest(Message, frozen=True, kw_only=True):
     want_ear: bool = False
 
 
-class Finding(Message, frozen=True, kw_only=True):
+class Finding(Reply, frozen=True, kw_only=True):
     """One reason of a verdict; `code` is a stable entry of the reasons dictionary."""
 
     code: str
@@ -162,14 +167,14 @@ class Finding(Message, frozen=True, kw_only=True):
     actual: str | None = None
 
 
-class PolicyRef(Message, frozen=True, kw_only=True):
+class PolicyRef(Reply, frozen=True, kw_only=True):
     """Which policy judged, by id and by digest of its revision."""
 
     id: str
     revision: str
 
 
-class ClockInfo(Message, frozen=True, kw_only=True):
+class ClockInfo(Reply, frozen=True, kw_only=True):
     """TPMS_CLOCK_INFO of the judged quote; `clock` in milliseconds."""
 
     clock: int
@@ -178,7 +183,7 @@ class ClockInfo(Message, frozen=True, kw_only=True):
     safe: bool
 
 
-class Verdict(Message, frozen=True, kw_only=True):
+class Verdict(Reply, frozen=True, kw_only=True):
     """The stored result of one appraisal. After `valid_until` it says nothing of the present."""
 
     attester_id: Id
@@ -195,7 +200,7 @@ class Verdict(Message, frozen=True, kw_only=True):
     lifecycle: Literal["pending", "enrolled", "stale", "revoked"] = "enrolled"
 
 
-class AttestationReply(Message, frozen=True, kw_only=True):
+class AttestationReply(Reply, frozen=True, kw_only=True):
     """The verdict, the next challenge, and how many seconds until it is due."""
 
     verdict: Verdict
