@@ -44,15 +44,12 @@ def _raw(data: bytes) -> Described:
 
 
 def _printable(data: bytes) -> str | None:
-    """UTF-8 or UTF-16 text of `data`, terminators removed, or None where it is not text."""
-    for encoding in ("utf-8", "utf-16-le"):
-        try:
-            text = data.decode(encoding).rstrip("\0")
-        except UnicodeDecodeError:
-            continue
-        if text and all(char.isprintable() or char in "\n\t" for char in text):
-            return text
-    return None
+    """UTF-8 text of `data`, or UTF-16 where it looks Western; terminators removed. None where it is not text."""
+    try:
+        text = data.decode("utf-16-le" if data[1:2] == b"\0" else "utf-8").rstrip("\0")
+    except UnicodeDecodeError:
+        return None
+    return text if text and all(char.isprintable() or char in "\n\t" for char in text) else None
 
 
 def _separator(data: bytes) -> Described:

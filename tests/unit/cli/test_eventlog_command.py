@@ -1,0 +1,168 @@
+"""`attestctl eventlog`: one JSON document for programs, a table for people, errors with an offset."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import shared_path
+from tests.event_logs import CAPTURES
+from tests.logs import Written, agile_log, secure_boot, separators, sha1_log, variable
+from verifier.cli import attestctl
+from verifier.cli.output import EXIT_DATA
+
+UKI = CAPTURES / "uki-sb-on" / "binary_bios_measurements"
+GRUB = CAPTURES / "grub-sb-on" / "binary_bios_measurements"
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as raised:
+        attestctl.main(["eventlog", *arguments])
+    assert isinstance(raised.value.code, int)
+    return raised.value.code
+
+
+@pytest.fixture
+def explain(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
+    def explained(log: Path | bytes) -> dict[str, Any]:
+        path = log if isinstance(log, Path) else tmp_path / "log"
+        if isinstance(log, bytes):
+            path.write_bytes(log)
+        assert run(str(path), "--json") == 0
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        return json.loads(printed.out)
+
+    return explained
+
+
+def by_variable(document: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(event for event in document["events"] if event["data"].get("variable") == name)
+
+
+def test_the_document_has_the_promised_parts(explain: Any) -> None:
+    document = explain(UKI)
+    assert document["format"] == "crypto-agile"
+    assert document["digest_algorithms"] == ["sha1", "sha256"]
+    true = json.loads((UKI.parent / "pcrs.json").read_text())
+    for bank in ("sha1", "sha256"):
+        assert document["pcrs"][bank].items() <= true[bank].items()
+    assert [event["index"] for event in document["events"]] == list(range(37))
+    for event in document["events"]:
+        assert {"index", "pcr", "type", "digests", "bound", "data"} <= event.keys()
+        assert isinstance(event["bound"], bool)
+    assert document["claims"]["secure_boot"]["enabled"] is True
+
+
+def test_the_document_says_that_nothing_is_proven_without_a_quote(explain: Any) -> None:
+    finding = explain(UKI)["findings"][0]
+    assert finding["status"] == "not-evaluated"
+    assert "replayed, not compared" in finding["message"]
+
+
+def test_bound_says_whether_the_digest_covers_the_data(explain: Any) -> None:
+    document = explain(GRUB)
+    bound = {event["type"]: event["bound"] for event in document["events"]}
+    assert bound["EV_EFI_VARIABLE_DRIVER_CONFIG"]
+    assert not bound["EV_EFI_BOOT_SERVICES_APPLICATION"]
+    assert not bound["EV_NO_ACTION"]
+    assert document["claims"]["kernel_command_line"].startswith("/vmlinuz console=ttyS0")
+
+
+def test_event_data_is_decoded_for_people(explain: Any) -> None:
+    document = explain(GRUB)
+    database = by_variable(document, "db")["data"]
+    assert database["entries"] == 2
+    assert any("Microsoft" in entry.get("subject", "") for entry in database["signatures"])
+    assert by_variable(document, "BootOrder")["data"]["order"] == ["Boot0001", "Boot0000", "Boot0002"]
+    assert by_variable(document, "BootOrder")["data"]["labels"] == ["variable", "vendor"]
+    entry = by_variable(document, "Boot0001")["data"]
+    assert entry["device_path"] == "PciRoot(0x0)/Pci(0x1,0x0)"
+    loaded = [event["data"] for event in document["events"] if event["type"].endswith("SERVICES_APPLICATION")]
+    assert loaded[0]["device_path"].endswith("\\EFI\\BOOT\\BOOTX64.EFI")
+    (table,) = [event["data"] for event in document["events"] if event["type"] == "EV_EFI_GPT_EVENT"]
+    assert len(table["partitions"]) == 2
+    authority = next(event for event in document["events"] if event["type"] == "EV_EFI_VARIABLE_AUTHORITY")
+    assert "Microsoft" in authority["data"]["authority"]["subject"]
+
+
+def test_a_lie_in_the_text_is_shown_as_unbound_and_claims_nothing(explain: Any) -> None:
+    document = explain(agile_log([secure_boot(on=True, measured_on=False), *separators()]))
+    assert by_variable(document, "SecureBoot")["bound"] is False
+    assert document["claims"]["secure_boot"]["enabled"] is None
+
+
+def test_a_sha1_log_is_explained_with_its_weakness_named(explain: Any) -> None:
+    document = explain(sha1_log([secure_boot(on=True), *separators()]))
+    assert (document["format"], document["digest_algorithms"]) == ("sha1", ["sha1"])
+    assert document["claims"]["secure_boot"]["enabled"] is True
+    assert any("SHA-1" in finding["message"] for finding in document["findings"])
+
+
+def test_data_that_does_not_decode_is_shown_with_its_problem(explain: Any) -> None:
+    document = explain(
+        agile_log(
+            [
+                Written(7, 0x80000001, b"odd"),
+                Written(7, 0x80000001, variable("db", b"no signature list at all, too short")),
+                Written(4, 0x80000003, b"\xff" * 40),
+                Written(1, 0x80000002, variable("BootOrder", b"\0")),
+                Written(7, 0x800000E0, variable("db", b"short")),
+                Written(7, 0x800000E0, b"odd"),
+                Written(6, 0xC, b"\x80" * 200),
+            ]
+        )
+    )
+    problems = [event["data"].get("problem") for event in document["events"]]
+    assert [bool(problem) for problem in problems] == [False, True, True, True, True, True, True, False]
+    assert document["events"][-1]["data"] == {"hex": "80" * 64, "size": 200, "cut": True}
+
+
+def test_quirks_and_unreplayable_banks_are_findings(explain: Any) -> None:
+    padded = explain(agile_log(separators()) + b"\xff" * 100)
+    assert "padded" in [finding["code"] for finding in padded["findings"]]
+    partial = explain(shared_path("corpus/tpm2-software_tpm2-tools/event-uefiaction.bin"))
+    assert set(partial["pcrs"]) == {"sha1", "sha256", "sha384", "sha512"}
+
+
+def test_a_bank_this_build_cannot_hash_is_a_finding(explain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from verifier.tcg.algorithms import HashAlg
+
+    log = agile_log(separators(), (HashAlg.SHA384,))
+    monkeypatch.setattr(HashAlg.SHA384, "new", None)
+    document = explain(log)
+    assert document["pcrs"] == {}
+    assert "boot-log-bank-missing" in [finding["code"] for finding in document["findings"]]
+    assert not any(event["bound"] for event in document["events"])
+
+
+@pytest.mark.parametrize("log", [UKI, GRUB], ids=["uki", "grub"])
+def test_people_get_a_table_of_events_pcrs_and_claims(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(str(log)) == 0
+    printed = capsys.readouterr().out
+    for expected in ("SecureBoot = 1", "BOOTX64.EFI", "bound", "label", "replayed sha256", "enabled on"):
+        assert expected in printed.replace("\n", "") or expected in printed
+
+
+def test_windows_and_confidential_logs_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("kgoldman_ibmtss/dell1.log", "confidential-containers_trustee/CCEL_data_csv"):
+        assert run(str(shared_path(f"corpus/{name}"))) == 0
+        assert "events" in capsys.readouterr().out
+
+
+def test_what_is_not_a_boot_log_is_refused_with_its_offset(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(UKI.read_bytes()[:-1])
+    assert run(str(path), "--json") == EXIT_DATA
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "TCG event log at byte" in printed.err
+    path.write_bytes(b"\x01" * (4 * 1024 * 1024 + 1))
+    assert run(str(path)) == EXIT_DATA
+    assert "not a boot log" in capsys.readouterr().err.replace("\n", " ")
+    assert run(str(tmp_path / "absent")) != 0
