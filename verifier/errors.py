@@ -23,7 +23,9 @@ class EvidenceError(VtpmAttestError):
         offset: byte offset into that structure's buffer where reading failed, or None.
     """
 
-    def __init__(self, reason: Reason, detail: str, *, structure: str = "", offset: int | None = None) -> None:
+    def __init__(
+        self, reason: Reason, detail: str, *, structure: str = "", offset: int | None = None
+    ) -> None:
         self.reason = reason
         self.detail = detail
         self.structure = structure

@@ -17,29 +17,48 @@ _LEVELS: Final = {
 
 
 def configure_logs(form: Literal["json", "console"], level: str, stream: TextIO | None = None) -> None:
-    """Set up logging for the process; `stream` defaults to stderr."""
+    """Set up logging for the process; `stream` defaults to stderr. Libraries' own logs take the same form."""
     out = stream or sys.stderr
-    processors: list[Any] = [
+    shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if form == "json":
-        # Tracebacks without local variables: those hold tokens and keys.
-        transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-        processors += [structlog.processors.ExceptionRenderer(transformer), structlog.processors.JSONRenderer()]
-    else:
-        plain = structlog.dev.plain_traceback
-        processors.append(
-            structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=24, exception_formatter=plain)
-        )
+    renderers = _renderers(form, colors=out.isatty())
     structlog.configure(
-        processors=processors,
+        processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
-    # Libraries that use the standard logger (aiohttp) speak up only when something is wrong.
-    logging.basicConfig(
-        stream=out, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", force=True
+    handler = logging.StreamHandler(out)
+    meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()], processors=[meta, *renderers]
+        )
     )
+    # Libraries that use the standard logger (aiohttp) speak up only when something is wrong.
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    server = logging.getLogger("aiohttp.server")
+    server.filters = [_ProtocolNoise()]
+
+
+def _renderers(form: Literal["json", "console"], *, colors: bool) -> list[Any]:
+    if form == "json":
+        # Tracebacks without local variables: those hold tokens and keys.
+        transformer = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        return [structlog.processors.ExceptionRenderer(transformer), structlog.processors.JSONRenderer()]
+    plain = structlog.dev.plain_traceback
+    return [structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, exception_formatter=plain)]
+
+
+class _ProtocolNoise(logging.Filter):
+    """What is not HTTP is the sender's fault: one line without its bytes, which may hold a credential."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None or type(error).__module__ != "aiohttp.http_exceptions":
+            return True
+        structlog.get_logger("vtpm_attest.web").info("http.malformed", problem=type(error).__name__)
+        return False

@@ -20,7 +20,10 @@ def samples() -> list[object]:
     for policy in POLICIES:
         document = yaml.safe_load((policy / "samples.yaml").read_text())
         for kind in ("accept", "reject"):
-            cases += [pytest.param(policy, entry, id=f"{policy.name}-{kind}-{entry['evidence']}") for entry in document[kind]]
+            cases += [
+                pytest.param(policy, entry, id=f"{policy.name}-{kind}-{entry['evidence']}")
+                for entry in document[kind]
+            ]
     return cases
 
 
@@ -38,15 +41,27 @@ def test_a_shipped_policy_is_named_like_its_folder_and_has_samples_of_both_kinds
 
 @pytest.mark.parametrize("ak", ["ecc", "rsa"])
 @pytest.mark.parametrize(("policy", "entry"), samples())
-def test_a_sample_gets_the_verdict_and_the_findings_that_its_policy_promises(policy: Path, entry: dict, ak: str) -> None:
-    result, _ = appraise_bundle(ROOT / "policies" / "evidence" / entry["evidence"], policy, ak_trusted=True, ak=ak)
+def test_a_sample_gets_the_verdict_and_the_findings_that_its_policy_promises(
+    policy: Path, entry: dict, ak: str
+) -> None:
+    result, _ = appraise_bundle(
+        ROOT / "policies" / "evidence" / entry["evidence"], policy, ak_trusted=True, ak=ak
+    )
     assert result.tier.label == entry["status"]
     found = [finding_document(finding) for finding in result.findings if finding.tier.value]
     expected = entry.get("findings", [])
-    assert [{key: finding.get(key) for key in ("rule", "code", "pcr", "event_index") if key in finding} for finding in found] == expected
+    assert [
+        {key: finding.get(key) for key in ("rule", "code", "pcr", "event_index") if key in finding}
+        for finding in found
+    ] == expected
 
 
 def test_without_trust_in_the_ak_a_good_boot_is_no_verdict() -> None:
-    result, _ = appraise_bundle(ROOT / "policies" / "evidence" / "uki-sb-on", ROOT / "policies" / "uki-strict")
+    result, _ = appraise_bundle(
+        ROOT / "policies" / "evidence" / "uki-sb-on", ROOT / "policies" / "uki-strict"
+    )
     assert result.tier.label == "none"
-    assert {finding.reason.value for finding in result.findings if finding.tier.value} == {"ak-unproven", "freshness-assumed"}
+    assert {finding.reason.value for finding in result.findings if finding.tier.value} == {
+        "ak-unproven",
+        "freshness-assumed",
+    }
