@@ -31,7 +31,7 @@ class Attestations(StorePart):
 
     async def attester_state(self, attester_id: str) -> AttesterState | None:
         """Everything one attestation needs, by one indexed query."""
-        row = await self._first(statements.ATTESTER_STATE, {"attester_id": attester_id})
+        row = await self._backend.lookup(statements.ATTESTER_STATE, attester_id)
         return None if row is None else self._state(row)
 
     async def record(self, item: Recording) -> VerdictRecord | None:
@@ -49,11 +49,11 @@ class Attestations(StorePart):
 
     async def has_blob(self, digest: bytes) -> bool:
         """Whether a blob is held; `blob` proves that it is sound."""
-        return await self._first(statements.HAS_BLOB, {"digest": digest}) is not None
+        return await self._backend.lookup(statements.HAS_BLOB, digest) is not None
 
     async def blob(self, digest: bytes) -> bytes | None:
         """The blob, proven to have this digest."""
-        row = await self._first(statements.BLOB, {"digest": digest})
+        row = await self._backend.lookup(statements.BLOB, digest)
         return None if row is None else blobs.unpack(blobs.PackedBlob(*row))
 
     async def history(

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, CursorResult, Select, UpdateBase
 
 from verifier.store.recording import Outcome, PreparedRecording
 from verifier.store.rows import Row, Values
-from verifier.store.statements import InsertInto
+from verifier.store.statements import InsertInto, Lookup
 
 T = TypeVar("T")
 
@@ -20,6 +20,9 @@ class Backend(Protocol):
     @property
     def insert(self) -> InsertInto:
         """The dialect's INSERT, which knows ON CONFLICT."""
+
+    async def lookup(self, lookup: Lookup, key: str | bytes) -> Row | None:
+        """The row with this key, as committed when it is asked for. The hot path."""
 
     async def rows(
         self, statement: Select[*tuple[Any, ...]], parameters: Values | None = None

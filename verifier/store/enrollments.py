@@ -84,7 +84,7 @@ class _Completion:
         self._keep_ek(connection, record)
         bound = self._bind_attester(connection, record)
         self._bind_ak(connection, record, bound)
-        return connection.execute(statements.ATTESTER_STATE, {"attester_id": bound}).one()
+        return connection.execute(statements.ATTESTER_STATE.one, {"key": bound}).one()
 
     def _keep_ek(self, connection: Connection, record: EnrollmentRecord) -> None:
         """What was shown for this EK last replaces what was known; a certificate once seen is not forgotten."""

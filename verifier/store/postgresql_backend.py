@@ -6,10 +6,11 @@ that several replicas touch are locked in one order, so that they wait for each 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Connection, Select, bindparam
+from sqlalchemy import URL, Connection, Select, any_, bindparam
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -21,16 +22,23 @@ from verifier.store.faults import PG_RETRY, sqlstate, translated
 from verifier.store.recording import Outcome, PreparedRecording
 from verifier.store.rows import Row, Values
 from verifier.store.schema import attester, latest
-from verifier.store.statements import HotStatements, InsertInto
+from verifier.store.statements import HotStatements, InsertInto, Lookup
 
 _POOL: Final = 4
 _OVERFLOW: Final = 12
 _ATTEMPTS: Final = 5
 _HOT: Final = HotStatements(postgresql.insert)
 _SPEND_NONCES: Final = _HOT.spend_nonce.returning(statements.NONCE_HASH)
+
+
+def _many(lookup: Lookup) -> Select[*tuple[Any, ...]]:
+    """The rows of the keys given as parameter `keys`; one text, however many there are."""
+    keys = bindparam("keys", type_=postgresql.ARRAY(lookup.key.type))
+    return lookup.query.where(lookup.key == any_(keys))
+
+
 _LOCK_KNOWN: Final = (
-    statements.known_attesters()
-    .where(latest.c.attester_id.in_(bindparam("attester_ids", expanding=True)))
+    _many(statements.KNOWN_ATTESTER)
     .order_by(latest.c.attester_id)
     # Not FOR UPDATE, which the foreign keys of other transactions' rows would wait for.
     .with_for_update(key_share=True, of=(latest, attester))
@@ -51,7 +59,12 @@ class PostgresqlBackend:
         )
         self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._recordings = Batcher(self._write_batch, "store-write")
+        self._lookups = {lookup: self._batched(lookup) for lookup in statements.LOOKUPS}
         self._closed = False
+
+    async def lookup(self, lookup: Lookup, key: str | bytes) -> Row | None:
+        """A row by its key; whatever is asked for at once is one query."""
+        return await self._lookups[lookup].submit(key)
 
     async def rows(
         self, statement: Select[*tuple[Any, ...]], parameters: Values | None = None
@@ -75,12 +88,22 @@ class PostgresqlBackend:
     async def close(self) -> None:
         """Finish what was asked for, then let go of the connections."""
         await self._recordings.close()
+        await asyncio.gather(*(batcher.close() for batcher in self._lookups.values()))
         self._closed = True
         await self._engine.dispose()
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailable("the store is closed")
+
+    def _batched(self, lookup: Lookup) -> Batcher[str | bytes, Row | None]:
+        query = _many(lookup)
+
+        async def read(keys: Sequence[str | bytes]) -> Sequence[Row | None]:
+            found = {row[lookup.position]: row for row in await self.rows(query, {"keys": list(set(keys))})}
+            return [found.get(key) for key in keys]
+
+        return Batcher(read, "store-read")
 
     async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
         return await self._transaction(lambda connection: _write(connection, batch))
@@ -99,9 +122,7 @@ class PostgresqlBackend:
 
 
 async def _write(connection: AsyncConnection, batch: Sequence[PreparedRecording]) -> list[Outcome]:
-    found = await connection.execute(
-        _LOCK_KNOWN, {"attester_ids": sorted({item.attester_id for item in batch})}
-    )
+    found = await connection.execute(_LOCK_KNOWN, {"keys": sorted({item.attester_id for item in batch})})
     known = {row[0]: recording.known(row) for row in found}
     fresh: set[bytes] = set()
     nonces = recording.spendable(batch, known)

@@ -26,7 +26,7 @@ from verifier.store.batching import Batcher
 from verifier.store.faults import translated
 from verifier.store.recording import Outcome, PreparedRecording
 from verifier.store.rows import Row, Values
-from verifier.store.statements import HotStatements, InsertInto
+from verifier.store.statements import HotStatements, InsertInto, Lookup
 
 BUSY_SECONDS: Final = 5.0
 PRAGMAS: Final = (
@@ -51,9 +51,9 @@ def _text(statement: ClauseElement) -> str:
 
 _HOT: Final = HotStatements(sqlite.insert)
 _SPEND_NONCE: Final = _text(_HOT.spend_nonce)
-_KNOWN: Final = _text(statements.KNOWN_ATTESTER)
+_KNOWN: Final = _text(statements.KNOWN_ATTESTER.one)
 _BATCH: Final = {step: _text(statement) for step, statement in _HOT.batch.items()}
-_PREPARED: Final = {statement: _text(statement) for statement in statements.PREPARED}
+_LOOKUPS: Final = {lookup: _text(lookup.one) for lookup in statements.LOOKUPS}
 
 
 def file_uri(path: Path) -> str:
@@ -161,7 +161,7 @@ def write_batch(connection: sqlite3.Connection, batch: Sequence[PreparedRecordin
 def _known(connection: sqlite3.Connection, batch: Sequence[PreparedRecording]) -> dict[str, recording.Known]:
     found: dict[str, recording.Known] = {}
     for attester_id in {item.attester_id for item in batch}:
-        row = connection.execute(_KNOWN, {"attester_id": attester_id}).fetchone()
+        row = connection.execute(_KNOWN, {"key": attester_id}).fetchone()
         if row is not None:
             found[attester_id] = recording.known(row)
     return found
@@ -184,14 +184,16 @@ class SqliteBackend:
         self._reads = Batcher(self._read_batch, "store-read")
         self._recordings = Batcher(self._write_batch, "store-write")
 
+    async def lookup(self, lookup: Lookup, key: str | bytes) -> Row | None:
+        """A row by its key; whatever is asked for at once crosses the threads at once."""
+        found = await self._reads.submit((_LOOKUPS[lookup], {"key": key}))
+        return found[0] if found else None
+
     async def rows(
         self, statement: Select[*tuple[Any, ...]], parameters: Values | None = None
     ) -> Sequence[Row]:
         """Every row of a query."""
-        sql = _PREPARED.get(statement)
-        if sql is not None:
-            return await self._reads.submit((sql, parameters or {}))
-        # A listing may look at every attester: no attestation shall wait for it.
+        # A listing may look at every attester: no attestation shall wait for it, hence a thread apart.
         state = statement.compile(dialect=_DIALECT).construct_expanded_state(parameters)
         read: Read = (state.statement, state.parameters)
         (found,) = await self._scanner.run(lambda connection: read_all(raw_connection(connection), [read]))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Select, Table, Update, and_, bindparam, func, select, update
+from sqlalchemy import Column, Select, Table, Update, and_, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from verifier.store import rows
@@ -73,14 +74,50 @@ STATE_VERDICT: Final = slice(_attester_end, _verdict_end)
 STATE_BOOT: Final = slice(_verdict_end, _boot_end)
 STATE_JUDGEMENT: Final = slice(_boot_end, _boot_end + 4)
 
-ATTESTER_STATE: Final = attester_states().where(latest.c.attester_id == bindparam("attester_id"))
-TOKEN_BY_HASH: Final = select(*rows.TOKEN_COLUMNS).where(token.c.secret_hash == bindparam("secret_hash"))
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lookup:
+    """At most one row by one unique key: what the hot path reads. Several may be answered by one query.
+
+    Attributes:
+        query: every row; its column `position` holds the key.
+    """
+
+    query: Select[*tuple[Any, ...]]
+    key: Column[Any]
+    position: int = 0
+
+    @property
+    def one(self) -> Select[*tuple[Any, ...]]:
+        """The row of the key given as parameter `key`."""
+        return self.query.where(self.key == bindparam("key"))
+
+
+ATTESTER_STATE: Final = Lookup(attester_states(), latest.c.attester_id)
+TOKEN_BY_HASH: Final = Lookup(
+    select(*rows.TOKEN_COLUMNS),
+    token.c.secret_hash,
+    [column.name for column in rows.TOKEN_COLUMNS].index("secret_hash"),
+)
+HAS_BLOB: Final = Lookup(select(blob.c.digest), blob.c.digest)
+BLOB: Final = Lookup(select(*_body(blob)), blob.c.digest)
+KNOWN: Final = (
+    latest.c.attester_id,
+    latest.c.tenant,
+    latest.c.sequence,
+    attester.c.identity,
+    attester.c.smbios_uuids,
+)
+KNOWN_ATTESTER: Final = Lookup(
+    select(*KNOWN).join_from(latest, attester, attester.c.id == latest.c.attester_id), latest.c.attester_id
+)
+"""What `recording.Known` needs."""
+LOOKUPS: Final = (ATTESTER_STATE, TOKEN_BY_HASH, HAS_BLOB, BLOB)
+
 _of_id: Final = (policy.c.tenant == bindparam("tenant"), policy.c.id == bindparam("policy_id"))
 CURRENT_POLICY: Final = select(*rows.POLICY_COLUMNS).where(
     *_of_id, policy.c.position == select(func.max(policy.c.position)).where(*_of_id).scalar_subquery()
 )
-HAS_BLOB: Final = select(blob.c.size).where(blob.c.digest == bindparam("digest"))
-BLOB: Final = select(*_body(blob)).where(blob.c.digest == bindparam("digest"))
 _history_start: Final = len(rows.HISTORY_COLUMNS)
 HISTORY_VERDICT: Final = slice(0, _history_start)
 HISTORY_JUDGEMENT: Final = slice(_history_start, _history_start + 4)
@@ -95,24 +132,7 @@ def history() -> Select[*tuple[Any, ...]]:
     )
 
 
-KNOWN: Final = (
-    latest.c.attester_id,
-    latest.c.tenant,
-    latest.c.sequence,
-    attester.c.identity,
-    attester.c.smbios_uuids,
-)
-
-
-def known_attesters() -> Select[*tuple[Any, ...]]:
-    """What `recording.Known` needs, in the order of `KNOWN`."""
-    return select(*KNOWN).join_from(latest, attester, attester.c.id == latest.c.attester_id)
-
-
-KNOWN_ATTESTER: Final = known_attesters().where(latest.c.attester_id == bindparam("attester_id"))
 NONCE_HASH: Final = nonce.c.hash
-PREPARED: Final = (ATTESTER_STATE, TOKEN_BY_HASH, CURRENT_POLICY, HAS_BLOB, BLOB)
-"""Reads that are worth compiling once."""
 
 
 def _touch(table: Table) -> Update:

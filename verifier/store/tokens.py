@@ -26,7 +26,7 @@ class Tokens(StorePart):
 
     async def token_by_hash(self, secret_hash: bytes) -> TokenRecord | None:
         """The token with this secret, whatever its state."""
-        row = await self._first(_BY_HASH, {"secret_hash": secret_hash})
+        row = await self._backend.lookup(_BY_HASH, secret_hash)
         return None if row is None else rows.token_record(row)
 
     async def list_tokens(self, tenant: str) -> tuple[TokenRecord, ...]:
@@ -78,7 +78,7 @@ def _spend(connection: Connection, secret_hash: bytes, at: int) -> tuple[bool, R
     ).first()
     if taken is not None:
         return True, taken
-    return False, connection.execute(_BY_HASH, {"secret_hash": secret_hash}).first()
+    return False, connection.execute(_BY_HASH.one, {"key": secret_hash}).first()
 
 
 def _refusal(found: TokenRecord, now: datetime) -> TokenSpend:
