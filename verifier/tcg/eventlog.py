@@ -174,7 +174,7 @@ def measured_digests(log: ParsedEventLog, bank: HashAlg) -> dict[int, list[bytes
 
 
 def initial_value(pcr: int, bank: HashAlg, locality: int = 0) -> bytes:
-    """Value of a PCR after a TPM reset (TPM 2.0 Library, Part 1, section 17.6; PFP section 3.3.1)."""
+    """Value of a PCR after a TPM reset (TPM 2.0 Library, Part 1, section 17.6; TCG PFP, section 10.4.5.3)."""
     if pcr == 0:
         return locality.to_bytes(bank.size, "big")
     return (b"\xff" if pcr in _DYNAMIC_PCRS else b"\0") * bank.size

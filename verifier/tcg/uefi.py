@@ -31,7 +31,7 @@ _MAX_PARTITIONS: Final = 1024
 
 
 class Variable(NamedTuple):
-    """UEFI_VARIABLE_DATA (TCG PFP, section 10.4.2.6): vendor GUID as bytes, name, value."""
+    """UEFI_VARIABLE_DATA (TCG PFP, section 10.2): vendor GUID as bytes, name, value."""
 
     vendor: bytes
     name: str
@@ -124,7 +124,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class PartitionTable:
-    """UEFI_GPT_DATA (TCG PFP, section 10.4.2.5): header and used entries of the boot disk."""
+    """UEFI_GPT_DATA (TCG PFP, section 10.2): header and used entries of the boot disk."""
 
     disk_guid: str
     partitions: tuple[Partition, ...]
@@ -152,7 +152,7 @@ def _partition(entry: bytes) -> Partition:
 
 @dataclass(frozen=True, slots=True)
 class FirmwareBlob:
-    """UEFI_PLATFORM_FIRMWARE_BLOB and its second version (TCG PFP, sections 10.2.4 and 10.2.5)."""
+    """UEFI_PLATFORM_FIRMWARE_BLOB and its second version (TCG PFP, section 10.2)."""
 
     address: int
     length: int
@@ -169,7 +169,7 @@ def parse_firmware_blob(data: bytes, *, described: bool) -> FirmwareBlob:
 
 
 def parse_handoff_tables(data: bytes, *, described: bool) -> tuple[str, tuple[str, ...]]:
-    """Decode UEFI_HANDOFF_TABLE_POINTERS (sections 10.2.6 and 10.2.7): description and vendor GUIDs."""
+    """Decode UEFI_HANDOFF_TABLE_POINTERS (section 10.2): description and vendor GUIDs."""
     reader = Reader(data, "UEFI_HANDOFF_TABLE_POINTERS")
     text = reader.take(reader.u8(), "TableDescription").decode("latin-1").rstrip("\0") if described else ""
     count = reader.u64le("NumberOfTables")

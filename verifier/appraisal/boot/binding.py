@@ -15,7 +15,7 @@ STRONG_BANKS: Final = frozenset(alg for alg in HashAlg if alg is not HashAlg.SHA
 """SHA-1 alone binds nothing: whoever writes an event can choose both preimages of a collision."""
 SEPARATED_PCRS: Final = range(8)
 SEPARATORS: Final = {bytes(4): False, b"\xff" * 4: False, b"\x01\0\0\0": True}
-"""Values whose digest separates firmware from what it loads, and whether they report an error (TCG PFP, 3.3.2)."""
+"""Values whose digest separates firmware from what it loads, and whether they report an error (TCG PFP, section 10.4.1, EV_SEPARATOR)."""
 
 _NO_ACTION: Final = int(EventType.EV_NO_ACTION)
 _SEPARATOR: Final = int(EventType.EV_SEPARATOR)
