@@ -184,7 +184,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _apply_environment(document: dict[str, Any], environ: Mapping[str, str]) -> None:
-    known = _variables()
+    known = known_variables()
     for name, value in sorted(environ.items()):
         if not name.startswith(ENVIRONMENT_PREFIX) or name in _NOT_SETTINGS:
             continue
@@ -196,8 +196,8 @@ def _apply_environment(document: dict[str, Any], environ: Mapping[str, str]) -> 
         place[key] = [item.strip() for item in value.split(",") if item.strip()] if is_list else value
 
 
-def _variables() -> dict[str, tuple[str, str, bool]]:
-    """Environment variable -> section, key, whether it is a list."""
+def known_variables() -> dict[str, tuple[str, str, bool]]:
+    """Every environment variable that is a setting: its section, key, and whether it is a list."""
     known: dict[str, tuple[str, str, bool]] = {}
     for field in msgspec.structs.fields(Settings):
         if isinstance(field.type, type) and issubclass(field.type, _Section):

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from verifier.settings import Duration, Settings, SettingsError, load_settings
+from tests.conftest import ROOT
+from verifier.settings import (
+    ENVIRONMENT_PREFIX,
+    Duration,
+    Settings,
+    SettingsError,
+    known_variables,
+    load_settings,
+)
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -98,3 +107,26 @@ def test_a_missing_file_is_named(tmp_path):
 def test_durations_are_one_number_and_one_unit(text):
     with pytest.raises(ValueError, match="not a duration"):
         Duration.parse(text)
+
+
+def test_the_page_names_every_setting_with_its_default():
+    page = (ROOT / "docs" / "settings.md").read_text()
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.+?) \|", page, re.MULTILINE))
+    documented = {f"{ENVIRONMENT_PREFIX}{key.replace('.', '_')}".upper() for key in rows}
+    assert documented == set(known_variables())
+    for key, text in rows.items():
+        value = Settings()
+        for part in key.split("."):
+            value = getattr(value, part)
+        shown = text.strip("`")
+        if isinstance(value, Duration):
+            assert Duration.parse(shown) == value
+        elif isinstance(value, bool):
+            assert shown == str(value).lower()
+        elif value:
+            assert shown == str(list(value) if isinstance(value, tuple) else value).replace("'", '"')
+
+
+def test_the_example_of_the_page_is_read(tmp_path):
+    example = re.search(r"```toml\n(.*?)```", (ROOT / "docs" / "settings.md").read_text(), re.DOTALL)[1]
+    assert load_settings(written(tmp_path, example), {}).default_policy == "uki-strict"
