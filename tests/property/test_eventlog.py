@@ -54,7 +54,7 @@ def parses_or_refuses(data: bytes) -> None:
         for bank in log.algorithms:
             replay(log, bank)
         explain_log(data)
-    assert time.perf_counter() - started < 2.0
+    assert time.perf_counter() - started < 30.0, "a hang, whatever else the machine is doing"
 
 
 @RELAXED
@@ -72,6 +72,8 @@ def test_random_bytes_are_refused_or_read(data: bytes) -> None:
 def test_damaged_logs_are_refused_or_read(data: st.DataObject) -> None:
     log = bytearray(data.draw(st.sampled_from(SEEDS))[:20_000])
     for _ in range(data.draw(st.integers(1, 4))):
+        if not log:
+            break
         place = data.draw(st.integers(0, len(log) - 1))
         edit = data.draw(st.sampled_from(["byte", "word", "cut", "grow", "drop"]))
         if edit == "byte":

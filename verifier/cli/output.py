@@ -34,7 +34,7 @@ _PIPE_WIDTH: Final = 200
 """Columns when nobody looks at a terminal: a cut id is of no use to a script."""
 
 out: Final = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-err: Final = Console(stderr=True, highlight=False)
+err: Final = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
 
 
 def print_json(document: object) -> None:
@@ -86,7 +86,7 @@ def _explain(finding: Mapping[str, object]) -> str:
 
 def fail(error: Exception) -> NoReturn:
     """Say what went wrong and what to do, on stderr, and leave with the matching code (64 and up)."""
-    err.print(f"[bold red]error:[/] {escape(str(error))}")
+    err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
     if isinstance(error, EvidenceError):
         err.print(f"[dim]{error.reason.value}: {escape(error.reason.entry.remedy)}[/]")
     raise SystemExit(exit_code(error))
