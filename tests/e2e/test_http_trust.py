@@ -225,6 +225,50 @@ async def test_half_open_challenges_store_nothing(verifier):
     assert verifier.rows() == before
 
 
+async def test_rule_6_a_spent_nonce_is_forgotten_only_once_it_has_expired(verifier, clock):
+    guest = await verifier.guest()
+    body = guest.evidence(await guest.challenge())
+    assert (await verifier.post("/v1/attestations", body)).status == 200
+    purge = verifier.service.services.recorder.purge
+    await purge(clock.now())
+    assert (await verifier.post("/v1/attestations", body)).code == "nonce-reused"
+    clock.advance(minutes=2, seconds=1)
+    assert await purge(clock.now()) == 1
+    assert (await verifier.post("/v1/attestations", body)).code == "nonce-expired"
+
+
+# --- rules 4 and 5: what the AK signed and what does not hold together is a verdict, not a refusal
+
+
+@pytest.mark.parametrize("kind", ["fewer PCRs", "other values", "another bank"])
+async def test_rule_4_a_quote_that_does_not_cover_what_was_asked_is_a_bad_verdict(verifier, kind):
+    guest = await verifier.guest()
+    assert (await guest.attest()).json["verdict"]["status"] == "affirming"
+    if kind == "fewer PCRs":
+        answer = await guest.attest(selection={"sha256": [0, 4]})
+    elif kind == "another bank":
+        answer = await guest.attest(selection={"sha1": [0, 4, 7, 8, 9]})
+    else:
+        values = {str(pcr): b64(bytes(32)) for pcr in (0, 4, 7, 8, 9)}
+        answer = await guest.attest(pcrs=[{"bank": "sha256", "values": values}])
+    assert answer.status == 200, answer.content
+    assert answer.json["verdict"]["status"] == "contraindicated"
+    assert codes(answer.json["verdict"]) & {"quote-pcr-selection", "quote-pcr-digest"}
+    assert (await verdict_of(verifier, guest)).json["status"] == "contraindicated"
+
+
+async def test_rule_4_without_a_log_secure_boot_is_not_believed(verifier):
+    guest = await verifier.guest()
+    answer = await guest.attest(boot_log=None)
+    assert answer.json["verdict"]["status"] in {"none", "contraindicated"}
+
+
+async def test_a_large_log_is_judged_off_the_event_loop_to_the_same_verdict(verifier, monkeypatch):
+    monkeypatch.setattr("verifier.service.attestation._OFFLOAD_ABOVE", 100)
+    guest = await verifier.guest()
+    assert (await guest.attest()).json["verdict"]["status"] == "affirming"
+
+
 # --- rule 7: history reaches the appraisal
 
 

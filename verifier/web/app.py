@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 from verifier.reasons import Reason, Tier
 from verifier.service.services import Services
 from verifier.web import admin_routes, agent_routes, fleet_routes, public_routes
-from verifier.web.dispatch import Dispatcher
+from verifier.web.dispatch import VERDICT_KEY, Dispatcher
 from verifier.web.metrics import Metrics
 from verifier.web.openapi import build_document
 from verifier.web.problems import PROBLEM_MEDIA_TYPE, ProblemReply, is_ours, problem, problem_of
@@ -56,8 +56,8 @@ def _border(metrics: Metrics, config: WebConfig) -> Middleware:
         request_id = secrets.token_hex(8)
         try:
             response = await handler(request)
-            if "verdict" in request:
-                metrics.verdict(request["verdict"])
+            if VERDICT_KEY in request:
+                metrics.verdict(request[VERDICT_KEY])
         except Exception as error:  # noqa: BLE001 - the border: whatever it is becomes a problem document
             reply = _refused(error, request_id, request)
             metrics.problem(reply.document.code)

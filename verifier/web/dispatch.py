@@ -22,6 +22,8 @@ _MSGPACK_NAMES: Final = MEDIA_TYPES - {JSON}
 _REVALIDATE: Final = "private, no-cache"
 _NO_STORE: Final = "no-store"
 _MAX_AUTHORIZATION: Final = 512
+VERDICT_KEY: Final = web.RequestKey("verdict", str)
+"""Tier of the verdict this request recorded, for the metrics."""
 
 
 class Dispatcher:
@@ -45,7 +47,7 @@ class Dispatcher:
         )
         reply = await self.route.handler(call)
         if isinstance(reply.body, AttestationReply):
-            request["verdict"] = reply.body.verdict.status
+            request[VERDICT_KEY] = reply.body.verdict.status
         return self._respond(request, call, reply)
 
     async def _body(self, request: web.Request) -> Any:  # noqa: ANN401 - of the type the route names
