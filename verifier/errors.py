@@ -58,8 +58,8 @@ class UnsupportedError(EvidenceError):
 class PolicyError(EvidenceError):
     """A policy document that must not be used: unknown keys, silent passes, contradictions."""
 
-    def __init__(self, detail: str, *, where: str = "") -> None:
-        super().__init__(Reason.POLICY_INVALID, detail, structure=where)
+    def __init__(self, detail: str, *, where: str = "", reason: Reason = Reason.POLICY_INVALID) -> None:
+        super().__init__(reason, detail, structure=where)
 
 
 class RefusedError(EvidenceError):

@@ -350,6 +350,27 @@ _POLICY: Final = {
         "No measured digest covers the text that was sent.",
         "Measure it (GRUB with a TPM module, or a UKI) and let the agent send it.",
     ),
+    Reason.CLAIM_UNPROVEN: Entry(
+        "A claim is not proven",
+        "The rule's expression reads a claim that this evidence does not prove, so it was not computed.",
+        "See docs/claims.md for what proves the claim, and `attestctl eventlog` for what the log proves.",
+    ),
+    Reason.RULE_HOLDS: Entry("The expression holds", "It is true of the proven claims.", "Nothing to do."),
+    Reason.RULE_BROKEN: Entry(
+        "The expression does not hold",
+        "It is false of the proven claims.",
+        "Compare it with the values found; if they are meant, change the rule.",
+    ),
+    Reason.RULE_FAULTY: Entry(
+        "The expression cannot be computed",
+        "It asks for a key that is not there, divides by zero, loops too long, or meets text that it cannot take whole.",
+        "Ask for a key only where it is: `'.linux' in boot.uki.sections && ...`; the finding says what failed.",
+    ),
+    Reason.POLICY_SIGNATURE: Entry(
+        "The policy is not signed by an accepted signer",
+        "This verifier demands signed policies (`policy_signers`), and no signature on this one holds under their keys.",
+        "Sign it: `attestctl policy sign F --key KEY.pem --out F.dsse.json`; or add the signer's public key to the settings.",
+    ),
 }
 
 ENTRIES: Final[Mapping[Reason, Entry]] = {**_INPUT, **_ENROLMENT, **_QUOTE, **_HISTORY, **_BOOT, **_POLICY}

@@ -138,6 +138,11 @@ class Reason(enum.StrEnum):
     COMMAND_LINE_MATCHES = "command-line-matches"
     COMMAND_LINE_MISMATCH = "command-line-mismatch"
     COMMAND_LINE_UNPROVEN = "command-line-unproven"
+    CLAIM_UNPROVEN = "claim-unproven"
+    RULE_HOLDS = "rule-holds"
+    RULE_BROKEN = "rule-broken"
+    RULE_FAULTY = "rule-faulty"
+    POLICY_SIGNATURE = "policy-signature"
 
     @property
     def entry(self) -> Entry:
