@@ -87,6 +87,10 @@ class RuleDocument(_Document, frozen=True, kw_only=True):
     sequence: SequenceDocument | None = None
     secure_boot: str | None = None
     command_line: CommandLineDocument | None = None
+    cel: Annotated[str, Meta(min_length=1)] | None = None
+
+
+RULE_KINDS: Final = ("pcr", "event", "sequence", "secure_boot", "command_line", "cel")
 
 
 class UnjudgedDocument(_Document, frozen=True, kw_only=True):

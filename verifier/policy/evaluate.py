@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
-from verifier.claims import Binding, BootFacts, EventFact, ProvenClaims, QuoteFacts
+from verifier.claims import Binding, BootFacts, EventFact, ProvenClaims
 from verifier.findings import Finding, Status
 from verifier.policy import model
 from verifier.policy.align import align
+from verifier.policy.catalogue import View
+from verifier.policy.evaluate_cel import CelJudge
+from verifier.policy.rule_finding import rule_finding
 from verifier.reasons import Reason
 from verifier.tcg.algorithms import HashAlg
 
@@ -18,37 +21,11 @@ def evaluate(policy: model.Policy, claims: ProvenClaims) -> tuple[Finding, ...]:
 
     Only values bound to the quote are reachable here; event text is compared only where it is proven.
     """
-    judge = _Judge(policy.quote.bank, claims.quote, claims.boot)
+    judge = _Judge(View(claims, policy.quote.bank))
     findings: list[Finding] = []
     for rule in policy.rules:
         findings.extend(judge.rule(rule))
     return tuple(findings)
-
-
-def _finding(
-    head: model.RuleHead,
-    reason: Reason,
-    status: Status,
-    message: str,
-    *,
-    event: EventFact | None = None,
-    pcr: int | None = None,
-    expected: str | None = None,
-    actual: str | None = None,
-) -> Finding:
-    failed = status is not Status.PASSED
-    return Finding(
-        reason=reason,
-        status=status,
-        severity=head.severity,
-        claim=head.claim,
-        message=f"{head.message}: {message}" if failed and head.message else message,
-        rule=head.id,
-        pcr=event.pcr if event is not None else pcr,
-        event_index=event.index if event is not None else None,
-        expected=expected,
-        actual=actual,
-    )
 
 
 def describe_event(event: EventFact) -> str:
@@ -65,11 +42,12 @@ def _shown(event: EventFact, bank: HashAlg) -> str:
 class _Judge:
     """The claims, indexed once per evaluation."""
 
-    def __init__(self, bank: HashAlg, quote: QuoteFacts, boot: BootFacts | None) -> None:
-        self._bank = bank
-        self._pcrs = quote.pcrs.get(bank, {})
-        # Without a replay in the policy's own bank the digests of that bank prove nothing.
-        self._boot = boot if boot is not None and bank in boot.banks else None
+    def __init__(self, view: View) -> None:
+        self._bank = bank = view.bank
+        self._pcrs = view.pcrs
+        self._boot = view.boot
+        self._trusted = view.explained
+        self._cel = CelJudge(view)
         self._by_pcr: dict[int, list[EventFact]] = {}
         if self._boot is not None:
             for event in self._boot.events:
@@ -79,9 +57,16 @@ class _Judge:
     def rule(self, rule: model.Rule) -> Iterable[Finding]:
         if isinstance(rule, model.PcrRule):
             return (self._pcr(rule),)
+        if isinstance(rule, model.CelRule):
+            return (self._cel.finding(rule),)
+        return self._of_log(rule)
+
+    def _of_log(
+        self, rule: model.EventRule | model.SequenceRule | model.SecureBootRule | model.CommandLineRule
+    ) -> Iterable[Finding]:
         if self._boot is None:
             return (
-                _finding(
+                rule_finding(
                     rule.head,
                     Reason.BOOT_LOG_MISSING,
                     Status.NOT_EVALUATED,
@@ -104,13 +89,13 @@ class _Judge:
         value = self._pcrs.get(rule.pcr)
         if value is None:
             message = f"PCR {rule.pcr} ({self._bank.label}) was not quoted"
-            return _finding(rule.head, Reason.PCR_NOT_QUOTED, Status.NOT_EVALUATED, message, pcr=rule.pcr)
+            return rule_finding(rule.head, Reason.PCR_NOT_QUOTED, Status.NOT_EVALUATED, message, pcr=rule.pcr)
         expected = rule.accepted.describe()
         if value in rule.accepted.digests:
             message = f"PCR {rule.pcr} has a golden value"
-            return _finding(rule.head, Reason.PCR_MATCHES, Status.PASSED, message, pcr=rule.pcr)
+            return rule_finding(rule.head, Reason.PCR_MATCHES, Status.PASSED, message, pcr=rule.pcr)
         message = f"PCR {rule.pcr} has no golden value"
-        return _finding(
+        return rule_finding(
             rule.head,
             Reason.PCR_MISMATCH,
             Status.FAILED,
@@ -120,12 +105,9 @@ class _Judge:
             actual=value.hex(),
         )
 
-    def _trusted(self, pcr: int) -> bool:
-        return self._boot is not None and pcr not in self._boot.unlogged_pcrs and pcr in self._pcrs
-
     def _untrusted(self, head: model.RuleHead, pcr: int) -> Finding:
         message = f"the boot log does not explain PCR {pcr}, so its events prove nothing"
-        return _finding(head, Reason.BOOT_LOG_MISMATCH, Status.NOT_EVALUATED, message, pcr=pcr)
+        return rule_finding(head, Reason.BOOT_LOG_MISMATCH, Status.NOT_EVALUATED, message, pcr=pcr)
 
     def _event(self, rule: model.EventRule) -> Iterable[Finding]:
         if not self._trusted(rule.pcr):
@@ -149,12 +131,12 @@ class _Judge:
         if rule.occurs is model.Occurs.ONCE and len(chosen) > 1:
             message = f"{describe_event(chosen[1])} stands beside event {chosen[0].index}; one was expected"
             findings.append(
-                _finding(rule.head, Reason.EVENT_UNEXPECTED, Status.FAILED, message, event=chosen[1])
+                rule_finding(rule.head, Reason.EVENT_UNEXPECTED, Status.FAILED, message, event=chosen[1])
             )
         return findings or (self._as_expected(rule, f"{len(chosen)} event(s) in PCR {rule.pcr} as expected"),)
 
     def _as_expected(self, rule: model.EventRule, message: str) -> Finding:
-        return _finding(rule.head, Reason.EVENT_MATCHES, Status.PASSED, message, pcr=rule.pcr)
+        return rule_finding(rule.head, Reason.EVENT_MATCHES, Status.PASSED, message, pcr=rule.pcr)
 
     def _absent(self, rule: model.EventRule) -> Iterable[Finding]:
         if rule.occurs is model.Occurs.OPTIONAL:
@@ -163,7 +145,7 @@ class _Judge:
         expected = rule.accepted.describe() if rule.accepted else None
         message = f"no event {what} was measured into PCR {rule.pcr}"
         return (
-            _finding(
+            rule_finding(
                 rule.head, Reason.EVENT_MISSING, Status.FAILED, message, pcr=rule.pcr, expected=expected
             ),
         )
@@ -178,7 +160,9 @@ class _Judge:
             return ()
         message = f"{describe_event(nameless[0])} has no proven name, so it may be a {rule.name}"
         return (
-            _finding(rule.head, Reason.EVENT_DATA_UNBOUND, Status.NOT_EVALUATED, message, event=nameless[0]),
+            rule_finding(
+                rule.head, Reason.EVENT_DATA_UNBOUND, Status.NOT_EVALUATED, message, event=nameless[0]
+            ),
         )
 
     def _never(self, rule: model.EventRule, events: list[EventFact]) -> Iterable[Finding]:
@@ -191,7 +175,7 @@ class _Judge:
             hidden = tuple(self._hidden(rule)) if rule.accepted is None else ()
             return hidden or (self._as_expected(rule, f"no forbidden event in PCR {rule.pcr}"),)
         return [
-            _finding(
+            rule_finding(
                 rule.head,
                 Reason.EVENT_UNEXPECTED,
                 Status.FAILED,
@@ -210,7 +194,7 @@ class _Judge:
         label: str = "",
     ) -> Finding:
         message = f"{describe_event(event)} is not the golden one"
-        return _finding(
+        return rule_finding(
             rule.head,
             Reason.EVENT_MISMATCH,
             Status.FAILED,
@@ -232,7 +216,7 @@ class _Judge:
         if findings:
             return findings
         message = f"the {len(events)} events of PCR {rule.pcr} are the golden ones, in order"
-        return (_finding(rule.head, Reason.EVENT_MATCHES, Status.PASSED, message, pcr=rule.pcr),)
+        return (rule_finding(rule.head, Reason.EVENT_MATCHES, Status.PASSED, message, pcr=rule.pcr),)
 
     def _place(
         self, rule: model.SequenceRule, step: model.Step | None, event: EventFact | None
@@ -240,7 +224,7 @@ class _Judge:
         if step is None and event is not None:
             message = f"{describe_event(event)} is not in the golden sequence"
             actual = _shown(event, self._bank)
-            yield _finding(
+            yield rule_finding(
                 rule.head,
                 Reason.EVENT_UNEXPECTED,
                 Status.FAILED,
@@ -253,7 +237,7 @@ class _Judge:
             if not step.optional:
                 message = f"{step.label} was not measured into PCR {rule.pcr}"
                 expected = step.accepted.describe(step.label)
-                yield _finding(
+                yield rule_finding(
                     rule.head,
                     Reason.EVENT_MISSING,
                     Status.FAILED,
@@ -270,11 +254,11 @@ class _Judge:
     def _secure_boot(self, rule: model.SecureBootRule, boot: BootFacts) -> Finding:
         if not self._trusted(7) or boot.secure_boot.enabled is None:
             message = "no event bound to PCR 7 before its separator says whether Secure Boot is on"
-            return _finding(rule.head, Reason.SECURE_BOOT_UNPROVEN, Status.NOT_EVALUATED, message, pcr=7)
+            return rule_finding(rule.head, Reason.SECURE_BOOT_UNPROVEN, Status.NOT_EVALUATED, message, pcr=7)
         enabled = boot.secure_boot.enabled
         reason = Reason.SECURE_BOOT_ON if enabled else Reason.SECURE_BOOT_OFF
         message = f"Secure Boot was measured as {'on' if enabled else 'off'}"
-        return _finding(
+        return rule_finding(
             rule.head,
             reason,
             Status.PASSED if enabled == rule.enabled else Status.FAILED,
@@ -288,7 +272,7 @@ class _Judge:
         actual = boot.kernel_command_line
         if actual is None:
             message = "no measured digest covers a kernel command line that was sent"
-            return (_finding(rule.head, Reason.COMMAND_LINE_UNPROVEN, Status.NOT_EVALUATED, message),)
+            return (rule_finding(rule.head, Reason.COMMAND_LINE_UNPROVEN, Status.NOT_EVALUATED, message),)
         words = set(actual.split())
         problems: list[tuple[str, str]] = []
         if rule.any_of and actual not in rule.any_of:
@@ -299,9 +283,11 @@ class _Judge:
         problems.extend((f"{word!r} is forbidden", f"not {word}") for word in sorted(rule.forbid & words))
         if not problems:
             message = "the proven kernel command line is as required"
-            return (_finding(rule.head, Reason.COMMAND_LINE_MATCHES, Status.PASSED, message, actual=actual),)
+            return (
+                rule_finding(rule.head, Reason.COMMAND_LINE_MATCHES, Status.PASSED, message, actual=actual),
+            )
         return [
-            _finding(
+            rule_finding(
                 rule.head,
                 Reason.COMMAND_LINE_MISMATCH,
                 Status.FAILED,

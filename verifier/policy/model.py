@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from verifier.findings import Severity
+from verifier.policy.catalogue import CATALOGUE
+from verifier.policy.cel import Program
 from verifier.reasons import Claim
 from verifier.tcg.algorithms import HashAlg
 
@@ -124,7 +126,22 @@ class CommandLineRule:
     forbid: frozenset[str]
 
 
-Rule = PcrRule | EventRule | SequenceRule | SecureBootRule | CommandLineRule
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CelRule:
+    """An expression over proven claims is true."""
+
+    head: RuleHead
+    program: Program
+
+
+Rule = PcrRule | EventRule | SequenceRule | SecureBootRule | CommandLineRule | CelRule
+
+
+def reads_log(rule: Rule) -> bool:
+    """Whether a rule cannot be judged without a boot log."""
+    if isinstance(rule, CelRule):
+        return any(CATALOGUE[name].reads_log for name in rule.program.references)
+    return not isinstance(rule, PcrRule)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

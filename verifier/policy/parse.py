@@ -12,6 +12,7 @@ from verifier.errors import PolicyError
 from verifier.findings import Severity
 from verifier.policy import document as doc
 from verifier.policy import model
+from verifier.policy.cel import compile_program
 from verifier.reasons import Claim
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
 
@@ -103,11 +104,9 @@ class _Builder:
             claim=_enum(Claim, rule.claim, where),
             message=rule.message,
         )
-        kinds = [rule.pcr, rule.event, rule.sequence, rule.secure_boot, rule.command_line]
+        kinds = [getattr(rule, kind) for kind in doc.RULE_KINDS]
         if sum(kind is not None for kind in kinds) != 1:
-            raise PolicyError(
-                "a rule has exactly one of pcr, event, sequence, secure_boot, command_line", where=where
-            )
+            raise PolicyError(f"a rule has exactly one of {', '.join(doc.RULE_KINDS)}", where=where)
         if rule.pcr is not None:
             return model.PcrRule(
                 head=head,
@@ -122,6 +121,8 @@ class _Builder:
             return _secure_boot(head, rule.secure_boot, where)
         if rule.command_line is not None:
             return _command_line(head, rule.command_line, where)
+        if rule.cel is not None:
+            return _cel(head, rule.cel, where)
         raise AssertionError("unreachable: one kind was counted above")
 
     def _event(self, head: model.RuleHead, event: doc.EventDocument, where: str) -> model.EventRule:
@@ -209,11 +210,18 @@ def _command_line(head: model.RuleHead, line: doc.CommandLineDocument, where: st
     )
 
 
+def _cel(head: model.RuleHead, text: str, where: str) -> model.CelRule:
+    try:
+        return model.CelRule(head=head, program=compile_program(text.strip()))
+    except PolicyError as error:
+        raise PolicyError(error.detail, where=f"{where} cel {error.structure}".strip()) from error
+
+
 def _check_log_rules(rules: Iterable[model.Rule], log_use: model.LogUse) -> None:
     if log_use is not model.LogUse.IGNORED:
         return
     for rule in rules:
-        if not isinstance(rule, model.PcrRule):
+        if model.reads_log(rule):
             raise PolicyError("reads the boot log, but boot_log is `ignored`", where=f"rule {rule.head.id}")
 
 
