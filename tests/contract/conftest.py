@@ -45,7 +45,7 @@ class Cluster:
         with (self.root / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._as_user, self._binaries / "postgres", "-D", "data", "-k", str(self.root),
-                 "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"],
+                 "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200", "-c", "deadlock_timeout=100ms"],
                 cwd=self.root, stdout=log, stderr=log,
             )  # fmt: skip
         for _ in range(200):

@@ -14,12 +14,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select, update
 
 from tests.contract.records import NOW, enrol, policy, recording, token
 from tests.contract.writer_process import ATTESTERS
 from verifier.errors import StoredDataDamaged, StoreUnavailable
 from verifier.ports import FleetFilter
 from verifier.store import open_store, sqlite_backend
+from verifier.store.schema import attester
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
@@ -339,6 +341,28 @@ class TestPostgresql:
         assert state is not None
         assert state.latest is not None
         assert state.latest.sequence == 1
+
+    async def test_of_two_in_a_deadlock_one_starts_again(self, postgresql_database):
+        store = await postgresql_database.open()
+        for name in ("att-1", "att-2"):
+            await enrol(store, name)
+        begun = []
+
+        def change(first, second):
+            def work(connection):
+                begun.append(first)
+                for name in (first, second):
+                    connection.execute(update(attester).where(attester.c.id == name).values(policy_id=first))
+                    connection.execute(select(func.pg_sleep(0.2)))
+
+            return work
+
+        await asyncio.gather(
+            store._backend.write(change("att-1", "att-2")), store._backend.write(change("att-2", "att-1"))
+        )
+        assert len(begun) == 3
+        states = [await store.attester_state(name) for name in ("att-1", "att-2")]
+        assert len({state.attester.policy_id for state in states}) == 1
 
     async def test_connections_cut_off_are_replaced(self, cluster, postgresql_database):
         store = await postgresql_database.open()

@@ -405,6 +405,48 @@ class TestRecording:
         assert await store.blob(sha256(b"never seen")) is None
 
 
+class TestTogether:
+    async def test_everything_at_once_from_two_replicas_leaves_a_consistent_fleet(self, database):
+        """Recordings that change identities, re-enrolments, revocations and purges, all on the same attesters."""
+        replicas = await database.open(), await database.open()
+        names = [f"att-{n}" for n in range(4)]
+        enrolled = {name: await enrol(replicas[0], name) for name in names}
+        stored: Counter[str] = Counter()
+
+        async def attest(store, turn):
+            name = names[turn % 4]
+            said = GuestIdentity(smbios_uuid=f"uuid-{turn % 7}", hostname=f"host-{turn}")
+            assert (
+                await store.record(recording(name, boot_log=b"log %d" % (turn % 3), identity=said))
+                is not None
+            )
+            stored[name] += 1
+
+        async def operate(store, turn):
+            name = names[turn % 4]
+            again = await enrol(store, f"new-{turn}", ek_fingerprint=enrolled[name].ek_fingerprint)
+            assert again.id == name
+            assert await store.revoke_attester("default", name, NOW)
+            assert await store.assign_policy("default", name, "strict")
+            await store.purge_expired(NOW - MINUTE)
+
+        work = [(attest, operate)[turn % 5 == 4](replicas[turn % 2], turn) for turn in range(80)]
+        await asyncio.wait_for(asyncio.gather(*work), 30)
+        assert stored.total() == 64
+        for name in names:
+            state = await replicas[0].attester_state(name)
+            assert state is not None
+            assert state.attester.lifecycle is Lifecycle.REVOKED
+            assert state.latest is not None
+            assert state.latest.sequence == stored[name]
+            history = await replicas[1].history("default", name, before=None, limit=100)
+            assert [verdict.sequence for verdict in history] == list(range(stored[name], 0, -1))
+            claimed = {f"uuid-{turn % 7}" for turn in range(80) if turn % 5 != 4 and names[turn % 4] == name}
+            assert claimed < state.attester.smbios_uuids, (
+                "no claim is lost when two change an attester at once"
+            )
+
+
 class TestHistory:
     async def test_newest_first_and_paged_by_sequence(self, store):
         await enrol(store, "att-1")
