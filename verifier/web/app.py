@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from verifier import reason_texts  # noqa: F401 - at start, so that no first problem document waits for it
 from verifier.reasons import Reason, Tier
 from verifier.service.services import Services
 from verifier.web import admin_routes, agent_routes, fleet_routes, public_routes
@@ -45,7 +46,8 @@ def build_app(services: Services, config: WebConfig) -> web.Application:
     app[public_routes.METRICS_KEY] = metrics
     app[public_routes.OPENAPI_KEY] = encode(build_document(ROUTES, config.version, config.issuer))
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, Dispatcher(route, services, config), name=route.name)
+        handler = Dispatcher(route, services, config).handle
+        app.router.add_route(route.method, route.path, handler, name=route.name)
     return app
 
 

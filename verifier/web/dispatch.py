@@ -34,7 +34,7 @@ class Dispatcher:
         self._services = services
         self._config = config
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """Authenticate before anything is read, decode before anything is done."""
         principal = await authorize(self.route, request, self._services.tokens)
         call = Call(
