@@ -7,8 +7,9 @@ carries never reaches this module.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from verifier.tcg.algorithms import HashAlg
@@ -71,6 +72,148 @@ class SecureBootFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class SignatureDatabase:
+    """PK, KEK, db or dbx as firmware measured it before its separator.
+
+    Attributes:
+        event_index: the event that proves it.
+        certificates: SHA-256 of each X.509 certificate (DER), in order.
+        digests: other entries by type (`sha256`: image digests; `x509-sha256`: certificates), raw.
+        entries: how many entries of every type.
+    """
+
+    event_index: int
+    certificates: tuple[bytes, ...]
+    digests: Mapping[str, frozenset[bytes]]
+    entries: int
+
+    def lacks(self, reference: AbstractSet[bytes], kind: str = "sha256") -> frozenset[bytes]:
+        """Which of `reference` are not in here: revocations that a dbx does not have yet."""
+        return frozenset(reference) - self.digests.get(kind, frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """What let an image run: an entry of a signature database (EV_EFI_VARIABLE_AUTHORITY).
+
+    Attributes:
+        variable: the database, or None where firmware measured the entry alone.
+        entry_sha256: SHA-256 of the certificate (DER), or of the entry where it is no certificate.
+        after_separator: for an OS loader, not for a driver of firmware.
+    """
+
+    event_index: int
+    variable: str | None
+    entry_sha256: bytes
+    after_separator: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedImage:
+    """An image in PCR 2 (option ROMs, drivers) or 4 (loaders, kernels), by its Authenticode digest.
+
+    Its path is a label nobody signed and therefore not here.
+    """
+
+    event_index: int
+    pcr: int
+    digests: Mapping[HashAlg, bytes]
+    after_separator: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BootEntry:
+    """A boot option as measured: description and device path are proven, `name` only where it was measured."""
+
+    event_index: int
+    name: str | None
+    description: str
+    device_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskPartition:
+    """A partition of the measured partition table."""
+
+    name: str
+    type_guid: str
+    guid: str
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsModule:
+    """An image that Windows loaded before its kernel ran: path, hash algorithm (TPM name), Authenticode digest."""
+
+    path: str
+    algorithm: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsFacts:
+    """What the boot manager and the OS loader measured into PCRs 12 and 13 before they closed them.
+
+    Attributes:
+        parameters: every number that was measured under one name (wbcl.h, lower case) with one value; a name
+            that was measured with different values is in `contradictions` instead.
+        bitlocker_unlock: by what the volume was unlocked (`tpm`, `pin`, `recovery`, ...); empty: not at all.
+        elam_drivers: early-launch antimalware, by key name.
+        modules: images loaded, in order.
+        policies: names of active code-integrity policies.
+    """
+
+    parameters: Mapping[str, int]
+    contradictions: frozenset[str]
+    bitlocker_unlock: frozenset[str]
+    elam_drivers: tuple[str, ...]
+    modules: tuple[WindowsModule, ...]
+    policies: tuple[str, ...]
+
+    def flag(self, name: str) -> bool | None:
+        """A parameter as a truth value; None where it was not measured or contradicts itself."""
+        value = self.parameters.get(name)
+        return None if value is None else value != 0
+
+
+@dataclass(frozen=True, slots=True)
+class BootDetails:
+    """What a boot log proves beyond `BootFacts`, decoded; for rules and people that look closer.
+
+    Attributes:
+        firmware_version: EV_S_CRTM_VERSION.
+        databases: by name: PK, KEK, db, dbx, dbt, dbr; those that are not proven are not in it.
+        authorities: all of them; None where one might be hidden.
+        firmware_actions: all texts firmware measured into PCR 7, such as a disabled DMA protection; None likewise.
+        images: all of PCRs 2 and 4.
+        boot_entries: not all need be here: one can be hidden, none invented.
+        boot_order: only where firmware measures the variable's name.
+        sbat_level: shim's revocation level by component.
+        mok_list_trusted: shim was told to trust its MOK list for more than itself.
+        grub_commands: all of PCR 8, in order; None where it is not quoted or has anything but text.
+        uki_sections: digests by section, as systemd-stub measured them.
+        loader_lines: all of PCR 12, where it is text (command lines that systemd-boot or systemd-stub passed),
+            in order; None where it is not quoted or has anything else.
+        windows: None where Windows did not close its measurements.
+    """
+
+    firmware_version: str | None
+    databases: Mapping[str, SignatureDatabase]
+    authorities: tuple[Authority, ...] | None
+    firmware_actions: tuple[str, ...] | None
+    images: tuple[LoadedImage, ...]
+    boot_entries: tuple[BootEntry, ...]
+    boot_order: tuple[str, ...] | None
+    disk_guid: str | None
+    partitions: tuple[DiskPartition, ...]
+    sbat_level: Mapping[str, str] | None
+    mok_list_trusted: bool | None
+    grub_commands: tuple[str, ...] | None
+    uki_sections: Mapping[str, Mapping[HashAlg, bytes]]
+    loader_lines: tuple[str, ...] | None
+    windows: WindowsFacts | None
+
+
+@dataclass(frozen=True, slots=True)
 class BootFacts:
     """What a replayed boot log proves."""
 
@@ -89,6 +232,13 @@ class BootFacts:
     """PCRs that firmware closed with the separator of an error: their earlier events are not what they should be."""
     boot_phases: tuple[str, ...] = ()
     """Words systemd-pcrphase extended into PCR 11 after the log ended, in order; proven by the quoted value."""
+    decode: Callable[[], BootDetails] | None = field(default=None, compare=False, repr=False)
+    """Decodes the details, once; most policies never ask, and decoding costs as much as all the rest."""
+
+    @property
+    def details(self) -> BootDetails | None:
+        """What the log proves in detail, decoded on first use; None for facts that were not read off a log."""
+        return None if self.decode is None else self.decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from verifier.appraisal.boot.binding import bind_events
 from verifier.appraisal.boot.command_line import find_command_line
+from verifier.appraisal.boot.details import read_details
 from verifier.appraisal.boot.explain import ReplayMismatch, explain
 from verifier.appraisal.boot.sections import name_sections
 from verifier.appraisal.boot.secure_boot import read_secure_boot
@@ -66,5 +68,6 @@ def bind_log(
         unlogged_pcrs=explanation.unlogged,
         boot_phases=explanation.phases,
         error_separators=tuple(sorted(bound.failed)),
+        decode=functools.cache(functools.partial(read_details, bound)),
     )
     return BoundBoot(facts, explanation.mismatches, explanation.missing_banks)

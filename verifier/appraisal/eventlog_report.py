@@ -6,8 +6,12 @@ that `claims` were read in; whether the digests were ever extended only a quote 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+
 from verifier.appraisal.boot.binding import BoundLog, bind_events
 from verifier.appraisal.boot.command_line import find_command_line
+from verifier.appraisal.boot.details import read_details
 from verifier.appraisal.boot.sections import name_sections
 from verifier.appraisal.boot.secure_boot import read_secure_boot
 from verifier.appraisal.event_data import Described, describe
@@ -15,7 +19,6 @@ from verifier.claims import Binding, EventFact
 from verifier.errors import UnsupportedError
 from verifier.reasons import Reason
 from verifier.tcg.algorithms import HashAlg
-from verifier.tcg.event_types import EventType
 from verifier.tcg.eventlog import ParsedEventLog, parse_event_log, replay
 
 
@@ -98,13 +101,28 @@ def _claims(bound: BoundLog, banks: tuple[HashAlg, ...]) -> dict[str, object]:
         },
         "kernel_command_line": find_command_line(bound, dict.fromkeys(range(24), banks), None),
         "startup_locality": bound.log.initial_locality,
-        "firmware_version": _firmware_version(bound),
+        "error_separators": sorted(bound.failed),
+        **_plain_fields(read_details(bound)),
     }
 
 
-def _firmware_version(bound: BoundLog) -> str | None:
-    versions = (fact.text for fact in bound.of(0) if fact.event_type == EventType.EV_S_CRTM_VERSION)
-    return next((text for text in versions if text), None)
+def _plain(value: object) -> object:
+    """A claim as JSON has it: bytes in hexadecimal, banks by name, sets sorted."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Mapping):
+        return {
+            key.label if isinstance(key, HashAlg) else str(key): _plain(item) for key, item in value.items()
+        }
+    if isinstance(value, frozenset):
+        return sorted(str(_plain(item)) for item in value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return _plain_fields(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _plain_fields(value: object) -> dict[str, object]:
+    return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}  # type: ignore[arg-type]
 
 
 def _not_compared() -> dict[str, object]:

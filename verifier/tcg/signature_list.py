@@ -10,7 +10,7 @@ from verifier.tcg.guid import guid_bytes, guid_text
 from verifier.tcg.reader import Reader
 
 STRUCTURE: Final = "EFI_SIGNATURE_LIST"
-_OWNER_SIZE: Final = 16
+OWNER_SIZE: Final = 16
 _LIST_HEADER: Final = 28
 
 SIGNATURE_TYPES: Final = {
@@ -40,31 +40,37 @@ class Signature:
     data: bytes
 
 
-def parse_signature_lists(data: bytes) -> tuple[Signature, ...]:
-    """Every entry of a signature database, in order. Little-endian.
+def signature_entries(data: bytes) -> list[tuple[str, list[bytes]]]:
+    """Each list of a signature database: the type's name, and its entries, owner GUID first. Little-endian.
 
     Raises:
         MalformedInputError: sizes that do not add up; work and memory are bounded by `data`.
     """
-    signatures: list[Signature] = []
+    lists: list[tuple[str, list[bytes]]] = []
     reader = Reader(data, STRUCTURE)
     while reader.remaining:
         start = reader.offset
         kind = reader.take(16, "SignatureType")
         size, header, entry = reader.u32le("SignatureListSize"), reader.u32le(), reader.u32le("SignatureSize")
         body = size - _LIST_HEADER - header
-        if body < 0 or entry <= _OWNER_SIZE or body % entry:
+        if body < 0 or entry <= OWNER_SIZE or body % entry:
             raise MalformedInputError(
                 STRUCTURE, start + 16, f"a list of {size} bytes with entries of {entry}"
             )
         reader.take(header, "SignatureHeader")
         content = reader.take(body, "Signatures")
         name = SIGNATURE_TYPES.get(kind) or guid_text(kind)
-        signatures.extend(
-            Signature(name, content[at : at + _OWNER_SIZE], content[at + _OWNER_SIZE : at + entry])
-            for at in range(0, body, entry)
-        )
-    return tuple(signatures)
+        lists.append((name, [content[at : at + entry] for at in range(0, body, entry)]))
+    return lists
+
+
+def parse_signature_lists(data: bytes) -> tuple[Signature, ...]:
+    """Every entry of a signature database, in order. Raises as `signature_entries`."""
+    return tuple(
+        Signature(kind, entry[:OWNER_SIZE], entry[OWNER_SIZE:])
+        for kind, entries in signature_entries(data)
+        for entry in entries
+    )
 
 
 def parse_signature(data: bytes) -> tuple[bytes, bytes]:
@@ -74,5 +80,5 @@ def parse_signature(data: bytes) -> tuple[bytes, bytes]:
         MalformedInputError: shorter than a GUID.
     """
     reader = Reader(data, "EFI_SIGNATURE_DATA")
-    owner = reader.take(_OWNER_SIZE, "SignatureOwner")
+    owner = reader.take(OWNER_SIZE, "SignatureOwner")
     return owner, reader.take(reader.remaining, "SignatureData")

@@ -14,6 +14,9 @@ from verifier.tcg.preimage import Proven, parts, whole
 STRONG_BANKS: Final = frozenset(alg for alg in HashAlg if alg is not HashAlg.SHA1)
 """SHA-1 alone binds nothing: whoever writes an event can choose both preimages of a collision."""
 SEPARATED_PCRS: Final = range(8)
+IMAGE_PCRS: Final = frozenset({2, 4})
+"""Images are measured here by a digest whose preimage, the file, an attacker has: he could make an image `bound`
+by putting the file in the log. So only text that people read is bound in these PCRs."""
 SEPARATORS: Final = {bytes(4): False, b"\xff" * 4: False, b"\x01\0\0\0": True}
 """Values whose digest separates firmware from what it loads, and whether they report an error (TCG PFP, section 10.4.1, EV_SEPARATOR)."""
 
@@ -34,15 +37,20 @@ class BoundLog:
     Attributes:
         log: the events as they stand in the log; positions are those of `facts`.
         facts: one per event; an event of a PCR that the log does not explain has no digests.
+        believed: PCRs whose events, and whose absence of events, are proven.
         positions: per PCR, where its proven events stand; no entry for a PCR without any.
         separated: PCRs whose separator is proven.
         failed: those of them whose separator says that firmware met an error.
     """
 
-    __slots__ = ("facts", "failed", "log", "positions", "separated")
+    __slots__ = ("_strong", "believed", "facts", "failed", "log", "positions", "separated")
 
-    def __init__(self, log: ParsedEventLog) -> None:
+    def __init__(
+        self, log: ParsedEventLog, believed: Mapping[int, tuple[HashAlg, ...]], strong: frozenset[HashAlg]
+    ) -> None:
         self.log = log
+        self.believed = frozenset(believed)
+        self._strong = strong
         self.facts: list[EventFact] = []
         self.positions: dict[int, list[int]] = {}
         self.separated: set[int] = set()
@@ -51,6 +59,11 @@ class BoundLog:
     def of(self, pcr: int) -> list[EventFact]:
         """The proven events of one PCR, in the order that its value proves."""
         return [self.facts[position] for position in self.positions.get(pcr, ())]
+
+    def expected(self, data: bytes, banks: Iterable[HashAlg]) -> dict[HashAlg, bytes] | None:
+        """The digests `data` would have in `banks`; None where none of them is strong, which proves nothing."""
+        digests = {bank: bank.digest(data) for bank in banks}
+        return None if self._strong.isdisjoint(digests) else digests
 
     def know(self, position: int, text: str) -> None:
         """Another rule found the preimage of this event's digest."""
@@ -74,7 +87,7 @@ def bind_events(
         believed: per PCR the banks in which the log explains the quoted value.
         strong: banks of which one must take part; only a display that judges nothing may widen it.
     """
-    bound = BoundLog(log)
+    bound = BoundLog(log, believed, strong)
     facts, positions = bound.facts, bound.positions
     after: set[int] = set()
     column = {bank: number for number, bank in enumerate(log.algorithms)}
@@ -89,7 +102,7 @@ def bind_events(
         elif banks:
             digests = {bank: values[column[bank]] for bank in banks}
             proven = _prove(event_type, data, digests) if pcr in provable else None
-            if proven is not None:
+            if proven is not None and (pcr not in IMAGE_PCRS or _printable(proven[1])):
                 binding = Binding.BOUND
                 name, text = proven
             positions.setdefault(pcr, []).append(position)
@@ -126,10 +139,8 @@ def covers(data: bytes, digests: Mapping[HashAlg, bytes]) -> bool:
     return True
 
 
-def expected(data: bytes, banks: Iterable[HashAlg]) -> dict[HashAlg, bytes] | None:
-    """The digests `data` would have in `banks`; None where SHA-1 is the only one, which proves nothing."""
-    digests = {bank: bank.digest(data) for bank in banks}
-    return None if STRONG_BANKS.isdisjoint(digests) else digests
+def _printable(text: str | None) -> bool:
+    return text is not None and text.isprintable()
 
 
 def _separates(digests: Mapping[HashAlg, bytes]) -> bool | None:

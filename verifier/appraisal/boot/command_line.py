@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from verifier.appraisal.boot.binding import BoundLog, expected
+from verifier.appraisal.boot.binding import BoundLog
 from verifier.appraisal.boot.sections import UKI_PCR
 from verifier.claims import Binding
 from verifier.tcg.algorithms import HashAlg
@@ -99,7 +99,7 @@ def _know_load_options(bound: BoundLog, lines: Sequence[str], *, first_only: boo
     """
     positions = bound.positions.get(KERNEL_PCR, [])
     for line in lines if positions else ():
-        wanted = expected(line.encode("utf-16-le") + b"\0\0", bound.facts[positions[0]].digests)
+        wanted = bound.expected(line.encode("utf-16-le") + b"\0\0", bound.facts[positions[0]].digests)
         for position in positions[:1] if first_only else positions:
             fact = bound.facts[position]
             if fact.digests == wanted and fact.binding is Binding.UNBOUND:
@@ -114,7 +114,7 @@ def _know_section(bound: BoundLog, candidate: str) -> bool:
         fact = bound.facts[position]
         if fact.name == ".cmdline":
             ends = (b"", b"\0", b"\n", b"\n\0")
-            if any(fact.digests == expected(candidate.encode() + end, fact.digests) for end in ends):
+            if any(fact.digests == bound.expected(candidate.encode() + end, fact.digests) for end in ends):
                 bound.know(position, candidate)
                 return True
     return False

@@ -1,0 +1,236 @@
+"""Read off what bound events say in detail: databases, authorities, images, boot entries, shim, GRUB, UKI, Windows.
+
+Separate from `BootFacts` because most policies need none of it: decoding is paid for by those that ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from verifier.appraisal.boot.binding import IMAGE_PCRS, BoundLog
+from verifier.appraisal.boot.sections import UKI_PCR
+from verifier.appraisal.boot.windows import read_windows
+from verifier.claims import (
+    Authority,
+    Binding,
+    BootDetails,
+    BootEntry,
+    DiskPartition,
+    EventFact,
+    LoadedImage,
+    SignatureDatabase,
+)
+from verifier.errors import EvidenceError
+from verifier.tcg import uefi
+from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.devicepath import device_path_text
+from verifier.tcg.event_types import EventType
+from verifier.tcg.preimage import SHIM_EXCESS
+from verifier.tcg.sbat import parse_sbat
+from verifier.tcg.signature_list import OWNER_SIZE, signature_entries
+
+SECURE_BOOT_PCR: Final = 7
+GRUB_PCR: Final = 8
+LOADER_PCR: Final = 12
+DATABASES: Final = frozenset({"PK", "KEK", "db", "dbx", "dbt", "dbr"})
+
+_CONFIG: Final = int(EventType.EV_EFI_VARIABLE_DRIVER_CONFIG)
+_BOOT: Final = (int(EventType.EV_EFI_VARIABLE_BOOT), int(EventType.EV_EFI_VARIABLE_BOOT2))
+_GPT: Final = (int(EventType.EV_EFI_GPT_EVENT), int(EventType.EV_EFI_GPT_EVENT2))
+_ACTIONS: Final = (int(EventType.EV_ACTION), int(EventType.EV_EFI_ACTION))
+_DER_SEQUENCE: Final = b"\x30\x82"
+_SBAT: Final = "SbatLevel"
+
+
+def read_details(bound: BoundLog) -> BootDetails:
+    """Decode what is bound.
+
+    Whoever runs after the boot can hide an event (by editing its data) and append others. So what a rule may
+    read as complete is None where anything is hidden, and nothing is taken from where it could be appended.
+    """
+    disk, partitions = _partitions(bound)
+    authorities, actions = _secure_boot_events(bound)
+    return BootDetails(
+        firmware_version=_firmware_version(bound),
+        databases=_databases(bound),
+        authorities=authorities,
+        firmware_actions=actions,
+        images=tuple(_images(bound)),
+        boot_entries=tuple(_boot_entries(bound)),
+        boot_order=_boot_order(bound),
+        disk_guid=disk,
+        partitions=partitions,
+        sbat_level=_sbat_level(bound),
+        mok_list_trusted=_mok_list_trusted(bound),
+        grub_commands=_texts(bound, GRUB_PCR),
+        uki_sections={fact.name: fact.digests for fact in bound.of(UKI_PCR) if fact.name is not None},
+        loader_lines=_texts(bound, LOADER_PCR),
+        windows=read_windows(bound),
+    )
+
+
+def _data(bound: BoundLog, fact: EventFact) -> bytes:
+    return bound.log.events[fact.index].data
+
+
+def _early(bound: BoundLog, pcr: int) -> Iterator[EventFact]:
+    """Bound events that firmware measured: those before a proven separator."""
+    if pcr in bound.separated:
+        for fact in bound.of(pcr):
+            if fact.after_separator:
+                return
+            if fact.binding is Binding.BOUND:
+                yield fact
+
+
+def _readable(fact: EventFact) -> bool:
+    """Bound, and nothing but text that people read: it hides nothing else."""
+    return fact.binding is Binding.BOUND and fact.text is not None and fact.text.isprintable()
+
+
+def _texts(bound: BoundLog, pcr: int) -> tuple[str, ...] | None:
+    """All of a PCR, if it is nothing but bound text."""
+    if pcr not in bound.believed:
+        return None
+    texts = [fact.text for fact in bound.of(pcr) if fact.binding is Binding.BOUND and fact.text is not None]
+    return tuple(texts) if len(texts) == len(bound.positions.get(pcr, ())) else None
+
+
+def _firmware_version(bound: BoundLog) -> str | None:
+    versions = [fact.text for fact in _early(bound, 0) if fact.event_type == EventType.EV_S_CRTM_VERSION]
+    return next((version for version in versions if version), None)
+
+
+def _databases(bound: BoundLog) -> Mapping[str, SignatureDatabase]:
+    found: dict[str, SignatureDatabase | None] = {}
+    for fact in _early(bound, SECURE_BOOT_PCR):
+        if fact.name in DATABASES and fact.event_type == _CONFIG:
+            variable = uefi.parse_variable(_data(bound, fact))
+            # A database measured twice has no one content.
+            found[fact.name] = (
+                None if variable is None or fact.name in found else _database(fact, variable.value)
+            )
+    return {name: database for name, database in found.items() if database is not None}
+
+
+def _database(fact: EventFact, value: bytes) -> SignatureDatabase | None:
+    certificates: list[bytes] = []
+    digests: dict[str, frozenset[bytes]] = {}
+    total = 0
+    try:
+        lists = signature_entries(value)
+    except EvidenceError:
+        return None
+    for kind, entries in lists:
+        total += len(entries)
+        if kind == "x509":
+            certificates.extend(HashAlg.SHA256.digest(entry[OWNER_SIZE:]) for entry in entries)
+        else:
+            digests[kind] = digests.get(kind, frozenset()).union([entry[OWNER_SIZE:] for entry in entries])
+    return SignatureDatabase(fact.index, tuple(certificates), digests, total)
+
+
+def _secure_boot_events(bound: BoundLog) -> tuple[tuple[Authority, ...] | None, tuple[str, ...] | None]:
+    """Authorities and firmware's actions in PCR 7, complete; None where an event there might be hidden.
+
+    Labels choose nothing: behind the separator every variable is an authority, before it every one that is not
+    firmware's configuration, and a configuration measured twice may be an authority in disguise.
+    """
+    authorities: list[Authority] = []
+    actions: list[str] = []
+    configured: set[str | None] = set()
+    if SECURE_BOOT_PCR not in bound.separated:
+        return None, None
+    for fact in bound.of(SECURE_BOOT_PCR):
+        data = _data(bound, fact)
+        variable = uefi.parse_variable(data) or uefi.parse_variable(data[:-SHIM_EXCESS])
+        if variable is not None and fact.binding is Binding.BOUND:
+            if fact.event_type == _CONFIG and not fact.after_separator:
+                if fact.name in configured:
+                    return None, None
+                configured.add(fact.name)
+            elif fact.name != _SBAT:
+                digest = HashAlg.SHA256.digest(_entry(variable.value))
+                authorities.append(Authority(fact.index, fact.name, digest, fact.after_separator))
+        elif not _readable(fact):
+            return None, None
+        elif fact.event_type in _ACTIONS and fact.text is not None:
+            actions.append(fact.text)
+    return tuple(authorities), tuple(actions)
+
+
+def _entry(value: bytes) -> bytes:
+    """EFI_SIGNATURE_DATA without its owner; shim logs bare certificates."""
+    return value if value.startswith(_DER_SEQUENCE) else value[OWNER_SIZE:]
+
+
+def _images(bound: BoundLog) -> Iterator[LoadedImage]:
+    """Whatever no readable text explains; labels choose nothing, so that no image can hide behind one."""
+    for pcr in sorted(IMAGE_PCRS):
+        for fact in bound.of(pcr):
+            if fact.binding is Binding.UNBOUND:
+                yield LoadedImage(fact.index, pcr, fact.digests, fact.after_separator)
+
+
+def _boot_variables(bound: BoundLog) -> Iterator[tuple[EventFact, uefi.Variable]]:
+    for fact in _early(bound, 1):
+        variable = uefi.parse_variable(_data(bound, fact)) if fact.event_type in _BOOT else None
+        if variable is not None:
+            yield fact, variable
+
+
+def _boot_entries(bound: BoundLog) -> Iterator[BootEntry]:
+    for fact, variable in _boot_variables(bound):
+        try:
+            option = uefi.parse_load_option(variable.value)
+            path = device_path_text(option.device_path)
+        except EvidenceError:
+            continue  # the boot order, or a vendor's own
+        yield BootEntry(fact.index, fact.name, option.description, path)
+
+
+def _boot_order(bound: BoundLog) -> tuple[str, ...] | None:
+    for fact, variable in _boot_variables(bound):
+        if fact.name == "BootOrder" and len(variable.value) % 2 == 0:
+            return uefi.parse_boot_order(variable.value)
+    return None
+
+
+def _partitions(bound: BoundLog) -> tuple[str | None, tuple[DiskPartition, ...]]:
+    """The first partition table, which only readable text may precede: a later one can be appended."""
+    for fact in bound.of(5):
+        if _readable(fact):
+            continue
+        if fact.event_type not in _GPT or fact.binding is not Binding.BOUND:
+            break
+        try:
+            table = uefi.parse_partition_table(_data(bound, fact))
+        except EvidenceError:
+            break
+        partitions = [DiskPartition(part.name, part.type_guid, part.guid) for part in table.partitions]
+        return table.disk_guid, tuple(partitions)
+    return None, ()
+
+
+def _sbat_level(bound: BoundLog) -> Mapping[str, str] | None:
+    """Shim's level, if the PCR leaves no doubt: nothing unbound before it, and its name nowhere else."""
+    spelled = _SBAT.encode("utf-16-le")
+    level: str | None = None
+    for fact in bound.of(SECURE_BOOT_PCR):
+        if level is None and fact.binding is not Binding.BOUND:
+            return None
+        if spelled in _data(bound, fact) or fact.name == _SBAT:
+            if fact.name != _SBAT or level not in (None, fact.text):
+                return None
+            level = fact.text
+    return None if level is None else parse_sbat(level)
+
+
+def _mok_list_trusted(bound: BoundLog) -> bool | None:
+    facts = bound.of(14)
+    if not facts:
+        return None
+    # A later measurement can claim more trust, never less.
+    trusted = bound.expected(b"\x01", facts[0].digests)
+    return any(fact.digests == trusted for fact in facts)
