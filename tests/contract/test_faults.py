@@ -19,8 +19,9 @@ from sqlalchemy import func, select, update
 from tests.contract.records import NOW, enrol, policy, recording, token
 from tests.contract.writer_process import ATTESTERS
 from verifier.errors import StoredDataDamaged, StoreUnavailable
-from verifier.ports import FleetFilter
-from verifier.store import open_store, sqlite_backend
+from verifier.ports import FleetFilter, GuestIdentity
+from verifier.store import open_store, sqlite_backend, statements
+from verifier.store.recording import identity_values
 from verifier.store.schema import attester
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,6 +91,15 @@ async def _on_writer(store, sql):
 
 
 class TestSqlite:
+    async def test_every_connection_is_durable_and_checks_references(self, sqlite_store):
+        full = 2
+        per_connection = {"synchronous": full, "foreign_keys": 1, "busy_timeout": 5000}
+        for thread in (sqlite_store._backend._writer, sqlite_store._backend._reader):
+            for name, value in per_connection.items():
+                found = await thread.run(lambda c, n=name: c.exec_driver_sql(f"PRAGMA {n}").scalar())
+                assert found == value, name
+            assert await thread.run(lambda c: c.exec_driver_sql("PRAGMA journal_mode").scalar()) == "wal"
+
     async def test_a_full_disk(self, sqlite_store):
         """SQLite's own limit stands for the disk: it takes the same path as ENOSPC (SQLITE_FULL)."""
         store = sqlite_store
@@ -341,6 +351,23 @@ class TestPostgresql:
         assert state is not None
         assert state.latest is not None
         assert state.latest.sequence == 1
+
+    async def test_no_claim_is_lost_to_an_enrolment_on_another_replica(self, postgresql_database):
+        store = await postgresql_database.open()
+        before = await enrol(store, "att-1")
+        claims = frozenset({before.identity.smbios_uuid, "claimed-elsewhere"})
+
+        def enrolled_elsewhere(connection):
+            connection.execute(statements.CHANGE_IDENTITY, identity_values("att-1", before.identity, claims))
+            connection.execute(select(func.pg_sleep(0.3)))
+
+        elsewhere = asyncio.ensure_future(store._backend.write(enrolled_elsewhere))
+        await asyncio.sleep(0.15)
+        await store.record(recording("att-1", identity=GuestIdentity(smbios_uuid="claimed-here")))
+        await elsewhere
+        state = await store.attester_state("att-1")
+        assert state is not None
+        assert state.attester.smbios_uuids == claims | {"claimed-here"}
 
     async def test_of_two_in_a_deadlock_one_starts_again(self, postgresql_database):
         store = await postgresql_database.open()

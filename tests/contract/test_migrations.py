@@ -96,6 +96,14 @@ async def test_many_that_start_at_once_upgrade_once(empty_url):
         await store.close()
 
 
+async def test_many_processes_that_start_at_once_on_a_new_file_all_start(tmp_path):
+    """Making the write-ahead log is the one step that SQLite's own waiting does not cover."""
+    for attempt in range(10):
+        url = f"sqlite:///{tmp_path}/{attempt}.db"
+        stores = await asyncio.gather(*(open_store(url) for _ in range(6)))
+        await asyncio.gather(*(store.close() for store in stores))
+
+
 def test_the_file_is_for_its_owner_only(tmp_path):
     upgrade(f"sqlite:///{tmp_path}/verifier.db")
     assert (tmp_path / "verifier.db").stat().st_mode & 0o077 == 0

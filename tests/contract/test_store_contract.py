@@ -6,9 +6,10 @@ import asyncio
 import dataclasses
 import os
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select
 
 from tests.contract.records import (
     CLOCK,
@@ -26,6 +27,8 @@ from verifier.errors import EvidenceError, NotFoundError, StoreUnavailable
 from verifier.ports import FleetFilter, GuestIdentity, Lifecycle, Scope, TokenSpend
 from verifier.reasons import Reason, Tier
 from verifier.store.fleet import MAX_LABEL, MAX_LABELS, MAX_PAGE
+from verifier.store.schema import attestation_key, blob, judgement
+from verifier.store.values import micros, moment
 from verifier.tcg.attest import ClockInfo
 
 OTHER = "other-tenant"
@@ -396,6 +399,26 @@ class TestRecording:
         await store.record(again)
         await store.record(recording("att-1", boot_log=b"the same log"))
         assert await store.blob(sha256(b"the same log")) == b"the same log"
+
+    async def test_what_is_named_again_counts_as_used_that_day(self, store):
+        """What retention will go by: neither the log nor the judgement of a live machine may ever look old."""
+        await enrol(store, "att-1")
+        await store.record(recording("att-1"))
+        later = recording("att-1", at=NOW + timedelta(days=3))
+        await store.record(dataclasses.replace(later, blobs={}))
+        log = bytes.fromhex(later.evidence["boot-log"])
+        day = datetime(2026, 3, 4, tzinfo=UTC)
+        ((used,),) = await store._backend.rows(select(blob.c.last_used_at).where(blob.c.digest == log))
+        assert moment(used) == day
+        assert [moment(row[0]) for row in await store._backend.rows(select(judgement.c.last_used_at))] == [
+            day
+        ]
+
+    async def test_keys_that_spoke_before_stay_on_record(self, store):
+        first = await enrol(store, "att-1")
+        second = await enrol(store, "x", ek_fingerprint=first.ek_fingerprint, now=NOW + MINUTE)
+        kept = await store._backend.rows(select(attestation_key.c.name, attestation_key.c.retired_at))
+        assert dict(map(tuple, kept)) == {first.ak_name: micros(NOW + MINUTE), second.ak_name: None}
 
     @pytest.mark.parametrize("content", [b"", b"x", os.urandom(5_000), b"A" * 4_000_000])
     async def test_blobs_of_every_size_come_back(self, store, content):

@@ -28,11 +28,8 @@ class Policies(StorePart):
         same_id = (policy.c.tenant == record.tenant, policy.c.id == record.id)
         position = select(func.coalesce(func.max(policy.c.position), 0) + 1).where(*same_id).scalar_subquery()
         new = self._backend.insert(policy).values({**rows.policy_values(record), "position": position})
-        # Where the revision is the current one already, the new position would be the next to its own.
         new = new.on_conflict_do_update(
-            index_elements=["tenant", "id", "revision"],
-            set_={"position": new.excluded.position},
-            where=policy.c.position < new.excluded.position - 1,
+            index_elements=["tenant", "id", "revision"], set_={"position": new.excluded.position}
         )
         for _ in range(_ATTEMPTS):
             try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,9 +30,9 @@ from verifier.store.rows import Row, Values
 from verifier.store.statements import HotStatements, InsertInto, Lookup
 
 BUSY_SECONDS: Final = 5.0
+_WAL_PAUSE: Final = 0.01
 PRAGMAS: Final = (
     f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}",
-    "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -16384",
@@ -73,10 +74,28 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         for pragma in PRAGMAS:
             connection.execute(pragma)
+        _use_wal(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Kept in the file, so this does something only once; the busy timeout does not cover that once."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_WAL_PAUSE)
+        else:
+            break
+    if mode != "wal":
+        # Some network file systems cannot share the memory that this mode needs.
+        raise StoreUnavailable(f"SQLite cannot keep a write-ahead log here (journal mode {mode})")
 
 
 def engine(path: Path) -> Engine:
