@@ -3,52 +3,111 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import NamedTuple
 
 from verifier.appraisal.checks.boot_log import check_boot_log
 from verifier.appraisal.checks.clock import check_history
 from verifier.appraisal.checks.identity import check_freshness, check_identity
 from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
-from verifier.appraisal.evidence import Evidence, Expectation, History, PcrRequest
+from verifier.appraisal.evidence import Evidence, Expectation, History, JudgedHistory, PcrRequest
+from verifier.appraisal.memo import Memo, boot_key, evaluation_key
 from verifier.appraisal.result import Appraisal, Finding, Severity, Status
 from verifier.appraisal.vector import tier, vector
-from verifier.claims import EndorsementFacts, ProvenClaims
+from verifier.claims import EndorsementFacts, ProvenClaims, QuoteFacts
 from verifier.policy.evaluate import evaluate
 from verifier.policy.model import LogUse, Policy
-from verifier.reasons import Claim, Reason
+from verifier.reasons import Claim, Reason, Tier
+
+
+class Examined(NamedTuple):
+    """What was found of the quote, its key and its clock, before any policy looks at what they prove."""
+
+    findings: tuple[Finding, ...]
+    facts: QuoteFacts | None
+    authenticated: bool
+    endorsement: EndorsementFacts | None
+
+
+class Judged(NamedTuple):
+    """What one policy makes of it."""
+
+    log_findings: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
+    claims: ProvenClaims | None
+
+    @property
+    def all(self) -> tuple[Finding, ...]:
+        """Both, in the order of the checks."""
+        return self.log_findings + self.findings
 
 
 def appraise(
-    evidence: Evidence, expectation: Expectation, policy: Policy | None, history: History, now: datetime
+    evidence: Evidence,
+    expectation: Expectation,
+    policy: Policy | None,
+    history: History | JudgedHistory,
+    now: datetime,
+    memo: Memo | None = None,
 ) -> Appraisal:
     """Judge one attestation whole.
 
     The order is part of the trust argument: nothing is read from evidence before the quote authenticates it,
     no event before its PCR replays, no rule before its claim is proven. Every check that did not pass keeps
-    the verdict from affirming; what could not be judged is recorded as such.
+    the verdict from affirming; what could not be judged is recorded as such. `memo` holds what earlier appraisals
+    concluded from the very same log, PCRs and policy revision; without one, everything is worked out here.
 
     Raises:
         MalformedInputError: bytes that do not parse; carries structure and offset. Nothing was judged.
         UnsupportedError: an algorithm this verifier does not judge.
     """
     del now  # windows of validity come with certificates and staged policies; no check of today needs it
+    examined = examine(evidence, expectation, policy, history)
+    return conclude(examined, judge(examined, evidence, policy, memo), policy)
+
+
+def examine(
+    evidence: Evidence, expectation: Expectation, policy: Policy | None, history: History | JudgedHistory
+) -> Examined:
+    """Check the quote under what `policy` demands of it, its key, its freshness and its place in the history."""
     expected = _demand(expectation, policy)
     identity = check_identity(expected)
     hashes = policy.quote.signature_hashes if policy is not None else DEFAULT_SIGNATURE_HASHES
     quote = check_quote(evidence, expected, hashes)
     findings: tuple[Finding, ...] = (*quote.findings, *identity, *check_freshness(expected))
-    claims = None
     if quote.facts is not None:
-        log_use = policy.boot_log if policy is not None else LogUse.OPTIONAL
-        log_findings, boot = check_boot_log(evidence, quote.facts, log_use)
-        claims = ProvenClaims(quote=quote.facts, boot=boot, endorsement=_endorsement(expected))
-        findings += (*check_history(evidence, quote.facts, history), *log_findings)
-    findings += _by_policy(policy, claims)
+        if isinstance(history, JudgedHistory):
+            findings += history.findings
+        else:
+            findings += check_history(evidence, quote.facts, history)
+    return Examined(findings, quote.facts, quote.authenticated, _endorsement(expected))
+
+
+def judge(examined: Examined, evidence: Evidence, policy: Policy | None, memo: Memo | None) -> Judged:
+    """Hold the log against the quote and the policy against what both prove."""
+    facts = examined.facts
+    if facts is None:
+        # The quote proved nothing; its own finding already keeps the verdict from affirming.
+        return Judged((), _NO_POLICY if policy is None else (), None)
+    log_use = policy.boot_log if policy is not None else LogUse.OPTIONAL
+    log_findings, boot = check_boot_log(evidence, facts, log_use, memo)
+    claims = ProvenClaims(quote=facts, boot=boot, endorsement=examined.endorsement)
+    return Judged(
+        log_findings, _NO_POLICY if policy is None else _evaluate(policy, claims, evidence, memo), claims
+    )
+
+
+def conclude(
+    examined: Examined, judged: Judged, policy: Policy | None, staged: tuple[Finding, ...] = ()
+) -> Appraisal:
+    """The verdict. `staged` are findings of further policies, which have been cut to what they may do."""
+    findings = examined.findings + judged.all
+    moving = findings + tuple(finding for finding in staged if finding.tier is not Tier.AFFIRMING)
     return Appraisal(
-        authenticated=quote.authenticated,
-        tier=tier(findings),
-        vector=vector(findings),
-        findings=findings,
-        claims=claims,
+        authenticated=examined.authenticated,
+        tier=tier(moving),
+        vector=vector(moving),
+        findings=findings + staged,
+        claims=judged.claims,
         policy_id=policy.id if policy is not None else None,
         policy_revision=policy.revision if policy is not None else None,
     )
@@ -74,17 +133,28 @@ def _endorsement(expectation: Expectation) -> EndorsementFacts | None:
     return expectation.endorsement if expectation.ak_activated else None
 
 
-def _by_policy(policy: Policy | None, claims: ProvenClaims | None) -> tuple[Finding, ...]:
-    if policy is None:
-        return (
-            Finding(
-                reason=Reason.POLICY_MISSING,
-                status=Status.NOT_EVALUATED,
-                severity=Severity.CONTRAINDICATED,
-                claim=Claim.CONFIGURATION,
-                message="no policy is assigned to this attester, so nothing says what is good",
-            ),
-        )
-    if claims is None:
-        return ()  # the quote proved nothing; its own finding already keeps the verdict from affirming
-    return evaluate(policy, claims)
+_NO_POLICY = (
+    Finding(
+        reason=Reason.POLICY_MISSING,
+        status=Status.NOT_EVALUATED,
+        severity=Severity.CONTRAINDICATED,
+        claim=Claim.CONFIGURATION,
+        message="no policy is assigned to this attester, so nothing says what is good",
+    ),
+)
+
+
+def _evaluate(
+    policy: Policy, claims: ProvenClaims, evidence: Evidence, memo: Memo | None
+) -> tuple[Finding, ...]:
+    if memo is None:
+        return evaluate(policy, claims)
+    boot = boot_key(
+        None if claims.boot is None else claims.boot.digest, claims.quote, evidence.kernel_command_line
+    )
+    key = evaluation_key(policy, boot, claims.quote, claims.endorsement)
+    findings = memo.evaluation(key)
+    if findings is None:
+        findings = evaluate(policy, claims)
+        memo.keep_evaluation(key, findings)
+    return findings

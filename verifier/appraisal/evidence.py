@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from verifier.claims import EndorsementFacts
+from verifier.findings import Finding
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
 
@@ -31,6 +32,8 @@ class Evidence:
         kernel_command_line: what the guest says it was booted with; a candidate preimage, not a fact.
         smbios_uuid: what the guest says it is.
         boot_id: the kernel's random id of this boot; not proven.
+        boot_log_sha256: SHA-256 of `boot_log` where the caller has computed it from these bytes already; never
+            what a sender says it is. None: it is computed here when it is needed.
     """
 
     attest: bytes
@@ -40,6 +43,7 @@ class Evidence:
     kernel_command_line: str | None = None
     smbios_uuid: str | None = None
     boot_id: str | None = None
+    boot_log_sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +75,13 @@ class History:
     last_boot_id: str | None = None
     last_seen: datetime | None = None
     smbios_uuids: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedHistory:
+    """What the history checks concluded when this evidence was first judged.
+
+    Stored evidence that is judged again is held against the history of then, which nobody keeps; its findings are.
+    """
+
+    findings: tuple[Finding, ...]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from verifier.appraisal.boot_facts import ReplayMismatch, bind_log
 from verifier.appraisal.evidence import Evidence
+from verifier.appraisal.memo import BootOutcome, Memo, boot_key
 from verifier.appraisal.result import Finding, Severity, Status
 from verifier.claims import Binding, BootFacts, QuoteFacts
 from verifier.policy.model import LogUse
 from verifier.reasons import Claim, Reason
+from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.eventlog import parse_event_log
 
 
 def check_boot_log(
-    evidence: Evidence, quote: QuoteFacts, use: LogUse
+    evidence: Evidence, quote: QuoteFacts, use: LogUse, memo: Memo | None = None
 ) -> tuple[tuple[Finding, ...], BootFacts | None]:
-    """Parse, replay and bind the log against the quoted PCRs.
+    """Parse, replay and bind the log against the quoted PCRs, or take from `memo` what that gave before.
 
     Proven where it replays: the digests, in order. Event types and texts only as `BootFacts` marks them.
     Raises `MalformedInputError` for bytes that are no event log.
@@ -25,8 +27,20 @@ def check_boot_log(
         severity = Severity.CONTRAINDICATED if use is LogUse.REQUIRED else Severity.WARNING
         message = "no boot log came with the quote"
         return (_finding(Reason.BOOT_LOG_MISSING, Status.NOT_EVALUATED, severity, message),), None
-    log = parse_event_log(evidence.boot_log)
-    bound = bind_log(evidence.boot_log, log, quote.pcrs, evidence.kernel_command_line)
+    if memo is None:
+        return _hold_against(evidence.boot_log, evidence, quote)
+    digest = evidence.boot_log_sha256 or HashAlg.SHA256.digest(evidence.boot_log)
+    key = boot_key(digest, quote, evidence.kernel_command_line)
+    outcome = memo.boot(key)
+    if outcome is None:
+        outcome = _hold_against(evidence.boot_log, evidence, quote)
+        memo.keep_boot(key, outcome, len(evidence.boot_log))
+    return outcome
+
+
+def _hold_against(log_bytes: bytes, evidence: Evidence, quote: QuoteFacts) -> BootOutcome:
+    """Reads nothing but what `memo.BootKey` names."""
+    bound = bind_log(log_bytes, parse_event_log(log_bytes), quote.pcrs, evidence.kernel_command_line)
     findings = [_mismatch(mismatch) for mismatch in bound.mismatches]
     for bank in bound.missing_banks:
         message = (
@@ -37,7 +51,7 @@ def check_boot_log(
         )
     if not findings and bound.facts is not None:
         findings.append(_replays(bound.facts))
-    return tuple(findings), bound.facts
+    return BootOutcome(tuple(findings), bound.facts)
 
 
 def _replays(facts: BootFacts) -> Finding:

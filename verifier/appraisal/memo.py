@@ -1,0 +1,125 @@
+"""What an earlier appraisal may leave for a later one: conclusions, named by everything they were drawn from.
+
+Trust rule 5: a cached appraisal may be reused only when the bytes, the policy revision and every quoted PCR are
+identical. So the keys hold those very values, not a digest of them (but for the log, which its SHA-256 names),
+and whatever else the conclusion reads. The quote, the key that signed it, the nonce, the clock and the history
+are judged anew every time: nothing of them is ever kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple, Protocol
+
+from verifier.claims import BootFacts, EndorsementFacts, QuoteFacts
+from verifier.findings import Finding
+from verifier.policy.model import CelRule, Policy
+from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.attest import ClockInfo
+
+PcrValues = tuple[tuple[HashAlg, tuple[tuple[int, bytes], ...]], ...]
+_CLOCK: Final = "quote.clock."
+
+
+class BootKey(NamedTuple):
+    """All that `bind_log` reads."""
+
+    log_sha256: bytes | None
+    """None: the evidence has no log, or none that replays in a quoted bank."""
+    pcrs: PcrValues
+    """Every quoted PCR of every bank, ascending."""
+    kernel_command_line: str | None
+
+
+class BootOutcome(NamedTuple):
+    """What a log proves against quoted PCRs, and what it fails to prove."""
+
+    findings: tuple[Finding, ...]
+    facts: BootFacts | None
+
+
+class EvaluationKey(NamedTuple):
+    """All that a policy can read of proven claims."""
+
+    policy_revision: str
+    boot: BootKey
+    signature_hash: HashAlg
+    firmware_version: int
+    endorsement: EndorsementFacts | None
+    clock: ClockInfo | None
+    """None where no rule of the policy reads it."""
+
+
+class Memo(Protocol):
+    """Keeps conclusions by key. It may forget at any time; it must never answer for another key."""
+
+    def boot(self, key: BootKey) -> BootOutcome | None:
+        """What was kept, or None."""
+
+    def keep_boot(self, key: BootKey, outcome: BootOutcome, log_size: int) -> None:
+        """Keep an outcome; `log_size` in bytes says about how large it is."""
+
+    def evaluation(self, key: EvaluationKey) -> tuple[Finding, ...] | None:
+        """What was kept, or None."""
+
+    def keep_evaluation(self, key: EvaluationKey, findings: tuple[Finding, ...]) -> None:
+        """Keep the findings of one policy over one set of claims."""
+
+
+class LocalMemo:
+    """Keeps everything, for as long as one appraisal takes: several policies then share one reading of the log."""
+
+    def __init__(self) -> None:
+        self._boots: dict[BootKey, BootOutcome] = {}
+
+    def boot(self, key: BootKey) -> BootOutcome | None:
+        """What was kept, or None."""
+        return self._boots.get(key)
+
+    def keep_boot(self, key: BootKey, outcome: BootOutcome, log_size: int) -> None:
+        """Keep an outcome."""
+        del log_size
+        self._boots[key] = outcome
+
+    def evaluation(self, key: EvaluationKey) -> tuple[Finding, ...] | None:
+        """Nothing: no policy is evaluated twice within one appraisal."""
+        del key
+        return None  # noqa: RET501, PLR1711 - the protocol's answer for what was not kept
+
+    def keep_evaluation(self, key: EvaluationKey, findings: tuple[Finding, ...]) -> None:
+        """Nothing is kept."""
+
+
+def boot_key(log_sha256: bytes | None, quote: QuoteFacts, kernel_command_line: str | None) -> BootKey:
+    """The key of what a log proves against this quote."""
+    return BootKey(log_sha256, _ordered(quote.pcrs), kernel_command_line)
+
+
+def evaluation_key(
+    policy: Policy, boot: BootKey, quote: QuoteFacts, endorsement: EndorsementFacts | None
+) -> EvaluationKey:
+    """The key of what `policy` concludes. `boot.log_sha256` must be None where no boot facts are judged."""
+    return EvaluationKey(
+        policy.revision,
+        boot,
+        quote.signature_hash,
+        quote.firmware_version,
+        endorsement,
+        quote.clock if reads_clock(policy) else None,
+    )
+
+
+def reads_clock(policy: Policy) -> bool:
+    """Whether a rule of the policy reads the TPM's clock, which is another one in every quote.
+
+    Only CEL expressions can; a test holds every claim of the catalogue against this.
+    """
+    return any(
+        isinstance(rule, CelRule) and any(name.startswith(_CLOCK) for name in rule.program.references)
+        for rule in policy.rules
+    )
+
+
+def _ordered(pcrs: Mapping[HashAlg, Mapping[int, bytes]]) -> PcrValues:
+    banks = sorted(pcrs.items(), key=lambda item: item[0].label) if len(pcrs) > 1 else pcrs.items()
+    return tuple((bank, tuple(sorted(values.items()))) for bank, values in banks)
