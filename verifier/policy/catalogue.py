@@ -1,314 +1,399 @@
 """THE list of claims a policy may read, with what each one is and how it is read off proven facts.
 
-Only `ProvenClaims` is reachable from here, so nothing unbound is. Adding a claim is one entry of `CATALOGUE`;
-`docs/claims.md`, the type checker of CEL rules and the linter follow from it.
+Only `ProvenClaims` is reachable from here, so nothing unbound is. Adding a claim is one entry; `docs/claims.md`, the
+type checker of CEL rules and the linter follow from it.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 from typing import Final
 
-from verifier.claims import Binding, BootFacts, EndorsementFacts, EventFact, ProvenClaims, SecureBootFacts
+from verifier.claims import BootDetails, BootFacts
+from verifier.policy.claim_entry import (
+    ClaimEntry,
+    Kind,
+    Value,
+    View,
+    boot,
+    claim,
+    details,
+    endorsement,
+    windows,
+)
+from verifier.policy.claim_readers import (
+    UKI_PCR,
+    arguments,
+    authorities,
+    digests_by_pcr,
+    entry_count,
+    hexed,
+    images,
+    listed,
+    mapped,
+    parameters,
+    partitions,
+    sections,
+)
 from verifier.reasons import Claim
-from verifier.tcg.algorithms import HashAlg
 
-Scalar = bool | int | str
-Value = Scalar | list[Scalar] | Mapping[Scalar, "Value"]
-"""What CEL computes with; digests are lower-case hex."""
-
-UKI_PCR: Final = 11
-
-
-class Kind(enum.Enum):
-    """CEL types of claims; the value is how CEL writes the type."""
-
-    BOOL = "bool"
-    INT = "int"
-    UINT = "uint"
-    STRING = "string"
-    STRINGS = "list(string)"
-    INTS = "list(int)"
-    TEXT_MAP = "map(string, string)"
-    BY_PCR = "map(int, string)"
-    LISTS_BY_PCR = "map(int, list(string))"
-
-
-@dataclass(frozen=True)
-class View:
-    """Proven claims as one policy sees them: in its own bank.
-
-    A boot log that was not replayed in that bank is not there.
-    """
-
-    claims: ProvenClaims
-    bank: HashAlg
-
-    @cached_property
-    def boot(self) -> BootFacts | None:
-        """The boot facts, if they hold in this bank."""
-        boot = self.claims.boot
-        return boot if boot is not None and self.bank in boot.banks else None
-
-    @cached_property
-    def pcrs(self) -> Mapping[int, bytes]:
-        """Quoted values in this bank."""
-        return self.claims.quote.pcrs.get(self.bank, {})
-
-    def explained(self, pcr: int) -> bool:
-        """Whether the log leads to the quoted value of `pcr`."""
-        return self.boot is not None and pcr in self.pcrs and pcr not in self.boot.unlogged_pcrs
-
-    def events(self, pcr: int) -> list[EventFact]:
-        """Measured events of `pcr`, in order; empty where nothing is proven."""
-        if self.boot is None or not self.explained(pcr):
-            return []
-        return [event for event in self.boot.events if event.pcr == pcr and self.bank in event.digests]
-
-
-Extract = Callable[[View], Value | None]
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimEntry:
-    """One claim.
-
-    Attributes:
-        name: as policies write it; at least one dot, so that no variable of a CEL macro can hide it.
-        about: one sentence for people.
-        speaks_for: the AR4SI claim a rule over it usually speaks for.
-        extract: reads the value; None where it is not proven.
-        pcrs: the claim is proven by events of at least one of these; empty: by the quote or by enrolment.
-        reads_log: it comes from the boot log.
-    """
-
-    name: str
-    kind: Kind
-    about: str
-    speaks_for: Claim
-    extract: Extract
-    pcrs: frozenset[int] = frozenset()
-    reads_log: bool = False
-
-    def read(self, view: View) -> Value | None:
-        """The value, or None where it is not proven in this view."""
-        if self.reads_log and view.boot is None:
-            return None
-        if self.pcrs and not any(view.explained(pcr) for pcr in self.pcrs):
-            return None
-        return self.extract(view)
-
-
-def _quote(name: str, kind: Kind, about: str, extract: Extract) -> ClaimEntry:
-    return ClaimEntry(f"quote.{name}", kind, about, Claim.HARDWARE, extract)
-
-
-def _boot(
-    name: str,
-    kind: Kind,
-    about: str,
-    read: Callable[[BootFacts], Value | None],
-    *pcrs: int,
-    speaks_for: Claim = Claim.CONFIGURATION,
-) -> ClaimEntry:
-    """A claim that `BootFacts` carries as it is."""
-
-    def extract(view: View) -> Value | None:
-        return None if view.boot is None else read(view.boot)
-
-    return ClaimEntry(f"boot.{name}", kind, about, speaks_for, extract, frozenset(pcrs), reads_log=True)
-
-
-def _events(
-    name: str, kind: Kind, about: str, extract: Extract, *pcrs: int, speaks_for: Claim = Claim.EXECUTABLES
-) -> ClaimEntry:
-    """A claim computed from the events of the log."""
-    return ClaimEntry(f"boot.{name}", kind, about, speaks_for, extract, frozenset(pcrs), reads_log=True)
-
-
-def _secure_boot(
-    name: str, about: str, read: Callable[[SecureBootFacts], bool | None], *pcrs: int
-) -> ClaimEntry:
-    return _boot(f"secure_boot.{name}", Kind.BOOL, about, lambda boot: read(boot.secure_boot), *pcrs)
-
-
-def _identity(
-    name: str, kind: Kind, about: str, read: Callable[[EndorsementFacts], Value | None]
-) -> ClaimEntry:
-    def extract(view: View) -> Value | None:
-        facts = view.claims.endorsement
-        return None if facts is None else read(facts)
-
-    return ClaimEntry(f"identity.{name}", kind, about, Claim.INSTANCE_IDENTITY, extract)
-
-
-def _sections(view: View) -> Value:
-    """Content digests of the UKI's sections.
-
-    Only events that the stub's own order named count; a bound event is never one of them, whatever its name is.
-    """
-    sections: dict[Scalar, Value] = {}
-    for event in view.events(UKI_PCR):
-        if event.name is not None and event.binding is not Binding.BOUND:
-            sections.setdefault(event.name, event.digests[view.bank].hex())
-    return sections
-
-
-def _digests(view: View) -> Value:
-    return {
-        pcr: [event.digests[view.bank].hex() for event in view.events(pcr)]
-        for pcr in view.pcrs
-        if view.explained(pcr)
-    }
-
-
-def _images(view: View) -> Value | None:
-    """Every digest of PCR 4 that is not proven to be something else.
-
-    Event types are not measured: whoever edits the log can hide an image from a selection by type, and here can
-    only add to the list.
-    """
-    return [event.digests[view.bank].hex() for event in view.events(4) if event.binding is Binding.UNBOUND]
-
-
-def _arguments(boot: BootFacts) -> Value | None:
-    line = boot.kernel_command_line
-    return None if line is None else list(line.split())
-
+__all__ = ["CATALOGUE", "ClaimEntry", "Kind", "Value", "View"]
 
 _LINE_PCRS: Final = (8, 9, 11, 12)
+_OBFUSCATED: Final = (
+    "For an AK outside the endorsement hierarchy the TPM adds a number of that key's own"
+    " (TPM 2.0 Library, Part 2, TPMS_ATTEST)."
+)
 
-_ENTRIES: Final = (
-    _quote(
-        "pcrs",
+
+def _certificates(name: str) -> ClaimEntry:
+    def read(found: BootDetails) -> Value | None:
+        database = found.databases.get(name)
+        return None if database is None else hexed(database.certificates)
+
+    about = f"SHA-256 of each certificate in {name}, as firmware measured it."
+    return claim(f"boot.secure_boot.{name.lower()}.certificates", Kind.STRINGS, about, details(read), 7)
+
+
+def _database_digests(name: str) -> ClaimEntry:
+    def read(found: BootDetails) -> Value | None:
+        database = found.databases.get(name)
+        return None if database is None else hexed(sorted(database.digests.get("sha256", ())))
+
+    about = f"SHA-256 image digests in {name}."
+    return claim(f"boot.secure_boot.{name}.digests", Kind.STRINGS, about, details(read), 7)
+
+
+def _mode(name: str, about: str) -> ClaimEntry:
+    def read(facts: BootFacts) -> Value | None:
+        value: bool | None = getattr(facts.secure_boot, name)
+        return value
+
+    return claim(f"boot.secure_boot.{name}", Kind.BOOL, about, boot(read), 7, 1)
+
+
+def _windows_flag(name: str, parameter: str, about: str) -> ClaimEntry:
+    return claim(
+        f"boot.windows.{name}", Kind.BOOL, about, windows(lambda facts: facts.flag(parameter)), 12, 13
+    )
+
+
+_QUOTE: Final = (
+    claim(
+        "quote.pcrs",
         Kind.BY_PCR,
         "Quoted PCR values in the policy's bank, by index.",
         lambda view: {pcr: value.hex() for pcr, value in view.pcrs.items()},
     ),
-    _quote(
-        "firmware_version",
+    claim(
+        "quote.firmware_version",
         Kind.UINT,
-        "The TPM's firmware version as it signed it (TPM 2.0 Part 2, TPMS_ATTEST).",
+        "The TPM's firmware version as it signed it. " + _OBFUSCATED,
         lambda view: view.claims.quote.firmware_version,
     ),
-    _quote(
-        "signature_hash",
+    claim(
+        "quote.signature_hash",
         Kind.STRING,
         "Hash of the quote's signature: `sha256`, `sha384`, `sha512` or `sha1`.",
         lambda view: view.claims.quote.signature_hash.label,
     ),
-    _quote(
-        "clock.milliseconds",
+    claim(
+        "quote.clock.milliseconds",
         Kind.UINT,
         "Time the TPM was powered since it was last cleared.",
         lambda view: view.claims.quote.clock.clock,
     ),
-    _quote(
-        "clock.reset_count",
+    claim(
+        "quote.clock.reset_count",
         Kind.UINT,
-        "How often the TPM was reset (booted) since it was last cleared.",
+        "How often the TPM was reset (booted) since it was last cleared. " + _OBFUSCATED,
         lambda view: view.claims.quote.clock.reset_count,
     ),
-    _quote(
-        "clock.restart_count",
+    claim(
+        "quote.clock.restart_count",
         Kind.UINT,
-        "How often the TPM was suspended or restarted since its last reset.",
+        "How often the TPM was suspended or restarted since its last reset. " + _OBFUSCATED,
         lambda view: view.claims.quote.clock.restart_count,
     ),
-    _quote(
-        "clock.safe",
+    claim(
+        "quote.clock.safe",
         Kind.BOOL,
         "No later time was ever reported; false where a power loss may have set the clock back.",
         lambda view: view.claims.quote.clock.safe,
     ),
-    _secure_boot("enabled", "Secure Boot was on before the OS loader ran.", lambda facts: facts.enabled, 7),
-    _secure_boot(
-        "setup_mode", "Keys could be replaced without a signature.", lambda facts: facts.setup_mode, 7, 1
-    ),
-    _secure_boot("audit_mode", "Images ran whatever their signature.", lambda facts: facts.audit_mode, 7, 1),
-    _secure_boot(
-        "deployed_mode", "The mode that only a signed change leaves.", lambda facts: facts.deployed_mode, 7, 1
-    ),
-    _boot(
-        "kernel_command_line",
+)
+
+_FIRMWARE: Final = (
+    claim(
+        "boot.firmware.version",
         Kind.STRING,
-        "The kernel's command line, from whoever measured it.",
-        lambda boot: boot.kernel_command_line,
-        *_LINE_PCRS,
-    ),
-    _boot("kernel_arguments", Kind.STRINGS, "The same, split at white space.", _arguments, *_LINE_PCRS),
-    _boot(
-        "startup_locality",
-        Kind.INT,
-        "Locality the TPM was started from; 3 or 4 where a hardware root of trust did it.",
-        lambda boot: boot.startup_locality,
+        "Version that firmware measured of itself (EV_S_CRTM_VERSION).",
+        details(lambda found: found.firmware_version),
         0,
         speaks_for=Claim.HARDWARE,
     ),
-    _boot(
-        "error_separators",
-        Kind.INTS,
-        "PCRs that firmware closed with the separator of an error.",
-        lambda boot: list(boot.error_separators),
+    claim(
+        "boot.firmware.actions",
+        Kind.STRINGS,
+        "Texts firmware measured into PCR 7, such as a switched-off DMA protection.",
+        details(lambda found: listed(found.firmware_actions)),
+        7,
         speaks_for=Claim.HARDWARE,
     ),
-    _boot(
-        "unexplained_pcrs",
+    claim(
+        "boot.startup_locality",
+        Kind.INT,
+        "Locality the TPM was started from; 3 or 4 where a hardware root of trust did it.",
+        boot(lambda facts: facts.startup_locality),
+        0,
+        speaks_for=Claim.HARDWARE,
+    ),
+    claim(
+        "boot.error_separators",
+        Kind.INTS,
+        "PCRs that firmware closed with the separator of an error.",
+        boot(lambda facts: list(facts.error_separators)),
+        speaks_for=Claim.HARDWARE,
+    ),
+    claim(
+        "boot.unexplained_pcrs",
         Kind.INTS,
         "Quoted PCRs that the log does not lead to.",
-        lambda boot: list(boot.unlogged_pcrs),
+        boot(lambda facts: list(facts.unlogged_pcrs)),
     ),
-    _boot(
-        "phases",
+    claim(
+        "boot.digests",
+        Kind.LISTS_BY_PCR,
+        "Digests measured into each quoted PCR that the log explains, in order.",
+        digests_by_pcr,
+        speaks_for=Claim.EXECUTABLES,
+    ),
+    claim(
+        "boot.order",
         Kind.STRINGS,
-        "Boot phases systemd-pcrphase extended after the log ended, in order.",
-        lambda boot: list(boot.boot_phases),
+        "BootOrder, where firmware measures the variable's name.",
+        details(lambda found: listed(found.boot_order)),
+        1,
+    ),
+    claim(
+        "boot.disk.guid",
+        Kind.STRING,
+        "GUID of the disk that was booted from, from its measured partition table.",
+        details(lambda found: found.disk_guid),
+        5,
+    ),
+    claim("boot.disk.partitions", Kind.TEXT_MAP, "Its partitions: GUID to name.", details(partitions), 5),
+)
+
+_SECURE_BOOT: Final = (
+    claim(
+        "boot.secure_boot.enabled",
+        Kind.BOOL,
+        "Secure Boot was on before the OS loader ran.",
+        boot(lambda facts: facts.secure_boot.enabled),
+        7,
+    ),
+    _mode("setup_mode", "Keys could be replaced without a signature."),
+    _mode("audit_mode", "Images ran whatever their signature."),
+    _mode("deployed_mode", "The mode that only a signed change leaves."),
+    *(_certificates(name) for name in ("PK", "KEK", "db", "dbx")),
+    *(_database_digests(name) for name in ("db", "dbx")),
+    claim("boot.secure_boot.dbx.entries", Kind.INT, "Number of entries in dbx.", details(entry_count), 7),
+    claim(
+        "boot.secure_boot.authorities",
+        Kind.STRINGS,
+        "SHA-256 of every certificate (or entry) that let an image run; complete, or not proven.",
+        details(authorities),
+        7,
+    ),
+)
+
+_LOADERS: Final = (
+    claim(
+        "boot.images",
+        Kind.STRINGS,
+        "Loaders and kernels: every digest of PCR 4 that no readable text explains (of a PE image, its"
+        " Authenticode digest).",
+        lambda view: images(view, 4),
+        4,
+        speaks_for=Claim.EXECUTABLES,
+    ),
+    claim(
+        "boot.drivers",
+        Kind.STRINGS,
+        "Option ROMs and drivers: the same of PCR 2.",
+        lambda view: images(view, 2),
+        2,
+        speaks_for=Claim.EXECUTABLES,
+    ),
+    claim(
+        "boot.shim.states",
+        Kind.NUMBER_MAP,
+        "shim's switches by name: `MokSBState` 1 is validation switched off; one that is missing was not measured.",
+        details(lambda found: mapped(found.shim_states)),
+        7,
+    ),
+    claim(
+        "boot.shim.sbat_level",
+        Kind.TEXT_MAP,
+        "shim's revocation level: component to generation.",
+        details(lambda found: mapped(found.sbat_level)),
+        7,
+        speaks_for=Claim.EXECUTABLES,
+    ),
+    claim(
+        "boot.shim.mok_list_trusted",
+        Kind.BOOL,
+        "shim was told to trust the machine owner's keys for more than itself.",
+        details(lambda found: found.mok_list_trusted),
+        14,
+    ),
+    claim(
+        "boot.grub.commands",
+        Kind.STRINGS,
+        "All texts of PCR 8, in order.",
+        details(lambda found: listed(found.grub_commands)),
+        8,
+    ),
+    claim(
+        "boot.loader.lines",
+        Kind.STRINGS,
+        "All texts of PCR 12, in order: command lines that systemd-boot or systemd-stub passed on.",
+        details(lambda found: listed(found.loader_lines)),
+        12,
+    ),
+    claim(
+        "boot.uki.sections",
+        Kind.TEXT_MAP,
+        "Section name to content digest of the unified kernel image; empty where none booted.",
+        sections,
         UKI_PCR,
         speaks_for=Claim.EXECUTABLES,
     ),
-    _events(
-        "digests",
-        Kind.LISTS_BY_PCR,
-        "Digests measured into each quoted PCR that the log explains, in order.",
-        _digests,
-    ),
-    _events(
-        "images",
+    claim(
+        "boot.phases",
         Kind.STRINGS,
-        "Digests of PCR 4 that are not proven to be anything but an image. Of a PE image it is the Authenticode"
-        " digest.",
-        _images,
-        4,
-    ),
-    _events(
-        "uki.sections",
-        Kind.TEXT_MAP,
-        "Section name to content digest of the unified kernel image; empty where none booted.",
-        _sections,
+        "Boot phases systemd-pcrphase extended after the log ended, in order.",
+        boot(lambda facts: list(facts.boot_phases)),
         UKI_PCR,
+        speaks_for=Claim.EXECUTABLES,
     ),
-    _identity(
-        "endorsed_by",
+    claim(
+        "boot.kernel_command_line",
         Kind.STRING,
-        "Enrolment method that accepted the EK: `certificate`, `inventory`, `approve` or `tofu`.",
-        lambda facts: facts.endorsed_by,
+        "The kernel's command line, from whoever measured it.",
+        boot(lambda facts: facts.kernel_command_line),
+        *_LINE_PCRS,
     ),
-    _identity("ek.issuer", Kind.STRING, "Issuer of the validated EK certificate.", lambda f: f.issuer),
-    _identity(
-        "ek.manufacturer_id",
-        Kind.STRING,
-        "TPM manufacturer as the certificate writes it, for example `id:564D5700`.",
-        lambda facts: facts.manufacturer_id,
+    claim(
+        "boot.kernel_arguments",
+        Kind.STRINGS,
+        "The same, split at white space.",
+        boot(arguments),
+        *_LINE_PCRS,
     ),
-    _identity(
-        "ek.manufacturer", Kind.STRING, "Its name, where the id is a known one.", lambda f: f.manufacturer
-    ),
-    _identity("ek.model", Kind.STRING, "TPM model as the certificate writes it.", lambda f: f.model),
-    _identity("ek.version", Kind.STRING, "TPM version as the certificate writes it.", lambda f: f.version),
-    _identity("ek.virtual", Kind.BOOL, "The manufacturer makes virtual TPMs only.", lambda f: f.virtual),
 )
 
-CATALOGUE: Final[Mapping[str, ClaimEntry]] = {entry.name: entry for entry in _ENTRIES}
+_WINDOWS: Final = (
+    _windows_flag("boot_debugging", "bootdebugging", "A debugger could be attached to the boot manager."),
+    _windows_flag("kernel_debugging", "oskerneldebug", "A debugger could be attached to the kernel."),
+    _windows_flag(
+        "hypervisor_debugging", "hypervisor_debug", "A debugger could be attached to the hypervisor."
+    ),
+    _windows_flag("code_integrity", "codeintegrity", "Drivers had to be signed."),
+    _windows_flag("test_signing", "testsigning", "Test signatures were accepted."),
+    _windows_flag("safe_mode", "safemode", "Safe mode."),
+    _windows_flag("winpe", "winpe", "The preinstallation environment, not an installed Windows."),
+    claim(
+        "boot.windows.parameters",
+        Kind.NUMBER_MAP,
+        "Every number Windows measured before its kernel ran, by its name in wbcl.h, lower case (`vbs_hvci_policy`,"
+        " `hypervisor_launch_type`, ...); without those measured with different values.",
+        windows(parameters),
+        12,
+        13,
+    ),
+    claim(
+        "boot.windows.bitlocker_unlock",
+        Kind.STRINGS,
+        "By what the system volume was unlocked: `tpm`, `pin`, `recovery`, ...; empty where it was not locked.",
+        windows(lambda facts: sorted(facts.bitlocker_unlock)),
+        12,
+        13,
+    ),
+    claim(
+        "boot.windows.elam_drivers",
+        Kind.STRINGS,
+        "Early-launch antimalware drivers.",
+        windows(lambda facts: list(facts.elam_drivers)),
+        12,
+        13,
+        speaks_for=Claim.EXECUTABLES,
+    ),
+    claim(
+        "boot.windows.code_integrity_policies",
+        Kind.STRINGS,
+        "Names of the active code-integrity policies.",
+        windows(lambda facts: list(facts.policies)),
+        12,
+        13,
+    ),
+    claim(
+        "boot.windows.modules",
+        Kind.STRINGS,
+        "Authenticode digests of the images Windows loaded before its kernel ran, in order.",
+        windows(lambda facts: hexed(module.digest for module in facts.modules)),
+        12,
+        13,
+        speaks_for=Claim.EXECUTABLES,
+    ),
+)
+
+_IDENTITY: Final = (
+    claim(
+        "identity.endorsed_by",
+        Kind.STRING,
+        "Enrolment method that accepted the EK: `certificate`, `inventory`, `approve` or `tofu`.",
+        endorsement(lambda facts: facts.endorsed_by),
+    ),
+    claim(
+        "identity.ek.issuer",
+        Kind.STRING,
+        "Issuer of the validated EK certificate.",
+        endorsement(lambda facts: facts.issuer),
+    ),
+    claim(
+        "identity.ek.manufacturer_id",
+        Kind.STRING,
+        "TPM manufacturer as the certificate writes it, for example `id:564D5700`.",
+        endorsement(lambda facts: facts.manufacturer_id),
+    ),
+    claim(
+        "identity.ek.manufacturer",
+        Kind.STRING,
+        "Its name, where the id is a known one.",
+        endorsement(lambda facts: facts.manufacturer),
+    ),
+    claim(
+        "identity.ek.model",
+        Kind.STRING,
+        "TPM model as the certificate writes it.",
+        endorsement(lambda facts: facts.model),
+    ),
+    claim(
+        "identity.ek.version",
+        Kind.STRING,
+        "TPM version as the certificate writes it.",
+        endorsement(lambda facts: facts.version),
+    ),
+    claim(
+        "identity.ek.virtual",
+        Kind.BOOL,
+        "The manufacturer makes virtual TPMs, not chips.",
+        endorsement(lambda facts: facts.virtual),
+    ),
+)
+
+CATALOGUE: Final[Mapping[str, ClaimEntry]] = {
+    entry.name: entry for entry in (*_QUOTE, *_FIRMWARE, *_SECURE_BOOT, *_LOADERS, *_WINDOWS, *_IDENTITY)
+}

@@ -80,7 +80,9 @@ def compile_program(text: str) -> Program:
     except RuntimeError as error:  # the runtime has no other
         raise _refusal(str(error)) from None
     if compiled.return_type() != cel.Type.BOOL:
-        raise PolicyError(f"the expression has type {compiled.return_type().name()}; a rule has type bool")
+        raise PolicyError(
+            f"the expression has type {compiled.return_type().name().lower()}; a rule has type bool"
+        )
     tree, dynamic = read_tree(compiled.serialize())
     if dynamic:
         raise PolicyError(
@@ -136,6 +138,7 @@ def cel_type(kind: Kind) -> Any:  # noqa: ANN401
         Kind.STRINGS: kinds.List(kinds.STRING),
         Kind.INTS: kinds.List(kinds.INT),
         Kind.TEXT_MAP: kinds.Map(kinds.STRING, kinds.STRING),
+        Kind.NUMBER_MAP: kinds.Map(kinds.STRING, kinds.INT),
         Kind.BY_PCR: kinds.Map(kinds.INT, kinds.STRING),
         Kind.LISTS_BY_PCR: kinds.Map(kinds.INT, kinds.List(kinds.STRING)),
     }[kind]

@@ -59,15 +59,15 @@ class Analysis:
     idle: tuple[str, ...] = ()
 
 
-def analyse(tree: Node) -> Analysis:
-    """Try every case; DEPENDS where there are more than `MAX_CASES`."""
+def analyse(tree: Node, max_cases: int = MAX_CASES) -> Analysis:
+    """Try every case; DEPENDS where there are more than `max_cases`."""
     cases = _Cases()
     formula = cases.formula(tree)
     domains = cases.domains()
     count = 1
     for domain in domains:
         count *= len(domain)
-        if count > MAX_CASES:
+        if count > max_cases:
             return Analysis(Verdict.DEPENDS)
     outcomes = {case: formula(case) for case in product(*domains)}
     if all(outcomes.values()):

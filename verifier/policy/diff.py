@@ -157,7 +157,8 @@ def _leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
     """Every leaf of a rule as (path, text), so that two rules can be compared place by place."""
     if is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):
-            yield from _leaves(getattr(value, field.name), f"{path}.{field.name}".lstrip("."))
+            if field.compare:
+                yield from _leaves(getattr(value, field.name), f"{path}.{field.name}".lstrip("."))
     elif isinstance(value, tuple):
         for number, item in enumerate(value):
             yield from _leaves(item, f"{path}[{number}]")

@@ -9,6 +9,7 @@ from verifier.claims import EventFact, ProvenClaims
 from verifier.findings import Finding, Status
 from verifier.policy import model
 from verifier.policy.align import align
+from verifier.policy.catalogue import CATALOGUE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +74,19 @@ def _readers(policy: model.Policy, claims: ProvenClaims) -> dict[int, list[str]]
             indices = [event.index for event in events if rule.name in (None, event.name)]
         elif isinstance(rule, model.SecureBootRule):
             indices = [event.index for event in boot.events if event.name == "SecureBoot"]
+        elif isinstance(rule, model.CelRule):
+            indices = [event.index for event in boot.events if event.pcr in _certain_pcrs(rule)]
         else:
             indices = []
         for index in indices:
             readers.setdefault(index, []).append(rule.head.id)
     return readers
+
+
+def _certain_pcrs(rule: model.CelRule) -> set[int]:
+    """PCRs whose events the rule certainly reads: of claims that several PCRs can prove, no one can be named."""
+    sources = [CATALOGUE[name].pcrs for name in rule.program.references]
+    return {pcr for source in sources if len(source) == 1 for pcr in source}
 
 
 def _why(policy: model.Policy, event: EventFact, readers: dict[int, list[str]]) -> str | None:

@@ -137,11 +137,24 @@ class CelRule:
 Rule = PcrRule | EventRule | SequenceRule | SecureBootRule | CommandLineRule | CelRule
 
 
+def references(rule: Rule) -> tuple[str, ...]:
+    """The claims of the catalogue a rule reads; none for rules on PCRs and events."""
+    match rule:
+        case CelRule():
+            return rule.program.references
+        case SecureBootRule():
+            return ("boot.secure_boot.enabled",)
+        case CommandLineRule():
+            return ("boot.kernel_command_line",)
+        case _:
+            return ()
+
+
 def reads_log(rule: Rule) -> bool:
     """Whether a rule cannot be judged without a boot log."""
-    if isinstance(rule, CelRule):
-        return any(CATALOGUE[name].reads_log for name in rule.program.references)
-    return not isinstance(rule, PcrRule)
+    if isinstance(rule, (EventRule, SequenceRule)):
+        return True
+    return any(CATALOGUE[name].reads_log for name in references(rule))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

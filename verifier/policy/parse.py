@@ -13,6 +13,7 @@ from verifier.findings import Severity
 from verifier.policy import document as doc
 from verifier.policy import model
 from verifier.policy.cel import compile_program
+from verifier.policy.lint import Level, Problem, ProblemId, lint
 from verifier.reasons import Claim
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
 
@@ -27,8 +28,29 @@ def parse_policy(source: str | bytes) -> model.Policy:
     """Parse one policy with the reference sets that stand in the same YAML stream.
 
     Proves nothing about who wrote it. Raises `PolicyError` (with the key or rule) for anything unknown,
-    contradictory, or that would let a quoted PCR pass unjudged without a written reason.
+    contradictory, or that would let a quoted PCR pass unjudged without a written reason: whatever `lint` calls an
+    error is refused here.
     """
+    policy = read_policy(source)
+    for problem in lint(policy):
+        if problem.level is Level.ERROR:
+            raise PolicyError(
+                f"{problem.message} ({problem.id.value}). {problem.remedy}", where=problem.where
+            )
+    return policy
+
+
+def check_policy(source: str | bytes) -> tuple[model.Policy | None, tuple[Problem, ...]]:
+    """The same for people: every problem at once, and the policy where it can be read at all."""
+    try:
+        policy = read_policy(source)
+    except PolicyError as error:
+        return None, (Problem(ProblemId.DOCUMENT, error.structure, error.detail),)
+    return policy, lint(policy)
+
+
+def read_policy(source: str | bytes) -> model.Policy:
+    """The policy as written, before anyone asked whether its rules make sense. Judge nothing by it."""
     raw = source.encode() if isinstance(source, str) else source
     policy, reference_sets = doc.read_documents(raw)
     if policy is None:
@@ -63,7 +85,6 @@ class _Builder:
         _refuse_duplicates([rule.id for rule in document.rules])
         unjudged = self._unjudged(quote.pcrs)
         log_use = _enum(model.LogUse, document.boot_log, "boot_log")
-        _check_log_rules(rules, log_use)
         _check_coverage(rules, quote.pcrs, unjudged)
         unused = set(self._references) - self._used
         if unused:
@@ -217,17 +238,11 @@ def _cel(head: model.RuleHead, text: str, where: str) -> model.CelRule:
         raise PolicyError(error.detail, where=f"{where} cel {error.structure}".strip()) from error
 
 
-def _check_log_rules(rules: Iterable[model.Rule], log_use: model.LogUse) -> None:
-    if log_use is not model.LogUse.IGNORED:
-        return
-    for rule in rules:
-        if model.reads_log(rule):
-            raise PolicyError("reads the boot log, but boot_log is `ignored`", where=f"rule {rule.head.id}")
-
-
 def _check_coverage(rules: Iterable[model.Rule], quoted: frozenset[int], unjudged: Mapping[int, str]) -> None:
-    covered = {rule.pcr for rule in rules if isinstance(rule, (model.PcrRule, model.SequenceRule))}
-    both = sorted(covered & set(unjudged))
+    speaking = [rule for rule in rules if isinstance(rule, (model.PcrRule, model.SequenceRule))]
+    covered = {rule.pcr for rule in speaking}
+    grave = {rule.pcr for rule in speaking if rule.head.severity is not Severity.INFO}
+    both = sorted(grave & set(unjudged))
     if both:
         raise PolicyError(f"PCR {both[0]} is judged by a rule and listed as unjudged", where="unjudged")
     silent = sorted(quoted - covered - set(unjudged))

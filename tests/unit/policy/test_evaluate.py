@@ -9,7 +9,7 @@ import pytest
 from verifier.claims import Binding, BootFacts, EventFact, ProvenClaims, QuoteFacts, SecureBootFacts
 from verifier.findings import Status
 from verifier.policy.evaluate import evaluate
-from verifier.policy.parse import parse_policy
+from verifier.policy.parse import parse_policy, read_policy
 from verifier.reasons import Reason, Tier
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
@@ -58,7 +58,8 @@ CLAIMS = ProvenClaims(quote=QUOTE, boot=BOOT)
 
 
 def judge(rule: str, claims: ProvenClaims = CLAIMS, severity: str = "contraindicated"):
-    policy = parse_policy(
+    read = read_policy if severity == "info" else parse_policy  # a policy of nothing but that is refused
+    policy = read(
         "schema: vtpm-attest/policy/1\nid: p\nquote: {pcrs: [4, 7, 8]}\nboot_log: required\nrules:\n"
         f"  - {{id: rule, claim: configuration, severity: {severity}, {rule}}}\n"
         "unjudged:\n"
