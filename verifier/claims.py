@@ -157,6 +157,7 @@ class WindowsFacts:
         parameters: every number that was measured under one name (wbcl.h, lower case) with one value; a name
             that was measured with different values is in `contradictions` instead.
         bitlocker_unlock: by what the volume was unlocked (`tpm`, `pin`, `recovery`, ...); empty: not at all.
+        transfers: to what the boot manager and loaders handed over, as wbcl.h numbers it (1: the OS loader).
         elam_drivers: early-launch antimalware, by key name.
         modules: images loaded, in order.
         policies: names of active code-integrity policies.
@@ -165,6 +166,7 @@ class WindowsFacts:
     parameters: Mapping[str, int]
     contradictions: frozenset[str]
     bitlocker_unlock: frozenset[str]
+    transfers: frozenset[int]
     elam_drivers: tuple[str, ...]
     modules: tuple[WindowsModule, ...]
     policies: tuple[str, ...]
@@ -187,6 +189,8 @@ class BootDetails:
         images: all of PCRs 2 and 4.
         boot_entries: not all need be here: one can be hidden, none invented.
         boot_order: only where firmware measures the variable's name.
+        shim_states: shim's switches by name, as measured into PCR 7: `MokSBState` 1 is validation switched off;
+            a name that is missing was not measured. None where one might be hidden.
         sbat_level: shim's revocation level by component.
         mok_list_trusted: shim was told to trust its MOK list for more than itself.
         grub_commands: all of PCR 8, in order; None where it is not quoted or has anything but text.
@@ -205,6 +209,7 @@ class BootDetails:
     boot_order: tuple[str, ...] | None
     disk_guid: str | None
     partitions: tuple[DiskPartition, ...]
+    shim_states: Mapping[str, int] | None
     sbat_level: Mapping[str, str] | None
     mok_list_trusted: bool | None
     grub_commands: tuple[str, ...] | None

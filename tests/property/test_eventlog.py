@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import time
 import tracemalloc
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.event_logs import Boot, boots, corpus_logs
+from tests.conftest import shared_path
+from tests.event_logs import Boot, boots, corpus_logs, pcrs_of
 from verifier.appraisal.boot_facts import bind_log
 from verifier.appraisal.event_data import describe
 from verifier.appraisal.eventlog_report import explain_log
-from verifier.claims import Binding, BootFacts, EventFact, SecureBootFacts
+from verifier.claims import Authority, Binding, BootFacts, EventFact, SecureBootFacts
 from verifier.errors import EvidenceError, MalformedInputError
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.event_types import EventType
@@ -152,6 +155,40 @@ def no_better(honest: BootFacts, forged: BootFacts) -> None:
         assert now.text in (None, was.text) or proves(now)
 
 
+def details_no_better(honest: BootFacts, forged: BootFacts) -> None:
+    """What claims to be complete is whole or gone; what need not be complete has nothing new."""
+    was, now = honest.details, forged.details
+    assert was is not None
+    assert now is not None
+    assert was.authorities is not None or now.authorities is None
+    if was.authorities is not None and now.authorities is not None:
+        assert entries(now.authorities) >= entries(was.authorities)
+    for name in (
+        "firmware_actions",
+        "shim_states",
+        "sbat_level",
+        "grub_commands",
+        "loader_lines",
+    ):
+        assert getattr(now, name) in (None, getattr(was, name)), name
+    for name in ("firmware_version", "boot_order", "disk_guid", "windows"):
+        assert getattr(now, name) in (None, getattr(was, name)), name
+    assert now.databases.items() <= was.databases.items()
+    assert now.uki_sections.items() <= was.uki_sections.items()
+    assert set(now.partitions) in (set(), set(was.partitions))
+    assert {entry.description for entry in now.boot_entries} <= {
+        entry.description for entry in was.boot_entries
+    }
+    assert {entry.name for entry in now.boot_entries} <= {None, *(entry.name for entry in was.boot_entries)}
+    measured = [image.event_index for image in now.images]
+    assert set(measured) >= {image.event_index for image in was.images}
+    assert now.mok_list_trusted == was.mok_list_trusted
+
+
+def entries(authorities: Iterable[Authority]) -> set[tuple[int, bytes]]:
+    return {(authority.event_index, authority.entry_sha256) for authority in authorities}
+
+
 def proves(fact: EventFact) -> bool:
     """Another label may cut the same covered bytes differently; what is shown must still be what was hashed."""
     assert fact.text is not None
@@ -201,6 +238,7 @@ def test_edited_data_with_an_unchanged_digest_makes_no_fact_better(boot: Boot) -
                 continue  # unmeasured: see the test of forged localities
             forged = facts(boot, edited(log, position, data=data))
             no_better(honest, forged)
+            details_no_better(honest, forged)
             if honest.events[position].binding is Binding.UNBOUND and event.event_type in NEVER_COVERED:
                 assert forged == honest
 
@@ -237,10 +275,32 @@ def test_an_event_under_another_type_makes_no_fact_better(boot: Boot) -> None:
                 said = getattr(forged.secure_boot, flag)
                 assert said in (None, getattr(honest.secure_boot, flag)), (position, label)
             assert forged.kernel_command_line in (None, honest.kernel_command_line)
+            details_no_better(honest, forged)
             for now in forged.events:
                 assert (
                     now.name is None or now.name in {fact.name for fact in honest.events} or proven_name(now)
                 )
+
+
+def windows_boot() -> Boot:
+    path = shared_path("corpus/immune-gmbh_guard-oss/evidence/t480s.eventlog.bin")
+    document = json.loads(path.with_name("t480s.min.json").read_text())
+    return Boot("t480s", path.read_bytes(), pcrs_of(document["pcrs"]), "")
+
+
+def test_an_edited_or_relabelled_windows_event_makes_no_fact_better() -> None:
+    boot = windows_boot()
+    log = parse_event_log(boot.log)
+    honest = facts(boot, log)
+    assert honest.details is not None
+    assert honest.details.windows is not None
+    for position, event in enumerate(log.events):
+        if event.event_type == EventType.EV_NO_ACTION:
+            continue
+        for data in forgeries(event.data, log.events[(position + 1) % len(log.events)].data):
+            details_no_better(honest, facts(boot, edited(log, position, data=data)))
+        for label in (EventType.EV_EFI_ACTION, EventType.EV_SEPARATOR, EventType.EV_EFI_VARIABLE_BOOT):
+            details_no_better(honest, facts(boot, edited(log, position, event_type=int(label))))
 
 
 def proven_name(fact: EventFact) -> bool:

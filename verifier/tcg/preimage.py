@@ -19,6 +19,7 @@ NOTHING: Final[Proven] = (None, None)
 
 _GRUB_PREFIXES: Final = (b"grub_cmd: ", b"kernel_cmdline: ", b"module_cmdline: ")
 _RED_HAT_PREFIXES: Final = (b"grub_cmd ", b"grub_kernel_cmdline ")
+SEPARATOR_SIZE: Final = 4
 SHIM_EXCESS: Final = 6
 """Bytes that old shims log behind their EV_EFI_VARIABLE_AUTHORITY structures."""
 _TEXT_VARIABLES: Final = frozenset({"SbatLevel"})
@@ -48,6 +49,9 @@ def _text(data: bytes) -> Proven:
 
 
 def _separator(data: bytes) -> Proven:
+    """Four bytes; whatever else calls itself a separator has no text, or an image could hide in one."""
+    if len(data) != SEPARATOR_SIZE:
+        return NOTHING
     return None, data.decode("ascii") if data.isalnum() else data.hex()
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from verifier.errors import MalformedInputError
 from verifier.tcg.reader import Reader
@@ -23,6 +21,7 @@ MAX_RECORDS: Final = 8192
 MAX_DEPTH: Final = 4
 
 _HEADER: Final = struct.Struct("<II")
+_new_record: Final = tuple.__new__
 
 
 class Sipa(enum.IntEnum):
@@ -131,9 +130,11 @@ class Sipa(enum.IntEnum):
 SIPA_NAMES: Final[dict[int, str]] = {int(kind): kind.name.lower() for kind in Sipa}
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One SIPA record; a container has `parts` and no other content."""
+class Record(NamedTuple):
+    """One SIPA record; a container has `parts` and no other content.
+
+    A named tuple: a log has hundreds, and a frozen dataclass costs several times as much to make.
+    """
 
     kind: int
     content: bytes
@@ -154,12 +155,6 @@ class Record:
         """Content as an unsigned number."""
         return int.from_bytes(self.content, "little")
 
-    def walk(self) -> Iterator[Record]:
-        """This record and all inside it, in the order measured."""
-        yield self
-        for part in self.parts:
-            yield from part.walk()
-
 
 def parse_sipa(data: bytes) -> tuple[Record, ...]:
     """The records that `data`, the whole event field, consists of.
@@ -167,31 +162,33 @@ def parse_sipa(data: bytes) -> tuple[Record, ...]:
     Raises:
         MalformedInputError: a size does not fit, or more records or levels than Windows writes.
     """
-    budget = [MAX_RECORDS]
-    return _records(data, 0, len(data), MAX_DEPTH, budget)
+    return _records(data, 0, len(data), MAX_DEPTH, [MAX_RECORDS])
 
 
-def _records(data: bytes, start: int, end: int, depth: int, budget: list[int]) -> tuple[Record, ...]:
+def _records(data: bytes, start: int, end: int, levels: int, budget: list[int]) -> tuple[Record, ...]:
+    """Records from `start` to `end`, at most `levels` deep; `budget` is how many more there may be."""
     records: list[Record] = []
     while start < end:
-        if end - start < _HEADER.size:
+        content = start + _HEADER.size
+        if content > end:
             raise MalformedInputError(STRUCTURE, start, f"{end - start} bytes are left over")
         kind, size = _HEADER.unpack_from(data, start)
-        content = start + _HEADER.size
-        if size > end - content:
+        stop = content + size
+        if stop > end:
             raise MalformedInputError(
                 STRUCTURE, start + 4, f"size {size} exceeds the {end - content} bytes left"
             )
         budget[0] -= 1
-        if budget[0] < 0 or depth == 0:
+        if budget[0] < 0 or not levels:
             raise MalformedInputError(
                 STRUCTURE, start, f"more than {MAX_RECORDS} records or {MAX_DEPTH} levels"
             )
         if kind & AGGREGATION:
-            records.append(Record(kind, b"", _records(data, content, content + size, depth - 1, budget)))
+            parts = _records(data, content, stop, levels - 1, budget)
+            records.append(_new_record(Record, (kind, b"", parts)))
         else:
-            records.append(Record(kind, data[content : content + size]))
-        start = content + size
+            records.append(_new_record(Record, (kind, data[content:stop], ())))
+        start = stop
     return tuple(records)
 
 

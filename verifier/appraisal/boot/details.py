@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from verifier.appraisal.boot.binding import IMAGE_PCRS, BoundLog
+from verifier.appraisal.boot.binding import IMAGE_PCRS, SEPARATORS, BoundLog
 from verifier.appraisal.boot.sections import UKI_PCR
 from verifier.appraisal.boot.windows import read_windows
 from verifier.claims import (
@@ -41,6 +41,7 @@ _GPT: Final = (int(EventType.EV_EFI_GPT_EVENT), int(EventType.EV_EFI_GPT_EVENT2)
 _ACTIONS: Final = (int(EventType.EV_ACTION), int(EventType.EV_EFI_ACTION))
 _DER_SEQUENCE: Final = b"\x30\x82"
 _SBAT: Final = "SbatLevel"
+_STATES: Final = frozenset({"MokListTrusted", "MokSBState", "MokDBState", "MokPolicy"})
 
 
 def read_details(bound: BoundLog) -> BootDetails:
@@ -50,17 +51,18 @@ def read_details(bound: BoundLog) -> BootDetails:
     read as complete is None where anything is hidden, and nothing is taken from where it could be appended.
     """
     disk, partitions = _partitions(bound)
-    authorities, actions = _secure_boot_events(bound)
+    secure_boot = _SecureBootEvents(bound)
     return BootDetails(
         firmware_version=_firmware_version(bound),
         databases=_databases(bound),
-        authorities=authorities,
-        firmware_actions=actions,
+        authorities=secure_boot.authorities,
+        firmware_actions=secure_boot.actions,
         images=tuple(_images(bound)),
         boot_entries=tuple(_boot_entries(bound)),
         boot_order=_boot_order(bound),
         disk_guid=disk,
         partitions=partitions,
+        shim_states=secure_boot.states,
         sbat_level=_sbat_level(bound),
         mok_list_trusted=_mok_list_trusted(bound),
         grub_commands=_texts(bound, GRUB_PCR),
@@ -131,33 +133,60 @@ def _database(fact: EventFact, value: bytes) -> SignatureDatabase | None:
     return SignatureDatabase(fact.index, tuple(certificates), digests, total)
 
 
-def _secure_boot_events(bound: BoundLog) -> tuple[tuple[Authority, ...] | None, tuple[str, ...] | None]:
-    """Authorities and firmware's actions in PCR 7, complete; None where an event there might be hidden.
+class _SecureBootEvents:
+    """What PCR 7 says beyond firmware's configuration; every field None where an event might be hidden.
 
-    Labels choose nothing: behind the separator every variable is an authority, before it every one that is not
-    firmware's configuration, and a configuration measured twice may be an authority in disguise.
+    Labels choose nothing: behind the separator every variable is an authority or a switch of shim's, before it
+    every one that is not firmware's configuration, and a configuration measured twice may be an authority in
+    disguise.
     """
-    authorities: list[Authority] = []
-    actions: list[str] = []
-    configured: set[str | None] = set()
-    if SECURE_BOOT_PCR not in bound.separated:
-        return None, None
-    for fact in bound.of(SECURE_BOOT_PCR):
-        data = _data(bound, fact)
-        variable = uefi.parse_variable(data) or uefi.parse_variable(data[:-SHIM_EXCESS])
-        if variable is not None and fact.binding is Binding.BOUND:
-            if fact.event_type == _CONFIG and not fact.after_separator:
-                if fact.name in configured:
-                    return None, None
-                configured.add(fact.name)
-            elif fact.name != _SBAT:
-                digest = HashAlg.SHA256.digest(_entry(variable.value))
-                authorities.append(Authority(fact.index, fact.name, digest, fact.after_separator))
-        elif not _readable(fact):
-            return None, None
-        elif fact.event_type in _ACTIONS and fact.text is not None:
-            actions.append(fact.text)
-    return tuple(authorities), tuple(actions)
+
+    def __init__(self, bound: BoundLog) -> None:
+        self.authorities: tuple[Authority, ...] | None = None
+        self.actions: tuple[str, ...] | None = None
+        self.states: Mapping[str, int] | None = None
+        self._authorities: list[Authority] = []
+        self._actions: list[str] = []
+        self._states: dict[str, int] = {}
+        self._configured: set[str | None] = set()
+        facts = bound.of(SECURE_BOOT_PCR)
+        if SECURE_BOOT_PCR in bound.separated and all(self._read(fact, _data(bound, fact)) for fact in facts):
+            self.authorities, self.actions = tuple(self._authorities), tuple(self._actions)
+            self.states = self._states
+
+    def _read(self, fact: EventFact, data: bytes) -> bool:
+        """Take one event; False where it leaves a doubt."""
+        if fact.binding is not Binding.BOUND:
+            return False
+        variable = _variable(data)
+        if variable is None:
+            return data in SEPARATORS or self._read_action(fact)
+        if fact.event_type == _CONFIG and not fact.after_separator:
+            first = fact.name not in self._configured
+            self._configured.add(fact.name)
+            return first
+        if fact.name in _STATES and len(variable.value) == 1:
+            return self._states.setdefault(fact.name or "", variable.value[0]) == variable.value[0]
+        if fact.name != _SBAT:
+            if _variable(variable.value) is not None:
+                return (
+                    False  # an authority wrapped in another, so that its certificate reads as something else
+                )
+            digest = HashAlg.SHA256.digest(_entry(variable.value))
+            self._authorities.append(Authority(fact.index, fact.name, digest, fact.after_separator))
+        return True
+
+    def _read_action(self, fact: EventFact) -> bool:
+        if fact.event_type not in _ACTIONS or fact.text is None or not fact.text.isprintable():
+            return False
+        self._actions.append(fact.text)
+        return True
+
+
+def _variable(data: bytes) -> uefi.Variable | None:
+    """A variable as firmware logs it, or as old shims do, with up to six bytes too many."""
+    ends = (0, SHIM_EXCESS, SHIM_EXCESS - 1)
+    return next((found for end in ends if (found := uefi.parse_variable(data[: len(data) - end]))), None)
 
 
 def _entry(value: bytes) -> bytes:

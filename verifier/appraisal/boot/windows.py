@@ -32,10 +32,12 @@ def read_windows(bound: BoundLog) -> WindowsFacts | None:
         return None
     numbers = _numbers([*parameters, *modules])
     unlock = numbers.pop(Sipa.BITLOCKER_UNLOCK.name.lower(), set())
+    transfers = numbers.pop(Sipa.TRANSFER_CONTROL.name.lower(), set())
     return WindowsFacts(
         parameters={name: next(iter(values)) for name, values in numbers.items() if len(values) == 1},
         contradictions=frozenset(name for name, values in numbers.items() if len(values) > 1),
         bitlocker_unlock=frozenset().union(*(unlock_flags(value) for value in unlock)),
+        transfers=frozenset(transfers),
         elam_drivers=_texts(parameters, Sipa.ELAM_KEYNAME),
         modules=tuple([module for module in map(_module, _containers(modules)) if module is not None]),
         policies=tuple(
@@ -71,8 +73,12 @@ def _leaves(records: Iterable[Record]) -> Iterable[Record]:
 
 
 def _containers(records: Iterable[Record]) -> Iterable[Record]:
+    """Loaded modules, wherever they stand."""
     for record in records:
-        yield from (part for part in record.walk() if part.kind == Sipa.LOADEDMODULE_AGGREGATION)
+        if record.kind == Sipa.LOADEDMODULE_AGGREGATION:
+            yield record
+        else:
+            yield from _containers(record.parts)
 
 
 def _numbers(records: Iterable[Record]) -> dict[str, set[int]]:
