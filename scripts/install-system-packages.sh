@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Debian packages this project needs: the TPM library the agent is built against, a software TPM for the
-# demo and the tests, and what Python needs to build and to make a virtual environment.
+# demo and the tests, a PostgreSQL server for the tests (they start a cluster of their own), and what Python needs
+# to build and to make a virtual environment.
 set -euo pipefail
 
-packages=(libtss2-dev swtpm swtpm-tools tpm2-tools pkg-config gcc python3-dev python3-venv openssl ca-certificates)
+packages=(libtss2-dev swtpm swtpm-tools tpm2-tools pkg-config gcc python3-dev python3-venv openssl ca-certificates postgresql)
 missing=()
 for package in "${packages[@]}"; do
     status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)
@@ -17,5 +18,10 @@ if [ "$(id -u)" -ne 0 ]; then
     sudo=(sudo)
 fi
 echo "installing Debian packages: ${missing[*]}" >&2
+# The tests start a server of their own; a system-wide one is not for us to create.
+if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+    "${sudo[@]}" mkdir -p /etc/postgresql-common
+    echo "create_main_cluster = false" | "${sudo[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+fi
 "${sudo[@]}" apt-get update -qq
 DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
