@@ -371,6 +371,12 @@ _POLICY: Final = {
         "This verifier demands signed policies (`policy_signers`), and no signature on this one holds under their keys.",
         "Sign it: `attestctl policy sign F --key KEY.pem --out F.dsse.json`; or add the signer's public key to the settings.",
     ),
+    Reason.POLICY_STAGED: Entry(
+        "A policy is tried beside the one that decides",
+        "An assignment in mode `warn` or `observe` names it; the finding says what the verdict would be were it enforced.",
+        "Read its findings, whose rule begins with the policy's id. When none is left that should not be, assign it in"
+        " mode `enforce`; otherwise change the policy, or the machines.",
+    ),
 }
 
 ENTRIES: Final[Mapping[Reason, Entry]] = {**_INPUT, **_ENROLMENT, **_QUOTE, **_HISTORY, **_BOOT, **_POLICY}

@@ -143,6 +143,7 @@ class Reason(enum.StrEnum):
     RULE_BROKEN = "rule-broken"
     RULE_FAULTY = "rule-faulty"
     POLICY_SIGNATURE = "policy-signature"
+    POLICY_STAGED = "policy-staged"
 
     @property
     def entry(self) -> Entry:

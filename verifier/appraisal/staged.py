@@ -1,0 +1,182 @@
+"""Several policies over one attestation: one decides, the others are tried beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from verifier.appraisal.appraise import Examined, Judged, conclude, examine, judge
+from verifier.appraisal.evidence import Evidence, Expectation, History, JudgedHistory, PcrRequest
+from verifier.appraisal.memo import LocalMemo, Memo
+from verifier.appraisal.result import Appraisal, Finding, Severity, Status
+from verifier.appraisal.vector import tier
+from verifier.claims import QuoteFacts
+from verifier.errors import MalformedInputError
+from verifier.policy.assignment import Mode
+from verifier.policy.model import Policy
+from verifier.reasons import Claim, Reason, Tier
+from verifier.tcg.algorithms import HashAlg
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedPolicy:
+    """A policy that is tried; `mode` is `warn` or `observe`."""
+
+    policy: Policy
+    mode: Mode
+
+    def __post_init__(self) -> None:
+        """Refuse what would decide: that is the primary policy's place."""
+        if self.mode is Mode.ENFORCE:
+            raise ValueError(f"policy {self.policy.id} is enforced; only one that is not can be tried")
+
+    def cut(self, severity: Severity) -> Severity:
+        """As grave as the mode allows, at most."""
+        if self.mode is Mode.OBSERVE:
+            return Severity.INFO
+        return Severity.WARNING if severity is Severity.CONTRAINDICATED else severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySet:
+    """What judges one attester: the policy that decides, and those that are tried beside it.
+
+    A revision stands here once: one that decides is not tried as well.
+    """
+
+    primary: Policy | None
+    staged: tuple[StagedPolicy, ...] = ()
+
+
+def appraise_staged(
+    evidence: Evidence,
+    expectation: Expectation,
+    policies: PolicySet,
+    history: History | JudgedHistory,
+    now: datetime,
+    memo: Memo | None = None,
+) -> Appraisal:
+    """Judge one attestation whole by the primary policy, and note what the staged ones make of it.
+
+    The quote is checked once, under what the primary policy demands, and the log is read once. What a staged
+    policy concludes never makes a verdict better, and worse only as far as its mode allows: at most `warning`
+    (`warn`), not at all (`observe`). Its findings carry `policy-id/rule-id`, and one of them
+    (`policy-staged`) says what the verdict would be were it enforced.
+
+    Raises:
+        MalformedInputError, UnsupportedError: as `appraise`. A log that only a staged policy reads refuses
+            nothing; that it cannot be read is then a finding.
+    """
+    del now  # as in `appraise`
+    memo = memo or LocalMemo()
+    examined = examine(evidence, expectation, policies.primary, history)
+    judged = judge(examined, evidence, policies.primary, memo)
+    staged: list[Finding] = []
+    if examined.facts is not None:
+        for each in policies.staged:
+            staged.extend(_try(each, examined, examined.facts, evidence, judged, memo))
+    return conclude(examined, judged, policies.primary, tuple(staged))
+
+
+def union(requests: Iterable[PcrRequest]) -> tuple[PcrRequest, ...]:
+    """One request per bank, for everything any of them asks for; banks in the order they first come."""
+    pcrs: dict[HashAlg, frozenset[int]] = {}
+    for request in requests:
+        pcrs[request.bank] = pcrs.get(request.bank, frozenset()) | request.pcrs
+    return tuple(PcrRequest(bank=bank, pcrs=indices) for bank, indices in pcrs.items())
+
+
+def demand_of(policy: Policy) -> PcrRequest:
+    """What a quote has to cover for this policy."""
+    return PcrRequest(bank=policy.quote.bank, pcrs=policy.quote.pcrs)
+
+
+def _try(
+    staged: StagedPolicy,
+    examined: Examined,
+    facts: QuoteFacts,
+    evidence: Evidence,
+    primary: Judged,
+    memo: Memo,
+) -> list[Finding]:
+    policy = staged.policy
+    unfit = _unfit(policy, facts)
+    if unfit is not None:
+        return [_marked(unfit, staged)]
+    try:
+        judged = judge(examined, evidence, policy, memo)
+    except MalformedInputError as error:
+        return [_marked(_unreadable(error), staged)]
+    would_be = tier(examined.findings + judged.all)
+    own = [finding for finding in judged.log_findings if not _said(finding, primary.log_findings)]
+    own += judged.findings
+    return [
+        _summary(staged, would_be),
+        *(_marked(finding, staged) for finding in own if finding.status is not Status.PASSED),
+    ]
+
+
+def _unfit(policy: Policy, facts: QuoteFacts) -> Finding | None:
+    """Why this quote cannot be held against the policy; None when it can."""
+    missing = policy.quote.pcrs - facts.pcrs.get(policy.quote.bank, {}).keys()
+    if missing:
+        return _finding(
+            Reason.QUOTE_PCR_SELECTION,
+            Status.NOT_EVALUATED,
+            f"the quote has no {policy.quote.bank.label} PCR {', '.join(map(str, sorted(missing)))}, so this policy"
+            " was not tried; the next challenge asks for what it needs",
+        )
+    if facts.signature_hash not in policy.quote.signature_hashes:
+        return _finding(
+            Reason.QUOTE_SIGNATURE_ALGORITHM,
+            Status.FAILED,
+            f"the quote is signed with {facts.signature_hash.label}, which the policy does not allow",
+        )
+    return None
+
+
+def _unreadable(error: MalformedInputError) -> Finding:
+    return _finding(Reason.MALFORMED_STRUCTURE, Status.NOT_EVALUATED, f"the boot log cannot be read: {error}")
+
+
+def _finding(reason: Reason, status: Status, message: str) -> Finding:
+    return Finding(
+        reason=reason,
+        status=status,
+        severity=Severity.CONTRAINDICATED,
+        claim=Claim.CONFIGURATION,
+        message=message,
+    )
+
+
+def _said(finding: Finding, others: tuple[Finding, ...]) -> bool:
+    """Whether the primary policy's reading of the log has the same fault, and holds it no less grave."""
+    return any(
+        (other.reason, other.pcr, other.event_index) == (finding.reason, finding.pcr, finding.event_index)
+        and other.tier >= finding.tier
+        for other in others
+    )
+
+
+def _summary(staged: StagedPolicy, would_be: Tier) -> Finding:
+    good = would_be is Tier.AFFIRMING
+    policy = staged.policy
+    return Finding(
+        reason=Reason.POLICY_STAGED,
+        status=Status.PASSED if good else Status.FAILED,
+        severity=Severity.INFO,
+        claim=Claim.CONFIGURATION,
+        message=f"enforced, policy {policy.id} revision {policy.revision[:12]} would make the verdict"
+        f" {would_be.label}; it is tried in mode {staged.mode.value}",
+        rule=f"{policy.id}/*",
+        expected=Tier.AFFIRMING.label,
+        actual=would_be.label,
+    )
+
+
+def _marked(finding: Finding, staged: StagedPolicy) -> Finding:
+    """The finding with its policy's name on it, and no graver than the mode allows; `*` is no rule's id."""
+    rule = f"{staged.policy.id}/{finding.rule or '*'}"
+    return dataclasses.replace(finding, severity=staged.cut(finding.severity), rule=rule)
