@@ -17,12 +17,14 @@ from verifier.tcg.event_types import EventType
 from verifier.tcg.guid import guid_text
 from verifier.tcg.preimage import SHIM_EXCESS
 from verifier.tcg.signature_list import Signature, parse_signature, parse_signature_lists
+from verifier.tcg.windows import SIPA_NAMES, Record, parse_sipa
 
 Described = dict[str, object]
 
 MAX_SHOWN_BYTES: Final = 64
 """Longer undecoded data is cut to this many bytes; the whole is in the log."""
 _SIGNATURE_DATABASES: Final = frozenset({"PK", "KEK", "db", "dbx", "dbt", "dbr", "MokListRT", "MokListXRT"})
+_NUMBER_SIZES: Final = (1, 2, 4, 8)
 _BOOT_ENTRY_LENGTH: Final = len("Boot0000")
 
 
@@ -185,8 +187,19 @@ def _tables2(data: bytes) -> Described:
 
 
 def _tagged(data: bytes) -> Described:
+    if SIPA_NAMES.get(int.from_bytes(data[:4], "little")) is not None:
+        return {"records": [_record(record) for record in parse_sipa(data)]}
     tag, content = uefi.parse_tagged_event(data)
     return {"tag": f"0x{tag:08x}", **_raw(content)}
+
+
+def _record(record: Record) -> Described:
+    """One SIPA record of Windows."""
+    if record.parts:
+        return {"record": record.name, "parts": [_record(part) for part in record.parts]}
+    if len(record.content) in _NUMBER_SIZES:
+        return {"record": record.name, "value": record.number}
+    return {"record": record.name, **_raw(record.content)}
 
 
 def _no_action(data: bytes) -> Described:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.markup import escape
 from rich.table import Table
@@ -13,6 +13,8 @@ from verifier.appraisal.eventlog_report import explain_log
 from verifier.cli import output
 from verifier.errors import MalformedInputError, VtpmAttestError
 from verifier.tcg.eventlog import DEFAULT_LIMIT
+
+_NOT_SAID: Final = "not said"
 
 
 def eventlog(file: Path, *, json: bool = False) -> int:
@@ -89,12 +91,28 @@ def _says(event: Mapping[str, Any]) -> str:
     data = event["data"]
     if event.get("text"):
         said = f"{event['name']}: {event['text']}" if event.get("name") else str(event["text"])
+    elif "records" in data:
+        said = " ".join(_records(data["records"]))
     elif "variable" in data:
         said = data["variable"] + _variable(data)
     else:
-        keys = ("device_path", "text", "signature", "description", "address", "disk", "hex")
+        keys = ("device_path", "text", "signature", "description", "address", "disk", "hex", "tables")
         said = next((str(data[key]) for key in keys if data.get(key)), "")
     return said + (f" [{data['problem']}]" if "problem" in data else "")
+
+
+def _records(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Names of what Windows measured, modules counted."""
+    modules = 0
+    for record in records:
+        if record["record"] == "loadedmodule_aggregation":
+            modules += 1
+        elif "parts" in record:
+            yield from _records(record["parts"])
+        else:
+            yield f"{record['record']}={record['value']}" if "value" in record else record["record"]
+    if modules:
+        yield f"({modules} modules)"
 
 
 def _variable(data: Mapping[str, Any]) -> str:
@@ -124,21 +142,52 @@ def _pcrs(bank: str, values: Mapping[str, str]) -> Table:
 
 def _claims(claims: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False, title="read off", title_justify="left")
-    table.add_column(style="bold")
+    table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in claims.items():
-        if isinstance(value, Mapping):
-            shown = (
-                ", ".join(f"{key} {_word(item)}" for key, item in value.items() if item is not None)
-                or "not said"
-            )
-        else:
-            shown = _word(value)
-        table.add_row(name.replace("_", " "), escape(shown))
+    for name, text in _claim_rows(claims):
+        table.add_row(name, escape(text))
     return table
+
+
+def _claim_rows(claims: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the log says, in the order people ask; the whole of it is in the JSON document."""
+    said = {name: value for name, value in claims["secure_boot"].items() if value is not None}
+    yield "Secure Boot", ", ".join(f"{name} {_word(value)}" for name, value in said.items()) or _NOT_SAID
+    databases = {name: database["entries"] for name, database in claims["databases"].items()}
+    yield "databases", ", ".join(f"{name} {count}" for name, count in databases.items()) or _NOT_SAID
+    yield (
+        "let run by",
+        _list(claims["authorities"], lambda who: f"{who['variable']} (event {who['event_index']})"),
+    )
+    yield "images", _list(claims["images"], lambda image: f"event {image['event_index']}")
+    yield "command line", _word(claims["kernel_command_line"])
+    for name in ("firmware_version", "startup_locality", "sbat_level", "firmware_actions", "loader_lines"):
+        if claims[name]:
+            yield name.replace("_", " "), _word(claims[name])
+    if claims["uki_sections"]:
+        yield "UKI", " ".join(claims["uki_sections"])
+    if claims["windows"]:
+        yield "Windows", _windows(claims["windows"])
+
+
+def _list(items: Sequence[Any] | None, text: Callable[[Any], str]) -> str:
+    return _NOT_SAID if items is None else ", ".join(text(item) for item in items) or "none"
+
+
+def _windows(windows: Mapping[str, Any]) -> str:
+    shown = ("codeintegrity", "testsigning", "bootdebugging", "oskerneldebug", "safemode", "vsm_launch_type")
+    parameters = windows["parameters"]
+    parts = [f"{name} {parameters[name]}" for name in shown if name in parameters]
+    parts.append(f"BitLocker unlocked by {' '.join(windows['bitlocker_unlock']) or 'nothing'}")
+    parts.extend(f"antimalware {driver}" for driver in windows["elam_drivers"])
+    return ", ".join([*parts, f"{len(windows['modules'])} modules"])
 
 
 def _word(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "not said" if value is None else str(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return _NOT_SAID if value is None else str(value)

@@ -24,7 +24,7 @@ SHIM_LOCK: Final = guid_bytes("605dab50-e046-4300-abb6-3dd810dd8b23")
 _VARIABLE: Final = struct.Struct("<16sQQ")
 _new_variable: Final = tuple.__new__  # a named tuple's own constructor is a Python call
 _PLAIN_VENDORS: Final = frozenset({GLOBAL_VARIABLE, IMAGE_SECURITY_DATABASE, SHIM_LOCK})
-_GPT_SIGNATURE: Final = b"EFI PART"
+GPT_SIGNATURE: Final = b"EFI PART"
 _GPT_HEADER_SIZE: Final = 92
 _MIN_PARTITION_ENTRY: Final = 128
 _MAX_PARTITIONS: Final = 1024
@@ -134,7 +134,7 @@ def parse_partition_table(data: bytes) -> PartitionTable:
     """Decode the data of EV_EFI_GPT_EVENT."""
     reader = Reader(data, "UEFI_GPT_DATA")
     header = reader.take(_GPT_HEADER_SIZE, "UEFIPartitionHeader")
-    if not header.startswith(_GPT_SIGNATURE):
+    if not header.startswith(GPT_SIGNATURE):
         raise MalformedInputError(reader.structure, 0, "the header does not begin with 'EFI PART'")
     entry_size = int.from_bytes(header[84:88], "little")
     count = reader.u64le("NumberOfPartitions")

@@ -307,8 +307,13 @@ def test_the_partition_table_is_the_first_and_cannot_be_replaced() -> None:
         Written(5, 0x80000006, partition_table("evil")),
     )
     assert [part.name for part in details(*separators(), true, forged).partitions] == ["root"]
-    for label in (EV_EFI_ACTION, EV_TAG, EV_EFI_BOOT_SERVICES_APPLICATION):
-        hidden = Written(5, label, true.data)
+    entry = Written(5, BOOT_VARIABLE, variable("Boot0001", load_option("x")), load_option("x"))
+    assert [part.name for part in details(entry, *separators(), true).partitions] == ["root"]
+    wrapped = Written(5, BOOT_VARIABLE, variable("x", true.data), true.data)
+    for hidden in (
+        wrapped,
+        *(Written(5, label, true.data) for label in (EV_EFI_ACTION, EV_TAG, EV_IPL, 0x80000003)),
+    ):
         assert details(*separators(), hidden, forged).partitions == ()
     assert details(*separators(), Written(5, 0x80000006, b"no table")).disk_guid is None
 

@@ -153,6 +153,23 @@ def test_windows_and_confidential_logs_are_shown(capsys: pytest.CaptureFixture[s
         assert "events" in capsys.readouterr().out
 
 
+def test_a_windows_log_is_explained_record_by_record(
+    explain: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = shared_path("corpus/immune-gmbh_guard-oss/tpm12_windows_lenovo_x1carbonv3")
+    document = explain(path)
+    windows = document["claims"]["windows"]
+    assert windows["parameters"]["vsm_launch_type"] == 1
+    assert windows["bitlocker_unlock"] == ["cached", "tpm"]
+    (boundary,) = document["events"][26]["data"]["records"]
+    assert boundary["record"] == "trustboundary"
+    assert {"record": "codeintegrity", "value": 1} in boundary["parts"]
+    assert run(str(path)) == 0
+    printed = capsys.readouterr().out
+    assert "BitLocker unlocked by cached tpm" in printed
+    assert "antimalware Windows Defender" in printed
+
+
 def test_what_is_not_a_boot_log_is_refused_with_its_offset(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

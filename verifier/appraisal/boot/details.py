@@ -86,11 +86,6 @@ def _early(bound: BoundLog, pcr: int) -> Iterator[EventFact]:
                 yield fact
 
 
-def _readable(fact: EventFact) -> bool:
-    """Bound, and nothing but text that people read: it hides nothing else."""
-    return fact.binding is Binding.BOUND and fact.text is not None and fact.text.isprintable()
-
-
 def _texts(bound: BoundLog, pcr: int) -> tuple[str, ...] | None:
     """All of a PCR, if it is nothing but bound text."""
     if pcr not in bound.believed:
@@ -227,14 +222,15 @@ def _boot_order(bound: BoundLog) -> tuple[str, ...] | None:
 
 
 def _partitions(bound: BoundLog) -> tuple[str | None, tuple[DiskPartition, ...]]:
-    """The first partition table, which only readable text may precede: a later one can be appended."""
+    """The first partition table; it cannot hide behind another label, and a later one can be appended."""
     for fact in bound.of(5):
-        if _readable(fact):
+        data = _data(bound, fact)
+        if fact.binding is Binding.BOUND and uefi.GPT_SIGNATURE not in data:
             continue
         if fact.event_type not in _GPT or fact.binding is not Binding.BOUND:
             break
         try:
-            table = uefi.parse_partition_table(_data(bound, fact))
+            table = uefi.parse_partition_table(data)
         except EvidenceError:
             break
         partitions = [DiskPartition(part.name, part.type_guid, part.guid) for part in table.partitions]
