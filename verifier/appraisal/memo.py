@@ -84,7 +84,7 @@ class LocalMemo:
     def evaluation(self, key: EvaluationKey) -> tuple[Finding, ...] | None:
         """Nothing: no policy is evaluated twice within one appraisal."""
         del key
-        return None  # noqa: RET501, PLR1711 - the protocol's answer for what was not kept
+        return None
 
     def keep_evaluation(self, key: EvaluationKey, findings: tuple[Finding, ...]) -> None:
         """Nothing is kept."""

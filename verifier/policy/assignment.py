@@ -19,8 +19,8 @@ from verifier.reasons import Reason
 MAX_SELECTOR: Final = 16
 LABEL_KEY: Final = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$"
 LABEL_VALUE: Final = r"^[^\x00-\x1f\x7f,]{0,128}$"
-_KEY: Final = re.compile(LABEL_KEY)
-_VALUE: Final = re.compile(LABEL_VALUE)
+_KEY: Final = re.compile(LABEL_KEY.strip("^$"))
+_VALUE: Final = re.compile(LABEL_VALUE.strip("^$"))
 
 
 class Mode(enum.StrEnum):
@@ -139,12 +139,12 @@ def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
 def check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
     """The labels, fit for selectors; raises `EvidenceError` naming the one that is not."""
     for key, value in labels.items():
-        if not _KEY.match(key):
+        if not _KEY.fullmatch(key):
             raise EvidenceError(
                 Reason.MALFORMED_REQUEST,
                 f"{key[:80]!r} is no label key: 1 to 63 of A-Z a-z 0-9 . _ / -, a letter or digit first",
             )
-        if not _VALUE.match(value):
+        if not _VALUE.fullmatch(value):
             raise EvidenceError(
                 Reason.MALFORMED_REQUEST,
                 f"the value of label {key!r} is longer than 128 characters, or has a comma or a control character",

@@ -1,0 +1,233 @@
+"""Trust rule 5: what was concluded before is reused only for the very same bytes, PCRs and policy revision."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tests.logs import agile_log
+from tests.unit.appraisal.machines import LINE, LOG, NOW, SHA256, Machine, boot_events, golden
+from verifier.appraisal.appraise import appraise
+from verifier.appraisal.evidence import History, JudgedHistory
+from verifier.appraisal.memo import BootKey, EvaluationKey, LocalMemo, boot_key, evaluation_key, reads_clock
+from verifier.claims import EndorsementFacts, ProvenClaims, QuoteFacts
+from verifier.policy.catalogue import CATALOGUE, View
+from verifier.policy.parse import parse_policy
+from verifier.reasons import Reason, Tier
+from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.attest import ClockInfo
+
+CLOCK = ClockInfo(clock=5, reset_count=1, restart_count=0, safe=True)
+ENDORSED = EndorsementFacts(endorsed_by="certificate", virtual=True)
+
+
+class Spy(LocalMemo):
+    """Keeps everything, evaluations too, and counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.evaluations: dict[EvaluationKey, tuple] = {}
+        self.boots_kept: list[BootKey] = []
+        self.hits = 0
+
+    def boot(self, key):
+        found = super().boot(key)
+        self.hits += found is not None
+        return found
+
+    def keep_boot(self, key, outcome, log_size):
+        self.boots_kept.append(key)
+        super().keep_boot(key, outcome, log_size)
+
+    def evaluation(self, key):
+        found = self.evaluations.get(key)
+        self.hits += found is not None
+        return found
+
+    def keep_evaluation(self, key, findings):
+        self.evaluations[key] = findings
+
+
+def judged(machine, memo, *, policy=None, evidence=None, history=None, **expected):
+    evidence = evidence or machine.evidence()
+    return appraise(
+        evidence, machine.expectation(**expected), policy or golden(), history or History(), NOW, memo
+    )
+
+
+def hits(memo, *arguments, **options) -> int:
+    before = memo.hits
+    judged(*arguments[:1], memo, *arguments[1:], **options)
+    return memo.hits - before
+
+
+@pytest.fixture
+def machine():
+    return Machine.booted()
+
+
+@pytest.fixture
+def warm(machine):
+    memo = Spy()
+    judged(machine, memo, endorsement=ENDORSED)
+    return memo
+
+
+def test_the_same_boot_under_the_same_policy_is_read_and_judged_once(machine, warm):
+    cold = judged(machine, None, endorsement=ENDORSED)
+    again = judged(machine, warm, endorsement=ENDORSED)
+    assert warm.hits == 2
+    assert again.findings == cold.findings
+    assert (again.tier, again.vector, again.claims.boot) == (cold.tier, cold.vector, cold.claims.boot)
+
+
+def test_another_nonce_and_a_later_clock_still_hit_and_the_quote_is_judged_anew(machine, warm):
+    other = bytes(32)
+    evidence = machine.evidence(nonce=other)
+    assert hits(warm, machine, evidence=evidence, nonce=other, endorsement=ENDORSED) == 2
+    wrong = judged(machine, warm, evidence=evidence, endorsement=ENDORSED)
+    assert not wrong.authenticated
+    assert wrong.findings[0].reason is Reason.QUOTE_NONCE
+
+
+def test_a_moved_pcr_misses_both(machine, warm):
+    machine.tpm.extend(9, {SHA256: bytes(32)})
+    assert hits(warm, machine, endorsement=ENDORSED) == 0
+    assert judged(machine, warm, endorsement=ENDORSED).tier is Tier.CONTRAINDICATED
+
+
+def test_a_quote_of_other_pcrs_misses_both(machine, warm):
+    fewer = machine.evidence(selection={SHA256: (0, 4, 7, 8)})
+    memo_policy = golden()
+    policy = dataclasses.replace(
+        memo_policy, quote=dataclasses.replace(memo_policy.quote, pcrs=frozenset({0, 4, 7, 8}))
+    )
+    assert hits(warm, machine, evidence=fewer, policy=policy, request=(), endorsement=ENDORSED) == 0
+
+
+def test_another_byte_of_the_log_misses_both(machine, warm):
+    for log in (LOG + b"\0" * 4, agile_log(boot_events(kernel=b"kernel 2"))):
+        evidence = machine.evidence(boot_log=log)
+        try:
+            assert hits(warm, machine, evidence=evidence, endorsement=ENDORSED) == 0
+        except Exception as error:  # noqa: BLE001 - a log that does not parse must not be found either
+            assert "EventLog" in str(error) or "TCG" in str(error)
+
+
+def test_another_command_line_misses_both(machine, warm):
+    evidence = machine.evidence(kernel_command_line=LINE + " debug")
+    assert hits(warm, machine, evidence=evidence, endorsement=ENDORSED) == 0
+
+
+def test_another_policy_revision_is_evaluated_anew_over_the_same_facts(machine, warm):
+    policy = dataclasses.replace(golden(), revision="0" * 64)
+    assert hits(warm, machine, policy=policy, endorsement=ENDORSED) == 1
+
+
+def test_another_endorsement_is_evaluated_anew(machine, warm):
+    facts = dataclasses.replace(ENDORSED, virtual=False)
+    assert hits(warm, machine, endorsement=facts) == 1
+    assert hits(warm, machine, endorsement=ENDORSED, ak_activated=False) == 1
+
+
+def test_a_missing_log_is_never_taken_from_an_earlier_one(machine, warm):
+    result = judged(machine, warm, evidence=machine.evidence(boot_log=None), endorsement=ENDORSED)
+    assert warm.hits == 0
+    assert result.claims.boot is None
+
+
+def test_a_digest_that_the_caller_computed_is_not_computed_again(machine, warm):
+    digest = HashAlg.SHA256.digest(LOG)
+    evidence = machine.evidence(boot_log_sha256=digest)
+    assert hits(warm, machine, evidence=evidence, endorsement=ENDORSED) == 2
+
+
+def test_what_cannot_be_read_is_not_kept(machine):
+    memo = Spy()
+    with pytest.raises(Exception, match="byte"):
+        judged(machine, memo, evidence=machine.evidence(boot_log=b"\xff" * 64))
+    assert memo.boots_kept == []
+
+
+def facts(**changes):
+    values = {
+        "pcrs": {SHA256: {0: bytes(32), 7: b"\1" * 32}},
+        "clock": CLOCK,
+        "firmware_version": 1,
+        "signature_hash": SHA256,
+    } | changes
+    return QuoteFacts(**values)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        facts(pcrs={SHA256: {0: bytes(32), 7: b"\2" * 32}}),
+        facts(pcrs={SHA256: {0: bytes(32)}}),
+        facts(pcrs={SHA256: {0: bytes(32), 8: b"\1" * 32}}),
+        facts(pcrs={HashAlg.SHA3_256: {0: bytes(32), 7: b"\1" * 32}}),
+        facts(pcrs={SHA256: {0: bytes(32), 7: b"\1" * 32}, HashAlg.SHA1: {0: bytes(20)}}),
+    ],
+)
+def test_keys_differ_in_every_bank_index_and_value(other):
+    assert boot_key(b"", facts(), None) != boot_key(b"", other, None)
+
+
+def test_keys_do_not_depend_on_the_order_of_what_is_equal():
+    one = facts(pcrs={SHA256: {0: bytes(32), 7: bytes(32)}, HashAlg.SHA1: {0: bytes(20)}})
+    two = facts(pcrs={HashAlg.SHA1: {0: bytes(20)}, SHA256: {7: bytes(32), 0: bytes(32)}})
+    assert boot_key(b"", one, None) == boot_key(b"", two, None)
+
+
+@pytest.mark.parametrize("change", [{"firmware_version": 2}, {"signature_hash": HashAlg.SHA384}])
+def test_what_a_policy_can_read_of_the_quote_is_in_the_key(change):
+    policy, boot = golden(), boot_key(b"", facts(), None)
+    assert evaluation_key(policy, boot, facts(), None) != evaluation_key(policy, boot, facts(**change), None)
+
+
+CEL = """\
+schema: vtpm-attest/policy/1
+id: cel
+description: for tests
+validity: 10m
+quote: {{bank: sha256, pcrs: [0]}}
+boot_log: ignored
+rules:
+  - {{id: rule, severity: warning, claim: hardware, cel: "{cel}"}}
+unjudged: [{{pcrs: [0], why: a policy for tests}}]
+"""
+
+
+def test_a_policy_that_reads_the_clock_is_evaluated_at_every_clock(machine):
+    reading = parse_policy(CEL.format(cel="quote.clock.reset_count < 1000u"))
+    other = parse_policy(CEL.format(cel="quote.signature_hash == 'sha256'"))
+    assert reads_clock(reading)
+    assert not reads_clock(other)
+    memo = Spy()
+    for expected in (0, 0):
+        assert hits(memo, machine, policy=reading) == expected
+    assert hits(memo, machine, policy=other) == 0
+    assert hits(memo, machine, policy=other) == 1
+
+
+@pytest.mark.parametrize("clock", [ClockInfo(6, 1, 0, True), ClockInfo(5, 2, 1, False)])
+def test_every_claim_that_depends_on_the_clock_is_named_as_such(machine, clock):
+    """The one thing of a quote that the key may leave out."""
+    claims = judged(machine, None, endorsement=ENDORSED).claims
+    later = ProvenClaims(claims.quote._replace(clock=clock), claims.boot, claims.endorsement)
+    read = 0
+    for name, entry in CATALOGUE.items():
+        first, second = entry.read(View(claims, SHA256)), entry.read(View(later, SHA256))
+        assert first == second or name.startswith("quote.clock.")
+        read += first is not None
+    assert read > len(CATALOGUE) // 3
+
+
+def test_findings_of_an_earlier_history_are_taken_as_they_were(machine):
+    first = judged(machine, None)
+    kept = JudgedHistory(tuple(f for f in first.findings if f.reason is Reason.CLOCK_FIRST_SEEN))
+    assert len(kept.findings) == 1
+    again = judged(machine, None, history=kept)
+    assert [f for f in again.findings if f.reason is Reason.CLOCK_FIRST_SEEN] == list(kept.findings)
+    assert judged(machine, None, history=JudgedHistory(())).tier is Tier.AFFIRMING
