@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.contract.records import enrol
 from verifier.errors import StoredDataDamaged, StoreUnavailable
-from verifier.store import SchemaMismatch, open_store, upgrade
+from verifier.store import SchemaMismatch, migrate, open_store, upgrade
 from verifier.store.location import parse_location
 from verifier.store.schema import metadata
 
@@ -32,20 +31,12 @@ def empty_url(request, tmp_path) -> str:
     return server.url(name)
 
 
-async def _on(url, work):
-    engine = create_async_engine(parse_location(url).url)
-    try:
-        async with engine.begin() as connection:
-            return await connection.run_sync(work)
-    finally:
-        await engine.dispose()
+def _on(url, work):
+    return migrate._on_connection(parse_location(url), work, create=False)
 
 
 def _pretend_newer(url):
-    async def change():
-        await _on(url, lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
-
-    asyncio.run(change())
+    _on(url, lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
 
 
 def _differences(connection):
@@ -54,7 +45,7 @@ def _differences(connection):
 
 def test_the_migrations_make_the_tables_of_the_code(empty_url):
     upgrade(empty_url)
-    assert asyncio.run(_on(empty_url, _differences)) == []
+    assert _on(empty_url, _differences) == []
 
 
 def test_upgrading_twice_changes_nothing_and_loses_nothing(empty_url):

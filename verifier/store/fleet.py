@@ -116,8 +116,7 @@ def _of(tenant: str, attester_id: str) -> Update:
 def _revoke(connection: Connection, tenant: str, attester_id: str, at: int) -> bool:
     # `latest` before `attester`, the order in which recordings lock them.
     shown = update(latest).where(latest.c.tenant == tenant, latest.c.attester_id == attester_id)
-    if not changed(connection, shown.values(lifecycle=Lifecycle.REVOKED.value)):
-        return False
+    connection.execute(shown.values(lifecycle=Lifecycle.REVOKED.value))
     revoked = _of(tenant, attester_id).values(revoked_at=func.coalesce(attester.c.revoked_at, at))
     return changed(connection, revoked) == 1
 

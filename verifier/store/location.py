@@ -27,12 +27,12 @@ _NAMES: Final = {
     "postgresql": Dialect.POSTGRESQL,
     "postgresql+asyncpg": Dialect.POSTGRESQL,
 }
-_DRIVERS: Final = {Dialect.SQLITE: "sqlite+aiosqlite", Dialect.POSTGRESQL: "postgresql+asyncpg"}
+_DRIVERS: Final = {Dialect.SQLITE: "sqlite", Dialect.POSTGRESQL: "postgresql+asyncpg"}
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A database: `url` names the asynchronous driver; `path` is SQLite's file."""
+    """A database: `url` names the driver; `path` is SQLite's file."""
 
     dialect: Dialect
     url: URL
