@@ -155,6 +155,23 @@ _ENROLMENT: Final = {
         "An operator revoked it. It gets no challenge and no verdict.",
         "Enrol it again after an operator lifted the revocation.",
     ),
+    Reason.KEY_CERTIFICATE_MISSING: Entry(
+        "No certificate for the AK",
+        "The enrolment policy wants the AK certified by its cloud or by the maker of the machine, and none of the certificates"
+        " sent is for this AK.",
+        "Let the agent use the certified key (`attest-agent enroll --ak certified`), and import the issuer's root for it:"
+        " `attest-verifier anchors import --for ak`.",
+    ),
+    Reason.ANCHORS_REFUSED: Entry(
+        "The trust anchors cannot be taken",
+        "There is nothing in them that can be trusted, or the name, the purpose or the fingerprint given is not one.",
+        "The detail says which. A trust anchor is a CA certificate with a strong key: PEM, DER, PKCS#7, a zip or cabinet archive.",
+    ),
+    Reason.AK_CERTIFICATE_WITHHELD: Entry(
+        "No AK certificate is issued for this attester now",
+        "The settings issue certificates only to machines in good standing, and this one is not: the detail says why.",
+        "Read its verdict and resolve what speaks against it; the next affirming verdict renews the certificate.",
+    ),
 }
 
 _QUOTE: Final = {

@@ -89,6 +89,9 @@ class Reason(enum.StrEnum):
     ENROLLMENT_EXPIRED = "enrollment-expired"
     ENROLLMENT_PENDING = "enrollment-pending"
     ATTESTER_REVOKED = "attester-revoked"
+    KEY_CERTIFICATE_MISSING = "key-certificate-missing"
+    ANCHORS_REFUSED = "anchors-refused"
+    AK_CERTIFICATE_WITHHELD = "ak-certificate-withheld"
 
     # --- the quote
     QUOTE_MAGIC = "quote-magic"

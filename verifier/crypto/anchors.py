@@ -43,6 +43,15 @@ class UnusableAnchor:
         return hashlib.sha256(data).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Something that looked like an anchor or a revocation list and cannot be used."""
+
+    source: str
+    subject: str
+    problem: str
+
+
 class TrustAnchors:
     """An immutable set of CA certificates, found by name and told apart by key.
 
@@ -135,6 +144,17 @@ class TrustAnchors:
     def expiring(self, by: datetime) -> tuple[Certificate, ...]:
         """Anchors that will have expired at this time, soonest first."""
         return tuple(sorted((a for a in self._anchors if a.not_after < by), key=lambda a: a.not_after))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorCollection:
+    """What was found in files. `anchors` are trusted by the decision to import them, and nothing else."""
+
+    anchors: TrustAnchors
+    crls: tuple[bytes, ...]
+    rejected: tuple[Rejected, ...]
+    ignored: tuple[str, ...]
+    """Files that hold neither certificates nor revocation lists."""
 
 
 def anchor_problem(certificate: Certificate) -> str | None:

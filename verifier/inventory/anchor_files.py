@@ -12,7 +12,7 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -23,10 +23,12 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509 import InvalidVersion
 
-from verifier.crypto.anchors import MAX_BUNDLE, TrustAnchors, UnusableAnchor
+from verifier.crypto.anchors import MAX_BUNDLE, AnchorCollection, Rejected, TrustAnchors, UnusableAnchor
 from verifier.crypto.revocation import MAX_CRL, parse_crl
 from verifier.errors import EvidenceError, MalformedInputError
 from verifier.inventory import cabinet
+
+__all__ = ["MAX_ARCHIVE", "MAX_FILES", "AnchorCollection", "Rejected", "read_anchor_bytes", "read_anchors"]
 
 MAX_ARCHIVE: Final = 64 * 1024 * 1024
 """Bytes of an archive, and of all it expands to."""
@@ -54,26 +56,6 @@ _SIGNED_DATA: Final = bytes.fromhex("06092a864886f70d010702")
 _LOOK_AHEAD: Final = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """Something that looked like an anchor or a revocation list and cannot be used."""
-
-    source: str
-    subject: str
-    problem: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnchorCollection:
-    """What was found. `anchors` are trusted from here on: by the decision to import them, and nothing else."""
-
-    anchors: TrustAnchors
-    crls: tuple[bytes, ...]
-    rejected: tuple[Rejected, ...]
-    ignored: tuple[str, ...]
-    """Files that hold neither certificates nor revocation lists."""
-
-
 @dataclass(slots=True)
 class _Findings:
     certificates: list[tuple[str, bytes]]
@@ -89,8 +71,19 @@ def read_anchors(path: Path) -> AnchorCollection:
         OSError: the path cannot be read.
         MalformedInputError: too many files, or an archive that is damaged or expands beyond bounds.
     """
+    return _collect(_files(path))
+
+
+def read_anchor_bytes(name: str, data: bytes) -> AnchorCollection:
+    """Read trust anchors and revocation lists from the bytes of one file or archive; see `read_anchors`."""
+    if len(data) > MAX_ARCHIVE:
+        raise MalformedInputError(name, 0, f"more than {MAX_ARCHIVE} bytes")
+    return _collect(_contents(name, data))
+
+
+def _collect(files: Iterable[tuple[str, bytes]]) -> AnchorCollection:
     findings = _Findings([], [], [], [])
-    for source, data in _files(path):
+    for source, data in files:
         _take(source, data, findings)
     anchors, unusable = TrustAnchors.sift(der for _, der in findings.certificates)
     sources = {UnusableAnchor.digest_of(der): source for source, der in findings.certificates}

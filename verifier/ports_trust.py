@@ -1,0 +1,109 @@
+"""What the service needs of the world to know whom to trust: stored anchor sets, their files, their issuers.
+
+A part of `verifier.ports`; the same rules hold.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from verifier.crypto.anchors import AnchorCollection
+
+
+class AnchorPurpose(enum.StrEnum):
+    """What a trust anchor may vouch for. They are kept apart: a CA of AKs shall not make EKs, nor the reverse."""
+
+    EK = "ek"
+    """Endorsement keys."""
+    AK = "ak"
+    """Attestation keys that a cloud certifies."""
+    DEVICE = "device"
+    """Initial attestation and device identity keys (IAK, IDevID) that a maker of machines certifies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorSetRecord:
+    """An immutable set of trust anchors and revocation lists, named by the SHA-256 of `content`."""
+
+    tenant: str
+    digest: bytes
+    content: bytes
+    """As `verifier.service.anchor_sets.encode` writes it."""
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorAssignment:
+    """That a tenant trusts a set, under a name, for some purposes."""
+
+    tenant: str
+    name: str
+    digest: bytes
+    purposes: frozenset[AnchorPurpose]
+    source: str
+    """The file or archive it came from, for people."""
+    assigned_at: datetime
+    assigned_by: str
+
+
+class AnchorStore(Protocol):
+    """The part of `Store` that keeps trust anchors."""
+
+    async def assign_anchors(
+        self, record: AnchorSetRecord, assignment: AnchorAssignment, *, instead_of: bytes | None = None
+    ) -> bool:
+        """Keep the set (idempotent by digest) and let the name stand for it, in one transaction.
+
+        With `instead_of`, only if the name stands for that set now; False when it does not, and nothing changed.
+        """
+
+    async def unassign_anchors(self, tenant: str, name: str, *, instead_of: bytes | None = None) -> bool:
+        """Trust the set of this name no longer; False when there is none (or not `instead_of`). The set stays."""
+
+    async def anchor_assignments(self, tenant: str) -> tuple[AnchorAssignment, ...]:
+        """By name."""
+
+    async def anchor_set(self, tenant: str, digest: bytes) -> AnchorSetRecord | None:
+        """The set, verified against its digest on read; `StoredDataDamaged` when it differs."""
+
+
+class ReadAnchors(Protocol):
+    """Reads anchors and revocation lists out of a file's bytes: PEM, DER, PKCS#7, zip or cabinet.
+
+    Raises `MalformedInputError` for an archive that is damaged or too large. Blocks; call it in a thread.
+    """
+
+    def __call__(self, name: str, data: bytes) -> AnchorCollection: ...
+
+
+class IssuerSource(Protocol):
+    """Fetches issuer certificates from where certificates say they are (RFC 5280, section 4.2.2.1)."""
+
+    async def fetch(self, url: str, timeout: timedelta) -> bytes | None:  # noqa: ASYNC109 - the bound is the point
+        """The body, or None where it could not be had for whatever reason; never raises. Proves nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorAlarm:
+    """A trust anchor is about to expire, or has: what it vouches for will no longer be accepted."""
+
+    tenant: str
+    set_name: str
+    sha256: str
+    """Hex, of the certificate."""
+    subject: str
+    not_after: datetime
+    remaining: timedelta
+    """Negative once it has expired."""
+    threshold_days: int
+    """90, 30 or 7: within how many days; 0 when it has expired."""
+
+
+class AnchorAlarms(Protocol):
+    """The part of `EventSink` that is told of trust anchors."""
+
+    async def anchors_expiring(self, alarms: Sequence[AnchorAlarm]) -> None: ...
