@@ -64,7 +64,7 @@ def _call(node: Call) -> str:
     if node.function in {"!_", "-_"}:
         return f"{node.function[0]}{_grouped(node.arguments[0])}"
     if node.function == "_?_:_":
-        return f"{parts[0]} ? {parts[1]} : {parts[2]}"
+        return "{} ? {} : {}".format(*(_grouped(each) for each in node.arguments))
     if node.function in _MEMBERS:
         return f"{parts[0]}.{node.function}({parts[1]})"
     return f"{node.function}({', '.join(parts)})"

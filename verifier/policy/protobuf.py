@@ -42,15 +42,12 @@ class Message:
 
     def number(self, number: int) -> int:
         """A varint as written: two's complement in 64 bits where it is signed."""
-        value = self._fields[number][0]
-        if not isinstance(value, int):
-            raise TypeError(f"field {number} is no number")
-        return value
+        return int(self._fields[number][0])
 
     def raw(self, number: int) -> bytes:
         """Bytes, or a fixed-size number as it stands."""
         values = self._fields.get(number)
-        return _as_bytes(values[0]) if values else b""
+        return bytes(values[0]) if values else b""
 
     def text(self, number: int) -> str:
         """UTF-8."""
@@ -62,13 +59,7 @@ class Message:
 
     def messages(self, number: int) -> tuple[Message, ...]:
         """A repeated message."""
-        return tuple([Message(_as_bytes(value)) for value in self._fields.get(number, ())])
-
-
-def _as_bytes(value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        raise TypeError("a message came as a number")
-    return value
+        return tuple([Message(bytes(value)) for value in self._fields.get(number, ())])
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
