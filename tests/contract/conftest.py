@@ -17,8 +17,12 @@ from pathlib import Path
 import pytest
 
 from verifier.store import SqlStore, open_store, upgrade
+from verifier.store.schema import metadata
 
 _BINARIES = Path("/usr/lib/postgresql")
+_EMPTY = "; ".join(
+    f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables) if table.name != "probe"
+)
 
 
 class Cluster:
@@ -104,6 +108,7 @@ def cluster() -> Iterator[Cluster]:
         server.initialise()
         server.sql("CREATE DATABASE template_store")
         upgrade(server.url("template_store"))
+        server.sql("CREATE DATABASE shared_store TEMPLATE template_store")
         yield server
     finally:
         server.remove()
@@ -148,7 +153,10 @@ async def database(request, tmp_path) -> AsyncIterator[Database]:
     if request.param == "sqlite":
         found = Database(f"sqlite:///{tmp_path}/verifier.db", "verifier.db")
     else:
-        found = _on_cluster(request.getfixturevalue("cluster"))
+        # One for all: making a database costs more than most tests. Emptied before, so that a failure can be seen.
+        server = request.getfixturevalue("cluster")
+        server.sql(_EMPTY, "shared_store")
+        found = Database(server.url("shared_store"), "shared_store")
     yield found
     await found.close()
 
