@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
+from verifier.policy.assignment import Assignment
 from verifier.reasons import Tier
 from verifier.tcg.attest import ClockInfo
 
@@ -277,15 +278,32 @@ class Store(Protocol):
     async def evidence_of(self, tenant: str, attester_id: str, sequence: int) -> Mapping[str, str] | None: ...
     async def revoke_attester(self, tenant: str, attester_id: str, now: datetime) -> bool: ...
     async def assign_policy(self, tenant: str, attester_id: str, policy_id: str | None) -> bool: ...
+    async def set_labels(self, tenant: str, attester_id: str, labels: Mapping[str, str]) -> bool:
+        """Replace the labels. Raises `EvidenceError` for too many of them, or one that is empty or too long."""
 
     # policies
-    async def add_policy(self, policy: PolicyRecord) -> None:
-        """Idempotent by (tenant, id, revision)."""
+    async def add_policy(self, policy: PolicyRecord, *, current: bool = True) -> None:
+        """Idempotent by (tenant, id, revision).
+
+        `current` False keeps the revision beside the one that is; the first revision of an id is current anyway.
+        """
 
     async def current_policy(self, tenant: str, policy_id: str) -> PolicyRecord | None:
         """The revision most recently added."""
 
     async def list_policies(self, tenant: str) -> tuple[PolicyRecord, ...]: ...
+    async def policy_revision(self, tenant: str, policy_id: str, revision: str) -> PolicyRecord | None: ...
+    async def policy_revisions(self, tenant: str, policy_id: str) -> tuple[PolicyRecord, ...]:
+        """Every revision of an id; the current one first."""
+
+    async def list_assignments(self, tenant: str) -> tuple[Assignment, ...]: ...
+    async def put_assignment(self, tenant: str, record: Assignment, *, replacing: Sequence[str] = ()) -> None:
+        """Add it, or change the one with its id, and remove those of `replacing`, in one transaction.
+
+        Raises `EvidenceError` when a tenant would have too many.
+        """
+
+    async def remove_assignment(self, tenant: str, assignment_id: str) -> bool: ...
 
 
 class Clock(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.exc import IntegrityError
 
 from verifier.errors import StoreUnavailable
@@ -12,6 +12,7 @@ from verifier.ports import PolicyRecord
 from verifier.store import rows, statements
 from verifier.store.backend import StorePart
 from verifier.store.schema import policy
+from verifier.store.statements import Insert
 
 _ATTEMPTS: Final = 8
 
@@ -39,6 +40,41 @@ class Policies(StorePart):
                 continue
             return
         raise StoreUnavailable(f"policy {record.id!r} is being changed from too many sides; try again")
+
+    def _made_current(self, record: PolicyRecord) -> Insert:
+        new = self._new(record, func.coalesce(func.max(policy.c.position), 0) + 1)
+        # Where the revision is the current one already, the new position would be the next to its own.
+        return new.on_conflict_do_update(
+            index_elements=["tenant", "id", "revision"],
+            set_={"position": new.excluded.position},
+            where=policy.c.position < new.excluded.position - 1,
+        )
+
+    def _beside(self, record: PolicyRecord) -> Insert:
+        new = self._new(record, func.coalesce(func.min(policy.c.position) - 1, 1))
+        return new.on_conflict_do_nothing(index_elements=["tenant", "id", "revision"])
+
+    def _new(self, record: PolicyRecord, position: ColumnElement[int]) -> Insert:
+        of_id = (policy.c.tenant == record.tenant, policy.c.id == record.id)
+        values = {**rows.policy_values(record), "position": select(position).where(*of_id).scalar_subquery()}
+        return self._backend.insert(policy).values(values)
+
+    async def policy_revision(self, tenant: str, policy_id: str, revision: str) -> PolicyRecord | None:
+        """One revision, current or not."""
+        query = select(*rows.POLICY_COLUMNS).where(
+            policy.c.tenant == tenant, policy.c.id == policy_id, policy.c.revision == revision
+        )
+        row = await self._first(query)
+        return None if row is None else rows.policy_record(row)
+
+    async def policy_revisions(self, tenant: str, policy_id: str) -> tuple[PolicyRecord, ...]:
+        """Every revision of an id, the current one first, then the latest."""
+        query = (
+            select(*rows.POLICY_COLUMNS)
+            .where(policy.c.tenant == tenant, policy.c.id == policy_id)
+            .order_by(policy.c.position.desc())
+        )
+        return tuple(rows.policy_record(row) for row in await self._backend.rows(query))
 
     async def current_policy(self, tenant: str, policy_id: str) -> PolicyRecord | None:
         """The revision added last."""

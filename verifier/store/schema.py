@@ -250,6 +250,20 @@ policy: Final = Table(
     UniqueConstraint("tenant", "id", "position"),
 )
 
+assignment: Final = Table(
+    "assignment",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("policy_id", Text, nullable=False),
+    # Empty: whichever revision is current.
+    Column("revision", Text),
+    Column("mode", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("selector", Text, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+)
+
 # One row that a health check writes: the only way to know that writes work.
 probe: Final = Table(
     "probe",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import update
 
 from verifier.errors import StoreUnavailable
+from verifier.store.assignments import Assignments
 from verifier.store.enrollments import Enrollments
 from verifier.store.fleet import Fleet
 from verifier.store.policies import Policies
@@ -12,7 +13,7 @@ from verifier.store.schema import probe
 from verifier.store.tokens import Tokens
 
 
-class SqlStore(Tokens, Enrollments, Fleet, Policies):
+class SqlStore(Tokens, Enrollments, Fleet, Policies, Assignments):
     """`verifier.ports.Store`, durable, shared by any number of processes."""
 
     async def close(self) -> None:

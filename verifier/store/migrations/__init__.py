@@ -3,6 +3,7 @@
 | revision | since | what changed | reversible online |
 |---|---|---|---|
 | 0001 | 0.1 | tenants everywhere; tokens, enrolments, attesters with endorsement and attestation keys, blobs, judgements, attestations, boots, the fleet view `latest`, spent nonces, policies, the health probe | first |
+| 0002 | 0.1 | policies assigned to attesters by label | yes, new table |
 
 A database of an unknown revision was made by a newer version: it is refused, not guessed at.
 """
