@@ -24,7 +24,7 @@ from verifier.keys.files import ensure_directory
 from verifier.keys.secret import nonce_key
 from verifier.keys.signer import FileSigner, KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
-from verifier.policy_files import find_policies, read_policy_source
+from verifier.policy_files import find_policies, read_policy_signers, read_policy_source
 from verifier.ports import DEFAULT_TENANT, Clock, Random, Store
 from verifier.service.attempts import AttemptLimiter
 from verifier.service.attestation import AttestationService
@@ -184,7 +184,9 @@ def _wire(
     recorder = Recorder(store, LocalEvents())
     nonces = Nonces(nonce_key(settings.state_dir), random)
     tokens = TokenService(store, recorder, clock, random, tls.ca_fingerprint())
-    policies = PolicyService(store, recorder, clock, settings.default_policy)
+    policies = PolicyService(
+        store, recorder, clock, settings.default_policy, read_policy_signers(settings.policy_signers)
+    )
     challenges = ChallengeService(
         store=store, policies=policies, nonces=nonces, clock=clock, nonce_lifetime=attestation.nonce_lifetime
     )

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from verifier.errors import PolicyError
+from verifier.errors import PolicyError, VerifierFault
+from verifier.policy.dsse import PolicySigners, load_public_key
+from verifier.policy.model import Policy
+from verifier.policy.source import parse_source
+
+SIGNED_SUFFIX = ".dsse.json"
 
 
 def read_policy_source(path: Path) -> bytes:
@@ -20,11 +26,30 @@ def read_policy_source(path: Path) -> bytes:
 
 
 def find_policies(folder: Path) -> tuple[Path, ...]:
-    """Every policy below `folder`: subfolders with a `policy.yaml`, and single YAML files."""
+    """Every policy below `folder`: subfolders with a `policy.yaml`, single YAML files, and signed ones (`*.dsse.json`)."""
     if not folder.is_dir():
         raise PolicyError("is not a folder", where=str(folder))
     folders = [entry for entry in sorted(folder.iterdir()) if (entry / "policy.yaml").is_file()]
-    return (*folders, *sorted(folder.glob("*.yaml")))
+    return (*folders, *sorted(folder.glob("*.yaml")), *sorted(folder.glob(f"*{SIGNED_SUFFIX}")))
+
+
+def load_policy(path: Path) -> Policy:
+    """One policy, signed or not; whose signatures it carries is not looked at. Raises `PolicyError`."""
+    return parse_source(read_policy_source(path))
+
+
+def read_policy_signers(paths: Sequence[Path]) -> PolicySigners | None:
+    """Signers a service demands; None where no key is named, so that none is demanded.
+
+    Raises:
+        VerifierFault: a file that cannot be read or holds no such key. A demand is never dropped silently.
+    """
+    if not paths:
+        return None
+    try:
+        return PolicySigners.of(load_public_key(_read(path), str(path)) for path in paths)
+    except PolicyError as error:
+        raise VerifierFault(f"policy_signers: {error}") from error
 
 
 def _read(path: Path) -> bytes:

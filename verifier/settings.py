@@ -128,6 +128,8 @@ class Settings(_Section, frozen=True):
     """Files or folders with CA certificates (PEM or DER) and CRLs for EK certificates."""
     policies_dir: Path | None = None
     """Folder of policies registered at start: subfolders with `policy.yaml`, or single YAML files."""
+    policy_signers: tuple[Path, ...] = ()
+    """PEM public keys (P-256 or Ed25519). When set, every policy must be signed by one of them, stored ones too."""
     default_policy: str | None = None
     """Policy of every attester that was assigned none; unset: their verdict is `none`."""
     listen: ListenSettings = ListenSettings()

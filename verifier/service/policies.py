@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from verifier.errors import NotFoundError, PolicyError, StoredDataDamaged
+from verifier.policy.dsse import PolicySigners
 from verifier.policy.model import Policy
-from verifier.policy.parse import parse_policy
+from verifier.policy.source import parse_source
 from verifier.ports import AttesterRecord, Clock, PolicyRecord, Store
 from verifier.service.recorder import Recorder
 
@@ -22,9 +23,20 @@ class PolicyService:
 
     A replica may therefore judge by the previous revision for 2 s after another one registered a new one;
     the verdict names the revision it was judged by.
+
+    With `signers` no policy is used that none of them signed, not even a stored one: what was submitted is stored
+    with its signatures, and they are checked again when it is read.
     """
 
-    def __init__(self, store: Store, recorder: Recorder, clock: Clock, default_policy: str | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        recorder: Recorder,
+        clock: Clock,
+        default_policy: str | None,
+        signers: PolicySigners | None = None,
+    ) -> None:
+        self._signers = signers
         self._store = store
         self._recorder = recorder
         self._clock = clock
@@ -36,13 +48,13 @@ class PolicyService:
         """Check a policy document and make it the current revision of its id.
 
         Raises:
-            PolicyError: the document must not be used; nothing is stored.
+            PolicyError: the document must not be used, or is not signed as it has to be; nothing is stored.
         """
         try:
             text = source.decode()
         except UnicodeDecodeError as error:
             raise PolicyError(f"not UTF-8 at byte {error.start}") from error
-        policy = parse_policy(source)
+        policy = parse_source(source, self._signers)
         record = PolicyRecord(
             id=policy.id, tenant=tenant, revision=policy.revision, source=text, created_at=self._clock.now()
         )
@@ -98,7 +110,7 @@ class PolicyService:
         if key in self._parsed:
             return self._parsed[key]
         try:
-            policy = parse_policy(record.source)
+            policy = parse_source(record.source, self._signers)
         except PolicyError as error:
             raise StoredDataDamaged(f"stored policy {record.id} ({record.revision}): {error}") from error
         if policy.revision != record.revision:
