@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
+from verifier.appraisal.inventory import InventoryChanges, InventoryMachine, SourceStatus
 from verifier.policy.assignment import Assignment
+from verifier.ports_trust import AnchorAlarms, AnchorStore
 from verifier.reasons import Tier
 from verifier.tcg.attest import ClockInfo
 
@@ -218,7 +220,7 @@ class PolicyRecord:
     created_at: datetime
 
 
-class Store(Protocol):
+class Store(AnchorStore, Protocol):
     """Durable state. Every method is atomic; `StoreUnavailable` means nothing happened.
 
     `StoredDataDamaged` names what no longer matches its digest.
@@ -327,9 +329,34 @@ class TokenSigner(Protocol):
     def jwks(self) -> Mapping[str, object]: ...
 
 
-class EventSink(Protocol):
-    """Told of every recorded verdict, after it is durable."""
+class EventSink(AnchorAlarms, Protocol):
+    """Told of every recorded verdict, after it is durable, and of trust anchors about to expire."""
 
     async def verdict(self, record: VerdictRecord, previous: VerdictRecord | None) -> None: ...
 
     def subscribe(self) -> AsyncIterator[VerdictRecord]: ...
+
+
+class Inventory(Protocol):
+    """What the operator's sources say of machines and their endorsement keys.
+
+    Reads answer at once, from what was last read of the sources; `status` says how old that is. The records
+    are in `verifier.appraisal.inventory`, their judgement in `verifier.appraisal.correlate`.
+    """
+
+    async def machines(self) -> tuple[InventoryMachine, ...]:
+        """All machines of all sources, by key."""
+
+    async def lookup_ek(self, fingerprint: bytes) -> tuple[InventoryMachine, ...]:
+        """Machines that list this key (SHA-256 of its SubjectPublicKeyInfo), by key."""
+
+    async def lookup_smbios(self, uuid: str) -> tuple[InventoryMachine, ...]:
+        """Machines with this SMBIOS UUID in either spelling, by key."""
+
+    async def changes(self, since: str | None) -> InventoryChanges:
+        """What changed since the cursor of an earlier answer; None asks for everything."""
+
+    async def status(self) -> tuple[SourceStatus, ...]:
+        """How each configured source stands, in the order of configuration."""
+
+    async def close(self) -> None: ...
