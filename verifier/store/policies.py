@@ -20,18 +20,13 @@ _ATTEMPTS: Final = 8
 class Policies(StorePart):
     """The policy methods of the `Store` port."""
 
-    async def add_policy(self, record: PolicyRecord) -> None:
+    async def add_policy(self, record: PolicyRecord, *, current: bool = True) -> None:
         """Keep a revision and make it current: also one that was current before, which is how to go back to it.
 
         Idempotent: adding the current revision again changes nothing. A revision keeps the time of its first
-        addition.
+        addition. One that is not to be `current` is kept beside the one that is; of a new id, the first always is.
         """
-        same_id = (policy.c.tenant == record.tenant, policy.c.id == record.id)
-        position = select(func.coalesce(func.max(policy.c.position), 0) + 1).where(*same_id).scalar_subquery()
-        new = self._backend.insert(policy).values({**rows.policy_values(record), "position": position})
-        new = new.on_conflict_do_update(
-            index_elements=["tenant", "id", "revision"], set_={"position": new.excluded.position}
-        )
+        new = self._made_current(record) if current else self._beside(record)
         for _ in range(_ATTEMPTS):
             try:
                 await self._change(new)
@@ -43,11 +38,8 @@ class Policies(StorePart):
 
     def _made_current(self, record: PolicyRecord) -> Insert:
         new = self._new(record, func.coalesce(func.max(policy.c.position), 0) + 1)
-        # Where the revision is the current one already, the new position would be the next to its own.
         return new.on_conflict_do_update(
-            index_elements=["tenant", "id", "revision"],
-            set_={"position": new.excluded.position},
-            where=policy.c.position < new.excluded.position - 1,
+            index_elements=["tenant", "id", "revision"], set_={"position": new.excluded.position}
         )
 
     def _beside(self, record: PolicyRecord) -> Insert:
