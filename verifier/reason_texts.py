@@ -172,6 +172,11 @@ _ENROLMENT: Final = {
         "The settings issue certificates only to machines in good standing, and this one is not: the detail says why.",
         "Read its verdict and resolve what speaks against it; the next affirming verdict renews the certificate.",
     ),
+    Reason.INVENTORY_DISAGREES: Entry(
+        "The inventory does not know this TPM as this machine's",
+        "Enrolment asks for an endorsement key that the inventory pins to the machine, and it does not, or is not current.",
+        "The detail names the machines concerned. Sync the inventory, or resolve the replaced or copied vTPM.",
+    ),
 }
 
 _QUOTE: Final = {

@@ -92,6 +92,7 @@ class Reason(enum.StrEnum):
     KEY_CERTIFICATE_MISSING = "key-certificate-missing"
     ANCHORS_REFUSED = "anchors-refused"
     AK_CERTIFICATE_WITHHELD = "ak-certificate-withheld"
+    INVENTORY_DISAGREES = "inventory-disagrees"
 
     # --- the quote
     QUOTE_MAGIC = "quote-magic"

@@ -48,6 +48,7 @@ _REFUSED: Final = frozenset(
         Reason.EK_CERTIFICATE_PROFILE,
         Reason.EK_CERTIFICATE_REVOKED,
         Reason.KEY_CERTIFICATE_MISSING,
+        Reason.INVENTORY_DISAGREES,
         Reason.EK_ATTRIBUTES,
         Reason.AK_ATTRIBUTES,
         Reason.ACTIVATION_FAILED,
