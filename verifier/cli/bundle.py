@@ -36,7 +36,8 @@ def read_bundle(path: Path, *, ak: str = "ecc") -> Bundle:
     Raises `EvidenceError` naming the file and the field.
     """
     if path.is_dir():
-        return _read_folder(path, ak)
+        bundle = path / "bundle.json"
+        return _read_json(bundle) if bundle.exists() else _read_folder(path, ak)
     return _read_json(path)
 
 
