@@ -150,6 +150,17 @@ _ENROLMENT: Final = {
         "An operator has to approve it.",
         "Approve or refuse it; the agent comes back by itself.",
     ),
+    Reason.REENROLLMENT_REQUIRED: Entry(
+        "A new enrolment is required",
+        "An operator wants this machine to enrol again before anything it says counts.",
+        "Enrol it again: `attest-agent enroll --again`.",
+    ),
+    Reason.IDENTITY_REPLACED: Entry(
+        "Another TPM for a known machine",
+        "A machine with a known SMBIOS UUID comes with another endorsement key: its vTPM was replaced, it was restored without "
+        "its .nvram, or another machine claims its UUID.",
+        "Approve or refuse it: `attestctl enrollments`. Approved, it goes on with the history of the attester it replaces.",
+    ),
     Reason.ATTESTER_REVOKED: Entry(
         "The attester is revoked",
         "An operator revoked it. It gets no challenge and no verdict.",
@@ -262,7 +273,7 @@ _HISTORY: Final = {
         "The TPM's state went back",
         "Clock or counters are lower than proven before: a snapshot or backup with the vTPM's state (.nvram) was restored, or a "
         "copy of this machine runs.",
-        "If the restore was meant, enrol the machine again; otherwise look for a copy.",
+        "If the restore was meant, `attestctl clone keep` (or enrol it again with a join token); otherwise look for a copy.",
     ),
     Reason.CLOCK_UNSAFE: Entry(
         "The TPM was not shut down in order",
@@ -273,6 +284,83 @@ _HISTORY: Final = {
         "The TPM's firmware changed",
         "Its firmware version differs from the last attestation.",
         "Expected after a hypervisor or TPM update; otherwise find out who did it.",
+    ),
+    Reason.CLONE_PROVEN: Entry(
+        "One TPM, two machines",
+        "Two lines of state of one TPM have both gone on after they had parted: two copies of the machine run (or one that is "
+        "switched to and fro between snapshots). Which of them is the original, nobody can tell from what they show.",
+        "See both with `attestctl clone list`; say which one stays with `attestctl clone keep`, and give the other a new vTPM.",
+    ),
+    Reason.ROLLBACK: Entry(
+        "An earlier state was brought back",
+        "This machine showed a state of its TPM that it had left behind: a snapshot or backup was restored, or a copy of it runs. "
+        "It stays so until somebody says that it was meant.",
+        "If it was, `attestctl clone keep` (or enrol it again with a join token); otherwise look for the copy.",
+    ),
+    Reason.BOOT_ID_CHANGED: Entry(
+        "Another kernel in the same TPM boot",
+        "The kernel's boot id changed though the TPM was neither reset nor restarted: kexec does that, and so does a copy that was "
+        "started from a saved memory. If the earlier id comes back, it is a clone.",
+        "Nothing to do if the machine uses kexec.",
+    ),
+    Reason.BOOT_COUNTER_ROLLBACK: Entry(
+        "Windows' boot count went back",
+        "The count of boots that Windows keeps in the TPM is lower than proven before, under the same counter.",
+        "Treat it as a rollback: find out who restored the machine, then `attestctl clone keep`.",
+    ),
+    Reason.RATCHET_STARTED: Entry(
+        "The ratchet starts",
+        "Its content is known from here on; there is nothing to compare it with.",
+        "Nothing to do.",
+    ),
+    Reason.RATCHET_CONTINUES: Entry(
+        "The ratchet goes on",
+        "The TPM shows the content last proven, or the one that follows it.",
+        "Nothing to do.",
+    ),
+    Reason.RATCHET_RESUMED: Entry(
+        "The ratchet is ahead of the verifier",
+        "The TPM shows a content that only this verifier can have led to, later than everything in its database: the database is "
+        "an older copy.",
+        "Find out who restored the verifier's database; of the machine nothing is wrong.",
+    ),
+    Reason.RATCHET_UNSUPPORTED: Entry(
+        "No ratchet",
+        "The TPM shows no ratchet and never did: no room for an NV index, an owner password, or an agent that does not know it. "
+        "Copies and restored states are then found by clock and boot id alone.",
+        "Free an NV index or clear the owner's password, and enrol again, if you want clones found sooner.",
+    ),
+    Reason.RATCHET_MISSING: Entry(
+        "The ratchet is gone",
+        "This TPM had a ratchet and shows none now: its index was deleted, the TPM was cleared, or somebody withholds it.",
+        "Look at `attest-agent status` on the machine; if the index was deleted on purpose, enrol it again.",
+    ),
+    Reason.RATCHET_INVALID: Entry(
+        "The ratchet's certificate proves nothing",
+        "It is not signed by the enrolled AK over this nonce, right after the quote, for the extend-only index that was asked for.",
+        "Look for a program that has defined the index otherwise; undefine it and enrol again.",
+    ),
+    Reason.RATCHET_ROLLBACK: Entry(
+        "The ratchet went back",
+        "The TPM shows a content that it had left behind: its NV memory was restored, or a copy of it speaks.",
+        "If the restore was meant, `attestctl clone keep`; otherwise look for the copy.",
+    ),
+    Reason.RATCHET_DIVERGED: Entry(
+        "The ratchet went two ways",
+        "From one content the TPM went on by one value, and this evidence by another: there are two of them.",
+        "See both with `attestctl clone list`, and resolve it there.",
+    ),
+    Reason.RATCHET_FOREIGN: Entry(
+        "The ratchet holds something else",
+        "No value this verifier handed out leads to what the index holds: another program extended it, it was deleted and made "
+        "again, or it is that of a copy whose past is lost.",
+        "Find the program; if the index was made anew on purpose, enrol the machine again.",
+    ),
+    Reason.EVIDENCE_OVERTAKEN: Entry(
+        "Newer evidence came first",
+        "While this evidence was on its way, other evidence of the attester was judged, and this one does not come after it. "
+        "Nothing is concluded from that.",
+        "Ask for a new challenge and attest again.",
     ),
     Reason.CLONE_SUSPECTED: Entry(
         "Two machines, one TPM",

@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from verifier.appraisal.checks.boot_log import check_boot_log
-from verifier.appraisal.checks.clock import check_history
+from verifier.appraisal.checks.clone import check_boot_counter, check_history, incident_finding
 from verifier.appraisal.checks.identity import check_freshness, check_identity
 from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
 from verifier.appraisal.evidence import Evidence, Expectation, History, JudgedHistory, PcrRequest
 from verifier.appraisal.memo import Memo, boot_key, evaluation_key
+from verifier.appraisal.place import Place
 from verifier.appraisal.result import Appraisal, Finding, Severity, Status
 from verifier.appraisal.vector import tier, vector
 from verifier.claims import EndorsementFacts, ProvenClaims, QuoteFacts
@@ -26,6 +27,8 @@ class Examined(NamedTuple):
     facts: QuoteFacts | None
     authenticated: bool
     endorsement: EndorsementFacts | None
+    place: Place | None = None
+    history: History | None = None
 
 
 class Judged(NamedTuple):
@@ -74,12 +77,13 @@ def examine(
     hashes = policy.quote.signature_hashes if policy is not None else DEFAULT_SIGNATURE_HASHES
     quote = check_quote(evidence, expected, hashes)
     findings: tuple[Finding, ...] = (*quote.findings, *identity, *check_freshness(expected))
-    if quote.facts is not None:
-        if isinstance(history, JudgedHistory):
-            findings += history.findings
-        else:
-            findings += check_history(evidence, quote.facts, history)
-    return Examined(findings, quote.facts, quote.authenticated, _endorsement(expected))
+    endorsement = _endorsement(expected)
+    if quote.facts is None or isinstance(history, JudgedHistory):
+        judged = history.findings if quote.facts is not None and isinstance(history, JudgedHistory) else ()
+        return Examined(findings + judged, quote.facts, quote.authenticated, endorsement)
+    outcome = check_history(evidence, expected, quote.facts, history)
+    findings += outcome.findings
+    return Examined(findings, quote.facts, quote.authenticated, endorsement, outcome.place, history)
 
 
 def judge(examined: Examined, evidence: Evidence, policy: Policy | None, memo: Memo | None) -> Judged:
@@ -100,7 +104,8 @@ def conclude(
     examined: Examined, judged: Judged, policy: Policy | None, staged: tuple[Finding, ...] = ()
 ) -> Appraisal:
     """The verdict. `staged` are findings of further policies, which have been cut to what they may do."""
-    findings = examined.findings + judged.all
+    place, late = _place(examined, judged)
+    findings = examined.findings + late + judged.all
     moving = findings + tuple(finding for finding in staged if finding.tier is not Tier.AFFIRMING)
     return Appraisal(
         authenticated=examined.authenticated,
@@ -110,7 +115,19 @@ def conclude(
         claims=judged.claims,
         policy_id=policy.id if policy is not None else None,
         policy_revision=policy.revision if policy is not None else None,
+        place=place,
     )
+
+
+def _place(examined: Examined, judged: Judged) -> tuple[Place | None, tuple[Finding, ...]]:
+    """Where the evidence stands in the history, now that the log is read, and what all of that comes to."""
+    place, history = examined.place, examined.history
+    if place is None or history is None:
+        return None, ()
+    boot = None if judged.claims is None else judged.claims.boot
+    place, findings = check_boot_counter(place, boot, history.lineage)
+    incident = incident_finding(place, history)
+    return place, findings if incident is None else (*findings, incident)
 
 
 def _demand(expectation: Expectation, policy: Policy | None) -> Expectation:
@@ -125,6 +142,7 @@ def _demand(expectation: Expectation, policy: Policy | None) -> Expectation:
         request=(*expectation.request, request),
         assumed=expectation.assumed,
         endorsement=expectation.endorsement,
+        ratchet=expectation.ratchet,
     )
 
 

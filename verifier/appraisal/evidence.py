@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from verifier.appraisal.lineage import Lineage
 from verifier.claims import EndorsementFacts
+from verifier.crypto.ratchet import RatchetChain
 from verifier.findings import Finding
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
@@ -18,6 +20,23 @@ class PcrRequest:
 
     bank: HashAlg
     pcrs: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class RatchetEvidence:
+    """The ratchet's NV index, certified by the AK over the nonce. Nothing in it is believed yet.
+
+    Attributes:
+        attest: TPMS_ATTEST of an NV certification, as signed.
+        signature: TPMT_SIGNATURE.
+        step: number of the value extended last, as the agent remembers it.
+        base: content before that.
+    """
+
+    attest: bytes
+    signature: bytes
+    step: int | None = None
+    base: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +53,7 @@ class Evidence:
         boot_id: the kernel's random id of this boot; not proven.
         boot_log_sha256: SHA-256 of `boot_log` where the caller has computed it from these bytes already; never
             what a sender says it is. None: it is computed here when it is needed.
+        ratchet: the certified index, or None when none was sent.
     """
 
     attest: bytes
@@ -44,6 +64,7 @@ class Evidence:
     smbios_uuid: str | None = None
     boot_id: str | None = None
     boot_log_sha256: bytes | None = None
+    ratchet: RatchetEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +85,23 @@ class Expectation:
     become findings."""
     endorsement: EndorsementFacts | None = None
     """What enrolment proved of the EK this AK was activated with; without an activation it says nothing."""
+    ratchet: RatchetChain | None = None
+    """The ratchet this attester is asked to keep; None where it is not asked for one."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What was proven of this attester before; empty at its first attestation."""
+    """What was proven of this attester before; empty at its first attestation.
+
+    `last_clock` is that of the line of states in `lineage`, whatever parted from it since.
+    """
 
     last_clock: ClockInfo | None = None
     last_firmware_version: int | None = None
     last_boot_id: str | None = None
     last_seen: datetime | None = None
     smbios_uuids: frozenset[str] = field(default_factory=frozenset)
+    lineage: Lineage = field(default_factory=Lineage)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from verifier.appraisal.place import Place
 from verifier.claims import ProvenClaims
 from verifier.findings import Finding, Severity, Status
 from verifier.reasons import Claim, Tier
@@ -31,3 +32,6 @@ class Appraisal:
     claims: ProvenClaims | None
     policy_id: str | None
     policy_revision: str | None
+    place: Place | None = None
+    """Where the evidence stands in the attester's history; None where the quote proved nothing, or where stored
+    evidence is judged again."""

@@ -1,69 +1,87 @@
-"""Does the TPM's clock continue where this attester's history left it? Is it one machine?"""
+"""Does the TPM's clock go on where its history left it? (TPM 2.0 Library Specification, Part 1, section 36)."""
 
 from __future__ import annotations
 
-from verifier.appraisal.evidence import Evidence, History
+import enum
+from typing import Final
+
 from verifier.appraisal.result import Finding, Severity, Status
 from verifier.claims import QuoteFacts
 from verifier.reasons import Claim, Reason
 from verifier.tcg.attest import ClockInfo
 
 
-def check_history(evidence: Evidence, facts: QuoteFacts, history: History) -> tuple[Finding, ...]:
-    """Compare a verified quote with what was proven before (TPM 2.0 Part 1, section 36).
+class ClockRelation(enum.Enum):
+    """How a clock relates to the one last proven."""
 
-    Proven: a clock that goes back shows restored TPM state. Not proven: that a clock which goes on was never
-    copied; two copies that take turns need a longer history or the ratchet.
+    FIRST = "first"
+    SAME_BOOT = "same-boot"
+    """Neither reset nor restarted since."""
+    RESUMED = "resumed"
+    """TPM Resume or Restart: the machine slept or hibernated."""
+    RESET = "reset"
+    """TPM Reset: it rebooted, or lost its power."""
+    BACK = "back"
+    """An earlier state: no machine gets there by itself."""
+
+
+_MESSAGES: Final = {
+    ClockRelation.FIRST: "first attestation: no history to compare",
+    ClockRelation.SAME_BOOT: "the TPM's clock goes on within one boot",
+    ClockRelation.RESUMED: "the TPM's clock goes on after the machine slept (TPM resume or restart)",
+    ClockRelation.RESET: "the TPM's clock goes on after a reboot (TPM reset)",
+}
+
+
+def clock_relation(now: ClockInfo, before: ClockInfo | None) -> ClockRelation:
+    """Compare two clocks of one TPM.
+
+    A reset counts in `reset_count`, a resume or restart in `restart_count`; neither ever goes back. Within one reset
+    the clock only rises. After a reset that was not announced (power loss) it may repeat what was not yet saved, but
+    then the TPM itself says that it is not safe, until it is past everything it ever reported.
     """
-    findings = [_clock(facts.clock, history.last_clock)]
+    if before is None:
+        return ClockRelation.FIRST
+    if now.reset_count != before.reset_count:
+        if now.reset_count < before.reset_count or (now.safe and now.clock < before.clock):
+            return ClockRelation.BACK
+        return ClockRelation.RESET
+    if now.restart_count < before.restart_count or now.clock < before.clock:
+        return ClockRelation.BACK
+    return ClockRelation.SAME_BOOT if now.restart_count == before.restart_count else ClockRelation.RESUMED
+
+
+def clock_findings(
+    facts: QuoteFacts, relation: ClockRelation, before: ClockInfo | None, firmware_before: int | None
+) -> tuple[Finding, ...]:
+    """What clock and firmware version of a verified quote say beside those last proven."""
+    findings = [_clock(facts.clock, relation, before)]
     if not facts.clock.safe:
         findings.append(
-            _finding(
+            history_finding(
                 Reason.CLOCK_UNSAFE,
                 Status.NOT_EVALUATED,
                 Severity.INFO,
                 "the TPM says it was not shut down in order, so its clock may repeat a little",
             )
         )
-    before = history.last_firmware_version
-    if before is not None and before != facts.firmware_version:
+    if firmware_before is not None and firmware_before != facts.firmware_version:
         findings.append(
-            _finding(
+            history_finding(
                 Reason.FIRMWARE_CHANGED,
                 Status.FAILED,
                 Severity.INFO,
                 "the TPM's firmware version changed since the last attestation",
-                expected=f"{before:#018x}",
+                expected=f"{firmware_before:#018x}",
                 actual=f"{facts.firmware_version:#018x}",
-            )
-        )
-    uuids = set(history.smbios_uuids)
-    if evidence.smbios_uuid is not None:
-        uuids.add(evidence.smbios_uuid)
-    if len(uuids) > 1:
-        findings.append(
-            _finding(
-                Reason.CLONE_SUSPECTED,
-                Status.FAILED,
-                Severity.WARNING,
-                "machines with different SMBIOS UUIDs speak with one TPM",
-                expected="one UUID",
-                actual=", ".join(sorted(uuids)),
             )
         )
     return tuple(findings)
 
 
-def _clock(now: ClockInfo, before: ClockInfo | None) -> Finding:
-    if before is None:
-        return _finding(
-            Reason.CLOCK_FIRST_SEEN,
-            Status.PASSED,
-            Severity.CONTRAINDICATED,
-            "first attestation: no history to compare",
-        )
-    if _went_back(now, before):
-        return _finding(
+def _clock(now: ClockInfo, relation: ClockRelation, before: ClockInfo | None) -> Finding:
+    if relation is ClockRelation.BACK and before is not None:
+        return history_finding(
             Reason.CLOCK_ROLLBACK,
             Status.FAILED,
             Severity.CONTRAINDICATED,
@@ -71,19 +89,8 @@ def _clock(now: ClockInfo, before: ClockInfo | None) -> Finding:
             expected=f"after {describe_clock(before)}",
             actual=describe_clock(now),
         )
-    return _finding(
-        Reason.CLOCK_CONTINUES,
-        Status.PASSED,
-        Severity.CONTRAINDICATED,
-        "the TPM's clock continues its history",
-    )
-
-
-def _went_back(now: ClockInfo, before: ClockInfo) -> bool:
-    if now.reset_count != before.reset_count:
-        # After a reset the clock may repeat, but only when the TPM itself says that it is not safe.
-        return now.reset_count < before.reset_count or (now.safe and now.clock < before.clock)
-    return now.restart_count < before.restart_count or now.clock < before.clock
+    reason = Reason.CLOCK_FIRST_SEEN if before is None else Reason.CLOCK_CONTINUES
+    return history_finding(reason, Status.PASSED, Severity.CONTRAINDICATED, _MESSAGES[relation])
 
 
 def describe_clock(clock: ClockInfo) -> str:
@@ -92,7 +99,7 @@ def describe_clock(clock: ClockInfo) -> str:
     return f"clock {clock.clock} ms, reset {clock.reset_count}, restart {clock.restart_count}{safe}"
 
 
-def _finding(
+def history_finding(
     reason: Reason,
     status: Status,
     severity: Severity,
@@ -101,6 +108,7 @@ def _finding(
     expected: str | None = None,
     actual: str | None = None,
 ) -> Finding:
+    """A finding about which machine this is."""
     return Finding(
         reason=reason,
         status=status,

@@ -1,0 +1,195 @@
+"""What the certified content of the ratchet's NV index says of the TPM's past (docs/adr/0008-ratchet.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from verifier.appraisal.checks.clock import history_finding
+from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES
+from verifier.appraisal.evidence import Evidence, Expectation, RatchetEvidence
+from verifier.appraisal.lineage import Lineage
+from verifier.appraisal.place import PARTED, RatchetRelation, Shown
+from verifier.appraisal.result import Finding, Severity, Status
+from verifier.claims import QuoteFacts
+from verifier.crypto.keys import load_key
+from verifier.crypto.ratchet import VALUE_SIZE, RatchetChain, extended
+from verifier.crypto.signatures import scheme_problems, verify
+from verifier.reasons import Reason
+from verifier.tcg.attest import NvCertifyAttest, parse_attest
+from verifier.tcg.signature import parse_signature
+
+_STEPS_TRIED: Final = 32
+"""How far back a content is looked for whose agent has forgotten which step led to it."""
+
+
+def read_ratchet(evidence: Evidence, expected: Expectation, quote: QuoteFacts, line: Lineage) -> Shown:
+    """Verify the index's certificate (TPM2_NV_Certify, TPM 2.0 Part 3, section 31.16) and place its content.
+
+    Proven where a content is given: the AK that signed the quote certified, over the same nonce and not before the
+    quote, that an extend-only index of the expected name holds it. Not proven: who extended it. Whoever may use the
+    TPM's owner hierarchy can delete the index and fill another one with values it has kept.
+
+    Raises:
+        MalformedInputError: attest or signature do not parse.
+        UnsupportedError: an algorithm this verifier does not judge.
+    """
+    chain, shown = expected.ratchet, evidence.ratchet
+    if chain is None:
+        return Shown(RatchetRelation.NOT_ASKED)
+    if shown is None:
+        return Shown(RatchetRelation.ABSENT if line.ratchet is None else RatchetRelation.MISSING)
+    attest = parse_attest(shown.attest)
+    problem = _problem(shown, attest, expected, quote, chain)
+    if problem or not isinstance(attest, NvCertifyAttest):
+        return Shown(RatchetRelation.INVALID, problem=problem)
+    return _place(attest.contents, shown, chain, line)
+
+
+def _problem(
+    shown: RatchetEvidence, attest: object, expected: Expectation, quote: QuoteFacts, chain: RatchetChain
+) -> str:
+    """Why the certificate proves nothing; empty when it does."""
+    if not isinstance(attest, NvCertifyAttest):
+        return "it attests something else"
+    signature, ak = parse_signature(shown.signature), load_key(expected.ak_public)
+    weak = signature.hash_alg not in DEFAULT_SIGNATURE_HASHES
+    if weak or scheme_problems(ak.public, signature) or not verify(ak.key, signature, shown.attest):
+        return "the enrolled AK did not sign it"
+    if expected.nonce is not None and attest.extra_data != expected.nonce:
+        return "it is over another nonce"
+    if attest.index_name != chain.index_name or attest.offset != 0 or len(attest.contents) != VALUE_SIZE:
+        return "it certifies another index, or one with other attributes"
+    before, after = quote.clock, attest.clock
+    same_reset = after.reset_count == before.reset_count and attest.firmware_version == quote.firmware_version
+    # The machine may sleep between the two, so the restart count may rise.
+    if not same_reset or after.restart_count < before.restart_count or after.clock < before.clock:
+        return "it was not made right after the quote"
+    return ""
+
+
+def _place(content: bytes, shown: RatchetEvidence, chain: RatchetChain, line: Lineage) -> Shown:
+    hint = _hint(content, shown, chain)
+    if line.ratchet is None:
+        return Shown(RatchetRelation.STARTS, content, None if hint is None else hint[0])
+    if content == line.ratchet:
+        return Shown(RatchetRelation.SAME, content)
+    if content == line.ratchet_next:
+        return Shown(RatchetRelation.NEXT, content, line.step)
+    if content in line.trail:
+        return Shown(RatchetRelation.SUPERSEDED, content)
+    found = hint or next(_searched(content, chain, line), None)
+    if found is None:
+        return Shown(RatchetRelation.FOREIGN, content)
+    return Shown(_after(*found, line), content, found[0])
+
+
+def _after(step: int, base: bytes, line: Lineage) -> RatchetRelation:
+    """How a content relates that `step` led to from `base`, and that the line never showed."""
+    if base == line.ratchet:
+        return RatchetRelation.NEXT
+    if step > line.step:
+        return RatchetRelation.RESUMED
+    return RatchetRelation.SIBLING if base in line.trail else RatchetRelation.SUPERSEDED
+
+
+def _hint(content: bytes, shown: RatchetEvidence, chain: RatchetChain) -> tuple[int, bytes] | None:
+    """The step and base the agent names, if they lead to this content: that is a proof, whoever names them."""
+    if shown.step is None or shown.base is None:
+        return None
+    return (shown.step, shown.base) if chain.following(shown.step, shown.base) == content else None
+
+
+def _searched(content: bytes, chain: RatchetChain, line: Lineage) -> Iterator[tuple[int, bytes]]:
+    oldest = max(0, line.step - _STEPS_TRIED)
+    for base in (line.ratchet, *reversed(line.trail)):
+        for step in range(line.step, oldest, -1):
+            if base is not None and extended(base, chain.value(step, base)) == content:
+                yield step, base
+
+
+class _Meaning(NamedTuple):
+    reason: Reason
+    status: Status
+    severity: Severity
+    message: str
+
+
+_MEANINGS: Final = {
+    RatchetRelation.ABSENT: _Meaning(
+        Reason.RATCHET_UNSUPPORTED,
+        Status.NOT_EVALUATED,
+        Severity.INFO,
+        "the TPM shows no ratchet, and never did",
+    ),
+    RatchetRelation.MISSING: _Meaning(
+        Reason.RATCHET_MISSING,
+        Status.NOT_EVALUATED,
+        Severity.CONTRAINDICATED,
+        "the TPM shows no ratchet, though it had one",
+    ),
+    RatchetRelation.INVALID: _Meaning(
+        Reason.RATCHET_INVALID,
+        Status.FAILED,
+        Severity.CONTRAINDICATED,
+        "the certificate of the ratchet cannot be believed",
+    ),
+    RatchetRelation.STARTS: _Meaning(
+        Reason.RATCHET_STARTED,
+        Status.PASSED,
+        Severity.CONTRAINDICATED,
+        "the ratchet is known from here on",
+    ),
+    RatchetRelation.SAME: _Meaning(
+        Reason.RATCHET_CONTINUES,
+        Status.PASSED,
+        Severity.CONTRAINDICATED,
+        "the ratchet goes on from where it was",
+    ),
+    RatchetRelation.NEXT: _Meaning(
+        Reason.RATCHET_CONTINUES,
+        Status.PASSED,
+        Severity.CONTRAINDICATED,
+        "the ratchet goes on from where it was",
+    ),
+    RatchetRelation.RESUMED: _Meaning(
+        Reason.RATCHET_RESUMED,
+        Status.PASSED,
+        Severity.CONTRAINDICATED,
+        "the ratchet is ahead of what the verifier remembers, by values only it can have handed out",
+    ),
+    RatchetRelation.SUPERSEDED: _Meaning(
+        Reason.RATCHET_ROLLBACK,
+        Status.FAILED,
+        Severity.CONTRAINDICATED,
+        "the ratchet shows a state that this TPM had left behind",
+    ),
+    RatchetRelation.SIBLING: _Meaning(
+        Reason.RATCHET_DIVERGED,
+        Status.FAILED,
+        Severity.CONTRAINDICATED,
+        "the ratchet went on from an earlier state by another way than this TPM did",
+    ),
+    RatchetRelation.FOREIGN: _Meaning(
+        Reason.RATCHET_FOREIGN,
+        Status.FAILED,
+        Severity.CONTRAINDICATED,
+        "the ratchet holds what no value of this verifier leads to",
+    ),
+}
+
+
+def ratchet_finding(shown: Shown, line: Lineage) -> Finding | None:
+    """What the relation means for the verdict; None where no ratchet was asked for."""
+    if shown.relation is RatchetRelation.NOT_ASKED:
+        return None
+    meaning = _MEANINGS[shown.relation]
+    parted = shown.relation in PARTED and line.ratchet is not None and shown.content is not None
+    return history_finding(
+        meaning.reason,
+        meaning.status,
+        meaning.severity,
+        f"{meaning.message}: {shown.problem}" if shown.problem else meaning.message,
+        expected=f"{line.ratchet.hex()}, or what follows it" if parted and line.ratchet is not None else None,
+        actual=shown.content.hex() if parted and shown.content is not None else None,
+    )

@@ -1,0 +1,65 @@
+"""The NV ratchet: an index that only grows, by values only this verifier can make (docs/adr/0008-ratchet.md)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import Final
+
+from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.nv import NvAttributes, nv_name
+
+VALUE_SIZE: Final = 32
+INDEX_BASE: Final = 0x01810000
+"""In the owner's range (TCG Registry of Reserved TPM 2.0 Handles: 0x01800000 to 0x01BFFFFF)."""
+ATTRIBUTES: Final = (
+    NvAttributes.AUTHWRITE
+    | NvAttributes.NT_EXTEND
+    | NvAttributes.OWNERREAD
+    | NvAttributes.AUTHREAD
+    | NvAttributes.NO_DA
+)
+_INDEX_LABEL: Final = b"vtpm-attest ratchet index v1\x00"
+_VALUE_LABEL: Final = b"vtpm-attest ratchet value v1\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class RatchetChain:
+    """What this verifier hands out to one attester, and where the attester keeps it.
+
+    A value is bound to the content it may be extended into: whoever shows a content, the step and the content
+    before it proves that this verifier led there, without the verifier remembering what it gave to whom.
+
+    Attributes:
+        key: 32 bytes only the verifier has; replicas share it.
+        attester_id: whose.
+    """
+
+    key: bytes
+    attester_id: str
+
+    @property
+    def index(self) -> int:
+        """NV index. One per attester id, so that several verifiers can have theirs in one TPM."""
+        mark = hashlib.sha256(_INDEX_LABEL + self.attester_id.encode()).digest()
+        return INDEX_BASE | int.from_bytes(mark[:2], "big")
+
+    @property
+    def index_name(self) -> bytes:
+        """Name the index has once something was extended into it."""
+        return nv_name(self.index, ATTRIBUTES | NvAttributes.WRITTEN, HashAlg.SHA256.size)
+
+    def value(self, step: int, base: bytes) -> bytes:
+        """The 32 bytes handed out as number `step` (from 1, u64) to a TPM whose index holds `base`."""
+        message = _VALUE_LABEL + step.to_bytes(8, "big") + base + self.attester_id.encode()
+        return hmac.digest(self.key, message, "sha256")
+
+    def following(self, step: int, base: bytes) -> bytes:
+        """What the index holds after `value(step, base)` was extended into it."""
+        return extended(base, self.value(step, base))
+
+
+def extended(base: bytes, value: bytes) -> bytes:
+    """TPM2_NV_Extend on a SHA-256 index (TPM 2.0 Part 3, section 31.10): the digest of old content and data."""
+    return hashlib.sha256(base + value).digest()
