@@ -77,7 +77,8 @@ class ReadAnchors(Protocol):
     Raises `MalformedInputError` for an archive that is damaged or too large. Blocks; call it in a thread.
     """
 
-    def __call__(self, name: str, data: bytes) -> AnchorCollection: ...
+    def __call__(self, name: str, data: bytes) -> AnchorCollection:
+        """What is in there; `name` is for messages."""
 
 
 class IssuerSource(Protocol):
@@ -106,4 +107,5 @@ class AnchorAlarm:
 class AnchorAlarms(Protocol):
     """The part of `EventSink` that is told of trust anchors."""
 
-    async def anchors_expiring(self, alarms: Sequence[AnchorAlarm]) -> None: ...
+    async def anchors_expiring(self, alarms: Sequence[AnchorAlarm]) -> None:
+        """Anchors that passed a threshold since the last time."""

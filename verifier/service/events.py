@@ -1,12 +1,13 @@
-"""Verdicts as they are recorded, for whoever waits for them in this process."""
+"""Verdicts as they are recorded, and alarms of trust anchors, for whoever waits for them in this process."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from verifier.ports import VerdictRecord
+from verifier.ports_trust import AnchorAlarm
 
 _QUEUE: Final = 256
 
@@ -16,6 +17,7 @@ class LocalEvents:
 
     def __init__(self) -> None:
         self._queues: set[asyncio.Queue[VerdictRecord]] = set()
+        self._alarm_queues: set[asyncio.Queue[AnchorAlarm]] = set()
 
     async def verdict(self, record: VerdictRecord, previous: VerdictRecord | None) -> None:
         """Tell every subscriber; never blocks."""
@@ -24,6 +26,24 @@ class LocalEvents:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(record)
+
+    async def anchors_expiring(self, alarms: Sequence[AnchorAlarm]) -> None:
+        """Tell every subscriber of alarms; never blocks."""
+        for queue in self._alarm_queues:
+            for alarm in alarms:
+                if queue.full():
+                    queue.get_nowait()
+                queue.put_nowait(alarm)
+
+    async def subscribe_alarms(self) -> AsyncIterator[AnchorAlarm]:
+        """Every alarm raised from now on, until the iterator is closed."""
+        queue: asyncio.Queue[AnchorAlarm] = asyncio.Queue(_QUEUE)
+        self._alarm_queues.add(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._alarm_queues.discard(queue)
 
     async def subscribe(self) -> AsyncIterator[VerdictRecord]:
         """Every verdict recorded from now on, until the iterator is closed."""

@@ -6,6 +6,7 @@ log, the events and, later, the audit tree see exactly what the store saw, after
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import structlog
@@ -21,6 +22,7 @@ from verifier.ports import (
     TokenSpend,
     VerdictRecord,
 )
+from verifier.ports_trust import AnchorAlarm, AnchorAssignment, AnchorSetRecord
 
 
 class Recorder:
@@ -92,10 +94,43 @@ class Recorder:
             self._log.info("policy.assigned", attester=attester_id, policy=policy_id, actor=actor)
         return done
 
-    async def policy_added(self, policy: PolicyRecord, actor: str) -> None:
-        """A policy revision exists."""
-        await self._store.add_policy(policy)
-        self._log.info("policy.added", policy=policy.id, revision=policy.revision, actor=actor)
+    async def policy_added(self, policy: PolicyRecord, actor: str, *, current: bool = True) -> None:
+        """A policy revision exists; with `current` it is the one that its id stands for."""
+        await self._store.add_policy(policy, current=current)
+        self._log.info(
+            "policy.added", policy=policy.id, revision=policy.revision, current=current, actor=actor
+        )
+
+    async def assignment_put(
+        self, tenant: str, assignment: Assignment, replacing: Sequence[str], actor: str
+    ) -> None:
+        """A policy judges the attesters with these labels from their next attestation on."""
+        await self._store.put_assignment(tenant, assignment, replacing=replacing)
+        self._log.info(
+            "assignment.put",
+            assignment=assignment.id,
+            policy=assignment.policy_id,
+            revision=assignment.revision,
+            mode=assignment.mode.value,
+            priority=assignment.priority,
+            selector=dict(assignment.selector),
+            replacing=list(replacing),
+            actor=actor,
+        )
+
+    async def assignment_removed(self, tenant: str, assignment_id: str, actor: str) -> bool:
+        """An assignment no longer holds."""
+        done = await self._store.remove_assignment(tenant, assignment_id)
+        if done:
+            self._log.info("assignment.removed", assignment=assignment_id, actor=actor)
+        return done
+
+    async def labelled(self, tenant: str, attester_id: str, labels: Mapping[str, str], actor: str) -> bool:
+        """An attester has these labels, which choose its policies."""
+        done = await self._store.set_labels(tenant, attester_id, labels)
+        if done:
+            self._log.info("attester.labelled", attester=attester_id, labels=dict(labels), actor=actor)
+        return done
 
     async def token_added(self, token: TokenRecord, actor: str) -> None:
         """A credential exists; its secret is neither stored nor logged."""
@@ -114,6 +149,53 @@ class Recorder:
         if done:
             self._log.warning("token.revoked", token=token_id, actor=actor)
         return done
+
+    async def anchors_assigned(
+        self,
+        record: AnchorSetRecord,
+        assignment: AnchorAssignment,
+        *,
+        count: int,
+        instead_of: bytes | None = None,
+    ) -> bool:
+        """A name stands for this set of trust anchors; False where it was to replace another than stands there."""
+        done = await self._store.assign_anchors(record, assignment, instead_of=instead_of)
+        if done:
+            self._log.warning(
+                "anchors.assigned",
+                name=assignment.name,
+                digest=assignment.digest.hex(),
+                purposes=sorted(assignment.purposes),
+                anchors=count,
+                source=assignment.source,
+                actor=assignment.assigned_by,
+            )
+        return done
+
+    async def anchors_unassigned(self, assignment: AnchorAssignment, actor: str) -> bool:
+        """A set is trusted no longer; False where its name stands for another meanwhile."""
+        done = await self._store.unassign_anchors(
+            assignment.tenant, assignment.name, instead_of=assignment.digest
+        )
+        if done:
+            self._log.warning(
+                "anchors.removed", name=assignment.name, digest=assignment.digest.hex(), actor=actor
+            )
+        return done
+
+    async def anchors_expiring(self, alarms: Sequence[AnchorAlarm]) -> None:
+        """Trust anchors passed a threshold before their end. Changes nothing; tells who listens."""
+        for alarm in alarms:
+            self._log.warning(
+                "anchor.expired" if alarm.threshold_days == 0 else "anchor.expiring",
+                set=alarm.set_name,
+                sha256=alarm.sha256,
+                subject=alarm.subject,
+                not_after=alarm.not_after.isoformat(),
+                within_days=alarm.threshold_days,
+            )
+        if alarms:
+            await self._events.anchors_expiring(alarms)
 
     async def purge(self, now: datetime) -> int:
         """Drop what has expired."""

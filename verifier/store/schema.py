@@ -264,6 +264,31 @@ assignment: Final = Table(
     Column("changed_at", BigInteger, nullable=False),
 )
 
+# CA certificates and revocation lists, never changed; what a tenant trusted once stays on record.
+anchor_set: Final = Table(
+    "anchor_set",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("codec", SmallInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+anchor_assignment: Final = Table(
+    "anchor_assignment",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("purposes", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("assigned_at", BigInteger, nullable=False),
+    Column("assigned_by", Text, nullable=False),
+    ForeignKeyConstraint(["tenant", "digest"], ["anchor_set.tenant", "anchor_set.digest"]),
+)
+
 # One row that a health check writes: the only way to know that writes work.
 probe: Final = Table(
     "probe",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import update
 
 from verifier.errors import StoreUnavailable
+from verifier.store.anchors import Anchors
 from verifier.store.assignments import Assignments
 from verifier.store.enrollments import Enrollments
 from verifier.store.fleet import Fleet
@@ -13,7 +14,7 @@ from verifier.store.schema import probe
 from verifier.store.tokens import Tokens
 
 
-class SqlStore(Tokens, Enrollments, Fleet, Policies, Assignments):
+class SqlStore(Tokens, Enrollments, Fleet, Policies, Assignments, Anchors):
     """`verifier.ports.Store`, durable, shared by any number of processes."""
 
     async def close(self) -> None:

@@ -14,6 +14,8 @@ from verifier.ports import Store
 from verifier.service.events import LocalEvents
 
 READS = {
+    "anchor_assignments",
+    "anchor_set",
     "attester_state",
     "blob",
     "close",
