@@ -34,6 +34,7 @@ _WHY_GRUB: Final = (
 _WHY_VARIABLES: Final = "the Secure Boot variables were not given"
 _WHY_PARTS: Final = "it covers the built and signed image; give --uki"
 _WHY_KERNEL: Final = "only x86 kernels from 6.1 on are known to measure their command line and initrd"
+_WHY_SECRET: Final = "this systemd-stub adds a secret of the machine to the initrd that the kernel measures"
 _WHY_LINE: Final = "the image leaves the command line to whoever boots it"
 
 
@@ -118,6 +119,9 @@ class _Collector:
         if version is None or version < kernel.FIRST_MEASURING:
             self.unpredicted[kernel.KERNEL_PCR] = _WHY_KERNEL
             return
+        if image.adds_secret:
+            self.unpredicted[kernel.KERNEL_PCR] = _WHY_SECRET
+            return
         initrd = uki.final_initrd(image) or None
         self.add(kernel.KERNEL_PCR, kernel.kernel_events(self.command_line, initrd, self.bank))
 
@@ -199,7 +203,7 @@ class _Predictor:
 
     def _inner_kernel(self, image: uki.Uki) -> list[PredictedEvent]:
         """With Secure Boot on, the stub vouches for its own kernel and firmware neither verifies nor measures it."""
-        if self._boot.secure_boot:
+        if self._boot.secure_boot or image.starts_kernel_itself:
             return []
         inner = parse_pe(b"".join(image.sections[".linux"]))
         return [self._loaded("kernel inside the image", inner)]

@@ -68,9 +68,11 @@ _PACKED: Final = (
     (".profile", "profile", 257),
 )
 """Sections that the stub appends to the initrd as files of their own, in this order, and since when."""
-_LEADING_TRIMMED: Final = 254
+_LEADING_TRIMMED: Final = 255
 _CONTROL: Final = re.compile("[\0-\x1f]")
 _ALIGNMENT: Final = 4
+_STARTS_ITSELF: Final = 258
+_SECRET_VARIABLE: Final = "LoaderBootSecret".encode("utf-16-le")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +82,17 @@ class Uki:
     Attributes:
         version: of the stub, for example 252.
         sections: content of each section as it stands in memory, by name.
+        adds_secret: the stub can add a secret of the machine to the initrd, so that its digest differs everywhere.
     """
 
     version: int
     sections: Mapping[str, tuple[Chunk, ...]]
+    adds_secret: bool
+
+    @property
+    def starts_kernel_itself(self) -> bool:
+        """Whether the stub starts its kernel without asking firmware, which then never measures it."""
+        return self.version >= _STARTS_ITSELF
 
     def text(self, name: str) -> str | None:
         """A section as text up to its first NUL; None where it is missing.
@@ -129,7 +138,11 @@ def read_uki(image: PeImage, version: int | None = None) -> Uki:
     selected = _selected(image, known)
     if ".linux" not in selected:
         raise PredictionError("has no .linux section, so it is no unified kernel image")
-    return Uki(version=known, sections={name: image.content(section) for name, section in selected.items()})
+    return Uki(
+        version=known,
+        sections={name: image.content(section) for name, section in selected.items()},
+        adds_secret=adds_secret(image),
+    )
 
 
 def _selected(image: PeImage, version: int) -> dict[str, Section]:
@@ -167,6 +180,12 @@ def stub_version(image: PeImage) -> int:
     if version < OLDEST:
         raise UnsupportedError(f"systemd-stub {version} is older than {OLDEST}", structure=STRUCTURE)
     return version
+
+
+def adds_secret(image: PeImage) -> bool:
+    """Whether the stub knows the variable in which a machine's boot secret is kept."""
+    own = (section for section in image.sections if section.name not in _READ)
+    return any(_SECRET_VARIABLE in bytes(chunk) for section in own for chunk in image.content(section))
 
 
 def measured_sections(version: int) -> tuple[str, ...]:
