@@ -6,11 +6,12 @@ log, the events and, later, the audit tree see exactly what the store saw, after
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import structlog
 
+from verifier.policy.assignment import Assignment
 from verifier.ports import (
     AttesterRecord,
     EnrollmentRecord,
