@@ -51,6 +51,17 @@ class GceInstance:
     production: bool | None
     """False for Google's own test machines; None where it is not said."""
 
+    def as_mapping(self) -> dict[str, object]:
+        """JSON-ready. The instance id is text: it is a u64, which JSON readers round."""
+        return {
+            "zone": self.zone,
+            "project_number": self.project_number,
+            "project_id": self.project_id,
+            "instance_id": str(self.instance_id),
+            "instance_name": self.instance_name,
+            "production": self.production,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceKeyProfile:
@@ -66,6 +77,7 @@ class DeviceKeyProfile:
         hardware_serial: hex of the hardware module's serial number, or None.
         permanent_identifier: text that identifies the device, or None; with assigner 2.23.133.12.1 it is the
             hex digest of the EK certificate.
+        identifier_assigner: dotted OID of who assigned it, or None.
         purposes: extended key usages, dotted.
         policies: certificate policies, dotted.
         restricted: the issuer says that the key is a restricted TPM key.
@@ -82,12 +94,28 @@ class DeviceKeyProfile:
     hardware_type: str | None
     hardware_serial: str | None
     permanent_identifier: str | None
+    identifier_assigner: str | None
     purposes: tuple[str, ...]
     policies: tuple[str, ...]
     restricted: bool
     resident: bool
     gce: GceInstance | None
     notes: tuple[str, ...]
+
+    def as_mapping(self) -> dict[str, object]:
+        """JSON-ready."""
+        return {
+            "manufacturer": self.manufacturer,
+            "vendor": self.vendor,
+            "model": self.model,
+            "version": self.version,
+            "virtual": self.virtual,
+            "serial": self.hardware_serial,
+            "permanent_identifier": self.permanent_identifier,
+            "restricted": self.restricted,
+            "gce": None if self.gce is None else self.gce.as_mapping(),
+            "notes": list(self.notes),
+        }
 
 
 def read_device_profile(certificate: Certificate, notes: Iterable[str] = ()) -> DeviceKeyProfile:
@@ -99,12 +127,14 @@ def read_device_profile(certificate: Certificate, notes: Iterable[str] = ()) -> 
     said, remarks = tpm_attributes(certificate)
     vendor, vendor_remarks = read_vendor(said.get(MANUFACTURER))
     listed = MANUFACTURERS.get(vendor) if vendor else None
-    hardware_type, serial, identifier = _device_names(certificate)
+    names = _device_names(certificate)
     purposes = certificate.extensions.extended_key_usage or ()
     policies = _policies(certificate)
     stated = {*purposes, *policies}
     restricted = bool(stated & {AK_CERTIFICATE_PURPOSE, VERIFIED_RESTRICTED})
-    resident = restricted or bool(stated & {VERIFIED_RESIDENCY, VERIFIED_FIXED}) or hardware_type == _TPM_2_0
+    resident = (
+        restricted or bool(stated & {VERIFIED_RESIDENCY, VERIFIED_FIXED}) or names.hardware_type == _TPM_2_0
+    )
     all_notes = [*notes, *remarks, *vendor_remarks]
     if not restricted:
         all_notes.append("the certificate does not say that the key is restricted to what its TPM makes")
@@ -114,9 +144,10 @@ def read_device_profile(certificate: Certificate, notes: Iterable[str] = ()) -> 
         model=said.get(MODEL),
         version=said.get(VERSION),
         virtual=listed.virtual if listed else None,
-        hardware_type=hardware_type,
-        hardware_serial=serial,
-        permanent_identifier=identifier,
+        hardware_type=names.hardware_type,
+        hardware_serial=names.serial,
+        permanent_identifier=names.identifier,
+        identifier_assigner=names.assigner,
         purposes=purposes,
         policies=policies,
         restricted=restricted,
@@ -154,20 +185,33 @@ def _policies(certificate: Certificate) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _device_names(certificate: Certificate) -> tuple[str | None, str | None, str | None]:
-    """Hardware type, hardware serial and permanent identifier among the alternative names."""
-    hardware_type = serial = identifier = None
+@dataclass(slots=True)
+class _DeviceNames:
+    """What alternative names say of the device."""
+
+    hardware_type: str | None = None
+    serial: str | None = None
+    identifier: str | None = None
+    assigner: str | None = None
+
+
+def _device_names(certificate: Certificate) -> _DeviceNames:
+    found = _DeviceNames()
     names = certificate.extensions.alternative_names
     for oid, value in names.other_names if names else ():
         if oid == _HARDWARE_MODULE_NAME:
             fields = _cursor(value, "HardwareModuleName")
-            hardware_type = der.read_oid(fields.read(der.OBJECT_IDENTIFIER, "hwType"), fields.structure)
-            serial = fields.read(der.OCTET_STRING, "hwSerialNum").value.hex()
+            found.hardware_type = der.read_oid(fields.read(der.OBJECT_IDENTIFIER, "hwType"), fields.structure)
+            found.serial = fields.read(der.OCTET_STRING, "hwSerialNum").value.hex()
         elif oid == _PERMANENT_IDENTIFIER:
             fields = _cursor(value, "PermanentIdentifier")
             if fields.peek() == _UTF8:
-                identifier = _text(fields, "identifierValue")
-    return hardware_type, serial, identifier
+                found.identifier = _text(fields, "identifierValue")
+            if fields.peek() == der.OBJECT_IDENTIFIER:
+                found.assigner = der.read_oid(
+                    fields.read(der.OBJECT_IDENTIFIER, "assigner"), fields.structure
+                )
+    return found
 
 
 def _gce_instance(certificate: Certificate) -> GceInstance | None:
