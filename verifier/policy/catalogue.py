@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from verifier.claims import BootDetails, BootFacts
+from verifier.policy import claim_readers as readers
 from verifier.policy.claim_entry import (
     ClaimEntry,
     Kind,
@@ -21,25 +22,15 @@ from verifier.policy.claim_entry import (
     endorsement,
     windows,
 )
-from verifier.policy.claim_readers import (
-    UKI_PCR,
-    arguments,
-    authorities,
-    digests_by_pcr,
-    entry_count,
-    hexed,
-    images,
-    listed,
-    mapped,
-    parameters,
-    partitions,
-    sections,
-)
 from verifier.reasons import Claim
 
 __all__ = ["CATALOGUE", "ClaimEntry", "Kind", "Value", "View"]
 
 _LINE_PCRS: Final = (8, 9, 11, 12)
+_WINDOWS_PCRS: Final = (12, 13)
+_EXECUTABLES: Final = (Claim.EXECUTABLES,)
+_WHAT_MAY_RUN: Final = (Claim.EXECUTABLES, Claim.CONFIGURATION)
+_ANYTHING: Final = (Claim.CONFIGURATION, Claim.EXECUTABLES, Claim.HARDWARE)
 _OBFUSCATED: Final = (
     "For an AK outside the endorsement hierarchy the TPM adds a number of that key's own"
     " (TPM 2.0 Library, Part 2, TPMS_ATTEST)."
@@ -49,7 +40,7 @@ _OBFUSCATED: Final = (
 def _certificates(name: str) -> ClaimEntry:
     def read(found: BootDetails) -> Value | None:
         database = found.databases.get(name)
-        return None if database is None else hexed(database.certificates)
+        return None if database is None else readers.hexed(database.certificates)
 
     about = f"SHA-256 of each certificate in {name}, as firmware measured it."
     return claim(f"boot.secure_boot.{name.lower()}.certificates", Kind.STRINGS, about, details(read), 7)
@@ -58,7 +49,7 @@ def _certificates(name: str) -> ClaimEntry:
 def _database_digests(name: str) -> ClaimEntry:
     def read(found: BootDetails) -> Value | None:
         database = found.databases.get(name)
-        return None if database is None else hexed(sorted(database.digests.get("sha256", ())))
+        return None if database is None else readers.hexed(sorted(database.digests.get("sha256", ())))
 
     about = f"SHA-256 image digests in {name}."
     return claim(f"boot.secure_boot.{name}.digests", Kind.STRINGS, about, details(read), 7)
@@ -72,10 +63,9 @@ def _mode(name: str, about: str) -> ClaimEntry:
     return claim(f"boot.secure_boot.{name}", Kind.BOOL, about, boot(read), 7, 1)
 
 
-def _windows_flag(name: str, parameter: str, about: str) -> ClaimEntry:
-    return claim(
-        f"boot.windows.{name}", Kind.BOOL, about, windows(lambda facts: facts.flag(parameter)), 12, 13
-    )
+def _windows_flag(name: str, parameter: str, about: str, *, speaks_for: tuple[Claim, ...] = ()) -> ClaimEntry:
+    extract = windows(lambda facts: facts.flag(parameter))
+    return claim(f"boot.windows.{name}", Kind.BOOL, about, extract, 12, 13, speaks_for=speaks_for)
 
 
 _QUOTE: Final = (
@@ -84,6 +74,7 @@ _QUOTE: Final = (
         Kind.BY_PCR,
         "Quoted PCR values in the policy's bank, by index.",
         lambda view: {pcr: value.hex() for pcr, value in view.pcrs.items()},
+        speaks_for=_ANYTHING,
     ),
     claim(
         "quote.firmware_version",
@@ -130,15 +121,15 @@ _FIRMWARE: Final = (
         "Version that firmware measured of itself (EV_S_CRTM_VERSION).",
         details(lambda found: found.firmware_version),
         0,
-        speaks_for=Claim.HARDWARE,
+        speaks_for=(Claim.HARDWARE,),
     ),
     claim(
         "boot.firmware.actions",
         Kind.STRINGS,
         "Texts firmware measured into PCR 7, such as a switched-off DMA protection.",
-        details(lambda found: listed(found.firmware_actions)),
+        details(lambda found: readers.listed(found.firmware_actions)),
         7,
-        speaks_for=Claim.HARDWARE,
+        speaks_for=(Claim.HARDWARE,),
     ),
     claim(
         "boot.startup_locality",
@@ -146,14 +137,14 @@ _FIRMWARE: Final = (
         "Locality the TPM was started from; 3 or 4 where a hardware root of trust did it.",
         boot(lambda facts: facts.startup_locality),
         0,
-        speaks_for=Claim.HARDWARE,
+        speaks_for=(Claim.HARDWARE,),
     ),
     claim(
         "boot.error_separators",
         Kind.INTS,
         "PCRs that firmware closed with the separator of an error.",
         boot(lambda facts: list(facts.error_separators)),
-        speaks_for=Claim.HARDWARE,
+        speaks_for=(Claim.HARDWARE,),
     ),
     claim(
         "boot.unexplained_pcrs",
@@ -165,14 +156,14 @@ _FIRMWARE: Final = (
         "boot.digests",
         Kind.LISTS_BY_PCR,
         "Digests measured into each quoted PCR that the log explains, in order.",
-        digests_by_pcr,
-        speaks_for=Claim.EXECUTABLES,
+        readers.digests_by_pcr,
+        speaks_for=_ANYTHING,
     ),
     claim(
         "boot.order",
         Kind.STRINGS,
         "BootOrder, where firmware measures the variable's name.",
-        details(lambda found: listed(found.boot_order)),
+        details(lambda found: readers.listed(found.boot_order)),
         1,
     ),
     claim(
@@ -182,7 +173,9 @@ _FIRMWARE: Final = (
         details(lambda found: found.disk_guid),
         5,
     ),
-    claim("boot.disk.partitions", Kind.TEXT_MAP, "Its partitions: GUID to name.", details(partitions), 5),
+    claim(
+        "boot.disk.partitions", Kind.TEXT_MAP, "Its partitions: GUID to name.", details(readers.partitions), 5
+    ),
 )
 
 _SECURE_BOOT: Final = (
@@ -198,13 +191,16 @@ _SECURE_BOOT: Final = (
     _mode("deployed_mode", "The mode that only a signed change leaves."),
     *(_certificates(name) for name in ("PK", "KEK", "db", "dbx")),
     *(_database_digests(name) for name in ("db", "dbx")),
-    claim("boot.secure_boot.dbx.entries", Kind.INT, "Number of entries in dbx.", details(entry_count), 7),
+    claim(
+        "boot.secure_boot.dbx.entries", Kind.INT, "Number of entries in dbx.", details(readers.entry_count), 7
+    ),
     claim(
         "boot.secure_boot.authorities",
         Kind.STRINGS,
         "SHA-256 of every certificate (or entry) that let an image run; complete, or not proven.",
-        details(authorities),
+        details(readers.authorities),
         7,
+        speaks_for=_WHAT_MAY_RUN,
     ),
 )
 
@@ -214,32 +210,33 @@ _LOADERS: Final = (
         Kind.STRINGS,
         "Loaders and kernels: every digest of PCR 4 that no readable text explains (of a PE image, its"
         " Authenticode digest).",
-        lambda view: images(view, 4),
+        lambda view: readers.images(view, 4),
         4,
-        speaks_for=Claim.EXECUTABLES,
+        speaks_for=_EXECUTABLES,
     ),
     claim(
         "boot.drivers",
         Kind.STRINGS,
         "Option ROMs and drivers: the same of PCR 2.",
-        lambda view: images(view, 2),
+        lambda view: readers.images(view, 2),
         2,
-        speaks_for=Claim.EXECUTABLES,
+        speaks_for=_EXECUTABLES,
     ),
     claim(
         "boot.shim.states",
         Kind.NUMBER_MAP,
         "shim's switches by name: `MokSBState` 1 is validation switched off; one that is missing was not measured.",
-        details(lambda found: mapped(found.shim_states)),
+        details(lambda found: readers.mapped(found.shim_states)),
         7,
+        speaks_for=_WHAT_MAY_RUN,
     ),
     claim(
         "boot.shim.sbat_level",
         Kind.TEXT_MAP,
         "shim's revocation level: component to generation.",
-        details(lambda found: mapped(found.sbat_level)),
+        details(lambda found: readers.mapped(found.sbat_level)),
         7,
-        speaks_for=Claim.EXECUTABLES,
+        speaks_for=_WHAT_MAY_RUN,
     ),
     claim(
         "boot.shim.mok_list_trusted",
@@ -247,36 +244,37 @@ _LOADERS: Final = (
         "shim was told to trust the machine owner's keys for more than itself.",
         details(lambda found: found.mok_list_trusted),
         14,
+        speaks_for=_WHAT_MAY_RUN,
     ),
     claim(
         "boot.grub.commands",
         Kind.STRINGS,
         "All texts of PCR 8, in order.",
-        details(lambda found: listed(found.grub_commands)),
+        details(lambda found: readers.listed(found.grub_commands)),
         8,
     ),
     claim(
         "boot.loader.lines",
         Kind.STRINGS,
         "All texts of PCR 12, in order: command lines that systemd-boot or systemd-stub passed on.",
-        details(lambda found: listed(found.loader_lines)),
+        details(lambda found: readers.listed(found.loader_lines)),
         12,
     ),
     claim(
         "boot.uki.sections",
         Kind.TEXT_MAP,
         "Section name to content digest of the unified kernel image; empty where none booted.",
-        sections,
-        UKI_PCR,
-        speaks_for=Claim.EXECUTABLES,
+        readers.sections,
+        readers.UKI_PCR,
+        speaks_for=_EXECUTABLES,
     ),
     claim(
         "boot.phases",
         Kind.STRINGS,
         "Boot phases systemd-pcrphase extended after the log ended, in order.",
         boot(lambda facts: list(facts.boot_phases)),
-        UKI_PCR,
-        speaks_for=Claim.EXECUTABLES,
+        readers.UKI_PCR,
+        speaks_for=_EXECUTABLES,
     ),
     claim(
         "boot.kernel_command_line",
@@ -289,7 +287,7 @@ _LOADERS: Final = (
         "boot.kernel_arguments",
         Kind.STRINGS,
         "The same, split at white space.",
-        boot(arguments),
+        boot(readers.arguments),
         *_LINE_PCRS,
     ),
 )
@@ -300,8 +298,8 @@ _WINDOWS: Final = (
     _windows_flag(
         "hypervisor_debugging", "hypervisor_debug", "A debugger could be attached to the hypervisor."
     ),
-    _windows_flag("code_integrity", "codeintegrity", "Drivers had to be signed."),
-    _windows_flag("test_signing", "testsigning", "Test signatures were accepted."),
+    _windows_flag("code_integrity", "codeintegrity", "Drivers had to be signed.", speaks_for=_WHAT_MAY_RUN),
+    _windows_flag("test_signing", "testsigning", "Test signatures were accepted.", speaks_for=_WHAT_MAY_RUN),
     _windows_flag("safe_mode", "safemode", "Safe mode."),
     _windows_flag("winpe", "winpe", "The preinstallation environment, not an installed Windows."),
     claim(
@@ -309,43 +307,41 @@ _WINDOWS: Final = (
         Kind.NUMBER_MAP,
         "Every number Windows measured before its kernel ran, by its name in wbcl.h, lower case (`vbs_hvci_policy`,"
         " `hypervisor_launch_type`, ...); without those measured with different values.",
-        windows(parameters),
-        12,
-        13,
+        windows(readers.parameters),
+        *_WINDOWS_PCRS,
+        speaks_for=_WHAT_MAY_RUN,
     ),
     claim(
         "boot.windows.bitlocker_unlock",
         Kind.STRINGS,
         "By what the system volume was unlocked: `tpm`, `pin`, `recovery`, ...; empty where it was not locked.",
         windows(lambda facts: sorted(facts.bitlocker_unlock)),
-        12,
-        13,
+        *_WINDOWS_PCRS,
+        speaks_for=(Claim.STORAGE_OPAQUE, Claim.CONFIGURATION),
     ),
     claim(
         "boot.windows.elam_drivers",
         Kind.STRINGS,
         "Early-launch antimalware drivers.",
         windows(lambda facts: list(facts.elam_drivers)),
-        12,
-        13,
-        speaks_for=Claim.EXECUTABLES,
+        *_WINDOWS_PCRS,
+        speaks_for=_EXECUTABLES,
     ),
     claim(
         "boot.windows.code_integrity_policies",
         Kind.STRINGS,
         "Names of the active code-integrity policies.",
         windows(lambda facts: list(facts.policies)),
-        12,
-        13,
+        *_WINDOWS_PCRS,
+        speaks_for=_WHAT_MAY_RUN,
     ),
     claim(
         "boot.windows.modules",
         Kind.STRINGS,
         "Authenticode digests of the images Windows loaded before its kernel ran, in order.",
-        windows(lambda facts: hexed(module.digest for module in facts.modules)),
-        12,
-        13,
-        speaks_for=Claim.EXECUTABLES,
+        windows(lambda facts: readers.hexed(module.digest for module in facts.modules)),
+        *_WINDOWS_PCRS,
+        speaks_for=_EXECUTABLES,
     ),
 )
 

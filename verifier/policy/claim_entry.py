@@ -6,6 +6,7 @@ import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from verifier.claims import BootDetails, BootFacts, EndorsementFacts, EventFact, ProvenClaims, WindowsFacts
 from verifier.reasons import Claim
@@ -73,7 +74,7 @@ class ClaimEntry:
     Attributes:
         name: as policies write it; at least one dot, so that no variable of a CEL macro can hide it.
         about: one sentence for people.
-        speaks_for: the AR4SI claim a rule over it usually speaks for.
+        speaks_for: the AR4SI claims a rule over it usually speaks for, the usual one first.
         extract: reads the value; None where it is not proven.
         pcrs: the claim is proven by events of at least one of these; empty: by the quote or by enrolment.
         reads_log: it comes from the boot log.
@@ -82,7 +83,7 @@ class ClaimEntry:
     name: str
     kind: Kind
     about: str
-    speaks_for: Claim
+    speaks_for: tuple[Claim, ...]
     extract: Extract
     pcrs: frozenset[int] = frozenset()
     reads_log: bool = False
@@ -96,18 +97,26 @@ class ClaimEntry:
         return self.extract(view)
 
 
+_USUAL: Final = {
+    "quote": (Claim.HARDWARE, Claim.INSTANCE_IDENTITY),
+    "boot": (Claim.CONFIGURATION,),
+    "identity": (Claim.INSTANCE_IDENTITY, Claim.HARDWARE),
+}
+
+
 def claim(
-    name: str, kind: Kind, about: str, extract: Extract, *pcrs: int, speaks_for: Claim | None = None
+    name: str, kind: Kind, about: str, extract: Extract, *pcrs: int, speaks_for: tuple[Claim, ...] = ()
 ) -> ClaimEntry:
     """One entry; what it usually speaks for follows from the first part of its name, unless said."""
     source = name.partition(".")[0]
-    usual = {
-        "quote": Claim.HARDWARE,
-        "boot": Claim.CONFIGURATION,
-        "identity": Claim.INSTANCE_IDENTITY,
-    }[source]
     return ClaimEntry(
-        name, kind, about, speaks_for or usual, extract, frozenset(pcrs), reads_log=source == "boot"
+        name=name,
+        kind=kind,
+        about=about,
+        speaks_for=speaks_for or _USUAL[source],
+        extract=extract,
+        pcrs=frozenset(pcrs),
+        reads_log=source == "boot",
     )
 
 

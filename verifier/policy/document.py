@@ -6,6 +6,7 @@ Unknown keys, duplicate keys and YAML aliases are refused: a rule someone thinks
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
@@ -13,12 +14,46 @@ import yaml
 from msgspec import Meta, Struct
 
 from verifier.errors import PolicyError
+from verifier.findings import Severity
+from verifier.policy.cel import MAX_EXPRESSION
+from verifier.policy.model import LogUse, Occurs
+from verifier.reasons import Claim
 
+MAX_RULES: Final = 2048
+POLICY_SCHEMA: Final = "vtpm-attest/policy/1"
+REFERENCE_SCHEMA: Final = "vtpm-attest/reference-values/1"
 MAX_SOURCE: Final = 8 * 1024 * 1024
+RULE_KINDS: Final = ("pcr", "event", "sequence", "secure_boot", "command_line", "cel")
+
+
+def _about(description: str) -> Meta:
+    """What an editor shows; the JSON Schema takes it from here."""
+    return Meta(description=description)
+
+
+def _choice(description: str, values: Iterable[str]) -> Meta:
+    """One of these words. Checked when the policy is built, where an error can name the rule."""
+    return Meta(description=description, extra_json_schema={"enum": list(values)})
+
+
 Identifier = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-Pcr = Annotated[int, Meta(ge=0, le=23)]
-DigestText = Annotated[str, Meta(min_length=1, max_length=256)]
-"""Hex, or `ref:SET/NAME` naming a reference value."""
+Pcr = Annotated[int, Meta(ge=0, le=23, description="Index of a PCR.")]
+DigestText = Annotated[
+    str, Meta(min_length=1, max_length=256, description="Hex, or `ref:SET/NAME` naming a reference value.")
+]
+Hash = Annotated[str, _choice("A hash algorithm.", ("sha1", "sha256", "sha384", "sha512"))]
+SecureBootText = Annotated[
+    str, _choice("What was measured before the OS loader ran.", ("enabled", "disabled"))
+]
+Expression = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_EXPRESSION,
+        description="An expression over the claims of docs/claims.md that must be true.",
+    ),
+]
+AnyOf = Annotated[list[DigestText], Meta(min_length=1, description="Digests that are accepted.")]
 
 
 class _Document(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -26,111 +61,128 @@ class _Document(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class QuoteDocument(_Document, frozen=True, kw_only=True):
-    """`quote:` of a policy."""
+    """What must be quoted, and signed how."""
 
-    bank: str = "sha256"
-    pcrs: Annotated[list[Pcr], Meta(min_length=1, max_length=24)]
-    signature_hashes: tuple[str, ...] = ("sha256", "sha384", "sha512")
+    bank: Annotated[Hash, _about("PCR bank that is quoted and judged.")] = "sha256"
+    pcrs: Annotated[
+        list[Pcr], Meta(min_length=1, max_length=24, description="PCRs the quote must cover; more may be.")
+    ]
+    signature_hashes: Annotated[tuple[Hash, ...], _about("Hashes a quote may be signed with.")] = (
+        "sha256",
+        "sha384",
+        "sha512",
+    )
 
 
 class PcrDocument(_Document, frozen=True, kw_only=True):
-    """`pcr:` golden values of one PCR."""
+    """Golden values of one PCR."""
 
     index: Pcr
-    any_of: Annotated[list[DigestText], Meta(min_length=1)]
+    any_of: AnyOf
 
 
 class EventDocument(_Document, frozen=True, kw_only=True):
-    """`event:` events of one PCR, by proven name or by digest alone.
+    """Events of one PCR, by proven name or by digest alone.
 
     There is no selection by event type: types are not measured, so a forger chooses them.
     """
 
     pcr: Pcr
-    name: str | None = None
-    occurs: str = "once"
-    any_of: list[DigestText] | None = None
+    name: Annotated[
+        str | None, _about("Proven name: a variable (`SecureBoot`), a UKI section (`.cmdline`).")
+    ] = None
+    occurs: Annotated[str, _choice("How often it must be found.", Occurs)] = "once"
+    any_of: Annotated[list[DigestText] | None, _about("Digests that are accepted (`never`: forbidden).")] = (
+        None
+    )
 
 
 class StepDocument(_Document, frozen=True, kw_only=True):
-    """One place in a `sequence:`."""
+    """One place in a sequence."""
 
-    label: str = ""
-    any_of: Annotated[list[DigestText], Meta(min_length=1)]
-    optional: bool = False
+    label: Annotated[str, _about("What people call it; shown in findings.")] = ""
+    any_of: AnyOf
+    optional: Annotated[bool, _about("Nothing may have been measured in this place.")] = False
 
 
 class SequenceDocument(_Document, frozen=True, kw_only=True):
-    """`sequence:` every measured event of a PCR, in order."""
+    """Every measured event of one PCR, in order."""
 
     pcr: Pcr
-    steps: list[StepDocument]
+    steps: Annotated[list[StepDocument], _about("The golden events; none: nothing may be measured.")]
 
 
 class CommandLineDocument(_Document, frozen=True, kw_only=True):
-    """`command_line:` what the kernel may have been told."""
+    """What the kernel may have been told."""
 
-    any_of: list[str] = []
-    require: list[str] = []
-    forbid: list[str] = []
+    any_of: Annotated[list[str], _about("Whole lines, one of which it must be.")] = []
+    require: Annotated[list[str], _about("Words that must be in it.")] = []
+    forbid: Annotated[list[str], _about("Words that must not be in it.")] = []
 
 
 class RuleDocument(_Document, frozen=True, kw_only=True):
     """One rule: exactly one of the kinds below its head."""
 
-    id: Identifier
-    severity: str = "contraindicated"
-    claim: str
-    message: str | None = None
+    id: Annotated[Identifier, _about("Findings name the rule by it.")]
+    severity: Annotated[str, _choice("How bad it is when the rule does not pass.", Severity)] = (
+        "contraindicated"
+    )
+    claim: Annotated[str, _choice("The AR4SI claim the rule speaks for.", Claim)]
+    message: Annotated[
+        str | None, _about("What its failure means, in your words; findings begin with it.")
+    ] = None
     pcr: PcrDocument | None = None
     event: EventDocument | None = None
     sequence: SequenceDocument | None = None
-    secure_boot: str | None = None
+    secure_boot: SecureBootText | None = None
     command_line: CommandLineDocument | None = None
-    cel: Annotated[str, Meta(min_length=1)] | None = None
-
-
-RULE_KINDS: Final = ("pcr", "event", "sequence", "secure_boot", "command_line", "cel")
+    cel: Expression | None = None
 
 
 class UnjudgedDocument(_Document, frozen=True, kw_only=True):
     """PCRs that are quoted but not judged, and why that is right."""
 
     pcrs: Annotated[list[Pcr], Meta(min_length=1)]
-    why: Annotated[str, Meta(min_length=10)]
+    why: Annotated[str, Meta(min_length=10, description="For the next reader.")]
 
 
 class PolicyDocument(_Document, frozen=True, kw_only=True):
-    """The `vtpm-attest/policy/1` document."""
+    """An appraisal policy."""
 
-    schema: str
-    id: Identifier
-    description: str = ""
-    validity: str = "15m"
+    schema: Annotated[str, _choice("The format of this document.", [POLICY_SCHEMA])]
+    id: Annotated[
+        Identifier, _about("Policies are assigned by it; each change of the text is a new revision.")
+    ]
+    description: Annotated[str, _about("One line for people.")] = ""
+    validity: Annotated[
+        str,
+        Meta(
+            description="How long a verdict may be relied on: 10s to 7d.",
+            extra_json_schema={"pattern": "^[0-9]{1,6}(s|m|h|d)$"},
+        ),
+    ] = "15m"
     quote: QuoteDocument
-    boot_log: str = "required"
-    rules: Annotated[list[RuleDocument], Meta(min_length=1, max_length=2048)]
+    boot_log: Annotated[
+        str, _choice("`optional`: its absence is a warning; `ignored`: no rule may read it.", LogUse)
+    ] = "required"
+    rules: Annotated[list[RuleDocument], Meta(min_length=1, max_length=MAX_RULES)]
     unjudged: list[UnjudgedDocument] = []
 
 
 class ReferenceValueDocument(_Document, frozen=True, kw_only=True):
     """One named reference value: digests of the same thing."""
 
-    digests: Annotated[list[DigestText], Meta(min_length=1)]
-    note: str = ""
+    digests: AnyOf
+    note: Annotated[str, _about("Shown beside the digest: which release it is.")] = ""
 
 
 class ReferenceSetDocument(_Document, frozen=True, kw_only=True):
-    """The `vtpm-attest/reference-values/1` document."""
+    """Reference values that rules name as `ref:ID/NAME`; every one must be used."""
 
-    schema: str
+    schema: Annotated[str, _choice("The format of this document.", [REFERENCE_SCHEMA])]
     id: Identifier
     description: str = ""
     values: dict[Identifier, ReferenceValueDocument]
-
-
-POLICY_SCHEMA: Final = "vtpm-attest/policy/1"
-REFERENCE_SCHEMA: Final = "vtpm-attest/reference-values/1"
 
 
 class _StrictLoader(yaml.SafeLoader):

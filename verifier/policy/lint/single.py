@@ -43,7 +43,7 @@ def _cel(rule: model.CelRule, where: str) -> Iterator[Problem]:
         yield Problem(ProblemId.ALWAYS_FALSE, where, "the expression is false whatever the claims are")
     for part in analysis.idle:
         yield Problem(ProblemId.IDLE_PART, where, f"the outcome never depends on {part}")
-    usual = {CATALOGUE[name].speaks_for for name in names}
+    usual = {claim for name in names for claim in CATALOGUE[name].speaks_for}
     if rule.head.claim not in usual:
         listed = ", ".join(sorted(claim.value for claim in usual))
         yield Problem(
