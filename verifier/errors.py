@@ -78,6 +78,10 @@ class NotFoundError(VtpmAttestError):
         super().__init__(f"no {kind} {key!r}")
 
 
+class StateMovedError(VtpmAttestError):
+    """What a decision was based on has changed meanwhile: decide anew. Nothing was stored."""
+
+
 class VerifierFault(VtpmAttestError):  # noqa: N818 - a fault is what it is, as in "ours, not theirs"
     """The verifier itself cannot answer: store down, stored data damaged, key missing. Never a verdict."""
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
 from verifier.appraisal.inventory import InventoryChanges, InventoryMachine, SourceStatus
+from verifier.appraisal.lineage import Lineage
 from verifier.policy.assignment import Assignment
 from verifier.ports_trust import AnchorAlarms, AnchorStore
 from verifier.reasons import Tier
@@ -170,6 +171,10 @@ class AttesterState:
     attester: AttesterRecord
     boot: BootRecord | None
     latest: VerdictRecord | None
+    lineage: Lineage | None = None
+    """The line of TPM states known so far; None where none was recorded yet."""
+    position: int = 0
+    """Counts every change of `lineage`: what was judged by one position must not be stored at another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +193,10 @@ class Recording:
     """New blobs by SHA-256: boot log, quote bundle. Those already held are ignored."""
     evidence: Mapping[str, str]
     """Role to hex SHA-256 of the blobs this verdict was judged from."""
+    lineage: Lineage | None = None
+    """The line of TPM states with this evidence; None leaves the stored one as it is."""
+    position: int | None = None
+    """The attester's position this was judged at; None stores it at any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +208,8 @@ class FleetFilter:
     label: tuple[str, str] | None = None
     search: str | None = None
     """Substring of hostname, SMBIOS UUID or id."""
+    incident: bool = False
+    """Only those with a clone or rollback that nobody has resolved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +270,14 @@ class Store(AnchorStore, Protocol):
     # attestation
     async def attester_state(self, attester_id: str) -> AttesterState | None: ...
     async def record(self, recording: Recording) -> VerdictRecord | None:
-        """Spend the nonce and append the verdict, boot and blobs; None when the nonce was spent before."""
+        """Spend the nonce and append the verdict, boot and blobs; None when the nonce was spent before.
+
+        Raises `StateMovedError` when the attester is no longer at `recording.position`; nothing is stored then, and
+        the nonce stays unspent.
+        """
+
+    async def resolve_lineage(self, tenant: str, attester_id: str, position: int, lineage: Lineage) -> bool:
+        """Replace what is known of an attester's past; False when it is no longer at `position`, or does not exist."""
 
     async def has_blob(self, digest: bytes) -> bool: ...
     async def blob(self, digest: bytes) -> bytes | None:

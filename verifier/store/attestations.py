@@ -7,15 +7,16 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from verifier.errors import NotFoundError, StoredDataDamaged
+from verifier.appraisal.lineage import Lineage
+from verifier.errors import NotFoundError, StateMovedError, StoredDataDamaged
 from verifier.ports import AttesterState, Recording, VerdictRecord
 from verifier.store import blobs, recording, rows, statements, values
 from verifier.store.backend import Backend, StorePart
-from verifier.store.recording import Spent
+from verifier.store.recording import Moved, Spent, lineage_values
 from verifier.store.rows import Judgement, Row
-from verifier.store.schema import attestation
+from verifier.store.schema import attestation, latest
 
 _JUDGEMENTS: Final = 2_048
 """Decoded judgements kept. Their key is the digest of their content, so a kept one is never out of date."""
@@ -39,13 +40,33 @@ class Attestations(StorePart):
 
         Raises:
             NotFoundError: no such attester in this tenant; the nonce stays unspent.
+            StateMovedError: it is no longer at the position this was judged at; the nonce stays unspent.
         """
         outcome = await self._backend.record(recording.prepare(item, self._packer))
         if isinstance(outcome, Spent):
             return None
         if isinstance(outcome, NotFoundError):
             raise outcome
+        if isinstance(outcome, Moved):
+            raise StateMovedError(
+                f"attester {item.verdict.attester_id} is no longer at position {item.position}"
+            )
         return dataclasses.replace(item.verdict, sequence=outcome)
+
+    async def resolve_lineage(self, tenant: str, attester_id: str, position: int, lineage: Lineage) -> bool:
+        """True when the attester was at `position`; it is at the next one then."""
+        changes = {name.removeprefix("b_"): value for name, value in lineage_values(lineage).items()}
+        return bool(
+            await self._change(
+                update(latest)
+                .where(
+                    latest.c.tenant == tenant,
+                    latest.c.attester_id == attester_id,
+                    latest.c.position == position,
+                )
+                .values(position=position + 1, **changes)
+            )
+        )
 
     async def has_blob(self, digest: bytes) -> bool:
         """Whether a blob is held; `blob` proves that it is sound."""
@@ -95,6 +116,8 @@ class Attestations(StorePart):
             latest=rows.verdict_record(verdict, self._judgement(verdict, row[statements.STATE_JUDGEMENT]))
             if attested
             else None,
+            lineage=values.read_lineage(row[statements.STATE_LINEAGE]),
+            position=row[statements.STATE_POSITION],
         )
 
     def _judgement(self, verdict: Row, body: Row) -> Judgement:

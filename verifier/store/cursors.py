@@ -46,7 +46,7 @@ def decode_cursor(cursor: str, tenant: str, where: FleetFilter) -> str:
 
 
 def _mark(body: bytes, tenant: str, where: FleetFilter) -> bytes:
-    listing = repr((tenant, where.tier, where.lifecycle, where.label, where.search))
+    listing = repr((tenant, where.tier, where.lifecycle, where.label, where.search, where.incident))
     return hashlib.sha256(listing.encode("utf-8", "backslashreplace") + b"\x00" + body).digest()[:_MARK_SIZE]
 
 

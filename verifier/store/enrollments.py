@@ -8,6 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from verifier.appraisal.lineage import Lineage, begun_anew
 from verifier.ports import AttesterRecord, EnrollmentRecord, Lifecycle
 from verifier.store import recording, rows, statements, values
 from verifier.store.backend import StorePart
@@ -115,6 +116,14 @@ class _Completion:
 
     def _bind_attester(self, connection: Connection, record: EnrollmentRecord) -> str:
         """The id of the attester with this EK: the one it had, or the new one."""
+        # `latest` before `attester`, the order in which recordings lock them.
+        same_ek = (attester.c.tenant == record.tenant, attester.c.ek_fingerprint == record.ek_fingerprint)
+        machine = select(attester.c.id).where(*same_ek).scalar_subquery()
+        connection.execute(
+            select(latest.c.attester_id)
+            .where(latest.c.attester_id == machine)
+            .with_for_update(key_share=True)
+        )
         new = self.insert(attester).values(
             id=self.attester_id,
             tenant=record.tenant,
@@ -148,7 +157,19 @@ class _Completion:
             .values(attester_id=bound, tenant=record.tenant, sequence=0, lifecycle=Lifecycle.ENROLLED.value)
             .on_conflict_do_nothing(index_elements=["attester_id"])
         )
+        if record.token_id is not None:
+            self._begin_anew(connection, bound)
         return str(bound)
+
+    def _begin_anew(self, connection: Connection, attester_id: str) -> None:
+        """Somebody with authority let the machine in again: its past is not held against it any more."""
+        known = select(latest.c.position, latest.c.lineage).where(latest.c.attester_id == attester_id)
+        position, stored = connection.execute(known).one()
+        line = begun_anew(values.read_lineage(stored) or Lineage())
+        changes = {name.removeprefix("b_"): value for name, value in recording.lineage_values(line).items()}
+        connection.execute(
+            update(latest).where(latest.c.attester_id == attester_id).values(position=position + 1, **changes)
+        )
 
     def _bind_ak(self, connection: Connection, record: EnrollmentRecord, attester_id: str) -> None:
         """The AK that speaks from now on; those before it stay on record as retired."""

@@ -148,6 +148,8 @@ def _listing(tenant: str, where: FleetFilter, at: int) -> tuple[Select[*tuple[An
         lifecycle = lifecycle or Lifecycle.ENROLLED
     if lifecycle is not None:
         query = query.where(*_in_lifecycle(lifecycle, at))
+    if where.incident:
+        query = query.where(latest.c.incident.is_not(None))
     if where.search:
         query = query.where(attester.c.search_text.contains(_plain(where.search).lower(), autoescape=True))
     if where.label is not None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from verifier.appraisal.lineage import Lineage
 from verifier.errors import NotFoundError
 from verifier.ports import GuestIdentity, Recording, VerdictRecord
 from verifier.store import blobs, rows, values
@@ -43,6 +44,8 @@ class PreparedRecording:
     named: tuple[bytes, ...]
     """Digests the verdict refers to, stored with it or before."""
     day: int
+    position: int | None
+    lineage: Values
 
 
 @dataclass(slots=True)
@@ -53,6 +56,7 @@ class Known:
     sequence: int
     identity_text: str
     uuids: frozenset[str]
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,12 @@ class Spent:
     """The nonce was spent before; nothing of the recording is stored."""
 
 
-Outcome = int | Spent | NotFoundError
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The attester is at another position than the one this was judged at; nothing of the recording is stored."""
+
+
+Outcome = int | Spent | Moved | NotFoundError
 """The sequence given to the verdict, or why there is none."""
 
 
@@ -165,7 +174,18 @@ def prepare(recording: Recording, packer: BlobPacker) -> PreparedRecording:
         judgement=packer.pack(digest, content),
         named=tuple({bytes.fromhex(name) for name in recording.evidence.values()}),
         day=judged_at - judged_at % values.DAY,
+        position=recording.position,
+        lineage=lineage_values(recording.lineage),
     )
+
+
+def lineage_values(lineage: Lineage | None) -> Values:
+    """Columns of `latest` for a line of states; None leaves what is there."""
+    incident = None if lineage is None else lineage.incident
+    return {
+        "b_lineage": None if lineage is None else values.json_text(lineage),
+        "b_incident": None if incident is None else incident.kind.value,
+    }
 
 
 def _verdict_values(verdict: VerdictRecord, judgement: bytes, judged_at: int) -> Values:
@@ -207,8 +227,8 @@ def _boot_values(recording: Recording) -> Values:
 
 def known(row: Row) -> Known:
     """From a row of `statements.KNOWN`."""
-    _, tenant, sequence, identity, uuids = row
-    return Known(tenant, sequence, identity, frozenset(values.read_strings(uuids)))
+    _, tenant, sequence, identity, uuids, position = row
+    return Known(tenant, sequence, identity, frozenset(values.read_strings(uuids)), position)
 
 
 def plan(batch: Sequence[PreparedRecording], found: Mapping[str, Known], fresh: set[bytes]) -> Plan:
@@ -220,28 +240,49 @@ def plan(batch: Sequence[PreparedRecording], found: Mapping[str, Known], fresh: 
         fresh: nonce hashes this transaction has inserted; the first recording with a nonce takes it out.
     """
     result = Plan()
-    for item in batch:
+    for item, timely in zip(batch, _timely(batch, found), strict=True):
         attester = found.get(item.attester_id)
         if attester is None or attester.tenant != item.tenant:
             result.outcomes.append(NotFoundError("attester", item.attester_id))
+        elif not timely:
+            result.outcomes.append(Moved())
         elif item.nonce_hash not in fresh:
             result.outcomes.append(Spent())
         else:
             fresh.remove(item.nonce_hash)
             attester.sequence += 1
+            attester.position += 1
             result.outcomes.append(attester.sequence)
             _plan_one(result, item, attester)
     return result
 
 
 def spendable(batch: Sequence[PreparedRecording], found: Mapping[str, Known]) -> list[Values]:
-    """The nonces to insert: those of attesters that exist, each once, in one order for every process."""
+    """The nonces to insert: those of what may be stored, each once, in one order for every process."""
     wanted = {
         item.nonce_hash: item.nonce
-        for item in reversed(batch)
-        if item.attester_id in found and found[item.attester_id].tenant == item.tenant
+        for item, timely in reversed(list(zip(batch, _timely(batch, found), strict=True)))
+        if timely and item.attester_id in found and found[item.attester_id].tenant == item.tenant
     }
     return [wanted[key] for key in sorted(wanted)]
+
+
+def _timely(batch: Sequence[PreparedRecording], found: Mapping[str, Known]) -> list[bool]:
+    """Which recordings were judged at the position their attester is at, or is brought to by those before them.
+
+    Whether a nonce is fresh is not known yet, so after a recording whose nonce turns out to be spent the next one of
+    its attester is taken for too late. It is judged again then, which is never wrong.
+    """
+    moved: dict[str, int] = {}
+    result: list[bool] = []
+    for item in batch:
+        attester = found.get(item.attester_id)
+        at = None if attester is None else attester.position + moved.get(item.attester_id, 0)
+        timely = item.position is None or item.position == at
+        if timely:
+            moved[item.attester_id] = moved.get(item.attester_id, 0) + 1
+        result.append(timely)
+    return result
 
 
 def _plan_one(result: Plan, item: PreparedRecording, attester: Known) -> None:
@@ -252,7 +293,10 @@ def _plan_one(result: Plan, item: PreparedRecording, attester: Known) -> None:
     result.touched_judgements[judged] = {"b_digest": judged, "b_day": item.day}
     for digest in item.named:
         result.touched[digest] = {"b_digest": digest, "b_day": item.day}
-    boot = item.boot
+    boot, lineage = item.boot, item.lineage
+    before = result.latest.get(item.attester_id)
+    if before is not None and lineage["b_lineage"] is None:
+        lineage = {name: before[name] for name in lineage}
     result.boots.append(boot)
     result.attestations.append({**item.verdict, "sequence": attester.sequence, "evidence": item.evidence})
     result.latest[item.attester_id] = {
@@ -261,6 +305,8 @@ def _plan_one(result: Plan, item: PreparedRecording, attester: Known) -> None:
         "b_boot_reset_count": boot["reset_count"],
         "b_boot_restart_count": boot["restart_count"],
         "b_boot_log_sha256": boot["boot_log_sha256"],
+        "b_position": attester.position,
+        **lineage,
     }
     if item.identity_text != attester.identity_text:
         _plan_identity(result, item, attester)

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata: Final = MetaData(
@@ -222,6 +223,18 @@ latest: Final = Table(
     Column("boot_reset_count", BigInteger),
     Column("boot_restart_count", BigInteger),
     Column("boot_log_sha256", LargeBinary),
+    # Changes with every change of the line of states below: whoever judged by an older one has to judge again.
+    Column("position", BigInteger, nullable=False, server_default="0"),
+    # JSON of `verifier.appraisal.lineage.Lineage`, and the kind of its open incident, to be found by.
+    Column("lineage", Text),
+    Column("incident", Text),
+    Index(
+        "ix_latest_incident",
+        "tenant",
+        "attester_id",
+        sqlite_where=text("incident IS NOT NULL"),
+        postgresql_where=text("incident IS NOT NULL"),
+    ),
     # In the order of listings, with all that they filter by: however rare what is sought, only this is read. The
     # id comes first so that a new verdict changes its entry in place.
     Index("ix_latest_fleet", "tenant", "attester_id", "lifecycle", "tier", "valid_until"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Column, Select, Table, Update, and_, bindparam, func, select, update
+from sqlalchemy import Column, Select, Table, Update, and_, bindparam, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from verifier.store import rows
@@ -32,7 +32,7 @@ InsertInto = Callable[[Table], Insert]
 _LATEST_CHANGES: Final = (
     "sequence", "tier", "judged_at", "valid_until", "policy_id", "policy_revision", "evidence_sha256", "clock",
     "reset_count", "restart_count", "safe", "boot_id", "judgement", "boot_reset_count", "boot_restart_count",
-    "boot_log_sha256",
+    "boot_log_sha256", "position",
 )  # fmt: skip
 
 
@@ -52,7 +52,12 @@ def attester_states() -> Select[*tuple[Any, ...]]:
         attestation_key.c.attester_id == attester.c.id, attestation_key.c.name == attester.c.ak_name
     )
     return select(
-        *rows.ATTESTER_COLUMNS, *rows.LATEST_COLUMNS, *rows.BOOT_COLUMNS, *_body(judgement)
+        *rows.ATTESTER_COLUMNS,
+        *rows.LATEST_COLUMNS,
+        *rows.BOOT_COLUMNS,
+        *_body(judgement),
+        latest.c.position,
+        latest.c.lineage,
     ).select_from(
         latest.join(attester, attester.c.id == latest.c.attester_id)
         .join(endorsement_key, same_ek)
@@ -73,6 +78,8 @@ STATE_ATTESTER: Final = slice(0, _attester_end)
 STATE_VERDICT: Final = slice(_attester_end, _verdict_end)
 STATE_BOOT: Final = slice(_verdict_end, _boot_end)
 STATE_JUDGEMENT: Final = slice(_boot_end, _boot_end + 4)
+STATE_POSITION: Final = _boot_end + 4
+STATE_LINEAGE: Final = _boot_end + 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,6 +114,7 @@ KNOWN: Final = (
     latest.c.sequence,
     attester.c.identity,
     attester.c.smbios_uuids,
+    latest.c.position,
 )
 KNOWN_ATTESTER: Final = Lookup(
     select(*KNOWN).join_from(latest, attester, attester.c.id == latest.c.attester_id), latest.c.attester_id
@@ -143,10 +151,18 @@ def _touch(table: Table) -> Update:
     )
 
 
+_LINEAGE: Final = bindparam("b_lineage", type_=latest.c.lineage.type)
+_INCIDENT: Final = bindparam("b_incident", type_=latest.c.incident.type)
 ADVANCE_LATEST: Final = (
     update(latest)
     .where(latest.c.attester_id == bindparam("b_attester_id"))
-    .values({name: bindparam(f"b_{name}") for name in _LATEST_CHANGES})
+    .values(
+        {
+            **{name: bindparam(f"b_{name}") for name in _LATEST_CHANGES},
+            "lineage": func.coalesce(_LINEAGE, latest.c.lineage),
+            "incident": case((_LINEAGE.is_(None), latest.c.incident), else_=_INCIDENT),
+        }
+    )
 )
 CHANGE_IDENTITY: Final = (
     update(attester)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from verifier.appraisal.lineage import Lineage
 from verifier.errors import StoredDataDamaged
 from verifier.ports import GuestIdentity, Scope
 
@@ -28,6 +29,7 @@ DAY: Final = 86_400_000_000
 
 _encoder: Final = msgspec.json.Encoder()
 _identity_decoder: Final = msgspec.json.Decoder(GuestIdentity)
+_lineage_decoder: Final = msgspec.json.Decoder(Lineage)
 _object_decoder: Final = msgspec.json.Decoder(dict[str, Any])
 _labels_decoder: Final = msgspec.json.Decoder(dict[str, str])
 _strings_decoder: Final = msgspec.json.Decoder(list[str])
@@ -83,6 +85,16 @@ def read_identity(stored: str) -> GuestIdentity:
         return _identity_decoder.decode(stored)
     except msgspec.MsgspecError as error:
         raise damaged("identity", error) from error
+
+
+def read_lineage(stored: str | None) -> Lineage | None:
+    """A line of TPM states, where one is recorded."""
+    if stored is None:
+        return None
+    try:
+        return _lineage_decoder.decode(stored)
+    except msgspec.MsgspecError as error:
+        raise damaged("line of TPM states", error) from error
 
 
 def read_object(stored: str) -> dict[str, Any]:

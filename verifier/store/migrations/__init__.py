@@ -5,6 +5,7 @@
 | 0001 | 0.1 | tenants everywhere; tokens, enrolments, attesters with endorsement and attestation keys, blobs, judgements, attestations, boots, the fleet view `latest`, spent nonces, policies, the health probe | first |
 | 0002 | 0.1 | policies assigned to attesters by label | yes, new table |
 | 0003 | 0.1 | trust anchor sets and their assignment to tenants | yes, new tables |
+| 0004 | 0.1 | lines of TPM states and open incidents, beside the latest verdict | yes, columns with constant defaults |
 
 A database of an unknown revision was made by a newer version: it is refused, not guessed at.
 """
