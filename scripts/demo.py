@@ -204,7 +204,7 @@ class Verifier:
 
 
 def configuration(work: Path, port: int) -> str:
-    """The demo's settings; see docs/guide.md for what each means."""
+    """The demo's settings; see docs/settings.md for what each means."""
     return "\n".join(
         (
             f'state_dir = "{work / "verifier"}"',
