@@ -1,48 +1,34 @@
 """Propose a policy from good boots: what they share becomes golden, what differs becomes alternatives.
 
+`events` (the default) writes down every event of every PCR: nothing may change. `claims` writes down what the events
+say (which certificates, which images, which levels): whatever says the same passes, and an update of firmware or of
+a disk's layout breaks nothing.
+
 Nothing here says that the boots *were* good; whoever learns vouches for that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import enum
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import yaml
-
 from verifier.claims import EventFact, ProvenClaims
 from verifier.errors import PolicyError
-from verifier.policy import document
 from verifier.policy.align import align
+from verifier.policy.catalogue import CATALOGUE
+from verifier.policy.learn_facts import Fact, constant_facts
 from verifier.policy.model import Accepted, Step
-from verifier.reasons import Claim
-from verifier.tcg.algorithms import HashAlg
+from verifier.policy.writing import PolicyHead, PolicyWriter, Proposal
 
 IMA_PCR: Final = 10
-_SHIPPED_PCRS: Final = frozenset({4, 9, 11})
-"""What an image build ships and an update replaces: their digests become named reference values."""
-_CLAIMS: Final = {
-    0: Claim.HARDWARE,
-    2: Claim.HARDWARE,
-    4: Claim.EXECUTABLES,
-    9: Claim.EXECUTABLES,
-    11: Claim.EXECUTABLES,
-    13: Claim.EXECUTABLES,
-}
 _WHY_IMA: Final = "the kernel's integrity measurements extend this PCR while the guest runs"
 _WHY_UNLOGGED: Final = "the boot log does not explain this PCR"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LearnOptions:
-    """How to write the proposal."""
-
-    id: str
-    description: str
-    bank: HashAlg
-    severity: str = "contraindicated"
-    validity: str = "15m"
+LearnOptions = PolicyHead
+"""How to write the proposal."""
 
 
 @dataclass(slots=True)
@@ -52,19 +38,6 @@ class _Place:
     label: str
     digests: dict[bytes, None]
     boots: int
-
-
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """Two YAML documents: the policy, and the reference values it names (empty when it names none)."""
-
-    policy: str
-    reference_values: str
-
-    @property
-    def source(self) -> str:
-        """Both in one stream, as `parse_policy` reads them."""
-        return f"{self.policy}---\n{self.reference_values}" if self.reference_values else self.policy
 
 
 def learn(boots: Mapping[str, ProvenClaims], options: LearnOptions) -> Proposal:
@@ -81,7 +54,7 @@ class _Learner:
     def __init__(self, boots: Mapping[str, ProvenClaims], options: LearnOptions) -> None:
         self._boots = boots
         self._options = options
-        self._references: dict[str, dict[str, Any]] = {}
+        self._writer = PolicyWriter(options)
         for name, claims in boots.items():
             if options.bank not in claims.quote.pcrs:
                 raise PolicyError(f"{name} has no quoted {options.bank.label} PCRs")
@@ -91,64 +64,71 @@ class _Learner:
         self._pcrs = sorted(shared)
 
     def proposal(self) -> Proposal:
+        self._secure_boot()
+        self._command_line()
+        for pcr in self._pcrs:
+            self._pcr(pcr)
+        return self._writer.proposal(self._pcrs)
+
+    def _by_events(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Sequences; and where the events of a PCR vary, what they say and does not."""
         unjudged: list[dict[str, Any]] = []
         rules = [*self._secure_boot(), *self._command_line()]
+        sequences: list[dict[str, Any]] = []
+        varying: set[int] = set()
         for pcr in self._pcrs:
             rule, why = self._pcr(pcr)
-            if rule is not None:
-                rules.append(rule)
-            else:
+            if rule is None:
                 unjudged.append({"pcrs": [pcr], "why": why})
-        policy: dict[str, Any] = {
-            "schema": document.POLICY_SCHEMA,
-            "id": self._options.id,
-            "description": self._options.description,
-            "validity": self._options.validity,
-            "quote": {"bank": self._options.bank.label, "pcrs": self._pcrs},
-            "boot_log": "required" if any("sequence" in rule for rule in rules) else "optional",
-            "rules": rules,
-        }
-        if unjudged:
-            policy["unjudged"] = unjudged
-        references = {
-            "schema": document.REFERENCE_SCHEMA,
-            "id": self._options.id,
-            "description": "Digests of what the image ships; an update adds or replaces them.",
-            "values": self._references,
-        }
-        return Proposal(_dump(policy), _dump(references) if self._references else "")
+                continue
+            sequences.append(rule)
+            if len({claims.quote.pcrs[self._options.bank][pcr] for claims in self._boots.values()}) > 1:
+                varying.add(pcr)
+        facts = [self._fact(fact) for fact in self._facts() if fact.pcrs & varying and fact.id not in _EXACT]
+        return [*rules, *facts, *sequences], unjudged
 
-    def _secure_boot(self) -> list[dict[str, Any]]:
+    def _by_claims(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        facts = list(self._facts())
+        rules = [*self._secure_boot(), *self._command_line(), *(self._fact(fact) for fact in facts)]
+        if not rules:
+            raise PolicyError("these boots prove no claim in common; learn events instead")
+        unjudged: list[dict[str, Any]] = []
+        for pcr in self._pcrs:
+            readers = [fact.id for fact in facts if pcr in fact.pcrs]
+            readers += ["secure-boot"] * (pcr == _SECURE_BOOT_PCR and "secure_boot" in rules[0])
+            why = f"judged by what its events say: {', '.join(readers)}" if readers else _WHY_NO_CLAIM
+            unjudged.append({"pcrs": [pcr], "why": _WHY_IMA if pcr == IMA_PCR else why})
+        return rules, unjudged
+
+    def _facts(self) -> Iterator[Fact]:
+        return constant_facts(list(self._boots.values()), self._options.bank)
+
+    def _fact(self, fact: Fact) -> dict[str, Any]:
+        return self._head(fact.id, fact.claim, fact.message) | {"cel": fact.expression}
+
+    def _secure_boot(self) -> None:
         states = {claims.boot.secure_boot.enabled if claims.boot else None for claims in self._boots.values()}
-        if states != {True}:
-            return []
-        return [
-            self._head("secure-boot", Claim.CONFIGURATION, "Secure Boot must be on")
-            | {"secure_boot": "enabled"}
-        ]
+        if states == {True}:
+            self._writer.secure_boot()
 
-    def _command_line(self) -> list[dict[str, Any]]:
+    def _command_line(self) -> None:
         lines = {claims.boot.kernel_command_line if claims.boot else None for claims in self._boots.values()}
-        known = sorted(line for line in lines if line is not None)
-        if len(known) != len(lines):
-            return []
-        head = self._head("command-line", Claim.CONFIGURATION, "the kernel was told something else")
-        return [head | {"command_line": {"any_of": known}}]
+        known = {line for line in lines if line is not None}
+        if known == lines:
+            self._writer.command_line(known)
 
-    def _pcr(self, pcr: int) -> tuple[dict[str, Any] | None, str]:
+    def _pcr(self, pcr: int) -> None:
         if pcr == IMA_PCR:
-            return None, _WHY_IMA
+            self._writer.unjudged(pcr, _WHY_IMA)
+            return
         values = {claims.quote.pcrs[self._options.bank][pcr]: None for claims in self._boots.values()}
         sequences = [self._events(claims, pcr) for claims in self._boots.values()]
-        head = self._head(f"pcr-{pcr}", _CLAIMS.get(pcr, Claim.CONFIGURATION), _MEANING.get(pcr))
         if all(sequence for sequence in sequences):
-            return head | {
-                "sequence": {"pcr": pcr, "steps": self._steps(pcr, [s for s in sequences if s])}
-            }, ""
-        untouched = {bytes(self._options.bank.size)}
-        if set(values) == untouched or all(sequence is not None for sequence in sequences):
-            return head | {"pcr": {"index": pcr, "any_of": [value.hex() for value in values]}}, ""
-        return None, _WHY_UNLOGGED
+            self._writer.sequence(pcr, self._steps([sequence for sequence in sequences if sequence]))
+        elif set(values) == {bytes(self._options.bank.size)} or None not in sequences:
+            self._writer.values(pcr, [value.hex() for value in values])
+        else:
+            self._writer.unjudged(pcr, _WHY_UNLOGGED)
 
     def _events(self, claims: ProvenClaims, pcr: int) -> list[EventFact] | None:
         """Measured events of a PCR; empty when none; None when the log does not explain the PCR."""
@@ -157,13 +137,13 @@ class _Learner:
             return None
         return [event for event in boot.events if event.pcr == pcr and self._options.bank in event.digests]
 
-    def _steps(self, pcr: int, sequences: Sequence[Sequence[EventFact]]) -> list[dict[str, Any]]:
+    def _steps(self, sequences: Sequence[Sequence[EventFact]]) -> list[dict[str, Any]]:
         places = [
             _Place(_label(event), {event.digests[self._options.bank]: None}, 1) for event in sequences[0]
         ]
         for sequence in sequences[1:]:
             places = self._merge(places, sequence)
-        return [self._step(pcr, number, place, len(sequences)) for number, place in enumerate(places)]
+        return [_step(place, len(sequences)) for place in places]
 
     def _merge(self, places: list[_Place], sequence: Sequence[EventFact]) -> list[_Place]:
         steps = [
@@ -186,43 +166,12 @@ class _Learner:
             merged.append(place)
         return merged
 
-    def _step(self, pcr: int, number: int, place: _Place, boots: int) -> dict[str, Any]:
-        step: dict[str, Any] = {"label": place.label}
-        digests = [digest.hex() for digest in place.digests]
-        if pcr in _SHIPPED_PCRS:
-            name = f"pcr{pcr}-{number:02d}"
-            self._references[name] = {"digests": digests, "note": place.label}
-            step["any_of"] = [f"ref:{self._options.id}/{name}"]
-        else:
-            step["any_of"] = digests
-        if place.boots < boots:
-            step["optional"] = True
-        return step
 
-    def _head(self, rule_id: str, claim: Claim, message: str | None) -> dict[str, Any]:
-        head: dict[str, Any] = {"id": rule_id, "severity": self._options.severity, "claim": claim.value}
-        if message:
-            head["message"] = message
-        return head
-
-
-_MEANING: Final = {
-    0: "the firmware is another one",
-    1: "the firmware's configuration changed",
-    2: "option ROMs or firmware drivers changed",
-    3: "their configuration changed",
-    4: "another boot loader or kernel ran",
-    5: "the boot manager's configuration or the partition table changed",
-    6: "the host platform's measurements changed",
-    7: "the Secure Boot policy or the keys it trusts changed",
-    8: "the boot loader was told something else",
-    9: "the boot loader read other files",
-    11: "the unified kernel image is another one",
-    12: "the command line was overridden or credentials were added",
-    13: "system extensions were added",
-    14: "the machine owner keys changed",
-    15: "the machine's own measurements changed",
-}
+def _step(place: _Place, boots: int) -> dict[str, Any]:
+    step: dict[str, Any] = {"label": place.label, "any_of": [digest.hex() for digest in place.digests]}
+    if place.boots < boots:
+        step["optional"] = True
+    return step
 
 
 def _label(event: EventFact) -> str:
@@ -239,14 +188,3 @@ def _short(text: str | None) -> str:
     line = " ".join(text.split())
     limit = 80
     return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: object) -> bool:
-        del data
-        return True
-
-
-def _dump(document_: dict[str, Any]) -> str:
-    text: str = yaml.dump(document_, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-    return text
