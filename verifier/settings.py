@@ -143,7 +143,7 @@ class Settings(_Section, frozen=True):
     @property
     def database_url(self) -> str:
         """The database as configured, or SQLite in the state directory."""
-        return self.database or f"sqlite+aiosqlite:///{self.state_dir.absolute() / 'verifier.db'}"
+        return self.database or f"sqlite:///{self.state_dir.absolute() / 'verifier.db'}"
 
     @property
     def base_url(self) -> str:
