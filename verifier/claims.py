@@ -247,15 +247,40 @@ class BootFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndorsementFacts:
-    """On whose word the EK is a TPM's, and what that word says of it.
+class CloudInstance:
+    """The instance a cloud certified the AK for; the cloud's word (Google writes it into its AK certificates)."""
 
-    All but `endorsed_by` is the statement of the CA that issued the EK certificate, as trustworthy as the trust
-    anchor its path ends at; None where no validated certificate says it.
+    project_id: str
+    zone: str
+    instance_id: str
+    """Decimal."""
+    instance_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFacts:
+    """A device identity (IAK, IDevID) that is tied to this TPM; its maker's word."""
+
+    issuer: str
+    manufacturer: str | None
+    model: str | None
+    serial: str | None
+    """Of the hardware module, hex."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndorsementFacts:
+    """On whose word the keys are a TPM's, and what that word says of it.
+
+    `endorsed_by` and `methods` are the verifier's own. All else is the statement of the CA that issued the
+    certificate, as trustworthy as the trust anchor its path ends at; None where no validated certificate says it.
     """
 
     endorsed_by: str
-    """Enrolment method that accepted the EK: `certificate`, `inventory`, `approve` or `tofu`."""
+    """The strongest enrolment method that held: `certificate`, `ak-certificate`, `device-certificate`, `inventory`,
+    `approve` or `tofu`."""
+    methods: tuple[str, ...] | None = None
+    """Every enrolment method that was asked for and held, in the order of the settings."""
     issuer: str | None = None
     manufacturer_id: str | None = None
     """As the TCG Vendor ID Registry writes it: `id:564D5700`."""
@@ -265,6 +290,14 @@ class EndorsementFacts:
     version: str | None = None
     virtual: bool | None = None
     """A TPM in software behind a hypervisor; None where the manufacturer is not known to make only one kind."""
+    eku_present: bool | None = None
+    """The EK certificate says tcg-kp-EKCertificate among its purposes."""
+    san_present: bool | None = None
+    """The EK certificate names its TPM in a subject alternative name."""
+    ak_issuer: str | None = None
+    """Issuer of the AK's own certificate: a cloud, or the maker of the machine."""
+    cloud: CloudInstance | None = None
+    device: DeviceFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

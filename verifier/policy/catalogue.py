@@ -19,9 +19,9 @@ from verifier.policy.claim_entry import (
     boot,
     claim,
     details,
-    endorsement,
     windows,
 )
+from verifier.policy.identity_claims import IDENTITY
 from verifier.reasons import Claim
 
 __all__ = ["CATALOGUE", "ClaimEntry", "Kind", "Value", "View"]
@@ -345,51 +345,6 @@ _WINDOWS: Final = (
     ),
 )
 
-_IDENTITY: Final = (
-    claim(
-        "identity.endorsed_by",
-        Kind.STRING,
-        "Enrolment method that accepted the EK: `certificate`, `inventory`, `approve` or `tofu`.",
-        endorsement(lambda facts: facts.endorsed_by),
-    ),
-    claim(
-        "identity.ek.issuer",
-        Kind.STRING,
-        "Issuer of the validated EK certificate.",
-        endorsement(lambda facts: facts.issuer),
-    ),
-    claim(
-        "identity.ek.manufacturer_id",
-        Kind.STRING,
-        "TPM manufacturer as the certificate writes it, for example `id:564D5700`.",
-        endorsement(lambda facts: facts.manufacturer_id),
-    ),
-    claim(
-        "identity.ek.manufacturer",
-        Kind.STRING,
-        "Its name, where the id is a known one.",
-        endorsement(lambda facts: facts.manufacturer),
-    ),
-    claim(
-        "identity.ek.model",
-        Kind.STRING,
-        "TPM model as the certificate writes it.",
-        endorsement(lambda facts: facts.model),
-    ),
-    claim(
-        "identity.ek.version",
-        Kind.STRING,
-        "TPM version as the certificate writes it.",
-        endorsement(lambda facts: facts.version),
-    ),
-    claim(
-        "identity.ek.virtual",
-        Kind.BOOL,
-        "The manufacturer makes virtual TPMs, not chips.",
-        endorsement(lambda facts: facts.virtual),
-    ),
-)
-
 CATALOGUE: Final[Mapping[str, ClaimEntry]] = {
-    entry.name: entry for entry in (*_QUOTE, *_FIRMWARE, *_SECURE_BOOT, *_LOADERS, *_WINDOWS, *_IDENTITY)
+    entry.name: entry for entry in (*_QUOTE, *_FIRMWARE, *_SECURE_BOOT, *_LOADERS, *_WINDOWS, *IDENTITY)
 }

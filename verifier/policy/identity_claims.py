@@ -1,0 +1,125 @@
+"""Claims of the catalogue about the machine's identity: on whose word its keys are a TPM's."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from verifier.policy.claim_entry import Kind, claim, endorsement
+
+IDENTITY: Final = (
+    claim(
+        "identity.endorsed_by",
+        Kind.STRING,
+        "Strongest enrolment method that held: `certificate`, `ak-certificate`, `device-certificate`, `inventory`,"
+        " `approve` or `tofu`.",
+        endorsement(lambda facts: facts.endorsed_by),
+    ),
+    claim(
+        "identity.methods",
+        Kind.STRINGS,
+        "Every enrolment method that held, in the order of the settings; `token` among them.",
+        endorsement(lambda facts: None if facts.methods is None else list(facts.methods)),
+    ),
+    claim(
+        "identity.ek.issuer",
+        Kind.STRING,
+        "Issuer of the validated EK certificate.",
+        endorsement(lambda facts: facts.issuer),
+    ),
+    claim(
+        "identity.ek.manufacturer_id",
+        Kind.STRING,
+        "TPM manufacturer as the certificate writes it, for example `id:564D5700`.",
+        endorsement(lambda facts: facts.manufacturer_id),
+    ),
+    claim(
+        "identity.ek.manufacturer",
+        Kind.STRING,
+        "Its name, where the id is a known one.",
+        endorsement(lambda facts: facts.manufacturer),
+    ),
+    claim(
+        "identity.ek.model",
+        Kind.STRING,
+        "TPM model as the certificate writes it.",
+        endorsement(lambda facts: facts.model),
+    ),
+    claim(
+        "identity.ek.version",
+        Kind.STRING,
+        "TPM version as the certificate writes it.",
+        endorsement(lambda facts: facts.version),
+    ),
+    claim(
+        "identity.ek.virtual",
+        Kind.BOOL,
+        "The manufacturer makes virtual TPMs, not chips.",
+        endorsement(lambda facts: facts.virtual),
+    ),
+    claim(
+        "identity.ek.eku_present",
+        Kind.BOOL,
+        "The EK certificate has the purpose tcg-kp-EKCertificate.",
+        endorsement(lambda facts: facts.eku_present),
+    ),
+    claim(
+        "identity.ek.san_present",
+        Kind.BOOL,
+        "The EK certificate names its TPM in a subject alternative name.",
+        endorsement(lambda facts: facts.san_present),
+    ),
+    claim(
+        "identity.ak.issuer",
+        Kind.STRING,
+        "Issuer of the validated certificate of the AK itself (a cloud, or an IAK's maker).",
+        endorsement(lambda facts: facts.ak_issuer),
+    ),
+    claim(
+        "identity.cloud.project_id",
+        Kind.STRING,
+        "Google Cloud project the AK is certified for.",
+        endorsement(lambda facts: facts.cloud and facts.cloud.project_id),
+    ),
+    claim(
+        "identity.cloud.zone",
+        Kind.STRING,
+        "Its zone.",
+        endorsement(lambda facts: facts.cloud and facts.cloud.zone),
+    ),
+    claim(
+        "identity.cloud.instance_id",
+        Kind.STRING,
+        "Its instance id, decimal.",
+        endorsement(lambda facts: facts.cloud and facts.cloud.instance_id),
+    ),
+    claim(
+        "identity.cloud.instance_name",
+        Kind.STRING,
+        "Its instance name.",
+        endorsement(lambda facts: facts.cloud and facts.cloud.instance_name),
+    ),
+    claim(
+        "identity.device.issuer",
+        Kind.STRING,
+        "Issuer of a device identity (IAK, IDevID) that is tied to this TPM.",
+        endorsement(lambda facts: facts.device and facts.device.issuer),
+    ),
+    claim(
+        "identity.device.manufacturer",
+        Kind.STRING,
+        "Its TPM's manufacturer.",
+        endorsement(lambda facts: facts.device and facts.device.manufacturer),
+    ),
+    claim(
+        "identity.device.model",
+        Kind.STRING,
+        "Its TPM's model.",
+        endorsement(lambda facts: facts.device and facts.device.model),
+    ),
+    claim(
+        "identity.device.serial",
+        Kind.STRING,
+        "Serial number of its hardware module, hex.",
+        endorsement(lambda facts: facts.device and facts.device.serial),
+    ),
+)

@@ -1,0 +1,68 @@
+"""What a policy may read of how an enrolled machine is trusted: from the stored profile to typed facts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from verifier.claims import CloudInstance, DeviceFacts, EndorsementFacts
+from verifier.ports import AttesterRecord
+
+
+def endorsement_facts(attester: AttesterRecord) -> EndorsementFacts:
+    """The facts, as enrolment proved and stored them; where no certificate was validated, only the methods."""
+    profile = attester.ek_profile
+    ak = _mapping(profile.get("ak"))
+    methods = profile.get("methods")
+    return EndorsementFacts(
+        endorsed_by=attester.endorsed_by,
+        methods=tuple(map(str, methods)) if isinstance(methods, list) else None,
+        issuer=attester.ek_issuer,
+        manufacturer_id=_text(profile, "manufacturer_id"),
+        manufacturer=_text(profile, "manufacturer"),
+        model=_text(profile, "model"),
+        version=_text(profile, "version"),
+        virtual=_flag(profile, "virtual"),
+        eku_present=_flag(profile, "eku_present"),
+        san_present=_flag(profile, "san_present"),
+        ak_issuer=_text(ak, "issuer"),
+        cloud=_cloud(_mapping(ak.get("gce"))),
+        device=_device(profile.get("devices")),
+    )
+
+
+def _cloud(gce: Mapping[str, object]) -> CloudInstance | None:
+    if not gce:
+        return None
+    return CloudInstance(
+        project_id=str(gce["project_id"]),
+        zone=str(gce["zone"]),
+        instance_id=str(gce["instance_id"]),
+        instance_name=str(gce["instance_name"]),
+    )
+
+
+def _device(devices: object) -> DeviceFacts | None:
+    """The first; a machine has one identity, whose IAK and IDevID agree."""
+    if not isinstance(devices, list) or not devices:
+        return None
+    device = _mapping(devices[0])
+    return DeviceFacts(
+        issuer=_text(device, "issuer") or "",
+        manufacturer=_text(device, "manufacturer"),
+        model=_text(device, "model"),
+        serial=_text(device, "serial"),
+    )
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(profile: Mapping[str, object], key: str) -> str | None:
+    value = profile.get(key)
+    return value if isinstance(value, str) else None
+
+
+def _flag(profile: Mapping[str, object], key: str) -> bool | None:
+    value = profile.get(key)
+    return value if isinstance(value, bool) else None
