@@ -276,6 +276,9 @@ class Store(AnchorStore, Protocol):
         the nonce stays unspent.
         """
 
+    async def nonce_spent(self, nonce_hash: bytes) -> bool:
+        """Whether a nonce was spent; `record` alone decides it for good."""
+
     async def resolve_lineage(self, tenant: str, attester_id: str, position: int, lineage: Lineage) -> bool:
         """Replace what is known of an attester's past; False when it is no longer at `position`, or does not exist."""
 

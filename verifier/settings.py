@@ -76,6 +76,10 @@ class AttestationSettings(_Section, frozen=True):
     """How long a nonce is good; one handed out with a verdict lives this much longer than the interval."""
     validity_without_policy: Duration = Duration(minutes=10)
     """How long a verdict stands that no policy judged (it is never affirming)."""
+    ratchet: bool = True
+    """Ask agents to keep a ratchet in their TPM, by which copies and restored states are found."""
+    ratchet_hardware_pause: Duration = Duration(hours=6)
+    """How often, at most, a TPM known to be hardware is given a value: each is a write to NV memory that wears out."""
 
 
 class EnrollmentSettings(_Section, frozen=True):

@@ -113,6 +113,8 @@ class Challenge(Reply, frozen=True, kw_only=True):
     ima_offset: int = 0
     """Bytes of the binary IMA list already judged for `ima_boot`; 0 asks for the whole list."""
     ima_boot: Text | None = None
+    ratchet_index: int | None = None
+    """NV index of the ratchet this machine is asked to keep; absent: none is wanted."""
 
 
 class LogPart(Message, frozen=True, kw_only=True):
@@ -129,6 +131,19 @@ class PcrBank(Message, frozen=True, kw_only=True):
 
     bank: Bank
     values: Annotated[dict[Annotated[str, Meta(pattern="^[0-9]{1,2}$")], Digest], Meta(max_length=32)]
+
+
+class RatchetProof(Message, frozen=True, kw_only=True):
+    """The ratchet's NV index, certified by the AK over the nonce of the quote (TPM2_NV_Certify)."""
+
+    attest: Annotated[bytes, Meta(max_length=limits.MAX_ATTEST)]
+    """TPMS_ATTEST as signed."""
+    signature: Annotated[bytes, Meta(max_length=limits.MAX_SIGNATURE)]
+    """TPMT_SIGNATURE."""
+    step: Annotated[int, Meta(ge=0, lt=1 << 63)] | None = None
+    """Number of the value that was extended last, if it is remembered."""
+    base: Sha256 | None = None
+    """Content of the index before that."""
 
 
 class AttestationRequest(Message, frozen=True, kw_only=True):
@@ -148,6 +163,7 @@ class AttestationRequest(Message, frozen=True, kw_only=True):
     """The kernel's random boot id, to tell a reboot from a rollback; not proven."""
     kernel_command_line: Annotated[str, Meta(max_length=limits.MAX_COMMAND_LINE)] | None = None
     """Believed only where a measured digest covers exactly this text."""
+    ratchet: RatchetProof | None = None
     want_ear: bool = False
 
 
@@ -200,6 +216,13 @@ class Verdict(Reply, frozen=True, kw_only=True):
     lifecycle: Literal["pending", "enrolled", "stale", "revoked"] = "enrolled"
 
 
+class RatchetStep(Reply, frozen=True, kw_only=True):
+    """A value to extend into the ratchet's index, if that still holds what the evidence showed; and its number."""
+
+    step: int
+    value: Sha256
+
+
 class AttestationReply(Reply, frozen=True, kw_only=True):
     """The verdict, the next challenge, and how many seconds until it is due."""
 
@@ -207,6 +230,7 @@ class AttestationReply(Reply, frozen=True, kw_only=True):
     challenge: Challenge
     next_in: float
     ear: str | None = None
+    ratchet: RatchetStep | None = None
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -13,6 +13,7 @@ from verifier.keys.files import locked, read_secret, write_file
 
 _SIZE: Final = 32
 _NONCE_INFO: Final = b"vtpm-attest nonce key v1"
+_RATCHET_INFO: Final = b"vtpm-attest ratchet key v1"
 
 
 def nonce_key(state_dir: Path) -> bytes:
@@ -21,9 +22,21 @@ def nonce_key(state_dir: Path) -> bytes:
     Replicas that share `service.secret` accept each other's nonces. Whoever reads the database cannot make
     one, because the secret is not in it.
     """
+    return _derived(state_dir, _NONCE_INFO)
+
+
+def ratchet_key(state_dir: Path) -> bytes:
+    """32-byte key of the values handed out for ratchets, derived as `nonce_key` is.
+
+    Losing the secret loses no ratchet: the value handed out last is known by its effect, which is stored.
+    """
+    return _derived(state_dir, _RATCHET_INFO)
+
+
+def _derived(state_dir: Path, info: bytes) -> bytes:
     path = state_dir / "service.secret"
     with locked(state_dir):
         if not path.exists():
             write_file(path, secrets.token_bytes(_SIZE))
         secret = read_secret(path, _SIZE)
-    return HKDF(algorithm=SHA256(), length=_SIZE, salt=None, info=_NONCE_INFO).derive(secret)
+    return HKDF(algorithm=SHA256(), length=_SIZE, salt=None, info=info).derive(secret)

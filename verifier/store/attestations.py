@@ -16,7 +16,7 @@ from verifier.store import blobs, recording, rows, statements, values
 from verifier.store.backend import Backend, StorePart
 from verifier.store.recording import Moved, Spent, lineage_values
 from verifier.store.rows import Judgement, Row
-from verifier.store.schema import attestation, latest
+from verifier.store.schema import attestation, latest, nonce
 
 _JUDGEMENTS: Final = 2_048
 """Decoded judgements kept. Their key is the digest of their content, so a kept one is never out of date."""
@@ -52,6 +52,10 @@ class Attestations(StorePart):
                 f"attester {item.verdict.attester_id} is no longer at position {item.position}"
             )
         return dataclasses.replace(item.verdict, sequence=outcome)
+
+    async def nonce_spent(self, nonce_hash: bytes) -> bool:
+        """Whether a recording with this nonce is stored, and the nonce not yet purged."""
+        return await self._first(select(nonce.c.hash).where(nonce.c.hash == nonce_hash)) is not None
 
     async def resolve_lineage(self, tenant: str, attester_id: str, position: int, lineage: Lineage) -> bool:
         """True when the attester was at `position`; it is at the next one then."""

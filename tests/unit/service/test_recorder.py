@@ -27,6 +27,7 @@ READS = {
     "list_attesters",
     "list_policies",
     "list_tokens",
+    "nonce_spent",
     "ping",
     "status_counts",
     "token_by_hash",

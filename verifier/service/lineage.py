@@ -1,0 +1,115 @@
+"""Each attester's past: what is known of it, what is handed out for the next time, and whose word counts no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from verifier.appraisal.checks.clone import advanced, hand_out
+from verifier.appraisal.evidence import History
+from verifier.appraisal.lineage import Guest, Lineage
+from verifier.appraisal.place import Handed, Place
+from verifier.crypto.ratchet import RatchetChain
+from verifier.errors import RefusedError
+from verifier.ports import AttesterRecord, AttesterState, GuestIdentity
+from verifier.reasons import Reason
+
+_NO_PAUSE: Final = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatchetRules:
+    """How ratchets are kept.
+
+    Attributes:
+        key: of the values handed out; None: no ratchet is asked for.
+        hardware_pause: a TPM that is known to be hardware gets a value at most this often, because its NV memory
+            wears out; a virtual one gets one with every verdict.
+    """
+
+    key: bytes | None
+    hardware_pause: timedelta
+
+    def chain(self, attester_id: str) -> RatchetChain | None:
+        """The ratchet an attester is asked to keep."""
+        return None if self.key is None else RatchetChain(self.key, attester_id)
+
+    def pause(self, attester: AttesterRecord) -> timedelta:
+        """How long to wait between two values."""
+        return self.hardware_pause if attester.ek_profile.get("virtual") is False else _NO_PAUSE
+
+
+NO_RATCHETS: Final = RatchetRules(key=None, hardware_pause=_NO_PAUSE)
+
+
+def line_of(state: AttesterState) -> Lineage:
+    """The line of states known so far; that of an attester from before there were any begins with its last boot."""
+    if state.lineage is not None or state.boot is None:
+        return state.lineage or Lineage()
+    uuid = state.attester.identity.smbios_uuid
+    guest = Guest(
+        smbios_uuid=uuid,
+        boot_id=state.boot.boot_id,
+        hostname=state.attester.identity.hostname,
+        clock=state.boot.clock,
+        ratchet=None,
+        seen_at=state.boot.seen_at,
+    )
+    return Lineage(clock=state.boot.clock, smbios_uuid=uuid, guests=(guest,))
+
+
+def history_of(state: AttesterState) -> History:
+    """What was proven of this attester before."""
+    line, boot = line_of(state), state.boot
+    return History(
+        last_clock=line.clock,
+        last_firmware_version=None if boot is None else boot.firmware_version,
+        last_boot_id=None if boot is None else boot.boot_id,
+        last_seen=None if boot is None else boot.seen_at,
+        smbios_uuids=state.attester.smbios_uuids,
+        lineage=line,
+    )
+
+
+def refuse_copy(state: AttesterState, identity: GuestIdentity) -> None:
+    """Refuse evidence of a machine that an operator has decided not to hear.
+
+    Raises:
+        RefusedError: `clone-proven` from a machine that was called a copy.
+    """
+    if state.lineage is not None and state.lineage.refuses(identity.smbios_uuid):
+        raise RefusedError(
+            Reason.CLONE_PROVEN,
+            f"an operator has called the machine with SMBIOS UUID {identity.smbios_uuid} a copy of attester"
+            f" {state.attester.id}: give it a new vTPM, then enrol it",
+        )
+
+
+def is_overtaken(place: Place | None, *, current: bool) -> bool:
+    """Whether evidence would be taken for more than it is, because other evidence overtook it on its way.
+
+    `current` False says that it was made over a nonce from before the newest evidence was judged. It may be older
+    than that, and honestly show an older state, which proves nothing.
+    """
+    return not current and place is not None and (place.parted or place.adopted)
+
+
+@dataclass(frozen=True, slots=True)
+class NextLine:
+    """The line with this evidence in it, and what the attester is given for the next time."""
+
+    line: Lineage
+    handed: Handed | None
+
+
+def next_line(
+    state: AttesterState, place: Place | None, identity: GuestIdentity, rules: RatchetRules, now: datetime
+) -> NextLine:
+    """What follows for the attester's past from where this evidence stands in it."""
+    line = line_of(state)
+    if place is None:
+        return NextLine(line, None)
+    line = advanced(line, place, identity.hostname, now)
+    attester = state.attester
+    return NextLine(*hand_out(line, place, rules.chain(attester.id), now, rules.pause(attester)))
