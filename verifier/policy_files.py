@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from verifier.errors import PolicyError, VerifierFault
 from verifier.policy.dsse import PolicySigners, load_public_key
 from verifier.policy.model import Policy
 from verifier.policy.source import parse_source
 
-SIGNED_SUFFIX = ".dsse.json"
+SIGNED_SUFFIX: Final = ".dsse.json"
 
 
 def read_policy_source(path: Path) -> bytes:
@@ -19,9 +20,9 @@ def read_policy_source(path: Path) -> bytes:
     The joined bytes are what the revision is a digest of, so a changed reference value is a new revision.
     """
     if not path.is_dir():
-        return _read(path)
+        return read_file(path)
     main = path / "policy.yaml"
-    parts = [_read(main), *(_read(each) for each in sorted(path.glob("reference-values*.yaml")))]
+    parts = [read_file(main), *(read_file(each) for each in sorted(path.glob("reference-values*.yaml")))]
     return b"\n---\n".join(parts)
 
 
@@ -47,12 +48,13 @@ def read_policy_signers(paths: Sequence[Path]) -> PolicySigners | None:
     if not paths:
         return None
     try:
-        return PolicySigners.of(load_public_key(_read(path), str(path)) for path in paths)
+        return PolicySigners.of(load_public_key(read_file(path), str(path)) for path in paths)
     except PolicyError as error:
         raise VerifierFault(f"policy_signers: {error}") from error
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of a file; raises `PolicyError` naming it."""
     try:
         return path.read_bytes()
     except OSError as error:

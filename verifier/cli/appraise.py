@@ -16,8 +16,7 @@ from verifier.appraisal.result import Appraisal, Finding
 from verifier.cli import output
 from verifier.cli.bundle import Bundle, read_bundle
 from verifier.errors import VtpmAttestError
-from verifier.policy.parse import parse_policy
-from verifier.policy_files import read_policy_source
+from verifier.policy_files import load_policy
 
 
 def appraise(
@@ -42,7 +41,7 @@ def appraise(
 
     Args:
         bundle: file of `attest-agent collect`, or a folder with quote, log and PCRs.
-        policy: policy file, or folder with policy.yaml.
+        policy: policy file, signed policy, or folder with policy.yaml.
         at: judge as of this time (RFC 3339); now by default.
         ak_trusted: take it on your word that the AK is a TPM's and the bundle's nonce fresh.
         ak: which quote of a folder to judge.
@@ -65,7 +64,7 @@ def appraise_bundle(
     path: Path, policy: Path, *, at: datetime | None = None, ak_trusted: bool = False, ak: str = "ecc"
 ) -> tuple[Appraisal, Bundle]:
     """Read and judge; raises `VtpmAttestError` for anything that cannot be read."""
-    rules = parse_policy(read_policy_source(policy))
+    rules = load_policy(policy)
     bundle = read_bundle(path, ak=ak)
     expectation = Expectation(
         ak_public=bundle.ak_public,

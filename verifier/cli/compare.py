@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.markup import escape
@@ -17,8 +17,7 @@ from verifier.errors import EvidenceError, VtpmAttestError
 from verifier.findings import Finding
 from verifier.policy.diff import EventChange, PolicyChange, diff_boots, diff_policies
 from verifier.policy.explain import EventVerdict, explain_events
-from verifier.policy.parse import parse_policy
-from verifier.policy_files import read_policy_source
+from verifier.policy_files import SIGNED_SUFFIX, load_policy
 from verifier.reasons import Reason
 from verifier.tcg.algorithms import HashAlg
 
@@ -49,22 +48,25 @@ def diff(before: Path, after: Path, *, json: bool = False) -> int:
     if json:
         output.print_json({"before": before.name, "after": after.name, "changes": rows})
     elif rows:
-        output.out.print(_table(rows))
+        output.out.print(table(rows))
     else:
         output.out.print("no difference")
     return 1 if rows else 0
 
 
 def _is_policy(path: Path) -> bool:
-    return (path / "policy.yaml").exists() if path.is_dir() else path.suffix in {".yaml", ".yml"}
+    if path.is_dir():
+        return (path / "policy.yaml").exists()
+    return path.suffix in {".yaml", ".yml"} or path.name.endswith(SIGNED_SUFFIX)
 
 
 def _policies(before: Path, after: Path) -> list[dict[str, object]]:
-    changes = diff_policies(parse_policy(read_policy_source(before)), parse_policy(read_policy_source(after)))
-    return [_policy_row(change) for change in changes]
+    changes = diff_policies(load_policy(before), load_policy(after))
+    return [policy_row(change) for change in changes]
 
 
-def _policy_row(change: PolicyChange) -> dict[str, object]:
+def policy_row(change: PolicyChange) -> dict[str, object]:
+    """A difference between two policies, for JSON."""
     return {
         "change": change.change.value,
         "where": change.where,
@@ -98,16 +100,17 @@ def _side(event: EventFact | None, value: bytes | None) -> str | None:
     return f"{digest} {event.text}" if event.text else digest
 
 
-def _table(rows: Sequence[dict[str, object]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def table(rows: Sequence[Mapping[str, object]]) -> Table:
+    """Changes as rows: what, where, before and after."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "where", "before", "after"):
-        table.add_column(column, overflow="fold", no_wrap=not column)
+        shown.add_column(column, overflow="fold", no_wrap=not column)
     for row in rows:
         kind = str(row["change"])
         index = row.get("after_index", row.get("before_index"))
         where = f"{row['where']}" + (f"\n[dim]event {index}[/]" if index is not None else "")
-        table.add_row(f"[{_STYLE[kind]}]{kind}[/]", where, _cell(row["before"]), _cell(row["after"]))
-    return table
+        shown.add_row(f"[{_STYLE[kind]}]{kind}[/]", where, _cell(row["before"]), _cell(row["after"]))
+    return shown
 
 
 def _cell(value: object) -> str:
@@ -129,7 +132,7 @@ def explain(bundle: Path, *, policy: Path, json: bool = False) -> int:
     """
     try:
         result, loaded = appraise_bundle(bundle, policy, ak_trusted=True)
-        rules = parse_policy(read_policy_source(policy))
+        rules = load_policy(policy)
     except VtpmAttestError as error:
         output.fail(error)
     verdicts = explain_events(rules, result.claims, result.findings) if result.claims is not None else ()

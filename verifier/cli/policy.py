@@ -1,102 +1,101 @@
-"""`attestctl policy`: lint and learn."""
+"""`attestctl policy`: write, learn, compare, check and sign policies."""
 
 from __future__ import annotations
 
+import json as json_module
+from collections.abc import Sequence
 from pathlib import Path
 
 from cyclopts import App
+from rich.markup import escape
+from rich.table import Table
 
-from verifier.cli import compare, output
-from verifier.cli.bundle import read_bundle
-from verifier.cli.proof import prove
+from verifier.cli import compare, output, policy_learn, policy_sign, predict
 from verifier.errors import VtpmAttestError
-from verifier.policy.learn import LearnOptions, learn
-from verifier.policy.parse import parse_policy
+from verifier.policy.dsse import open_policy
+from verifier.policy.lint import Level, Problem
+from verifier.policy.parse import check_policy
+from verifier.policy.schema import policy_schema
 from verifier.policy_files import read_policy_source
-from verifier.tcg.algorithms import HashAlg
 
-app = App(name="policy", help="Write, learn and check policies.")
+app = App(name="policy", help="Write, learn, compare, check and sign policies.")
+_STYLE = {Level.ERROR: "red", Level.WARNING: "yellow"}
 
 
 @app.command(name="lint")
-def lint_command(policy: Path, *, json: bool = False) -> int:
-    """Refuse a policy that is malformed or would let something pass in silence.
+def lint_command(policy: Path, *, strict: bool = False, json: bool = False) -> int:
+    """List what is wrong with a policy: errors keep it from being used, warnings are for you. Exit code: 0, or 65.
 
-    Example:
+    Examples:
         attestctl policy lint policies/uki-strict
 
+        attestctl policy lint policies/uki-strict --strict --json
+
     Args:
-        policy: policy file, or folder with policy.yaml.
+        policy: policy file, signed policy, or folder with policy.yaml.
+        strict: let warnings fail as errors do.
         json: print one JSON document.
     """
     try:
-        parsed = parse_policy(read_policy_source(policy))
+        parsed, problems = check_policy(open_policy(read_policy_source(policy), None).payload)
     except VtpmAttestError as error:
-        if json:
-            output.print_json({"ok": False, "error": str(error)})
-            return output.exit_code(error)
         output.fail(error)
+    failed = any(strict or problem.level is Level.ERROR for problem in problems)
     if json:
-        output.print_json(
-            {"ok": True, "id": parsed.id, "revision": parsed.revision, "rules": len(parsed.rules)}
+        head = (
+            {}
+            if parsed is None
+            else {"id": parsed.id, "revision": parsed.revision, "rules": len(parsed.rules)}
         )
-    else:
+        output.print_json(
+            {"ok": not failed, **head, "problems": [_document(problem) for problem in problems]}
+        )
+        return output.EXIT_DATA if failed else 0
+    if problems:
+        (output.err if failed else output.out).print(_table(problems))
+    if parsed is not None and not failed:
         output.out.print(
             f"[green]ok[/] {parsed.id}: {len(parsed.rules)} rules, revision {parsed.revision[:16]}"
         )
         for pcr, why in sorted(parsed.unjudged.items()):
-            output.out.print(f"[dim]PCR {pcr} is not judged: {why}[/]")
-    return 0
+            output.out.print(f"[dim]PCR {pcr} is not judged: {escape(why)}[/]")
+    return output.EXIT_DATA if failed else 0
 
 
-@app.command(name="learn")
-def learn_command(
-    *bundles: Path,
-    out: Path,
-    id: str | None = None,  # noqa: A002 - the option is --id
-    description: str = "",
-    severity: str = "contraindicated",
-    ak: str = "ecc",
-) -> int:
-    """Propose a policy from good evidence: constant events become golden, differing ones alternatives.
+def _document(problem: Problem) -> dict[str, str]:
+    return {
+        "id": problem.id.value,
+        "level": problem.level.value,
+        "where": problem.where,
+        "message": problem.message,
+        "remedy": problem.remedy,
+    }
 
-    You vouch that the evidence is good: every bundle given will be affirming under the result.
+
+def _table(problems: Sequence[Problem]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "problem", "where", "what"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("", "problem"))
+    for problem in problems:
+        style, what = _STYLE[problem.level], f"{escape(problem.message)}\n[dim]{escape(problem.remedy)}[/]"
+        table.add_row(f"[{style}]{problem.level.value}[/]", problem.id.value, escape(problem.where), what)
+    return table
+
+
+@app.command(name="schema")
+def schema_command() -> int:
+    """Print the JSON Schema of policy documents, for editors (docs/policy.schema.json is this).
 
     Example:
-        attestctl policy learn boot1.json boot2.json --out policies/web/policy.yaml
-
-    Args:
-        bundles: files of `attest-agent collect`, or evidence folders.
-        out: where to write the policy; reference values go into the same file, or beside `policy.yaml`.
-        id: id of the policy; the name of the folder or file by default.
-        description: one line for people.
-        severity: what a deviation means: contraindicated or warning.
-        ak: which quote of an evidence folder to read.
+        attestctl policy schema
     """
-    try:
-        claims = {bundle.name: prove(bundle) for bundle in (read_bundle(path, ak=ak) for path in bundles)}
-        name = id or (out.parent.name if out.name == "policy.yaml" else out.stem)
-        options = LearnOptions(
-            id=name,
-            description=description or f"Learned from {', '.join(claims)}.",
-            bank=HashAlg.SHA256,
-            severity=severity,
-        )
-        proposal = learn(claims, options)
-        parsed = parse_policy(proposal.source)  # what we propose must itself be sound
-    except VtpmAttestError as error:
-        output.fail(error)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.name == "policy.yaml":
-        out.write_text(proposal.policy)
-        (out.parent / "reference-values.yaml").write_text(proposal.reference_values)
-    else:
-        out.write_text(proposal.source)
-    output.out.print(
-        f"wrote {out}: {len(parsed.rules)} rules from {len(claims)} boot(s); read it before you use it"
-    )
+    output.out.out(json_module.dumps(policy_schema(), indent=2), highlight=False)
     return 0
 
 
+app.command(policy_learn.learn_command, name="learn")
 app.command(compare.diff)
 app.command(compare.explain)
+app.command(predict.predict)
+app.command(policy_sign.sign_command, name="sign")
+app.command(policy_sign.verify_command, name="verify")

@@ -97,7 +97,7 @@ def open_policy(source: bytes, signers: PolicySigners | None) -> VerifiedSource:
     Raises:
         PolicyError: the envelope is malformed, or (`policy-signature`) no accepted signature holds.
     """
-    if not _is_envelope(source):
+    if not is_envelope(source):
         if signers is not None:
             raise _unsigned("the policy is not signed: no DSSE envelope")
         return VerifiedSource(source)
@@ -125,15 +125,21 @@ def sign(payload: bytes, keys: Iterable[PrivateKey]) -> bytes:
 
     Raises `PolicyError` for keys that are neither P-256 nor Ed25519, and for more than `MAX_SIGNATURES`.
     """
-    message = pae(PAYLOAD_TYPE, payload)
-    signatures = [
+    return cosign(Envelope(payload, PAYLOAD_TYPE, ()), keys)
+
+
+def cosign(envelope: Envelope, keys: Iterable[PrivateKey]) -> bytes:
+    """The envelope with a further signature by every key; whether those it has hold is not looked at."""
+    message = pae(envelope.payload_type, envelope.payload)
+    signatures = [_Signature(_encode(signature), hint) for hint, signature in envelope.signatures]
+    signatures += [
         _Signature(_encode(_sign(key, message)), key_id(_checked(key.public_key()))) for key in keys
     ]
     if not 0 < len(signatures) <= MAX_SIGNATURES:
         raise PolicyError(
             f"{len(signatures)} signatures; an envelope has 1 to {MAX_SIGNATURES}", where="DSSE"
         )
-    document = msgspec.json.encode(_Envelope(_encode(payload), PAYLOAD_TYPE, signatures))
+    document = msgspec.json.encode(_Envelope(_encode(envelope.payload), envelope.payload_type, signatures))
     return msgspec.json.format(document, indent=2) + b"\n"
 
 
@@ -207,7 +213,7 @@ def _unsigned(detail: str) -> PolicyError:
     return PolicyError(detail, where="DSSE", reason=Reason.POLICY_SIGNATURE)
 
 
-def _is_envelope(source: bytes) -> bool:
+def is_envelope(source: bytes) -> bool:
     """JSON with a `payloadType`: YAML is never that, but a policy in YAML may well begin with a brace."""
     return source.lstrip()[:1] == b"{" and b'"payloadType"' in source
 

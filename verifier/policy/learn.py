@@ -25,10 +25,20 @@ from verifier.policy.writing import PolicyHead, PolicyWriter, Proposal
 IMA_PCR: Final = 10
 _WHY_IMA: Final = "the kernel's integrity measurements extend this PCR while the guest runs"
 _WHY_UNLOGGED: Final = "the boot log does not explain this PCR"
+_WHY_CLAIMS: Final = "judged by what its events say, not by which events there are"
+_WHY_NO_CLAIM: Final = "no claim of this policy comes from this PCR: whatever was measured into it passes"
+_COMMAND_LINE_PCRS: Final = CATALOGUE["boot.kernel_command_line"].pcrs
 
 
 LearnOptions = PolicyHead
 """How to write the proposal."""
+
+
+class Style(enum.StrEnum):
+    """What a proposal is made of."""
+
+    EVENTS = "events"
+    CLAIMS = "claims"
 
 
 @dataclass(slots=True)
@@ -40,14 +50,16 @@ class _Place:
     boots: int
 
 
-def learn(boots: Mapping[str, ProvenClaims], options: LearnOptions) -> Proposal:
+def learn(boots: Mapping[str, ProvenClaims], options: LearnOptions, style: Style = Style.EVENTS) -> Proposal:
     """A policy under which every boot given is affirming.
 
-    Raises `PolicyError` when the boots cannot share a policy (a bank that was not quoted, no PCR in common).
+    Raises `PolicyError` when the boots cannot share a policy (a bank that was not quoted, no PCR in common, no claim
+    in common to learn from).
     """
     if not boots:
         raise PolicyError("there is no evidence to learn from")
-    return _Learner(boots, options).proposal()
+    learner = _Learner(boots, options)
+    return learner.by_claims() if style is Style.CLAIMS else learner.by_events()
 
 
 class _Learner:
@@ -63,65 +75,57 @@ class _Learner:
             raise PolicyError("these boots have no quoted PCR in common")
         self._pcrs = sorted(shared)
 
-    def proposal(self) -> Proposal:
+    def by_events(self) -> Proposal:
+        """A sequence for each PCR; and of those whose events vary, what they have to say all the same."""
         self._secure_boot()
         self._command_line()
-        for pcr in self._pcrs:
-            self._pcr(pcr)
+        varying = {pcr for pcr in self._pcrs if self._pcr(pcr) and len(self._values(pcr)) > 1}
+        for fact in self._facts():
+            if fact.pcrs and fact.pcrs <= varying and not fact.exact:
+                self._writer.cel(fact.id, fact.claim, fact.expression, fact.message)
         return self._writer.proposal(self._pcrs)
 
-    def _by_events(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Sequences; and where the events of a PCR vary, what they say and does not."""
-        unjudged: list[dict[str, Any]] = []
-        rules = [*self._secure_boot(), *self._command_line()]
-        sequences: list[dict[str, Any]] = []
-        varying: set[int] = set()
-        for pcr in self._pcrs:
-            rule, why = self._pcr(pcr)
-            if rule is None:
-                unjudged.append({"pcrs": [pcr], "why": why})
-                continue
-            sequences.append(rule)
-            if len({claims.quote.pcrs[self._options.bank][pcr] for claims in self._boots.values()}) > 1:
-                varying.add(pcr)
-        facts = [self._fact(fact) for fact in self._facts() if fact.pcrs & varying and fact.id not in _EXACT]
-        return [*rules, *facts, *sequences], unjudged
-
-    def _by_claims(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def by_claims(self) -> Proposal:
+        """What events say, and not which events there are."""
+        judged = {7} if self._secure_boot() else set()
+        judged |= set(_COMMAND_LINE_PCRS) if self._command_line() else set()
         facts = list(self._facts())
-        rules = [*self._secure_boot(), *self._command_line(), *(self._fact(fact) for fact in facts)]
-        if not rules:
+        if not (judged or facts):
             raise PolicyError("these boots prove no claim in common; learn events instead")
-        unjudged: list[dict[str, Any]] = []
+        for fact in facts:
+            self._writer.cel(fact.id, fact.claim, fact.expression, fact.message)
+            judged |= fact.pcrs
         for pcr in self._pcrs:
-            readers = [fact.id for fact in facts if pcr in fact.pcrs]
-            readers += ["secure-boot"] * (pcr == _SECURE_BOOT_PCR and "secure_boot" in rules[0])
-            why = f"judged by what its events say: {', '.join(readers)}" if readers else _WHY_NO_CLAIM
-            unjudged.append({"pcrs": [pcr], "why": _WHY_IMA if pcr == IMA_PCR else why})
-        return rules, unjudged
+            why = _WHY_CLAIMS if pcr in judged else _WHY_NO_CLAIM
+            self._writer.unjudged(pcr, _WHY_IMA if pcr == IMA_PCR else why)
+        return self._writer.proposal(self._pcrs)
 
     def _facts(self) -> Iterator[Fact]:
         return constant_facts(list(self._boots.values()), self._options.bank)
 
-    def _fact(self, fact: Fact) -> dict[str, Any]:
-        return self._head(fact.id, fact.claim, fact.message) | {"cel": fact.expression}
+    def _values(self, pcr: int) -> dict[bytes, None]:
+        """Every value of a PCR, in the order of the boots."""
+        return {claims.quote.pcrs[self._options.bank][pcr]: None for claims in self._boots.values()}
 
-    def _secure_boot(self) -> None:
+    def _secure_boot(self) -> bool:
         states = {claims.boot.secure_boot.enabled if claims.boot else None for claims in self._boots.values()}
         if states == {True}:
             self._writer.secure_boot()
+        return states == {True}
 
-    def _command_line(self) -> None:
+    def _command_line(self) -> bool:
         lines = {claims.boot.kernel_command_line if claims.boot else None for claims in self._boots.values()}
         known = {line for line in lines if line is not None}
         if known == lines:
             self._writer.command_line(known)
+        return known == lines
 
-    def _pcr(self, pcr: int) -> None:
+    def _pcr(self, pcr: int) -> bool:
+        """Write down a PCR; False where it is left unjudged."""
         if pcr == IMA_PCR:
             self._writer.unjudged(pcr, _WHY_IMA)
-            return
-        values = {claims.quote.pcrs[self._options.bank][pcr]: None for claims in self._boots.values()}
+            return False
+        values = self._values(pcr)
         sequences = [self._events(claims, pcr) for claims in self._boots.values()]
         if all(sequence for sequence in sequences):
             self._writer.sequence(pcr, self._steps([sequence for sequence in sequences if sequence]))
@@ -129,6 +133,8 @@ class _Learner:
             self._writer.values(pcr, [value.hex() for value in values])
         else:
             self._writer.unjudged(pcr, _WHY_UNLOGGED)
+            return False
+        return True
 
     def _events(self, claims: ProvenClaims, pcr: int) -> list[EventFact] | None:
         """Measured events of a PCR; empty when none; None when the log does not explain the PCR."""

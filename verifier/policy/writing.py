@@ -14,6 +14,7 @@ from verifier.tcg.algorithms import HashAlg
 
 SHIPPED_PCRS: Final = frozenset({4, 9, 11})
 """What an image build ships and an update replaces: their digests become named reference values."""
+_NEEDS_LOG: Final = frozenset({"sequence", "cel"})
 _CLAIMS: Final = {
     0: Claim.HARDWARE,
     2: Claim.HARDWARE,
@@ -94,8 +95,16 @@ class PolicyWriter:
         """A PCR has one of these values, hex."""
         self._pcr_rule(pcr, {"pcr": {"index": pcr, "any_of": list(values)}})
 
+    def cel(self, rule_id: str, claim: Claim, expression: str, message: str) -> None:
+        """An expression over claims is true."""
+        self._rule(rule_id, claim, message, {"cel": expression})
+
     def unjudged(self, pcr: int, why: str) -> None:
         """A PCR that is quoted, so that the log can be held against it, and not judged."""
+        for entry in self._unjudged:
+            if entry["why"] == why:
+                entry["pcrs"].append(pcr)
+                return
         self._unjudged.append({"pcrs": [pcr], "why": why})
 
     def proposal(self, quoted: Iterable[int]) -> Proposal:
@@ -107,7 +116,7 @@ class PolicyWriter:
             "description": head.description,
             "validity": head.validity,
             "quote": {"bank": head.bank.label, "pcrs": sorted(quoted)},
-            "boot_log": "required" if any("sequence" in rule for rule in self._rules) else "optional",
+            "boot_log": "required" if any(_NEEDS_LOG & rule.keys() for rule in self._rules) else "optional",
             "rules": self._rules,
         }
         if self._unjudged:
