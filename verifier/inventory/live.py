@@ -1,0 +1,112 @@
+"""The configured sources as one `Inventory`: opened once, kept up to date in the background, asked from memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Protocol
+
+import structlog
+
+from verifier.appraisal.inventory import InventoryChanges, InventoryMachine, SourceStatus
+from verifier.inventory.errors import InventorySettingError
+from verifier.inventory.progress import ProgressCallback, ignore_progress
+from verifier.inventory.registry import Registry
+from verifier.inventory.settings import InventorySettings, VcenterSettings
+from verifier.inventory.static_source import StaticSource
+from verifier.ports import Clock
+
+
+class _Source(Protocol):
+    def run(self) -> Coroutine[None, None, None]: ...
+
+
+async def open_inventory(
+    settings: InventorySettings,
+    *,
+    clock: Clock,
+    environ: Mapping[str, str],
+    progress: ProgressCallback = ignore_progress,
+) -> LiveInventory:
+    """Read the files, and begin to follow the vCenters.
+
+    Does not wait for a vCenter: one that is down is told of by `status`, and tried again for as long as it takes.
+
+    Args:
+        settings: what to follow.
+        clock: for the age of what is held.
+        environ: where credentials named by variable are found.
+        progress: told, on the event loop, how far a vCenter's machines were read.
+
+    Raises:
+        InventoryFileError: a file must not be used; nothing is running then.
+        InventorySettingError: a vCenter is configured and pyVmomi is not installed.
+    """
+    registry = Registry([*(one.name for one in settings.files), *(one.name for one in settings.vcenters)])
+    files = [StaticSource(one, registry, clock) for one in settings.files]
+    for file in files:
+        await file.check()
+    vcenters = [_vcenter(one, registry, clock, environ, progress) for one in settings.vcenters]
+    return LiveInventory(registry, [*files, *vcenters])
+
+
+def _vcenter(
+    settings: VcenterSettings,
+    registry: Registry,
+    clock: Clock,
+    environ: Mapping[str, str],
+    progress: ProgressCallback,
+) -> _Source:
+    try:
+        # An extra of the distribution: whoever has no vCenter needs no pyVmomi.
+        from verifier.inventory.vsphere.source import VcenterSource  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "pyVmomi":
+            raise
+        raise InventorySettingError(
+            f"{settings.name}: pyVmomi is not installed; install vtpm-attest[vsphere]"
+        ) from error
+    return VcenterSource(settings, registry, clock, environ, progress)
+
+
+class LiveInventory:
+    """The `Inventory` port over running sources. Made by `open_inventory`, within a running event loop."""
+
+    def __init__(self, registry: Registry, sources: list[_Source]) -> None:
+        self._registry = registry
+        self._tasks = [asyncio.create_task(source.run()) for source in sources]
+        for task in self._tasks:
+            task.add_done_callback(_report_fault)
+
+    async def machines(self) -> tuple[InventoryMachine, ...]:
+        """See `Inventory.machines`."""
+        return self._registry.machines()
+
+    async def lookup_ek(self, fingerprint: bytes) -> tuple[InventoryMachine, ...]:
+        """See `Inventory.lookup_ek`."""
+        return self._registry.by_ek(fingerprint)
+
+    async def lookup_smbios(self, uuid: str) -> tuple[InventoryMachine, ...]:
+        """See `Inventory.lookup_smbios`."""
+        return self._registry.by_smbios(uuid)
+
+    async def changes(self, since: str | None) -> InventoryChanges:
+        """See `Inventory.changes`."""
+        return self._registry.changes(since)
+
+    async def status(self) -> tuple[SourceStatus, ...]:
+        """See `Inventory.status`."""
+        return self._registry.status()
+
+    async def close(self) -> None:
+        """Stop following; log out of every vCenter that still answers. What was read can still be asked for."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _report_fault(task: asyncio.Task[None]) -> None:
+    """A source that ends by itself is a fault of ours: it is told of, and its status grows stale."""
+    if not task.cancelled() and task.exception() is not None:
+        log = structlog.get_logger("vtpm_attest.inventory")
+        log.error("inventory.source_ended", exc_info=task.exception())
