@@ -26,6 +26,7 @@ from verifier.keys.signer import FileSigner, KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
 from verifier.policy_files import find_policies, read_policy_signers, read_policy_source
 from verifier.ports import DEFAULT_TENANT, Clock, Random, Store
+from verifier.service.assignments import AssignmentService
 from verifier.service.attempts import AttemptLimiter
 from verifier.service.attestation import AttestationService
 from verifier.service.challenge import ChallengeService
@@ -34,6 +35,7 @@ from verifier.service.endorsement import EndorsementRules
 from verifier.service.enrollment import EnrollmentService
 from verifier.service.events import LocalEvents
 from verifier.service.fleet import FleetService
+from verifier.service.memo import AppraisalMemo
 from verifier.service.nonces import Nonces
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
@@ -184,11 +186,20 @@ def _wire(
     recorder = Recorder(store, LocalEvents())
     nonces = Nonces(nonce_key(settings.state_dir), random)
     tokens = TokenService(store, recorder, clock, random, tls.ca_fingerprint())
-    policies = PolicyService(
-        store, recorder, clock, settings.default_policy, read_policy_signers(settings.policy_signers)
+    policies = PolicyService(store, recorder, clock, read_policy_signers(settings.policy_signers))
+    assignments = AssignmentService(
+        store=store,
+        recorder=recorder,
+        policies=policies,
+        clock=clock,
+        default_policy=settings.default_policy,
     )
     challenges = ChallengeService(
-        store=store, policies=policies, nonces=nonces, clock=clock, nonce_lifetime=attestation.nonce_lifetime
+        store=store,
+        policies=assignments,
+        nonces=nonces,
+        clock=clock,
+        nonce_lifetime=attestation.nonce_lifetime,
     )
     identity = EarIdentity(
         developer=settings.ear.developer, build=f"vtpm-attest {VERSION}", issuer=settings.base_url
@@ -210,16 +221,18 @@ def _wire(
         attestations=AttestationService(
             store=store,
             recorder=recorder,
-            policies=policies,
+            policies=assignments,
             challenges=challenges,
             nonces=nonces,
             ear=ear,
             clock=clock,
             interval=attestation.interval,
             validity_without_policy=attestation.validity_without_policy,
+            memo=AppraisalMemo(),
         ),
         fleet=FleetService(store, recorder, clock),
         policies=policies,
+        assignments=assignments,
         tokens=tokens,
         ear=ear,
         recorder=recorder,

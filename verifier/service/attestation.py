@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from verifier.appraisal.appraise import appraise
 from verifier.appraisal.evidence import Evidence, Expectation, History
+from verifier.appraisal.memo import Memo
 from verifier.appraisal.result import Appraisal
+from verifier.appraisal.staged import PolicySet, appraise_staged
 from verifier.errors import RefusedError, StoredDataDamaged
 from verifier.findings import Status
-from verifier.policy.model import Policy
 from verifier.ports import AttesterState, BootRecord, Clock, Recording, Store, VerdictRecord
 from verifier.reasons import Reason
+from verifier.service.assignments import AssignmentService
 from verifier.service.bundle import pack
-from verifier.service.challenge import ChallengeService, demanded, known_attester
+from verifier.service.challenge import ChallengeService, asked_for, demanded, known_attester
 from verifier.service.ear import EarIssuer
 from verifier.service.endorsement import endorsement_facts
+from verifier.service.held_logs import HeldLog, HeldLogs
 from verifier.service.model import AttestCommand, AttestOutcome
 from verifier.service.nonces import Nonces
-from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
 from verifier.service.verdicts import finding_mapping, view
 from verifier.tcg.attest import ClockInfo, parse_quote
@@ -37,9 +38,9 @@ class _Judged:
 
     command: AttestCommand
     state: AttesterState
-    policy: Policy | None
+    policies: PolicySet
     appraisal: Appraisal
-    boot_log: bytes | None
+    boot_log: HeldLog | None
     nonce_expires_at: datetime
     at: datetime
 
@@ -52,13 +53,14 @@ class AttestationService:
         *,
         store: Store,
         recorder: Recorder,
-        policies: PolicyService,
+        policies: AssignmentService,
         challenges: ChallengeService,
         nonces: Nonces,
         ear: EarIssuer,
         clock: Clock,
         interval: timedelta,
         validity_without_policy: timedelta,
+        memo: Memo,
     ) -> None:
         self._store = store
         self._recorder = recorder
@@ -69,6 +71,8 @@ class AttestationService:
         self._clock = clock
         self._interval = interval
         self._default_validity = validity_without_policy
+        self._memo = memo
+        self._logs = HeldLogs()
 
     async def attest(self, command: AttestCommand) -> AttestOutcome:
         """Judge one attestation and store the result in the transaction that spends its nonce.
@@ -83,15 +87,15 @@ class AttestationService:
         now = self._clock.now()
         expires_at = self._nonces.check(command.nonce, command.attester_id, now)
         state = known_attester(await self._store.attester_state(command.attester_id), command.attester_id)
-        policy = await self._policies.for_attester(state.attester)
+        policies = await self._policies.for_attester(state.attester)
         boot_log = await self._boot_log(command, state)
-        appraisal = await _appraise(command, state, policy, boot_log, now)
+        appraisal = await self._appraise(command, state, policies, boot_log, now)
         if not appraisal.authenticated:
             raise _refusal(appraisal)
         judged = _Judged(
             command=command,
             state=state,
-            policy=policy,
+            policies=policies,
             appraisal=appraisal,
             boot_log=boot_log,
             nonce_expires_at=expires_at,
@@ -99,8 +103,8 @@ class AttestationService:
         )
         return await self._record(judged)
 
-    async def _boot_log(self, command: AttestCommand, state: AttesterState) -> bytes | None:
-        """The log's bytes: as sent, or as held.
+    async def _boot_log(self, command: AttestCommand, state: AttesterState) -> HeldLog | None:
+        """The log: as sent, or as held.
 
         Only the log this attester last sent can be named by digest: nobody can probe for what others sent,
         and an agent never names another.
@@ -109,38 +113,74 @@ class AttestationService:
         if reference is None:
             return None
         if reference.content is not None:
-            return reference.content
+            return HeldLog.of(reference.content)
         held = state.boot.boot_log_sha256 if state.boot is not None else None
         if reference.sha256 is None or reference.sha256 != held:
             raise RefusedError(
                 Reason.BOOT_LOG_MISSING,
                 "no boot log with this digest is held for this attester; send it whole",
             )
-        content = await self._store.blob(reference.sha256)
+        at_hand = self._logs.get(reference.sha256)
+        if at_hand is not None:
+            return at_hand
+        content = await self._store.blob(reference.sha256)  # proven to have this digest
         if content is None:
             raise RefusedError(Reason.BOOT_LOG_MISSING, "this boot log is no longer held; send it whole")
-        return content
+        return HeldLog(content, reference.sha256, stored=True)
+
+    async def _appraise(
+        self,
+        command: AttestCommand,
+        state: AttesterState,
+        policies: PolicySet,
+        boot_log: HeldLog | None,
+        now: datetime,
+    ) -> Appraisal:
+        evidence = Evidence(
+            attest=command.attest,
+            signature=command.signature,
+            pcrs=command.pcrs,
+            boot_log=None if boot_log is None else boot_log.content,
+            kernel_command_line=command.kernel_command_line,
+            smbios_uuid=command.identity.smbios_uuid,
+            boot_id=command.boot_id,
+            boot_log_sha256=None if boot_log is None else boot_log.sha256,
+        )
+        expectation = Expectation(
+            ak_public=state.attester.ak_public,
+            ak_activated=True,  # an attester exists only through a completed activation
+            nonce=command.nonce,
+            # What only a policy that is tried asks for is not demanded: its absence is that policy's finding.
+            request=(demanded(policies.primary),),
+            endorsement=endorsement_facts(state.attester),
+        )
+        arguments = (evidence, expectation, policies, history_of(state), now, self._memo)
+        if boot_log is not None and len(boot_log.content) > _OFFLOAD_ABOVE:
+            return await asyncio.to_thread(appraise_staged, *arguments)
+        return appraise_staged(*arguments)
 
     async def _record(self, judged: _Judged) -> AttestOutcome:
         recording, verdict = self._recording(judged)
         stored = await self._recorder.verdict(recording, judged.state.latest)
         if stored is None:
             raise RefusedError(Reason.NONCE_REUSED, "this nonce was used before")
+        if judged.boot_log is not None:
+            self._logs.keep(judged.boot_log)
         shown = view(judged.state.attester, stored, judged.at)
         next_in = min(self._interval, (verdict.valid_until - verdict.judged_at) / 2)
         challenge = self._challenges.make(
-            stored.attester_id, judged.policy, recording.boot.boot_log_sha256, next_in
+            stored.attester_id, judged.policies, recording.boot.boot_log_sha256, next_in
         )
         ear = self._ear.issue(shown, judged.at) if judged.command.want_ear else None
         return AttestOutcome(verdict=shown, challenge=challenge, next_in=next_in, ear=ear)
 
     def _recording(self, judged: _Judged) -> tuple[Recording, VerdictRecord]:
         command, attester = judged.command, judged.state.attester
-        request = demanded(judged.policy)
-        bundle, log_digest = pack(command, attester.ak_public, request, judged.boot_log)
+        policy, boot_log = judged.policies.primary, judged.boot_log
+        bundle = pack(command, attester.ak_public, asked_for(judged.policies), boot_log)
         bundle_digest = hashlib.sha256(bundle).digest()
         clock, firmware_version = _clock(judged)
-        validity = judged.policy.validity if judged.policy is not None else self._default_validity
+        validity = policy.validity if policy is not None else self._default_validity
         verdict = VerdictRecord(
             attester_id=attester.id,
             tenant=attester.tenant,
@@ -157,9 +197,10 @@ class AttestationService:
             valid_until=judged.at + validity,
         )
         blobs, evidence = {bundle_digest: bundle}, {"quote": bundle_digest.hex()}
-        if judged.boot_log is not None and log_digest is not None:
-            blobs[log_digest] = judged.boot_log
-            evidence["boot-log"] = log_digest.hex()
+        if boot_log is not None:
+            evidence["boot-log"] = boot_log.sha256.hex()
+            if not boot_log.stored:
+                blobs[boot_log.sha256] = boot_log.content
         recording = Recording(
             nonce_hash=hashlib.sha256(command.nonce).digest(),
             nonce_expires_at=judged.nonce_expires_at,
@@ -167,7 +208,7 @@ class AttestationService:
             boot=BootRecord(
                 clock=clock,
                 firmware_version=firmware_version,
-                boot_log_sha256=log_digest,
+                boot_log_sha256=None if boot_log is None else boot_log.sha256,
                 boot_id=command.boot_id,
                 seen_at=judged.at,
             ),
@@ -176,31 +217,6 @@ class AttestationService:
             evidence=evidence,
         )
         return recording, verdict
-
-
-async def _appraise(
-    command: AttestCommand, state: AttesterState, policy: Policy | None, boot_log: bytes | None, now: datetime
-) -> Appraisal:
-    evidence = Evidence(
-        attest=command.attest,
-        signature=command.signature,
-        pcrs=command.pcrs,
-        boot_log=boot_log,
-        kernel_command_line=command.kernel_command_line,
-        smbios_uuid=command.identity.smbios_uuid,
-        boot_id=command.boot_id,
-    )
-    expectation = Expectation(
-        ak_public=state.attester.ak_public,
-        ak_activated=True,  # an attester exists only through a completed activation
-        nonce=command.nonce,
-        request=(demanded(policy),),
-        endorsement=endorsement_facts(state.attester),
-    )
-    arguments = (evidence, expectation, policy, history_of(state), now)
-    if boot_log is not None and len(boot_log) > _OFFLOAD_ABOVE:
-        return await asyncio.to_thread(appraise, *arguments)
-    return appraise(*arguments)
 
 
 def history_of(state: AttesterState) -> History:

@@ -3,35 +3,94 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
-from verifier.appraisal.evidence import PcrRequest
+from verifier.appraisal.evidence import Evidence, PcrRequest
+from verifier.errors import StoredDataDamaged
+from verifier.service.held_logs import HeldLog
 from verifier.service.model import AttestCommand
+from verifier.tcg.algorithms import HASH_BY_LABEL
 
-FORMAT: Final = "vtpm-attest evidence 1"
+FORMAT: Final = "vtpm-attest evidence 2"
+
+
+class StoredEvidence(msgspec.Struct, frozen=True):
+    """What was judged, but for the boot log, which is named by its digest.
+
+    `ak_public` is the AK that was bound to the attester's EK then; `nonce` was proven to be its own, and fresh.
+    """
+
+    format: str
+    attester_id: str
+    ak_public: bytes
+    nonce: bytes
+    request: list[dict[str, object]]
+    attest: bytes
+    signature: bytes
+    pcrs: dict[str, dict[int, bytes]]
+    boot_log_sha256: bytes | None
+    kernel_command_line: str | None
+    smbios_uuid: str | None
+    boot_id: str | None
+
+    def evidence(self, boot_log: bytes | None) -> Evidence:
+        """As it was judged. `boot_log` must be the bytes that `boot_log_sha256` names."""
+        return Evidence(
+            attest=self.attest,
+            signature=self.signature,
+            pcrs={HASH_BY_LABEL[bank]: values for bank, values in self.pcrs.items()},
+            boot_log=boot_log,
+            kernel_command_line=self.kernel_command_line,
+            smbios_uuid=self.smbios_uuid,
+            boot_id=self.boot_id,
+            boot_log_sha256=self.boot_log_sha256,
+        )
+
+
+_decoder: Final = msgspec.msgpack.Decoder(StoredEvidence)
 
 
 def pack(
-    command: AttestCommand, ak_public: bytes, request: PcrRequest, boot_log: bytes | None
-) -> tuple[bytes, bytes | None]:
-    """The bundle (MessagePack, the log by digest) and the log's SHA-256. Its own SHA-256 names the evidence."""
-    log_digest = None if boot_log is None else hashlib.sha256(boot_log).digest()
-    bundle = msgspec.msgpack.encode(
+    command: AttestCommand, ak_public: bytes, requests: Iterable[PcrRequest], boot_log: HeldLog | None
+) -> bytes:
+    """The bundle (MessagePack), the log by digest. Its own SHA-256 names the evidence."""
+    return msgspec.msgpack.encode(
         {
             "format": FORMAT,
             "attester_id": command.attester_id,
             "ak_public": ak_public,
             "nonce": command.nonce,
-            "request": {"bank": request.bank.label, "pcrs": sorted(request.pcrs)},
+            "request": [{"bank": each.bank.label, "pcrs": sorted(each.pcrs)} for each in requests],
             "attest": command.attest,
             "signature": command.signature,
             "pcrs": {bank.label: dict(sorted(values.items())) for bank, values in command.pcrs.items()},
-            "boot_log_sha256": log_digest,
+            "boot_log_sha256": None if boot_log is None else boot_log.sha256,
             "kernel_command_line": command.kernel_command_line,
             "smbios_uuid": command.identity.smbios_uuid,
             "boot_id": command.boot_id,
         }
     )
-    return bundle, log_digest
+
+
+def unpack(bundle: bytes) -> StoredEvidence:
+    """The reverse, of bytes that a store has proven to have their digest.
+
+    Raises:
+        StoredDataDamaged: they are no bundle of this format; they are named, and never judged.
+    """
+    try:
+        found = _decoder.decode(bundle)
+    except msgspec.MsgspecError as error:
+        raise _damaged(bundle, str(error)) from error
+    if found.format != FORMAT:
+        raise _damaged(bundle, f"its format is {found.format!r}, not {FORMAT!r}")
+    if not found.pcrs.keys() <= HASH_BY_LABEL.keys():
+        raise _damaged(bundle, "it names a PCR bank nobody knows")
+    return found
+
+
+def _damaged(bundle: bytes, detail: str) -> StoredDataDamaged:
+    return StoredDataDamaged(f"evidence {hashlib.sha256(bundle).hexdigest()} cannot be read: {detail}")

@@ -6,13 +6,14 @@ from datetime import timedelta
 from typing import Final
 
 from verifier.appraisal.evidence import PcrRequest
+from verifier.appraisal.staged import PolicySet, demand_of, union
 from verifier.errors import NotFoundError, RefusedError
 from verifier.policy.model import Policy
 from verifier.ports import AttesterState, Clock, Lifecycle, Store
 from verifier.reasons import Reason
+from verifier.service.assignments import AssignmentService
 from verifier.service.model import IssuedChallenge
 from verifier.service.nonces import Nonces
-from verifier.service.policies import PolicyService
 from verifier.tcg.algorithms import HashAlg
 
 WITHOUT_POLICY: Final = PcrRequest(bank=HashAlg.SHA256, pcrs=frozenset(range(16)))
@@ -20,8 +21,14 @@ WITHOUT_POLICY: Final = PcrRequest(bank=HashAlg.SHA256, pcrs=frozenset(range(16)
 
 
 def demanded(policy: Policy | None) -> PcrRequest:
-    """What the quote has to cover."""
-    return WITHOUT_POLICY if policy is None else PcrRequest(bank=policy.quote.bank, pcrs=policy.quote.pcrs)
+    """What the quote has to cover for the policy that decides."""
+    return WITHOUT_POLICY if policy is None else demand_of(policy)
+
+
+def asked_for(policies: PolicySet) -> tuple[PcrRequest, ...]:
+    """What a challenge asks for: what any of the policies needs, one request per bank."""
+    staged = (demand_of(each.policy) for each in policies.staged)
+    return union((demanded(policies.primary), *staged))
 
 
 def known_attester(state: AttesterState | None, attester_id: str) -> AttesterState:
@@ -40,7 +47,7 @@ class ChallengeService:
         self,
         *,
         store: Store,
-        policies: PolicyService,
+        policies: AssignmentService,
         nonces: Nonces,
         clock: Clock,
         nonce_lifetime: timedelta,
@@ -54,15 +61,18 @@ class ChallengeService:
     async def issue(self, attester_id: str) -> IssuedChallenge:
         """A challenge for an enrolled attester; raises `NotFoundError`, `RefusedError` (revoked)."""
         state = known_attester(await self._store.attester_state(attester_id), attester_id)
-        policy = await self._policies.for_attester(state.attester)
+        policies = await self._policies.for_attester(state.attester)
         held = state.boot.boot_log_sha256 if state.boot is not None else None
-        return self.make(attester_id, policy, held, timedelta(0))
+        return self.make(attester_id, policies, held, timedelta(0))
 
     def make(
-        self, attester_id: str, policy: Policy | None, boot_log_sha256: bytes | None, due_in: timedelta
+        self, attester_id: str, policies: PolicySet, boot_log_sha256: bytes | None, due_in: timedelta
     ) -> IssuedChallenge:
         """A challenge that will be answered in `due_in`; its nonce lives that much longer."""
         nonce, expires_at = self._nonces.issue(attester_id, self._clock.now(), self._lifetime + due_in)
         return IssuedChallenge(
-            nonce=nonce, expires_at=expires_at, request=demanded(policy), boot_log_sha256=boot_log_sha256
+            nonce=nonce,
+            expires_at=expires_at,
+            requests=asked_for(policies),
+            boot_log_sha256=boot_log_sha256,
         )

@@ -40,7 +40,8 @@ class IssuedChallenge:
 
     nonce: bytes
     expires_at: datetime
-    request: PcrRequest
+    requests: tuple[PcrRequest, ...]
+    """One per bank."""
     boot_log_sha256: bytes | None
 
 

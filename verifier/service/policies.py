@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from verifier.errors import NotFoundError, PolicyError, StoredDataDamaged
+from verifier.policy.assignment import PolicyRef
 from verifier.policy.dsse import PolicySigners
 from verifier.policy.model import Policy
 from verifier.policy.source import parse_source
-from verifier.ports import AttesterRecord, Clock, PolicyRecord, Store
+from verifier.ports import Clock, PolicyRecord, Store
 from verifier.service.recorder import Recorder
 
 _LOOKUP_LIFE: Final = timedelta(seconds=2)
@@ -33,34 +34,35 @@ class PolicyService:
         store: Store,
         recorder: Recorder,
         clock: Clock,
-        default_policy: str | None,
         signers: PolicySigners | None = None,
     ) -> None:
         self._signers = signers
         self._store = store
         self._recorder = recorder
         self._clock = clock
-        self._default = default_policy
         self._parsed: OrderedDict[tuple[str, str], Policy] = OrderedDict()
         self._current: OrderedDict[tuple[str, str], tuple[datetime, Policy | None]] = OrderedDict()
 
-    async def register(self, tenant: str, source: bytes, actor: str) -> PolicyRecord:
-        """Check a policy document and make it the current revision of its id.
+    async def register(self, tenant: str, source: bytes, actor: str, *, current: bool = True) -> PolicyRecord:
+        """Check a policy document and make it the current revision of its id, or keep it beside that one.
+
+        Kept beside, it judges only where an assignment names it. The first revision of an id is always current.
 
         Raises:
             PolicyError: the document must not be used, or is not signed as it has to be; nothing is stored.
         """
-        try:
-            text = source.decode()
-        except UnicodeDecodeError as error:
-            raise PolicyError(f"not UTF-8 at byte {error.start}") from error
-        policy = parse_source(source, self._signers)
+        text = _text(source)
+        policy = self.read(source)
         record = PolicyRecord(
             id=policy.id, tenant=tenant, revision=policy.revision, source=text, created_at=self._clock.now()
         )
-        await self._recorder.policy_added(record, actor)
+        await self._recorder.policy_added(record, actor, current=current)
         self._current.clear()
         return record
+
+    def read(self, source: bytes) -> Policy:
+        """Check a policy document without keeping it; raises `PolicyError` as `register` does."""
+        return parse_source(_text(source), self._signers)
 
     async def get(self, tenant: str, policy_id: str) -> PolicyRecord:
         """The current revision; raises `NotFoundError`."""
@@ -68,6 +70,20 @@ class PolicyService:
         if record is None:
             raise NotFoundError("policy", policy_id)
         return record
+
+    async def revisions(self, tenant: str, policy_id: str) -> tuple[PolicyRecord, ...]:
+        """Every revision of a policy, the current one first; raises `NotFoundError`."""
+        found = await self._store.policy_revisions(tenant, policy_id)
+        if not found:
+            raise NotFoundError("policy", policy_id)
+        return found
+
+    async def exists(self, tenant: str, policy: PolicyRef) -> None:
+        """Raises `NotFoundError` for what cannot be assigned: an id without a revision, or an unknown revision."""
+        if policy.revision is None:
+            await self.get(tenant, policy.id)
+        elif await self._store.policy_revision(tenant, policy.id, policy.revision) is None:
+            raise NotFoundError("revision of policy", f"{policy.id}@{policy.revision}")
 
     async def list(self, tenant: str) -> tuple[PolicyRecord, ...]:
         """The current revision of every policy."""
@@ -84,30 +100,37 @@ class PolicyService:
         if not await self._recorder.policy_assigned(tenant, attester_id, policy_id, actor):
             raise NotFoundError("attester", attester_id)
 
-    async def for_attester(self, attester: AttesterRecord) -> Policy | None:
-        """The policy that judges this attester now; None when there is none (its verdict is then `none`).
+    async def load(self, tenant: str, policy: PolicyRef) -> Policy | None:
+        """The policy a reference stands for now; None when there is none.
 
         Raises:
             StoredDataDamaged: the stored revision cannot be read. That is our fault and never a verdict.
         """
-        policy_id = attester.policy_id or self._default
-        if policy_id is None:
-            return None
-        key, now = (attester.tenant, policy_id), self._clock.now()
+        if policy.revision is not None:
+            return await self._pinned(tenant, policy.id, policy.revision)
+        key, now = (tenant, policy.id), self._clock.now()
         cached = self._current.get(key)
         if cached is not None and timedelta(0) <= now - cached[0] < _LOOKUP_LIFE:
             return cached[1]
         record = await self._store.current_policy(*key)
-        policy = None if record is None else self._parse(record)
-        self._current[key] = (now, policy)
+        found = None if record is None else self._parse(record)
+        self._current[key] = (now, found)
         self._current.move_to_end(key)
         if len(self._current) > _LOOKUPS:
             self._current.popitem(last=False)
-        return policy
+        return found
+
+    async def _pinned(self, tenant: str, policy_id: str, revision: str) -> Policy | None:
+        known = self._parsed.get((tenant, revision))
+        if known is not None and known.id == policy_id:
+            return known
+        record = await self._store.policy_revision(tenant, policy_id, revision)
+        return None if record is None else self._parse(record)
 
     def _parse(self, record: PolicyRecord) -> Policy:
         key = (record.tenant, record.revision)
         if key in self._parsed:
+            self._parsed.move_to_end(key)
             return self._parsed[key]
         try:
             policy = parse_source(record.source, self._signers)
@@ -119,3 +142,10 @@ class PolicyService:
         if len(self._parsed) > _PARSED:
             self._parsed.popitem(last=False)
         return policy
+
+
+def _text(source: bytes) -> str:
+    try:
+        return source.decode()
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"not UTF-8 at byte {error.start}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from verifier.ports import Clock
+from verifier.service.assignments import AssignmentService
 from verifier.service.attestation import AttestationService
 from verifier.service.challenge import ChallengeService
 from verifier.service.ear import EarIssuer
@@ -24,6 +25,7 @@ class Services:
     attestations: AttestationService
     fleet: FleetService
     policies: PolicyService
+    assignments: AssignmentService
     tokens: TokenService
     ear: EarIssuer
     recorder: Recorder

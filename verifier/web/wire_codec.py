@@ -113,11 +113,13 @@ def activation_reply(attester: AttesterRecord) -> messages.ActivationReply:
 
 def challenge_reply(challenge: IssuedChallenge) -> messages.Challenge:
     """A nonce and what to quote over it."""
-    selection = messages.PcrSelection(bank=challenge.request.bank.label, pcrs=sorted(challenge.request.pcrs))
+    selection = [
+        messages.PcrSelection(bank=each.bank.label, pcrs=sorted(each.pcrs)) for each in challenge.requests
+    ]
     return messages.Challenge(
         nonce=challenge.nonce,
         expires_at=rfc3339(challenge.expires_at),
-        selection=[selection],
+        selection=selection,
         boot_log_sha256=challenge.boot_log_sha256,
     )
 

@@ -7,30 +7,12 @@ from dataclasses import replace
 import pytest
 
 from tests.harness import POLICY, FakeClock
-from tests.unit.service.test_verdicts import attester
+from tests.unit.service.policy_store import PolicyStore
 from verifier.errors import NotFoundError, PolicyError, StoredDataDamaged
-from verifier.ports import PolicyRecord
+from verifier.policy.assignment import PolicyRef
 from verifier.service.events import LocalEvents
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
-
-
-class PolicyStore:
-    """The policy part of a store, in memory; counts its reads."""
-
-    def __init__(self) -> None:
-        self.current: dict[tuple[str, str], PolicyRecord] = {}
-        self.reads = 0
-
-    async def add_policy(self, policy: PolicyRecord) -> None:
-        self.current[policy.tenant, policy.id] = policy
-
-    async def current_policy(self, tenant: str, policy_id: str) -> PolicyRecord | None:
-        self.reads += 1
-        return self.current.get((tenant, policy_id))
-
-    async def assign_policy(self, tenant: str, attester_id: str, policy_id: str | None) -> bool:
-        return attester_id == "att-a"
 
 
 @pytest.fixture
@@ -45,41 +27,48 @@ def clock():
 
 @pytest.fixture
 def policies(store, clock):
-    return PolicyService(store, Recorder(store, LocalEvents()), clock, "secure-boot")
+    return PolicyService(store, Recorder(store, LocalEvents()), clock)
+
+
+CURRENT = PolicyRef("secure-boot")
 
 
 async def test_a_new_revision_judges_at_once(policies):
     await policies.register("default", POLICY.encode(), "t")
-    first = await policies.for_attester(attester())
+    first = await policies.load("default", CURRENT)
     await policies.register("default", POLICY.replace("10m", "20m").encode(), "t")
-    second = await policies.for_attester(attester())
+    second = await policies.load("default", CURRENT)
     assert first.revision != second.revision
     assert second.validity.total_seconds() == 1200
 
 
 async def test_another_replicas_revision_judges_within_two_seconds(policies, store, clock):
     record = await policies.register("default", POLICY.encode(), "t")
-    old = await policies.for_attester(attester())
-    other = PolicyService(store, Recorder(store, LocalEvents()), clock, None)
+    old = await policies.load("default", CURRENT)
+    other = PolicyService(store, Recorder(store, LocalEvents()), clock)
     await other.register("default", POLICY.replace("10m", "20m").encode(), "t")
-    assert (await policies.for_attester(attester())).revision == old.revision == record.revision
+    assert (await policies.load("default", CURRENT)).revision == old.revision == record.revision
     clock.advance(seconds=2)
-    assert (await policies.for_attester(attester())).revision != old.revision
+    assert (await policies.load("default", CURRENT)).revision != old.revision
 
 
 async def test_a_clock_that_jumps_back_does_not_freeze_a_policy(policies, store, clock):
     await policies.register("default", POLICY.encode(), "t")
-    await policies.for_attester(attester())
+    await policies.load("default", CURRENT)
     clock.advance(hours=-5)
     reads = store.reads
-    await policies.for_attester(attester())
+    await policies.load("default", CURRENT)
     assert store.reads == reads + 1
 
 
-async def test_an_attester_of_another_tenant_is_not_judged_by_this_ones_policy(policies):
+async def test_a_policy_is_its_tenants_and_its_ids(policies):
     await policies.register("default", POLICY.encode(), "t")
-    assert await policies.for_attester(attester(tenant="other")) is None
-    assert await policies.for_attester(attester(policy_id="gone")) is None
+    pinned = PolicyRef("secure-boot", (await policies.load("default", CURRENT)).revision)
+    for policy in (CURRENT, pinned):
+        assert await policies.load("other", policy) is None
+    assert await policies.load("default", PolicyRef("gone")) is None
+    assert await policies.load("default", PolicyRef("gone", pinned.revision)) is None
+    assert await policies.load("default", PolicyRef("secure-boot", "00")) is None
 
 
 @pytest.mark.parametrize("change", [{"source": POLICY + "# edited\n"}, {"source": "{}"}, {"revision": "00"}])
@@ -87,7 +76,7 @@ async def test_a_stored_policy_that_was_changed_is_a_fault(policies, store, chan
     record = await policies.register("default", POLICY.encode(), "t")
     store.current["default", "secure-boot"] = replace(record, **change)
     with pytest.raises(StoredDataDamaged):
-        await policies.for_attester(attester())
+        await policies.load("default", CURRENT)
 
 
 async def test_what_cannot_be_used_is_not_stored(policies, store):
@@ -104,3 +93,34 @@ async def test_only_a_policy_that_exists_is_assigned(policies):
     for attester_id, policy_id in (("att-a", "gone"), ("att-b", "secure-boot")):
         with pytest.raises(NotFoundError):
             await policies.assign("default", attester_id, policy_id, "t")
+
+
+async def test_a_revision_kept_beside_judges_only_by_its_digest(policies):
+    first = await policies.register("default", POLICY.encode(), "t")
+    beside = await policies.register("default", POLICY.replace("10m", "20m").encode(), "t", current=False)
+    assert (await policies.load("default", CURRENT)).revision == first.revision
+    pinned = await policies.load("default", PolicyRef("secure-boot", beside.revision))
+    assert pinned.validity.total_seconds() == 1200
+    assert {each.revision for each in await policies.revisions("default", "secure-boot")} == {
+        first.revision,
+        beside.revision,
+    }
+    with pytest.raises(NotFoundError):
+        await policies.revisions("default", "gone")
+
+
+async def test_a_pinned_revision_is_read_once(policies, store, clock):
+    record = await policies.register("default", POLICY.encode(), "t")
+    pinned = PolicyRef("secure-boot", record.revision)
+    first = await policies.load("default", pinned)
+    store.revisions.clear()
+    clock.advance(hours=1)
+    assert await policies.load("default", pinned) is first
+
+
+def test_reading_a_policy_keeps_nothing(policies, store):
+    assert policies.read(POLICY.encode()).id == "secure-boot"
+    assert not store.revisions
+    for source in (b"\xff", b"x: 1"):
+        with pytest.raises(PolicyError):
+            policies.read(source)

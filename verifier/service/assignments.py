@@ -1,0 +1,165 @@
+"""Which policies judge an attester: assigned to it, to its labels, or to everyone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from verifier.appraisal.staged import PolicySet, StagedPolicy
+from verifier.errors import EvidenceError, NotFoundError
+from verifier.policy.assignment import (
+    MAX_SELECTOR,
+    Assignment,
+    Mode,
+    PolicyRef,
+    Resolution,
+    StagedRef,
+    check_labels,
+    resolve,
+)
+from verifier.policy.model import Policy
+from verifier.ports import AttesterRecord, Clock, Store
+from verifier.reasons import Reason
+from verifier.service.policies import PolicyService
+from verifier.service.recorder import Recorder
+
+_LIFE: Final = timedelta(seconds=2)
+_TENANTS: Final = 1024
+_ID_BYTES: Final = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignCommand:
+    """Assign a policy to every attester with these labels; `revision` None follows the current one."""
+
+    policy_id: str
+    revision: str | None
+    mode: Mode
+    priority: int
+    selector: Mapping[str, str]
+
+
+class AssignmentService:
+    """Assignments as they are stored, read again after 2 s: another replica's change judges within that time."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        recorder: Recorder,
+        policies: PolicyService,
+        clock: Clock,
+        default_policy: str | None,
+    ) -> None:
+        self._store = store
+        self._recorder = recorder
+        self._policies = policies
+        self._clock = clock
+        self._default = default_policy
+        self._known: OrderedDict[str, tuple[datetime, tuple[Assignment, ...]]] = OrderedDict()
+
+    async def list(self, tenant: str) -> tuple[Assignment, ...]:
+        """All of a tenant, the highest priority first."""
+        return await self._store.list_assignments(tenant)
+
+    async def put(self, tenant: str, command: AssignCommand, actor: str) -> Assignment:
+        """Assign, or change what was assigned.
+
+        There is one enforced and one tried (`warn` or `observe`) assignment of a policy to a selector: putting
+        another revision, mode or priority changes it. Where the other of the two is of the same revision, it goes:
+        a revision is either enforced or tried.
+
+        Raises:
+            NotFoundError: no such policy or revision; nothing was changed.
+            EvidenceError: a label no selector can name, or too many assignments.
+        """
+        if len(command.selector) > MAX_SELECTOR:
+            raise EvidenceError(
+                Reason.MALFORMED_REQUEST,
+                f"a selector has at most {MAX_SELECTOR} labels",
+                structure="selector",
+            )
+        check_labels(command.selector)
+        await self._policies.exists(tenant, PolicyRef(command.policy_id, command.revision))
+        made = Assignment(
+            id=assignment_id(command.policy_id, command.selector, enforced=command.mode is Mode.ENFORCE),
+            policy_id=command.policy_id,
+            revision=command.revision,
+            mode=command.mode,
+            priority=command.priority,
+            selector=dict(sorted(command.selector.items())),
+            changed_at=self._clock.now(),
+        )
+        twin = assignment_id(command.policy_id, command.selector, enforced=command.mode is not Mode.ENFORCE)
+        replacing = [
+            each.id for each in await self.list(tenant) if each.id == twin and each.policy == made.policy
+        ]
+        await self._recorder.assignment_put(tenant, made, replacing, actor)
+        self._known.pop(tenant, None)
+        return made
+
+    async def remove(self, tenant: str, assignment_id: str, actor: str) -> None:
+        """Take an assignment back; raises `NotFoundError`."""
+        if not await self._recorder.assignment_removed(tenant, assignment_id, actor):
+            raise NotFoundError("assignment", assignment_id)
+        self._known.pop(tenant, None)
+
+    async def resolution(self, attester: AttesterRecord) -> Resolution:
+        """Which policies judge this attester now, and why."""
+        assignments = await self._current(attester.tenant)
+        return resolve(attester.labels, attester.policy_id, assignments, self._default)
+
+    async def for_attester(self, attester: AttesterRecord) -> PolicySet:
+        """The policies themselves. Without one that decides, the verdict is `none`.
+
+        Raises:
+            StoredDataDamaged: a stored revision cannot be read, be it only tried. That is our fault and never a
+                verdict.
+        """
+        found = await self.resolution(attester)
+        primary = None
+        if found.primary is not None:
+            primary = await self._policies.load(attester.tenant, found.primary)
+        if not found.staged:
+            return PolicySet(primary=primary)
+        tried: dict[tuple[str, str], StagedPolicy] = {}
+        for each in found.staged:
+            staged = await self._staged(attester.tenant, each)
+            if staged is None or (primary is not None and _name(staged.policy) == _name(primary)):
+                continue
+            before = tried.get(_name(staged.policy))
+            if before is None or before.mode is Mode.OBSERVE:
+                tried[_name(staged.policy)] = staged
+        return PolicySet(primary=primary, staged=tuple(tried.values()))
+
+    async def _staged(self, tenant: str, each: StagedRef) -> StagedPolicy | None:
+        policy = await self._policies.load(tenant, each.policy)
+        return None if policy is None else StagedPolicy(policy=policy, mode=each.mode)
+
+    async def _current(self, tenant: str) -> tuple[Assignment, ...]:
+        now, known = self._clock.now(), self._known.get(tenant)
+        if known is not None and timedelta(0) <= now - known[0] < _LIFE:
+            return known[1]
+        assignments = await self._store.list_assignments(tenant)
+        self._known[tenant] = (now, assignments)
+        self._known.move_to_end(tenant)
+        if len(self._known) > _TENANTS:
+            self._known.popitem(last=False)
+        return assignments
+
+
+def assignment_id(policy_id: str, selector: Mapping[str, str], *, enforced: bool) -> str:
+    """Follows from what the assignment is about, so that whoever puts the same again changes it."""
+    about = json.dumps([policy_id, sorted(selector.items()), enforced]).encode()
+    digest = hashlib.sha256(about).digest()[:_ID_BYTES]
+    return f"asg-{base64.b32encode(digest).decode().lower()}"
+
+
+def _name(policy: Policy) -> tuple[str, str]:
+    return policy.id, policy.revision

@@ -1,0 +1,46 @@
+"""What appraisals remember of each other: bounded, least recently used goes first."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from verifier.appraisal.memo import BootKey, BootOutcome, EvaluationKey
+from verifier.findings import Finding
+from verifier.service.lru import BoundedLru
+
+MAX_ENTRIES: Final = 4096
+MAX_BYTES: Final = 24 * 1024 * 1024
+"""Of each of the two kinds, as estimated below."""
+LOG_FACTOR: Final = 5
+FINDING_SIZE: Final = 640
+"""Bytes of memory per byte of log, and per finding: measured, rounded up, and kept by a test."""
+_BASE: Final = 4096
+
+
+class AppraisalMemo:
+    """`verifier.appraisal.memo.Memo` for one process, shared by the event loop and the threads beside it.
+
+    An entry is found only by a key equal to its own in every value (trust rule 5), and only the appraisal core puts
+    entries in. A machine that sends ever new command lines can push others' entries out; that costs time, never truth.
+    """
+
+    def __init__(self, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
+        self._boots: BoundedLru[BootKey, BootOutcome] = BoundedLru(max_entries, max_bytes)
+        self._evaluations: BoundedLru[EvaluationKey, tuple[Finding, ...]] = BoundedLru(max_entries, max_bytes)
+
+    def boot(self, key: BootKey) -> BootOutcome | None:
+        """What this log proved before against these very PCRs."""
+        return self._boots.get(key)
+
+    def keep_boot(self, key: BootKey, outcome: BootOutcome, log_size: int) -> None:
+        """Keep an outcome."""
+        text = key.kernel_command_line or ""
+        self._boots.put(key, outcome, _BASE + LOG_FACTOR * log_size + len(text))
+
+    def evaluation(self, key: EvaluationKey) -> tuple[Finding, ...] | None:
+        """What this policy revision concluded before from these very facts."""
+        return self._evaluations.get(key)
+
+    def keep_evaluation(self, key: EvaluationKey, findings: tuple[Finding, ...]) -> None:
+        """Keep findings."""
+        self._evaluations.put(key, findings, _BASE + FINDING_SIZE * len(findings))
