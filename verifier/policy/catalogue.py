@@ -13,6 +13,7 @@ from verifier.claims import BootDetails, BootFacts
 from verifier.policy import claim_readers as readers
 from verifier.policy.claim_entry import (
     ClaimEntry,
+    Extract,
     Kind,
     Value,
     View,
@@ -27,7 +28,6 @@ from verifier.reasons import Claim
 __all__ = ["CATALOGUE", "ClaimEntry", "Kind", "Value", "View"]
 
 _LINE_PCRS: Final = (8, 9, 11, 12)
-_WINDOWS_PCRS: Final = (12, 13)
 _EXECUTABLES: Final = (Claim.EXECUTABLES,)
 _WHAT_MAY_RUN: Final = (Claim.EXECUTABLES, Claim.CONFIGURATION)
 _ANYTHING: Final = (Claim.CONFIGURATION, Claim.EXECUTABLES, Claim.HARDWARE)
@@ -63,9 +63,16 @@ def _mode(name: str, about: str) -> ClaimEntry:
     return claim(f"boot.secure_boot.{name}", Kind.BOOL, about, boot(read), 7, 1)
 
 
+def _windows(
+    name: str, kind: Kind, about: str, extract: Extract, *, speaks_for: tuple[Claim, ...] = ()
+) -> ClaimEntry:
+    """Windows facts come from both of its PCRs, or are none."""
+    return claim(f"boot.windows.{name}", kind, about, extract, 12, 13, every=True, speaks_for=speaks_for)
+
+
 def _windows_flag(name: str, parameter: str, about: str, *, speaks_for: tuple[Claim, ...] = ()) -> ClaimEntry:
     extract = windows(lambda facts: facts.flag(parameter))
-    return claim(f"boot.windows.{name}", Kind.BOOL, about, extract, 12, 13, speaks_for=speaks_for)
+    return _windows(name, Kind.BOOL, about, extract, speaks_for=speaks_for)
 
 
 _QUOTE: Final = (
@@ -302,45 +309,46 @@ _WINDOWS: Final = (
     _windows_flag("test_signing", "testsigning", "Test signatures were accepted.", speaks_for=_WHAT_MAY_RUN),
     _windows_flag("safe_mode", "safemode", "Safe mode."),
     _windows_flag("winpe", "winpe", "The preinstallation environment, not an installed Windows."),
-    claim(
-        "boot.windows.parameters",
+    _windows(
+        "parameters",
         Kind.NUMBER_MAP,
         "Every number Windows measured before its kernel ran, by its name in wbcl.h, lower case (`vbs_hvci_policy`,"
         " `hypervisor_launch_type`, ...); without those measured with different values.",
         windows(readers.parameters),
-        *_WINDOWS_PCRS,
         speaks_for=_WHAT_MAY_RUN,
     ),
-    claim(
-        "boot.windows.bitlocker_unlock",
+    _windows(
+        "transfers",
+        Kind.INTS,
+        "What the boot manager handed over to, as wbcl.h numbers it; 1 is the OS loader.",
+        windows(lambda facts: sorted(facts.transfers)),
+    ),
+    _windows(
+        "bitlocker_unlock",
         Kind.STRINGS,
         "By what the system volume was unlocked: `tpm`, `pin`, `recovery`, ...; empty where it was not locked.",
         windows(lambda facts: sorted(facts.bitlocker_unlock)),
-        *_WINDOWS_PCRS,
         speaks_for=(Claim.STORAGE_OPAQUE, Claim.CONFIGURATION),
     ),
-    claim(
-        "boot.windows.elam_drivers",
+    _windows(
+        "elam_drivers",
         Kind.STRINGS,
         "Early-launch antimalware drivers.",
         windows(lambda facts: list(facts.elam_drivers)),
-        *_WINDOWS_PCRS,
         speaks_for=_EXECUTABLES,
     ),
-    claim(
-        "boot.windows.code_integrity_policies",
+    _windows(
+        "code_integrity_policies",
         Kind.STRINGS,
         "Names of the active code-integrity policies.",
         windows(lambda facts: list(facts.policies)),
-        *_WINDOWS_PCRS,
         speaks_for=_WHAT_MAY_RUN,
     ),
-    claim(
-        "boot.windows.modules",
+    _windows(
+        "modules",
         Kind.STRINGS,
         "Authenticode digests of the images Windows loaded before its kernel ran, in order.",
         windows(lambda facts: readers.hexed(module.digest for module in facts.modules)),
-        *_WINDOWS_PCRS,
         speaks_for=_EXECUTABLES,
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -76,7 +76,9 @@ class ClaimEntry:
         about: one sentence for people.
         speaks_for: the AR4SI claims a rule over it usually speaks for, the usual one first.
         extract: reads the value; None where it is not proven.
-        pcrs: the claim is proven by events of at least one of these; empty: by the quote or by enrolment.
+        pcrs: the claim is proven by events of at least one of these; empty: by the quote, by enrolment, or by
+            whatever PCR there is.
+        every: all of `pcrs` are needed.
         reads_log: it comes from the boot log.
     """
 
@@ -86,13 +88,20 @@ class ClaimEntry:
     speaks_for: tuple[Claim, ...]
     extract: Extract
     pcrs: frozenset[int] = frozenset()
+    every: bool = False
     reads_log: bool = False
+
+    def provable(self, pcrs: Iterable[int]) -> bool:
+        """Whether a quote of `pcrs` that the log explains can prove it."""
+        if not self.pcrs:
+            return True
+        return self.pcrs <= set(pcrs) if self.every else not self.pcrs.isdisjoint(pcrs)
 
     def read(self, view: View) -> Value | None:
         """The value, or None where it is not proven in this view."""
         if self.reads_log and view.boot is None:
             return None
-        if self.pcrs and not any(view.explained(pcr) for pcr in self.pcrs):
+        if not self.provable(filter(view.explained, self.pcrs)):
             return None
         return self.extract(view)
 
@@ -105,7 +114,13 @@ _USUAL: Final = {
 
 
 def claim(
-    name: str, kind: Kind, about: str, extract: Extract, *pcrs: int, speaks_for: tuple[Claim, ...] = ()
+    name: str,
+    kind: Kind,
+    about: str,
+    extract: Extract,
+    *pcrs: int,
+    every: bool = False,
+    speaks_for: tuple[Claim, ...] = (),
 ) -> ClaimEntry:
     """One entry; what it usually speaks for follows from the first part of its name, unless said."""
     source = name.partition(".")[0]
@@ -116,6 +131,7 @@ def claim(
         speaks_for=speaks_for or _USUAL[source],
         extract=extract,
         pcrs=frozenset(pcrs),
+        every=every,
         reads_log=source == "boot",
     )
 

@@ -92,6 +92,11 @@ PROBLEMS = {
         "rule r0",
     ),
     "claim without its PCR": (check(cel("boot.phases == []", "executables")), "unquoted-pcr", "rule r0"),
+    "claim that needs two PCRs": (
+        check(cel("!boot.windows.safe_mode"), pcrs=(7, 12)),
+        "unquoted-pcr",
+        "rule r0",
+    ),
     "index outside the quote": (
         check(cel(f"quote.pcrs[9] == '{A}'", "hardware")),
         "unquoted-pcr",

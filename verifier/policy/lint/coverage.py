@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from verifier.findings import Severity
@@ -49,12 +49,11 @@ def _weak(policy: model.Policy) -> Iterator[Problem]:
 
 def _unquoted(quoted: frozenset[int], rule: model.Rule, where: str) -> Iterator[Problem]:
     for name in model.references(rule):
-        needed = CATALOGUE[name].pcrs
-        if needed and not needed & quoted:
+        entry = CATALOGUE[name]
+        if not entry.provable(quoted):
+            needed = (" and " if entry.every else " or ").join(str(pcr) for pcr in sorted(entry.pcrs))
             yield Problem(
-                ProblemId.UNQUOTED_PCR,
-                where,
-                f"{name} is proven by PCR {_listed(needed)}, which is not quoted",
+                ProblemId.UNQUOTED_PCR, where, f"{name} is proven by PCR {needed}, which the quote leaves out"
             )
     if isinstance(rule, model.CelRule):
         for node in walk(rule.program.tree):
@@ -69,7 +68,3 @@ def _indexed_pcr(node: Node) -> int | None:
         case Call(function="_[_]", arguments=(Ident(name=name), Const(value=int(pcr)))) if name in _BY_PCR:
             return pcr
     return None
-
-
-def _listed(pcrs: Iterable[int]) -> str:
-    return " or ".join(str(pcr) for pcr in sorted(pcrs))
