@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from verifier.crypto.anchors import AnchorCollection
+from verifier.crypto.keys import PublicKey
 
 
 class AnchorPurpose(enum.StrEnum):
@@ -109,3 +110,38 @@ class AnchorAlarms(Protocol):
 
     async def anchors_expiring(self, alarms: Sequence[AnchorAlarm]) -> None:
         """Anchors that passed a threshold since the last time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AkCertificateRequest:
+    """What an AK certificate shall say. Who asks has decided that it may be issued."""
+
+    key: PublicKey
+    uri: str
+    """Names the attester."""
+    manufacturer_id: str | None
+    """As the EK certificate writes it, `id:564D5700`; None where none was validated."""
+    model: str | None
+    version: str | None
+    not_before: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedCertificate:
+    """A certificate (DER) and what is above it (DER, its issuer first, the root last)."""
+
+    certificate: bytes
+    chain: tuple[bytes, ...]
+    serial: int
+    not_after: datetime
+
+
+class AkSigner(Protocol):
+    """The CA for AK certificates."""
+
+    def issue(self, request: AkCertificateRequest) -> IssuedCertificate:
+        """A new certificate with a random serial number; it ends with its issuer at the latest."""
+
+    def authorities(self) -> tuple[bytes, ...]:
+        """DER of every CA certificate whose certificates may be alive: issuing ones first, the root last."""

@@ -63,7 +63,7 @@ class TlsFiles:
         """The CA certificate agents pin, as DER."""
         if self.ca is None:
             return None
-        return _read_certificate(self.ca).public_bytes(Encoding.DER)
+        return read_certificate(self.ca).public_bytes(Encoding.DER)
 
     def ca_fingerprint(self) -> bytes | None:
         """SHA-256 of the CA certificate's DER."""
@@ -84,7 +84,7 @@ def own_tls(directory: Path, names: Iterable[str], now: datetime) -> TlsFiles:
     with locked(directory):
         if not (directory / "ca.pem").exists():
             _make_ca(directory, now)
-        ca = _read_certificate(directory / "ca.pem")
+        ca = read_certificate(directory / "ca.pem")
         if not _still_good(files.certificate, ca, wanted, now):
             _issue(directory, ca, wanted, now)
     return files
@@ -104,11 +104,11 @@ def _make_ca(directory: Path, now: datetime) -> None:
         .not_valid_before(now - _BACKDATE)
         .not_valid_after(now + _CA_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(ca=True), critical=True)
+        .add_extension(key_usage(ca=True), critical=True)
         .add_extension(ski, critical=False)
         .sign(key, SHA256())
     )
-    _write_key(directory / "ca.key", key)
+    write_key(directory / "ca.key", key)
     write_file(directory / "ca.pem", certificate.public_bytes(Encoding.PEM), PUBLIC)
 
 
@@ -126,7 +126,7 @@ def _issue(directory: Path, ca: x509.Certificate, names: tuple[str, ...], now: d
         .not_valid_before(now - _BACKDATE)
         .not_valid_after(min(now + _SERVER_LIFETIME, ca.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(ca=False), critical=True)
+        .add_extension(key_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -135,7 +135,7 @@ def _issue(directory: Path, ca: x509.Certificate, names: tuple[str, ...], now: d
         )
         .sign(ca_key, SHA256())
     )
-    _write_key(directory / "server.key", key)
+    write_key(directory / "server.key", key)
     chain = certificate.public_bytes(Encoding.PEM) + ca.public_bytes(Encoding.PEM)
     write_file(directory / "server.pem", chain, PUBLIC)
 
@@ -143,14 +143,15 @@ def _issue(directory: Path, ca: x509.Certificate, names: tuple[str, ...], now: d
 def _still_good(path: Path, ca: x509.Certificate, names: tuple[str, ...], now: datetime) -> bool:
     if not path.exists() or not path.with_suffix(".key").exists():
         return False
-    certificate = _read_certificate(path)
+    certificate = read_certificate(path)
     if certificate.issuer != ca.subject or certificate.not_valid_after_utc - now < _RENEW_BEFORE:
         return False
     extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     return {_general_name(name) for name in names} <= set(extension.value)
 
 
-def _read_certificate(path: Path) -> x509.Certificate:
+def read_certificate(path: Path) -> x509.Certificate:
+    """The first certificate of a PEM file; raises `VerifierFault`."""
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -164,7 +165,8 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _key_usage(*, ca: bool) -> x509.KeyUsage:
+def key_usage(*, ca: bool) -> x509.KeyUsage:
+    """Of a CA: certificates and revocation lists; else signatures."""
     return x509.KeyUsage(
         digital_signature=not ca,
         key_cert_sign=ca,
@@ -178,5 +180,6 @@ def _key_usage(*, ca: bool) -> x509.KeyUsage:
     )
 
 
-def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    """PKCS#8 PEM, for this user alone."""
     write_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
