@@ -132,6 +132,8 @@ class AttesterRecord:
     lifecycle: Lifecycle = Lifecycle.ENROLLED
     enrolled_at: datetime
     revoked_at: datetime | None = None
+    ak_activated_at: datetime | None = None
+    """When this AK was bound; verdicts before are about another key, or about this one before it was bound anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,7 @@ def _attester_columns() -> tuple[Column[Any], ...]:
         schema.latest.c.lifecycle,
         machine.enrolled_at,
         machine.revoked_at,
+        ak.activated_at,
     )
 
 
@@ -204,7 +205,7 @@ def enrollment_record(row: Row) -> EnrollmentRecord:
 def attester_record(row: Row) -> AttesterRecord:
     """An attester, from `ATTESTER_COLUMNS`."""
     (key, tenant, fingerprint, ek_public, certificate, issuer, profile, endorsed_by, ak_name) = row[:9]
-    (ak_public, identity, uuids, labels, policy_id, lifecycle, enrolled, revoked) = row[9:]
+    (ak_public, identity, uuids, labels, policy_id, lifecycle, enrolled, revoked, activated) = row[9:]
     return AttesterRecord(
         id=key,
         tenant=tenant,
@@ -223,6 +224,7 @@ def attester_record(row: Row) -> AttesterRecord:
         lifecycle=Lifecycle(lifecycle),
         enrolled_at=values.moment(enrolled),
         revoked_at=values.moment_or_none(revoked),
+        ak_activated_at=values.moment(activated),
     )
 
 
