@@ -175,6 +175,62 @@ class EsapiTpm:
             self._nv_buffer = self._properties(_PT_NV_BUFFER_MAX).get(_PT_NV_BUFFER_MAX) or _DEFAULT_NV_BUFFER
         return self._nv_buffer
 
+    def nv_attributes(self, index: int) -> int | None:
+        """TPMA_NV of an index; the TPM is asked, nothing is remembered."""
+        if index not in self._handles_from(index):
+            return None
+        with self._nv(index, f"looking at NV index {index:#010x}") as (_, public):
+            return int(public.attributes)
+
+    def _handles_from(self, first: int) -> tuple[int, ...]:
+        answer = self._capability("listing NV indices", self._tss.TPM2_CAP.HANDLES, first, 1)
+        return tuple(int(handle) for handle in answer[1].data.handles)
+
+    def nv_define_extend(self, index: int, attributes: int, size: int) -> None:
+        """TPM2_NV_DefineSpace with owner authorisation."""
+        tss = self._tss
+        public = tss.TPMS_NV_PUBLIC(
+            nvIndex=index,
+            nameAlg=tss.TPM2_ALG.SHA256,
+            attributes=tss.TPMA_NV(attributes),
+            dataSize=size,
+        )
+        handle = self._try(
+            f"defining NV index {index:#010x}",
+            lambda: self._esys.nv_define_space(None, tss.TPM2B_NV_PUBLIC(nvPublic=public)),
+        )
+        self._esys.tr_close(handle)
+
+    def nv_extend(self, index: int, data: bytes) -> None:
+        """TPM2_NV_Extend."""
+        doing = f"extending NV index {index:#010x}"
+        with self._nv(index, doing) as (handle, _):
+            self._try(doing, lambda: self._esys.nv_extend(handle, data))
+
+    def nv_certify(self, ak: Key, index: int, size: int, qualifying_data: bytes) -> Quote:
+        """TPM2_NV_Certify with the key's own scheme."""
+        tss, doing = self._tss, f"certifying NV index {index:#010x}"
+        scheme = tss.TPMT_SIG_SCHEME(scheme=tss.TPM2_ALG.NULL)
+        with self._nv(index, doing) as (handle, _):
+            attest, signature = self._try(
+                doing,
+                lambda: self._esys.nv_certify(
+                    tss.ESYS_TR(ak.handle), handle, tss.TPM2B_DATA(qualifying_data), scheme, size
+                ),
+            )
+        return Quote(bytes(attest), signature.marshal())
+
+    @contextmanager
+    def _nv(self, index: int, doing: str) -> Iterator[tuple[Any, Any]]:
+        """The library's handle of an index, and its TPMS_NV_PUBLIC."""
+        handle = self._try(doing, lambda: self._esys.tr_from_tpmpublic(index))
+        try:
+            public = self._try(doing, lambda: self._esys.nv_read_public(handle))
+            # The TPM2B must stay: it owns the memory its part points into.
+            yield handle, public[0].nvPublic
+        finally:
+            self._esys.tr_close(handle)
+
     # --- keys
 
     def persistent_handles(self) -> tuple[int, ...]:

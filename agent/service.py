@@ -19,6 +19,7 @@ from agent import ek as ek_module
 from agent.collect import Collected, Sources
 from agent.errors import AgentError, TpmError
 from agent.evidence import PcrValues, quote_with_pcrs
+from agent.ratchet import Ratchet
 from agent.session import (
     Activate,
     AskChallenge,
@@ -105,6 +106,7 @@ class Agent:
         self._ak: Key | None = None
         self._ek: tuple[ek_module.Endorsements, ek_module.ChosenEk] | None = None
         self._said: frozenset[str] = frozenset()
+        self._ratchet = Ratchet(outside.store, lambda text: self._notes((text,)))
 
     # --- resources
 
@@ -212,6 +214,7 @@ class Agent:
             ak_generation=self._options.ak_generation,
             ak_name=ak.name.hex(),
         )
+        self._ratchet.forget()
         self._outside.say(
             f"enrolled as {reply.attester_id}" if reply.status == "enrolled" else "waiting for approval"
         )
@@ -226,6 +229,9 @@ class Agent:
         challenge = action.challenge
         selection = {part.bank: list(part.pcrs) for part in challenge.selection}
         quoted = quote_with_pcrs(tpm, ak, challenge.nonce, selection)
+        shown = None
+        if challenge.ratchet_index is not None:
+            shown = self._ratchet.show(tpm, ak, challenge.ratchet_index, challenge.nonce)
         collected = self._outside.sources.collect(agent_version=VERSION)
         self._notes(collected.notes)
         request = AttestationRequest(
@@ -238,9 +244,12 @@ class Agent:
             identity=collected.identity,
             boot_id=collected.boot_id,
             kernel_command_line=collected.kernel_command_line,
+            ratchet=None if shown is None else shown[0],
             want_ear=self._options.want_ear,
         )
         reply = self._server().post("/v1/attestations", request, AttestationReply, self._options.media_type)
+        if reply.ratchet is not None and shown is not None and challenge.ratchet_index is not None:
+            self._ratchet.follow(tpm, challenge.ratchet_index, shown[1], reply.ratchet)
         verdict = reply.verdict
         self._remember(
             last_verdict=LastVerdict(

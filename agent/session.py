@@ -170,7 +170,8 @@ class Reaction(enum.Enum):
     ENROLL_AGAIN = "enroll-again"
     """The enrolment is void: begin anew, with the same restraint."""
     REENROLL_IF_ALLOWED = "reenroll-if-allowed"
-    """The verifier does not know this attester: enrol anew if a join token is at hand, else as `SLOW`."""
+    """The verifier does not know this attester any more, or wants it to come anew: enrol if a join token is at hand,
+    else as `SLOW`."""
     AWAIT_APPROVAL = "await-approval"
     SLOW = "slow"
     """Only a person can lift this: stop, or for an agent that runs for ever, ask rarely."""
@@ -182,10 +183,12 @@ REACTIONS: Final[Mapping[str, Reaction]] = {
     "nonce-foreign": Reaction.ASK_AGAIN,
     "nonce-reused": Reaction.ASK_AGAIN,
     "quote-nonce": Reaction.ASK_AGAIN,
+    "evidence-overtaken": Reaction.ASK_AGAIN,
     "boot-log-missing": Reaction.RESEND_WHOLE,
     "enrollment-expired": Reaction.ENROLL_AGAIN,
     "enrollment-pending": Reaction.AWAIT_APPROVAL,
     "not-found": Reaction.REENROLL_IF_ALLOWED,
+    "reenrollment-required": Reaction.REENROLL_IF_ALLOWED,
     # A guest's clock may be wrong until the network is up, and certificates are replaced: not final.
     "verifier-untrusted": Reaction.RETRY,
 }

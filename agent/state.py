@@ -28,6 +28,21 @@ class LastVerdict(msgspec.Struct, frozen=True, kw_only=True):
     valid_until: str
 
 
+class RatchetMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of the ratchet: its number, the content before it, and after it."""
+
+    step: int
+    base: bytes
+    content: bytes
+
+
+class RatchetState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The NV index this agent made or found, and the steps that may have led to what it holds."""
+
+    index: int
+    steps: list[RatchetMemory] = []
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything remembered. Unknown fields are ignored so that an older agent reads a newer file."""
 
@@ -40,6 +55,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ak_name: str | None = None
     ek_slot: str | None = None
     last_verdict: LastVerdict | None = None
+    ratchet: RatchetState | None = None
 
 
 class StateFile:

@@ -61,6 +61,18 @@ class Tpm(Protocol):
     def nv_read(self, index: int) -> bytes:
         """The whole content of an index, padding included."""
 
+    def nv_attributes(self, index: int) -> int | None:
+        """TPMA_NV of an index, None where it is not defined."""
+
+    def nv_define_extend(self, index: int, attributes: int, size: int) -> None:
+        """Define an index of the owner's with these attributes, an empty password and a SHA-256 Name."""
+
+    def nv_extend(self, index: int, data: bytes) -> None:
+        """TPM2_NV_Extend by the index's own (empty) authorisation."""
+
+    def nv_certify(self, ak: Key, index: int, size: int, qualifying_data: bytes) -> Quote:
+        """Sign the first `size` bytes of an index and `qualifying_data` with the AK's own scheme."""
+
     def persistent_handles(self) -> tuple[int, ...]:
         """Handles of all persistent objects, ascending."""
 

@@ -43,6 +43,7 @@ class FakeTpm:
         self.loaded = 0
         self.closed = 0
         self.failure: TpmError | None = None
+        self.nv_failure: TpmError | None = None
 
     def properties(self) -> TpmProperties:
         return TpmProperties("FAKE", "simulator", "1.0", False, ("sha1", "sha256"))
@@ -51,10 +52,29 @@ class FakeTpm:
         return tuple(sorted(self.nv))
 
     def nv_read(self, index: int) -> bytes:
+        extended = self.machine.nv_index(index)
+        if extended is not None:
+            return extended.value
         content = self.nv[index]
         if isinstance(content, TpmError):
             raise content
         return content
+
+    def nv_attributes(self, index: int) -> int | None:
+        found = self.machine.nv_index(index)
+        return None if found is None else found.all_attributes
+
+    def nv_define_extend(self, index: int, attributes: int, size: int) -> None:
+        if self.nv_failure is not None:
+            raise self.nv_failure
+        assert size == 32
+        self.machine.nv_define_extend(index, attributes)
+
+    def nv_extend(self, index: int, data: bytes) -> None:
+        self.machine.nv_extend(index, data)
+
+    def nv_certify(self, ak: Key, index: int, size: int, qualifying_data: bytes) -> Quote:
+        return Quote(*self.machine.nv_certify(qualifying_data, index))
 
     def persistent_handles(self) -> tuple[int, ...]:
         return tuple(sorted(self.persistent_keys))

@@ -140,7 +140,7 @@ class RatchetProof(Message, frozen=True, kw_only=True):
     """TPMS_ATTEST as signed."""
     signature: Annotated[bytes, Meta(max_length=limits.MAX_SIGNATURE)]
     """TPMT_SIGNATURE."""
-    step: Annotated[int, Meta(ge=0, lt=1 << 63)] | None = None
+    step: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None = None
     """Number of the value that was extended last, if it is remembered."""
     base: Sha256 | None = None
     """Content of the index before that."""

@@ -78,9 +78,12 @@ class _ExtendIndex:
     written: bool = False
 
     @property
+    def all_attributes(self) -> int:
+        return self.attributes | (0x20000000 if self.written else 0)
+
+    @property
     def name(self) -> bytes:
-        attributes = self.attributes | (0x20000000 if self.written else 0)
-        public = marshal.u32(self.handle) + marshal.u16(0x000B) + marshal.u32(attributes)
+        public = marshal.u32(self.handle) + marshal.u16(0x000B) + marshal.u32(self.all_attributes)
         return marshal.u16(0x000B) + hashlib.sha256(public + marshal.tpm2b(b"") + marshal.u16(32)).digest()
 
 
@@ -299,9 +302,17 @@ class SoftwareTpm:
 
     # --- NV extend index
 
-    def nv_define_extend(self, handle: int) -> None:
+    def nv_define_extend(self, handle: int, attributes: int = 0x00060046) -> None:
         """Define an extend index; its value starts at zeros and grows like a PCR, but survives reboots."""
-        self._state.nv[handle] = _ExtendIndex(handle)
+        self._state.nv[handle] = _ExtendIndex(handle, attributes=attributes)
+
+    def nv_index(self, handle: int) -> _ExtendIndex | None:
+        """An extend index, if it is defined."""
+        return self._state.nv.get(handle)
+
+    def nv_undefine(self, handle: int) -> None:
+        """TPM2_NV_UndefineSpace."""
+        del self._state.nv[handle]
 
     def nv_extend(self, handle: int, data: bytes) -> None:
         """TPM2_NV_Extend."""

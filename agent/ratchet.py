@@ -1,0 +1,165 @@
+"""The ratchet: an NV index of the TPM that only grows, by a value that comes with every verdict.
+
+A copy of this machine, or an older state of it, shows another content than the TPM that went on; the verifier tells them
+apart by that (docs/adr/0008-ratchet.md). Crash safety needs no repair here: a value is extended only if the index still
+holds what the evidence showed that the value came for, and whoever misses one gets another with the next verdict.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agent.errors import AgentError, TpmAuthError, TpmError
+from agent.state import RatchetMemory, RatchetState, StateFile
+from agent.tpm import Key, Tpm
+from agent.wire.messages import RatchetProof, RatchetStep
+
+try:
+    import fcntl
+except ImportError:  # Windows: one agent runs as a service, and nothing else of ours
+    fcntl = None  # type: ignore[assignment]
+
+AUTHWRITE: Final = 1 << 2
+NT_EXTEND: Final = 4 << 4
+OWNERREAD: Final = 1 << 17
+AUTHREAD: Final = 1 << 18
+NO_DA: Final = 1 << 25
+WRITTEN: Final = 1 << 29
+ATTRIBUTES: Final = AUTHWRITE | NT_EXTEND | OWNERREAD | AUTHREAD | NO_DA
+"""TPMA_NV (TPM 2.0 Part 2, section 13.4). The verifier expects exactly these: they are part of the index's Name."""
+SIZE: Final = 32
+OWNER_INDICES: Final = range(0x01800000, 0x01C00000)
+"""Whatever a verifier asks for, no index of the TPM's maker or of the platform is touched."""
+_LOCK: Final = "ratchet.lock"
+_REMEMBERED: Final = 2
+"""The step that led to the content, and the one after it, whose extension a crash may have prevented."""
+
+
+class Ratchet:
+    """Keeps the index on behalf of one state folder."""
+
+    def __init__(self, store: StateFile, note: Callable[[str], None]) -> None:
+        self._store = store
+        self._note = note
+
+    def show(self, tpm: Tpm, ak: Key, index: int, nonce: bytes) -> tuple[RatchetProof, bytes] | None:
+        """The index's content, certified over the nonce; None with a note where this TPM keeps none.
+
+        Raises:
+            TpmError: a passing trouble; the attestation shall be tried again rather than be made without.
+        """
+        try:
+            with self._locked():
+                if not self._ready(tpm, index):
+                    return None
+                certified = tpm.nv_certify(ak, index, SIZE, nonce)
+        except TpmError as error:
+            if error.transient:
+                raise
+            self._note(f"no ratchet is shown: {error.message}")
+            return None
+        content = certified.attest[-SIZE:]
+        step = self._remembered(index, content)
+        proof = RatchetProof(
+            attest=certified.attest,
+            signature=certified.signature,
+            step=None if step is None else step.step,
+            base=None if step is None else step.base,
+        )
+        return proof, content
+
+    def follow(self, tpm: Tpm, index: int, shown: bytes, step: RatchetStep) -> None:
+        """Extend the value that came for the content `shown`; leave it where the index has moved on since.
+
+        A failure is a note: the verdict stands, and the next one brings another value.
+        """
+        try:
+            with self._locked():
+                if tpm.nv_read(index) != shown:
+                    return  # another process of this agent was faster; its value is as good
+                self._remember(index, step, shown)
+                tpm.nv_extend(index, step.value)
+        except AgentError as error:
+            self._note(f"the ratchet was not moved on: {error.message}")
+
+    def forget(self) -> None:
+        """After an enrolment: an index that is gone may be made anew."""
+        state = self._store.load()
+        if state.ratchet is not None:
+            self._store.save(msgspec.structs.replace(state, ratchet=None))
+
+    def _ready(self, tpm: Tpm, index: int) -> bool:
+        """Make sure that the index exists and holds something."""
+        if index not in OWNER_INDICES:
+            self._note(f"no ratchet: NV index {index:#010x} is not one of the owner's")
+            return False
+        attributes = tpm.nv_attributes(index)
+        if attributes is None:
+            if not self._define(tpm, index):
+                return False
+            attributes = ATTRIBUTES
+        if attributes & ~WRITTEN != ATTRIBUTES:
+            self._note(f"no ratchet: NV index {index:#010x} exists and is something else")
+            return False
+        if not attributes & WRITTEN:
+            # An index can be certified only once it holds something. What, does not matter, but that nobody knows it.
+            tpm.nv_extend(index, os.urandom(SIZE))
+        return True
+
+    def _define(self, tpm: Tpm, index: int) -> bool:
+        memory = self._store.load().ratchet
+        if memory is not None and memory.index == index:
+            self._note(f"the ratchet is gone: NV index {index:#010x} was deleted, or the TPM was cleared")
+            return False
+        try:
+            tpm.nv_define_extend(index, ATTRIBUTES, SIZE)
+        except TpmAuthError:
+            self._note("no ratchet: the owner hierarchy has a password, so no NV index can be made")
+            return False
+        except TpmError as error:
+            if error.transient:
+                raise
+            self._note(f"no ratchet: {error.message}")
+            return False
+        self._save(RatchetState(index=index))
+        return True
+
+    # --- what is remembered
+
+    def _remembered(self, index: int, content: bytes) -> RatchetMemory | None:
+        state = self._store.load().ratchet
+        if state is None or state.index != index:
+            return None
+        return next((step for step in state.steps if step.content == content), None)
+
+    def _remember(self, index: int, step: RatchetStep, base: bytes) -> None:
+        """Before the extension: afterwards a crash would leave a content whose past nobody knows."""
+        state = self._store.load().ratchet
+        before = state.steps if state is not None and state.index == index else []
+        known = [one for one in before if one.content == base]
+        content = hashlib.sha256(base + step.value).digest()
+        following = RatchetMemory(step=step.step, base=base, content=content)
+        self._save(RatchetState(index=index, steps=[*known, following][-_REMEMBERED:]))
+
+    def _save(self, ratchet: RatchetState) -> None:
+        self._store.save(msgspec.structs.replace(self._store.load(), ratchet=ratchet))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Between looking at the index and extending it, no other process of this agent may."""
+        path: Path = self._store.path.with_name(_LOCK)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
