@@ -20,30 +20,36 @@ from aiohttp import web
 
 from verifier.adapters import SystemClock, SystemRandom
 from verifier.errors import EvidenceError, StoreUnavailable, VerifierFault
+from verifier.inventory.anchor_files import read_anchor_bytes
+from verifier.keys.ak_ca import AkCa
 from verifier.keys.files import ensure_directory
-from verifier.keys.secret import nonce_key
+from verifier.keys.secret import nonce_key, ratchet_key
 from verifier.keys.signer import FileSigner, KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
 from verifier.policy_files import find_policies, read_policy_signers, read_policy_source
 from verifier.ports import DEFAULT_TENANT, Clock, Random, Store
+from verifier.ports_trust import AnchorPurpose
+from verifier.service.ak_certificates import AkCertificateRules, AkCertificates, Issue
 from verifier.service.assignments import AssignmentService
 from verifier.service.attempts import AttemptLimiter
 from verifier.service.attestation import AttestationService
 from verifier.service.challenge import ChallengeService
 from verifier.service.ear import EarIdentity, EarIssuer
-from verifier.service.endorsement import EndorsementRules
 from verifier.service.enrollment import EnrollmentService
 from verifier.service.events import LocalEvents
 from verifier.service.fleet import FleetService
+from verifier.service.lineage import RatchetRules
 from verifier.service.memo import AppraisalMemo
+from verifier.service.methods import Method, Requirements, parse_methods
 from verifier.service.nonces import Nonces
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
 from verifier.service.services import Services
 from verifier.service.tokens import TokenService
+from verifier.service.trust import TrustService
 from verifier.settings import Settings
 from verifier.store import open_store, upgrade
-from verifier.trust import Trust, load_trust
+from verifier.trust import TrustFiles, issuer_finder, load_trust
 from verifier.web.app import build_app as build_web_app
 from verifier.web.routing import WebConfig
 
@@ -64,7 +70,7 @@ class Service:
     store: Store
     services: Services
     tls: TlsFiles
-    trust: Trust
+    trust: TrustFiles
     clock: Clock
 
     def app(self) -> web.Application:
@@ -84,7 +90,7 @@ async def open_service(
     clock, random = clock or SystemClock(), random or SystemRandom()
     ensure_directory(settings.state_dir)
     tls = prepare_tls(settings, clock)
-    trust = load_trust(settings.trust_anchors)
+    trust = _trust_files(settings)
     store = await open_store(settings.database_url)
     try:
         services = _wire(settings, store, tls, trust, clock, random)
@@ -151,7 +157,7 @@ async def register_policies(service: Service) -> None:
 async def serve(settings: Settings, announce: Announce) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was begun."""
     async with open_service(settings) as service:
-        _report_trust(settings, service.trust)
+        await _report_trust(service)
         await register_policies(service)
         context = service.tls.context()
         runner = web.AppRunner(
@@ -180,11 +186,15 @@ async def serve(settings: Settings, announce: Announce) -> None:
 
 
 def _wire(
-    settings: Settings, store: Store, tls: TlsFiles, trust: Trust, clock: Clock, random: Random
+    settings: Settings, store: Store, tls: TlsFiles, trust: TrustFiles, clock: Clock, random: Random
 ) -> Services:
     attestation = settings.attestation
     recorder = Recorder(store, LocalEvents())
     nonces = Nonces(nonce_key(settings.state_dir), random)
+    ratchets = RatchetRules(
+        key=ratchet_key(settings.state_dir) if attestation.ratchet else None,
+        hardware_pause=attestation.ratchet_hardware_pause,
+    )
     tokens = TokenService(store, recorder, clock, random, tls.ca_fingerprint())
     policies = PolicyService(store, recorder, clock, read_policy_signers(settings.policy_signers))
     assignments = AssignmentService(
@@ -200,11 +210,15 @@ def _wire(
         nonces=nonces,
         clock=clock,
         nonce_lifetime=attestation.nonce_lifetime,
+        ratchets=ratchets,
     )
     identity = EarIdentity(
         developer=settings.ear.developer, build=f"vtpm-attest {VERSION}", issuer=settings.base_url
     )
     ear = EarIssuer(FileSigner(settings.state_dir / "keys", clock.now), identity)
+    anchors = TrustService(
+        store=store, recorder=recorder, clock=clock, configured=trust.configured, read=read_anchor_bytes
+    )
     return Services(
         enrollment=EnrollmentService(
             store=store,
@@ -212,10 +226,16 @@ def _wire(
             tokens=tokens,
             clock=clock,
             random=random,
-            rules=_endorsement_rules(settings, trust),
-            token_required="token" in settings.enrollment.methods,
+            trust=anchors,
+            requirements=_requirements(settings),
             lifetime=settings.enrollment.lifetime,
             limiter=AttemptLimiter(settings.limits.wrong_proofs),
+            issuers=issuer_finder(
+                settings.trust.fetch_hosts,
+                private=settings.trust.fetch_private,
+                timeout=settings.trust.fetch_timeout,
+                clock=clock,
+            ),
         ),
         challenges=challenges,
         attestations=AttestationService(
@@ -228,35 +248,78 @@ def _wire(
             clock=clock,
             interval=attestation.interval,
             validity_without_policy=attestation.validity_without_policy,
+            ratchets=ratchets,
             memo=AppraisalMemo(),
         ),
         fleet=FleetService(store, recorder, clock),
         policies=policies,
         assignments=assignments,
         tokens=tokens,
+        trust=anchors,
+        ak_certificates=_ak_certificates(settings, recorder, clock),
         ear=ear,
         recorder=recorder,
         clock=clock,
     )
 
 
-def _endorsement_rules(settings: Settings, trust: Trust) -> EndorsementRules:
-    methods = settings.enrollment.methods
-    return EndorsementRules(
-        certificate="certificate" in methods, tofu="tofu" in methods, anchors=trust.anchors, crls=trust.crls
+def _trust_files(settings: Settings) -> TrustFiles:
+    return TrustFiles(
+        ek=load_trust(settings.trust_anchors),
+        ak=load_trust(settings.trust.ak_anchors),
+        device=load_trust(settings.trust.device_anchors),
     )
 
 
-def _report_trust(settings: Settings, trust: Trust) -> None:
-    for one in trust.rejected:
+def _requirements(settings: Settings) -> Requirements:
+    """What enrolment asks for; a method nobody can answer stops the service, as it would refuse every machine."""
+    requirements = parse_methods(settings.enrollment.methods)
+    for method, missing in _UNAVAILABLE.items():
+        if method in requirements:
+            raise VerifierFault(f"enrollment.methods asks for '{method}', and {missing}")
+    return requirements
+
+
+_UNAVAILABLE: Final = {
+    Method.INVENTORY: "no inventory is configured",
+    Method.APPROVE: "this version has no approval yet",
+}
+
+
+def _ak_certificates(settings: Settings, recorder: Recorder, clock: Clock) -> AkCertificates:
+    own = settings.ak_certificates
+    rules = AkCertificateRules(issue=Issue(own.issue), lifetime=own.lifetime)
+    signer = AkCa(settings.state_dir / "ak-ca", clock.now)
+    return AkCertificates(signer, rules, recorder, clock, settings.base_url)
+
+
+async def _report_trust(service: Service) -> None:
+    """Say what is trusted at start, and what looked like it should be and is not."""
+    for one in service.trust.rejected:
         _log.warning("trust.rejected", source=one.source, subject=one.subject, problem=one.problem)
-    methods = settings.enrollment.methods
-    if "tofu" in methods:
-        _log.warning("trust.first-use", effect="any EK is trusted the first time it is seen")
-    elif not len(trust.anchors):
-        _log.warning("trust.no-anchors", effect="no EK certificate can be accepted; set trust_anchors")
-    else:
-        _log.info("trust.loaded", anchors=len(trust.anchors), crls=len(trust.crls))
+    requirements = parse_methods(service.settings.enrollment.methods)
+    trusted = await service.services.trust.current(DEFAULT_TENANT)
+    counts = {purpose.value: len(trusted.anchors(purpose)) for purpose in AnchorPurpose}
+    if Method.TOFU in requirements:
+        _log.warning(
+            "trust.first-use", effect="an EK that nothing else endorses is trusted when it is first seen"
+        )
+    for method, purpose in _ANCHORS_FOR.items():
+        if method in requirements and not counts[purpose]:
+            _log.warning(
+                "trust.no-anchors",
+                method=method.value,
+                effect="no machine can meet it",
+                remedy=f"set trust_anchors, or attest-verifier anchors import --for {purpose.value}",
+            )
+    _log.info("trust.loaded", **counts, crls=len(trusted.crls), methods=str(requirements))
+
+
+_ANCHORS_FOR: Final = {
+    Method.CERTIFICATE: AnchorPurpose.EK,
+    Method.AK_CERTIFICATE: AnchorPurpose.AK,
+    Method.DEVICE_CERTIFICATE: AnchorPurpose.DEVICE,
+}
 
 
 def _hostnames(settings: Settings) -> list[str]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from verifier.appraisal.evidence import Evidence, Expectation, History
+from verifier.appraisal.evidence import Evidence, Expectation
 from verifier.appraisal.memo import Memo
 from verifier.appraisal.result import Appraisal
 from verifier.appraisal.staged import PolicySet, appraise_staged
-from verifier.errors import RefusedError, StoredDataDamaged
+from verifier.errors import RefusedError, StateMovedError, StoredDataDamaged
 from verifier.findings import Status
 from verifier.ports import AttesterState, BootRecord, Clock, Recording, Store, VerdictRecord
 from verifier.reasons import Reason
@@ -20,14 +21,25 @@ from verifier.service.assignments import AssignmentService
 from verifier.service.bundle import pack
 from verifier.service.challenge import ChallengeService, asked_for, demanded, known_attester
 from verifier.service.ear import EarIssuer
-from verifier.service.endorsement import endorsement_facts
+from verifier.service.endorsement_facts import endorsement_facts
 from verifier.service.held_logs import HeldLog, HeldLogs
+from verifier.service.lineage import (
+    NO_RATCHETS,
+    NextLine,
+    RatchetRules,
+    history_of,
+    is_overtaken,
+    next_line,
+    refuse_copy,
+)
 from verifier.service.model import AttestCommand, AttestOutcome
 from verifier.service.nonces import Nonces
 from verifier.service.recorder import Recorder
 from verifier.service.verdicts import finding_mapping, view
 from verifier.tcg.attest import ClockInfo, parse_quote
 
+_ATTEMPTS: Final = 4
+"""How often evidence is judged anew because other evidence of the attester was stored meanwhile."""
 _OFFLOAD_ABOVE: Final = 256 * 1024
 """A log this large takes long enough to judge that other guests would feel it on the event loop."""
 
@@ -42,6 +54,7 @@ class _Judged:
     appraisal: Appraisal
     boot_log: HeldLog | None
     nonce_expires_at: datetime
+    following: NextLine
     at: datetime
 
 
@@ -61,6 +74,7 @@ class AttestationService:
         interval: timedelta,
         validity_without_policy: timedelta,
         memo: Memo,
+        ratchets: RatchetRules = NO_RATCHETS,
     ) -> None:
         self._store = store
         self._recorder = recorder
@@ -71,6 +85,7 @@ class AttestationService:
         self._clock = clock
         self._interval = interval
         self._default_validity = validity_without_policy
+        self._ratchets = ratchets
         self._memo = memo
         self._logs = HeldLogs()
 
@@ -79,19 +94,32 @@ class AttestationService:
 
         Raises:
             RefusedError: the nonce is foreign, unknown, expired or spent; the attester is revoked; the quote
-                does not prove the sender; a log was named that is not held. Nothing is stored.
+                does not prove the sender; a log was named that is not held; the machine is known to be a copy;
+                the evidence was overtaken by newer evidence. Nothing is stored.
             MalformedInputError, UnsupportedError: evidence that cannot be read. Nothing is stored.
             NotFoundError: no such attester.
             VerifierFault: the verifier cannot answer. Nothing is stored, and that is no verdict.
         """
         now = self._clock.now()
         expires_at = self._nonces.check(command.nonce, command.attester_id, now)
+        for _ in range(_ATTEMPTS):
+            with suppress(
+                StateMovedError
+            ):  # other evidence of this attester was stored while this was judged
+                return await self._attest(command, expires_at, now)
+        raise RefusedError(Reason.EVIDENCE_OVERTAKEN, "too much evidence of this attester at once")
+
+    async def _attest(self, command: AttestCommand, expires_at: datetime, now: datetime) -> AttestOutcome:
+        """Judge by what is known now, and store that if it is still what is known."""
         state = known_attester(await self._store.attester_state(command.attester_id), command.attester_id)
         policies = await self._policies.for_attester(state.attester)
         boot_log = await self._boot_log(command, state)
         appraisal = await self._appraise(command, state, policies, boot_log, now)
         if not appraisal.authenticated:
             raise _refusal(appraisal)
+        refuse_copy(state, command.identity)
+        if is_overtaken(appraisal.place, current=self._nonces.issued_at(command.nonce, state.position)):
+            raise await self._overtaken(command)
         judged = _Judged(
             command=command,
             state=state,
@@ -99,9 +127,18 @@ class AttestationService:
             appraisal=appraisal,
             boot_log=boot_log,
             nonce_expires_at=expires_at,
+            following=next_line(state, appraisal.place, command.identity, self._ratchets, now),
             at=now,
         )
         return await self._record(judged)
+
+    async def _overtaken(self, command: AttestCommand) -> RefusedError:
+        """Why evidence cannot be judged that is older than the newest: it was sent twice, or it came late."""
+        if await self._store.nonce_spent(hashlib.sha256(command.nonce).digest()):
+            return RefusedError(Reason.NONCE_REUSED, "this nonce was used before")
+        return RefusedError(
+            Reason.EVIDENCE_OVERTAKEN, "newer evidence of this attester was judged while this was on its way"
+        )
 
     async def _boot_log(self, command: AttestCommand, state: AttesterState) -> HeldLog | None:
         """The log: as sent, or as held.
@@ -145,6 +182,7 @@ class AttestationService:
             smbios_uuid=command.identity.smbios_uuid,
             boot_id=command.boot_id,
             boot_log_sha256=None if boot_log is None else boot_log.sha256,
+            ratchet=command.ratchet,
         )
         expectation = Expectation(
             ak_public=state.attester.ak_public,
@@ -153,6 +191,7 @@ class AttestationService:
             # What only a policy that is tried asks for is not demanded: its absence is that policy's finding.
             request=(demanded(policies.primary),),
             endorsement=endorsement_facts(state.attester),
+            ratchet=self._ratchets.chain(state.attester.id),
         )
         arguments = (evidence, expectation, policies, history_of(state), now, self._memo)
         if boot_log is not None and len(boot_log.content) > _OFFLOAD_ABOVE:
@@ -169,10 +208,20 @@ class AttestationService:
         shown = view(judged.state.attester, stored, judged.at)
         next_in = min(self._interval, (verdict.valid_until - verdict.judged_at) / 2)
         challenge = self._challenges.make(
-            stored.attester_id, judged.policies, recording.boot.boot_log_sha256, next_in
+            stored.attester_id,
+            judged.policies,
+            recording.boot.boot_log_sha256,
+            next_in,
+            judged.state.position + 1,
         )
         ear = self._ear.issue(shown, judged.at) if judged.command.want_ear else None
-        return AttestOutcome(verdict=shown, challenge=challenge, next_in=next_in, ear=ear)
+        return AttestOutcome(
+            verdict=shown,
+            challenge=challenge,
+            next_in=next_in,
+            ear=ear,
+            ratchet=judged.following.handed,
+        )
 
     def _recording(self, judged: _Judged) -> tuple[Recording, VerdictRecord]:
         command, attester = judged.command, judged.state.attester
@@ -215,21 +264,10 @@ class AttestationService:
             identity=command.identity,
             blobs=blobs,
             evidence=evidence,
+            lineage=judged.following.line,
+            position=judged.state.position,
         )
         return recording, verdict
-
-
-def history_of(state: AttesterState) -> History:
-    """What was proven of this attester before."""
-    if state.boot is None:
-        return History(smbios_uuids=state.attester.smbios_uuids)
-    return History(
-        last_clock=state.boot.clock,
-        last_firmware_version=state.boot.firmware_version,
-        last_boot_id=state.boot.boot_id,
-        last_seen=state.boot.seen_at,
-        smbios_uuids=state.attester.smbios_uuids,
-    )
 
 
 def _refusal(appraisal: Appraisal) -> RefusedError:

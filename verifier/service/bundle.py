@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
-from verifier.appraisal.evidence import Evidence, PcrRequest
+from verifier.appraisal.evidence import Evidence, PcrRequest, RatchetEvidence
 from verifier.errors import StoredDataDamaged
 from verifier.service.held_logs import HeldLog
 from verifier.service.model import AttestCommand
@@ -35,6 +36,8 @@ class StoredEvidence(msgspec.Struct, frozen=True):
     kernel_command_line: str | None
     smbios_uuid: str | None
     boot_id: str | None
+    ratchet: tuple[bytes, bytes, int | None, bytes | None] | None = None
+    """Attest, signature, step and base."""
 
     def evidence(self, boot_log: bytes | None) -> Evidence:
         """As it was judged. `boot_log` must be the bytes that `boot_log_sha256` names."""
@@ -47,6 +50,7 @@ class StoredEvidence(msgspec.Struct, frozen=True):
             smbios_uuid=self.smbios_uuid,
             boot_id=self.boot_id,
             boot_log_sha256=self.boot_log_sha256,
+            ratchet=None if self.ratchet is None else RatchetEvidence(*self.ratchet),
         )
 
 
@@ -71,6 +75,7 @@ def pack(
             "kernel_command_line": command.kernel_command_line,
             "smbios_uuid": command.identity.smbios_uuid,
             "boot_id": command.boot_id,
+            "ratchet": None if command.ratchet is None else dataclasses.astuple(command.ratchet),
         }
     )
 

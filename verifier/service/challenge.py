@@ -12,6 +12,7 @@ from verifier.policy.model import Policy
 from verifier.ports import AttesterState, Clock, Lifecycle, Store
 from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
+from verifier.service.lineage import NO_RATCHETS, RatchetRules
 from verifier.service.model import IssuedChallenge
 from verifier.service.nonces import Nonces
 from verifier.tcg.algorithms import HashAlg
@@ -32,11 +33,15 @@ def asked_for(policies: PolicySet) -> tuple[PcrRequest, ...]:
 
 
 def known_attester(state: AttesterState | None, attester_id: str) -> AttesterState:
-    """The state, if the attester exists and is not revoked; raises `NotFoundError` or `RefusedError`."""
+    """The state, if the attester exists and may be heard; raises `NotFoundError` or `RefusedError`."""
     if state is None:
         raise NotFoundError("attester", attester_id)
     if state.attester.lifecycle is Lifecycle.REVOKED:
         raise RefusedError(Reason.ATTESTER_REVOKED, f"attester {attester_id} was revoked")
+    if state.lineage is not None and state.lineage.must_enroll:
+        raise RefusedError(
+            Reason.REENROLLMENT_REQUIRED, f"attester {attester_id} has to enrol again before it is heard"
+        )
     return state
 
 
@@ -51,28 +56,41 @@ class ChallengeService:
         nonces: Nonces,
         clock: Clock,
         nonce_lifetime: timedelta,
+        ratchets: RatchetRules = NO_RATCHETS,
     ) -> None:
         self._store = store
         self._policies = policies
         self._nonces = nonces
         self._clock = clock
         self._lifetime = nonce_lifetime
+        self._ratchets = ratchets
 
     async def issue(self, attester_id: str) -> IssuedChallenge:
         """A challenge for an enrolled attester; raises `NotFoundError`, `RefusedError` (revoked)."""
         state = known_attester(await self._store.attester_state(attester_id), attester_id)
         policies = await self._policies.for_attester(state.attester)
         held = state.boot.boot_log_sha256 if state.boot is not None else None
-        return self.make(attester_id, policies, held, timedelta(0))
+        return self.make(attester_id, policies, held, timedelta(0), state.position)
 
     def make(
-        self, attester_id: str, policies: PolicySet, boot_log_sha256: bytes | None, due_in: timedelta
+        self,
+        attester_id: str,
+        policies: PolicySet,
+        boot_log_sha256: bytes | None,
+        due_in: timedelta,
+        position: int = 0,
     ) -> IssuedChallenge:
-        """A challenge that will be answered in `due_in`; its nonce lives that much longer."""
-        nonce, expires_at = self._nonces.issue(attester_id, self._clock.now(), self._lifetime + due_in)
+        """A challenge that will be answered in `due_in`; its nonce lives that much longer.
+
+        `position` is the one the attester's past is at when it is given out.
+        """
+        lifetime = self._lifetime + due_in
+        nonce, expires_at = self._nonces.issue(attester_id, self._clock.now(), lifetime, position)
+        chain = self._ratchets.chain(attester_id)
         return IssuedChallenge(
             nonce=nonce,
             expires_at=expires_at,
             requests=asked_for(policies),
             boot_log_sha256=boot_log_sha256,
+            ratchet_index=None if chain is None else chain.index,
         )

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from verifier.appraisal.evidence import PcrRequest
+from verifier.appraisal.evidence import PcrRequest, RatchetEvidence
+from verifier.appraisal.place import Handed
 from verifier.ports import AttesterRecord, AttesterState, GuestIdentity, Lifecycle, VerdictRecord
 from verifier.reasons import Tier
 from verifier.tcg.algorithms import HashAlg
@@ -20,6 +21,9 @@ class EnrollmentCommand:
     ak_public: bytes
     ek_certificates: Sequence[bytes]
     ek_chain: Sequence[bytes]
+    ak_certificates: Sequence[bytes] = ()
+    device_certificates: Sequence[bytes] = ()
+    """IAK and IDevID."""
     join_token: str | None
     identity: GuestIdentity
 
@@ -43,6 +47,8 @@ class IssuedChallenge:
     requests: tuple[PcrRequest, ...]
     """One per bank."""
     boot_log_sha256: bytes | None
+    ratchet_index: int | None = None
+    """NV index of the ratchet the attester is asked to keep; None where it is not asked for one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,7 @@ class AttestCommand:
     boot_id: str | None
     kernel_command_line: str | None
     want_ear: bool
+    ratchet: RatchetEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +95,8 @@ class AttestOutcome:
     challenge: IssuedChallenge
     next_in: timedelta
     ear: str | None
+    ratchet: Handed | None = None
+    """What the attester shall extend into its ratchet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

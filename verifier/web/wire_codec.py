@@ -15,6 +15,7 @@ import msgspec
 
 from agent.wire import limits, messages
 from agent.wire.codec import JSON, MEDIA_TYPES, MSGPACK, WireError, decode, encode
+from verifier.appraisal.evidence import RatchetEvidence
 from verifier.errors import EvidenceError, MalformedInputError
 from verifier.ports import AttesterRecord, GuestIdentity
 from verifier.reasons import Reason
@@ -121,6 +122,7 @@ def challenge_reply(challenge: IssuedChallenge) -> messages.Challenge:
         expires_at=rfc3339(challenge.expires_at),
         selection=selection,
         boot_log_sha256=challenge.boot_log_sha256,
+        ratchet_index=challenge.ratchet_index,
     )
 
 
@@ -137,6 +139,7 @@ def attest_command(message: messages.AttestationRequest) -> AttestCommand:
         boot_id=message.boot_id,
         kernel_command_line=message.kernel_command_line,
         want_ear=message.want_ear,
+        ratchet=_ratchet(message.ratchet),
     )
 
 
@@ -147,6 +150,9 @@ def attestation_reply(outcome: AttestOutcome) -> messages.AttestationReply:
         challenge=challenge_reply(outcome.challenge),
         next_in=outcome.next_in.total_seconds(),
         ear=outcome.ear,
+        ratchet=None
+        if outcome.ratchet is None
+        else messages.RatchetStep(step=outcome.ratchet.step, value=outcome.ratchet.value),
     )
 
 
@@ -242,6 +248,12 @@ def _boot_log(part: messages.LogPart | None) -> LogReference | None:
         if part.sha256 is not None and hashlib.sha256(part.content).digest() != part.sha256:
             raise _request_error("boot_log", "`sha256` is not the digest of `content`")
     return LogReference(content=part.content, sha256=part.sha256)
+
+
+def _ratchet(part: messages.RatchetProof | None) -> RatchetEvidence | None:
+    if part is None:
+        return None
+    return RatchetEvidence(part.attest, part.signature, part.step, part.base)
 
 
 def _request_error(where: str, detail: str) -> EvidenceError:
