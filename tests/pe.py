@@ -54,7 +54,7 @@ class Shape:
     """Names for the string table; a section called `/0`, `/1` ... gets the offset of its name."""
 
 
-def build(shape: Shape = Shape()) -> bytes:  # noqa: B008 - frozen
+def build(shape: Shape = Shape()) -> bytes:
     """The bytes of an unsigned image."""
     optional = (96 if shape.pe32 else 112) + 8 * shape.directories
     table = shape.lfanew + 24 + optional

@@ -34,7 +34,7 @@ _WHY_GRUB: Final = (
 _WHY_VARIABLES: Final = "the Secure Boot variables were not given"
 _WHY_PARTS: Final = "it covers the built and signed image; give --uki"
 _WHY_KERNEL: Final = "only x86 kernels from 6.1 on are known to measure their command line and initrd"
-_WHY_SECRET: Final = "this systemd-stub adds a secret of the machine to the initrd that the kernel measures"
+_WHY_DIFFERS: Final = "this systemd-stub adds a secret of the machine to the initrd that the kernel measures"
 _WHY_LINE: Final = "the image leaves the command line to whoever boots it"
 
 
@@ -88,13 +88,12 @@ def predict_parts(parts: uki.Uki, bank: HashAlg) -> Prediction:
 
 
 class _Collector:
-    """Gathers PCRs, reasons and notes."""
+    """Gathers what follows from the files, and why the rest does not."""
 
     def __init__(self, bank: HashAlg) -> None:
         self.bank = bank
         self.pcrs: dict[int, PredictedPcr] = {}
         self.unpredicted: dict[int, str] = {}
-        self.notes: list[str] = []
         self.command_line: str | None = None
 
     def add(
@@ -120,7 +119,7 @@ class _Collector:
             self.unpredicted[kernel.KERNEL_PCR] = _WHY_KERNEL
             return
         if image.adds_secret:
-            self.unpredicted[kernel.KERNEL_PCR] = _WHY_SECRET
+            self.unpredicted[kernel.KERNEL_PCR] = _WHY_DIFFERS
             return
         initrd = uki.final_initrd(image) or None
         self.add(kernel.KERNEL_PCR, kernel.kernel_events(self.command_line, initrd, self.bank))
@@ -132,7 +131,6 @@ class _Collector:
             unpredicted=self.unpredicted,
             secure_boot=secure_boot,
             command_line=self.command_line,
-            notes=tuple(self.notes),
         )
 
 

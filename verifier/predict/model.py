@@ -72,7 +72,6 @@ class Prediction:
         unpredicted: PCRs that such a boot does extend, and why their value does not follow from the files.
         secure_boot: as assumed; None where nothing predicted depends on it.
         command_line: what the kernel is told, where the image fixes it.
-        notes: assumptions worth reading before publishing.
     """
 
     bank: HashAlg
@@ -80,7 +79,6 @@ class Prediction:
     unpredicted: Mapping[int, str]
     secure_boot: bool | None
     command_line: str | None
-    notes: tuple[str, ...]
 
     @property
     def events(self) -> tuple[PredictedEvent, ...]:
@@ -109,10 +107,10 @@ def predicted_pcr(
         raise UnsupportedError(f"PCR {pcr} has {len(optional)} optional events")
     values: dict[bytes, str] = {}
     for count in range(len(optional) + 1):
-        for left_out in itertools.combinations(optional, count):
+        for left_out in itertools.combinations(reversed(optional), count):
             digests = [event.digest for index, event in enumerate(ordered) if index not in left_out]
             value = extend_all(initial_value(pcr, bank), digests, bank)
-            missing = [ordered[index].label for index in left_out]
+            missing = [ordered[index].label for index in sorted(left_out)]
             for ending in endings:
                 final = extend_all(value, [bank.digest(word.encode()) for word in ending], bank)
                 values.setdefault(final, _when(missing, ending))

@@ -59,6 +59,7 @@ _MAGIC: Final = re.compile(rb"LoaderInfo: systemd-stub (\d{3})[^#]{0,60}####")
 _SINCE: Final = dict(SECTIONS)
 _READ: Final = frozenset({*_SINCE, ".pcrsig"})
 _PROFILE: Final = ".profile"
+_SBAT: Final = ".sbat"
 _UNDECIDABLE: Final = (".dtbauto", ".efifw")
 """Several of a kind stand in an image, and the stub picks by the machine it runs on."""
 _PACKED: Final = (
@@ -143,6 +144,26 @@ def read_uki(image: PeImage, version: int | None = None) -> Uki:
         sections={name: image.content(section) for name, section in selected.items()},
         adds_secret=adds_secret(image),
     )
+
+
+def from_parts(stub: PeImage, contents: Mapping[str, bytes]) -> Uki:
+    """What an image built of this stub and these sections will work with.
+
+    The stub's own `.sbat` counts where none is given; tools that merge that of the kernel into it must be told.
+
+    Raises:
+        UnsupportedError: as `read_uki`, or a section that no stub knows.
+    """
+    unknown = sorted(set(contents) - _READ)
+    if unknown:
+        raise UnsupportedError(f"no stub reads a section {unknown[0]}", structure=STRUCTURE)
+    sections: dict[str, tuple[Chunk, ...]] = {
+        name: (content,) for name, content in contents.items() if content
+    }
+    own = stub.section(_SBAT)
+    if own is not None and _SBAT not in sections:
+        sections[_SBAT] = stub.content(own)
+    return Uki(version=stub_version(stub), sections=sections, adds_secret=adds_secret(stub))
 
 
 def _selected(image: PeImage, version: int) -> dict[str, Section]:

@@ -21,6 +21,7 @@ from verifier.tcg.signature_list import SIGNATURE_TYPES, Signature, parse_signat
 from verifier.tcg.uefi import GLOBAL_VARIABLE, IMAGE_SECURITY_DATABASE, SHIM_LOCK
 
 ATTRIBUTES_SIZE: Final = 4
+_MAX_ATTRIBUTES: Final = 0xFF
 _X509_LIST: Final = guid_bytes("a5c059a1-94e4-4aa7-87b5-ab155c2bf072")
 _PKCS7_GUID: Final = guid_bytes("4aafd29d-68df-49ee-8aa9-347d375665a7")
 _LIST_HEADER: Final = struct.Struct("<16sIII")
@@ -72,7 +73,7 @@ def signature_database(data: bytes, owner: bytes | None) -> bytes:
         if owner is None:
             raise PredictionError("a certificate is measured with the GUID of its owner; say which (--owner)")
         return certificate_list(_certificate(data), owner)
-    for start in (0, _after_authentication(data), ATTRIBUTES_SIZE):
+    for start in (0, _after_authentication(data), _after_attributes(data)):
         if data[start : start + GUID_SIZE] in _KNOWN_TYPES or (start and start == len(data)):
             parse_signature_lists(data[start:])
             return data[start:]
@@ -177,6 +178,12 @@ def _after_authentication(data: bytes) -> int:
     _, length, _, kind, guid = _AUTH_HEADER.unpack_from(data)
     end: int = _TIME_SIZE + length
     return end if kind == _WIN_CERT_EFI_GUID and guid == _PKCS7_GUID and end <= len(data) else 0
+
+
+def _after_attributes(data: bytes) -> int:
+    """Offset after the attributes that efivarfs puts before a value, or 0 where there are none."""
+    attributes = int.from_bytes(data[:ATTRIBUTES_SIZE], "little")
+    return ATTRIBUTES_SIZE if 0 < attributes <= _MAX_ATTRIBUTES else 0
 
 
 def _certificate(data: bytes) -> bytes:

@@ -68,16 +68,16 @@ def keys(work: Path) -> Path:
     folder.mkdir()
     for name in ("PK", "KEK", "db", "stranger", "ca"):
         run(
-            *"openssl req -x509 -newkey rsa:2048 -nodes -sha256 -days 3650 -subj".split(), f"/CN=vector {name}/",
+            *["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-sha256", "-days", "3650", "-subj"], f"/CN=vector {name}/",
             "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt",
         )  # fmt: skip
     request, leaf = folder / "leaf.csr", folder / "leaf.crt"
     run(
-        *"openssl req -newkey rsa:2048 -nodes -subj".split(), "/CN=vector leaf/",
+        *["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj"], "/CN=vector leaf/",
         "-keyout", folder / "leaf.key", "-out", request,
     )  # fmt: skip
     run(
-        *"openssl x509 -req -days 3650 -sha256 -CAcreateserial".split(),
+        *["openssl", "x509", "-req", "-days", "3650", "-sha256", "-CAcreateserial"],
         "-in", request, "-CA", folder / "ca.crt", "-CAkey", folder / "ca.key", "-out", leaf,
     )  # fmt: skip
     return folder
@@ -129,14 +129,25 @@ def make_uki(
 def sbsign(work: Path, image: bytes, signer: Path) -> bytes:
     unsigned, signed = work / "unsigned.efi", work / "signed.efi"
     unsigned.write_bytes(image)
-    run("sbsign", "--key", signer.with_suffix(".key"), "--cert", signer.with_suffix(".crt"), "--output", signed, unsigned)
+    run(
+        "sbsign",
+        "--key",
+        signer.with_suffix(".key"),
+        "--cert",
+        signer.with_suffix(".crt"),
+        "--output",
+        signed,
+        unsigned,
+    )
     return signed.read_bytes()
 
 
 def unsign(work: Path, image: bytes) -> bytes:
     path = work / "stripped.efi"
     path.write_bytes(image)
-    while subprocess.run(["sbattach", "--remove", str(path)], capture_output=True, check=False).returncode == 0:
+    while (
+        subprocess.run(["sbattach", "--remove", str(path)], capture_output=True, check=False).returncode == 0
+    ):
         pass
     return path.read_bytes()
 
@@ -175,7 +186,15 @@ def boot(work: Path, disks: Sequence[Path], store: Path) -> Guest:
         shutil.copy(store, folder / "vars.fd")
         socket = folder / "sock"
         tpm = subprocess.Popen(
-            ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={folder}/tpm", "--ctrl", f"type=unixio,path={socket}"]
+            [
+                "swtpm",
+                "socket",
+                "--tpm2",
+                "--tpmstate",
+                f"dir={folder}/tpm",
+                "--ctrl",
+                f"type=unixio,path={socket}",
+            ]
         )
         while not socket.exists():
             time.sleep(0.01)
@@ -193,10 +212,14 @@ def boot(work: Path, disks: Sequence[Path], store: Path) -> Guest:
 
 
 def _qemu(folder: Path, disks: Sequence[Path]) -> list[str]:
-    words = "qemu-system-x86_64 -machine q35,smm=off -accel tcg,tb-size=512 -cpu max -m 1024 -smp 1 -nodefaults"
+    words = (
+        "qemu-system-x86_64 -machine q35,smm=off -accel tcg,tb-size=512 -cpu max -m 1024 -smp 1 -nodefaults"
+    )
     words += " -display none -monitor none -serial stdio -no-reboot -device virtio-rng-pci"
     words += f" -drive if=pflash,format=raw,unit=0,file={OVMF}/OVMF_CODE.fd,readonly=on"
-    words += f" -drive if=pflash,format=raw,unit=1,file={folder}/vars.fd -chardev socket,id=c,path={folder}/sock"
+    words += (
+        f" -drive if=pflash,format=raw,unit=1,file={folder}/vars.fd -chardev socket,id=c,path={folder}/sock"
+    )
     words += " -tpmdev emulator,id=t,chardev=c -device tpm-crb,tpmdev=t"
     for index, path in enumerate(disks):
         words += f" -drive if=none,id=d{index},format=raw,file={path},snapshot=on,cache=unsafe"
@@ -233,10 +256,14 @@ def _page(address: int) -> int:
 
 def environment_problem() -> str | None:
     """What is missing on this machine, or None."""
-    tools = "qemu-system-x86_64 swtpm swtpm_setup sbsign sbattach objcopy gcc sgdisk mformat virt-fw-vars openssl"
+    tools = (
+        "qemu-system-x86_64 swtpm swtpm_setup sbsign sbattach objcopy gcc sgdisk mformat virt-fw-vars openssl"
+    )
     missing = [tool for tool in tools.split() if shutil.which(tool) is None]
     if missing or not (OVMF / "OVMF_CODE.fd").exists():
-        return f"missing: {', '.join([*missing, 'ovmf'] if not (OVMF / 'OVMF_CODE.fd').exists() else missing)}"
+        return (
+            f"missing: {', '.join([*missing, 'ovmf'] if not (OVMF / 'OVMF_CODE.fd').exists() else missing)}"
+        )
     return None
 
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import lzma
 import struct
 import sys
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -26,8 +26,8 @@ from tests import pe
 from tests.vectors.predict import lab
 from verifier.predict.pe import PeImage, authenticode_digest, hash_chunks, parse_pe
 from verifier.tcg.algorithms import HashAlg
-from verifier.tcg.eventlog import Event, parse_event_log
 from verifier.tcg.event_types import EventType
+from verifier.tcg.eventlog import Event, parse_event_log
 
 ALGS = (HashAlg.SHA1, HashAlg.SHA256, HashAlg.SHA384)
 COMMAND_LINE = "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable"
@@ -38,6 +38,8 @@ TEXTS = {
     ".data.ident", ".sbatlevel", ".vendor_cert",
 }  # fmt: skip
 SECRET = "LoaderBootSecret".encode("utf-16-le")
+LOGS = ("stub 252 signed on own", "stub 257 signed on own", "shim, GRUB 2.06 on ms", "shim, stub 252 on ms")
+"""Boots whose log is kept, to be judged under a predicted policy."""
 OFF = lab.OVMF / "OVMF_VARS.fd"
 Files = dict[str, bytes]
 
@@ -63,7 +65,9 @@ class Recorder:
         for start, end in _kept(image):
             kept[start:end] = data[start:end]
         skeleton = parse_pe(bytes(kept))
-        self._stand_in(lambda alg: authenticode_digest(skeleton, alg), lambda alg: authenticode_digest(image, alg))
+        self._stand_in(
+            lambda alg: authenticode_digest(skeleton, alg), lambda alg: authenticode_digest(image, alg)
+        )
         kernel, hollow = image.section(".linux"), skeleton.section(".linux")
         if kernel is not None and hollow is not None:
             true, false = image.content(kernel), skeleton.content(hollow)
@@ -83,7 +87,7 @@ def _kept(image: PeImage) -> Iterator[tuple[int, int]]:
     yield 0, image.header_size
     offset, size = image.certificates
     yield offset, offset + size
-    yield _strings(image)
+    yield from _strings(image)
     for section in image.sections:
         if section.name in TEXTS:
             yield section.raw_offset, section.raw_offset + section.raw_size
@@ -96,21 +100,26 @@ def _kept(image: PeImage) -> Iterator[tuple[int, int]]:
 
 def _kept_of_kernel(data: bytes, start: int) -> Iterator[tuple[int, int]]:
     """Headers, and the text of the version."""
-    yield start, start + 0x1000
+    yield start, start + 0x400
     version = start + 0x200 + struct.unpack_from("<H", data, start + 0x20E)[0]
     yield version, version + 32
 
 
-def _strings(image: PeImage) -> tuple[int, int]:
-    """The COFF string table, which names sections with long names."""
+def _strings(image: PeImage) -> Iterator[tuple[int, int]]:
+    """Of the COFF string table: its size, and the long names of sections."""
     coff = struct.unpack_from("<I", image.data, 0x3C)[0] + 4
     symbols, count = struct.unpack_from("<II", image.data, coff + 8)
-    start = symbols + 18 * count if symbols else 0
-    return (start, start + struct.unpack_from("<I", image.data, start)[0]) if start else (0, 0)
+    if symbols:
+        start = symbols + 18 * count
+        yield start, start + 4
+        for section in image.sections:
+            name = section.name.encode() + b"\0"
+            if len(name) > 9 and (at := image.data.find(b"\0" + name, start)) >= 0:
+                yield at + 1, at + 1 + len(name)
 
 
 def packed(data: bytes) -> str:
-    return base64.b64encode(zlib.compress(data, 9)).decode()
+    return base64.b64encode(lzma.compress(data, lzma.FORMAT_ALONE, preset=9)).decode()
 
 
 class Boots:
@@ -120,14 +129,18 @@ class Boots:
         self.work = work
         self.packages = packages
         self.keys = lab.keys(work)
-        self.stores = {"own": lab.own_store(work, self.keys), "ms": lab.microsoft_store(work, self.keys), "off": OFF}
+        self.stores = {
+            "own": lab.own_store(work, self.keys),
+            "ms": lab.microsoft_store(work, self.keys),
+            "off": OFF,
+        }
         self.initrd = lab.initrd(work)
         self.kernel = self.file("linux-image-6.1.*-cloud-amd64_*/boot/vmlinuz-*")
         self.shim = self.file("shim-signed_*/usr/lib/shim/shimx64.efi.signed")
         self.recorder = Recorder()
 
     def path(self, pattern: str) -> Path:
-        return sorted(self.packages.glob(pattern))[-1]
+        return max(self.packages.glob(pattern))
 
     def file(self, pattern: str) -> bytes:
         return self.path(pattern).read_bytes()
@@ -136,7 +149,12 @@ class Boots:
         return self.keys / f"{name}.crt"
 
     def uki(self, stub: str, signer: str | None, *, signature: bool = False, pad: int = 8) -> bytes:
-        sections = [(".osrel", b"ID=vector\n"), (".cmdline", UNTIDY), (".uname", b"6.1"), (".initrd", self.initrd + b"\0")]
+        sections = [
+            (".osrel", b"ID=vector\n"),
+            (".cmdline", UNTIDY),
+            (".uname", b"6.1"),
+            (".initrd", self.initrd + b"\0"),
+        ]
         sections.append((".linux", self.kernel))
         if signature:
             sections += [(".pcrpkey", b"-----BEGIN PUBLIC KEY-----\n"), (".pcrsig", b'{"sha256":[]}')]
@@ -147,10 +165,11 @@ class Boots:
         guest = lab.boot(self.work, [lab.disk(self.work / "disk.img", files)], self.stores[store])
         if not guest.pcrs:
             raise SystemExit(f"{name}: the guest said nothing\n{guest.serial[-2000:]}")
-        print(f"{name} on {store}: PCR 4 {guest.pcrs['sha256'][4][:16]}", flush=True)
+        name = f"{name} on {store}"
+        print(f"{name}: PCR 4 {guest.pcrs['sha256'][4][:16]}", flush=True)
         self.recorder.boots.append(
             {
-                "name": f"{name} on {store}",
+                "name": name,
                 "images": {label: self.recorder.image(data) for label, data in chain.items()},
                 "variables": store,
                 "pcrs": {
@@ -158,7 +177,7 @@ class Boots:
                     for bank, values in guest.pcrs.items()
                 },
                 "command_line": guest.command_line,
-                "log": packed(guest.log) if guest.log else None,
+                "log": packed(guest.log) if guest.log and name in LOGS else None,
             }
         )
 
@@ -177,17 +196,25 @@ class Boots:
             self.record(f"shim, stub {stub}", {"shim": self.shim, "uki.efi": image}, files, store)
 
     def grub(self, version: str) -> None:
-        grub = self.file(f"grub-efi-amd64-signed_1+{version}*/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed")
+        grub = self.file(
+            f"grub-efi-amd64-signed_1+{version}*/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"
+        )
         config = f"set timeout=0\nlinux /vmlinuz {COMMAND_LINE}\ninitrd /initrd.img\nboot\n".encode()
         chain = {"shim": self.shim, "grub": grub, "vmlinuz": self.kernel}
-        files = {"EFI/BOOT/BOOTX64.EFI": self.shim, "EFI/BOOT/grubx64.efi": grub, "EFI/debian/grub.cfg": config}
+        files = {
+            "EFI/BOOT/BOOTX64.EFI": self.shim,
+            "EFI/BOOT/grubx64.efi": grub,
+            "EFI/debian/grub.cfg": config,
+        }
         files |= {"vmlinuz": self.kernel, "initrd.img": self.initrd}
         for store in ("ms", "off"):
             self.record(f"shim, GRUB {version}", chain, files, store)
 
     def systemd_boot(self) -> None:
         image, config = self.uki("257", "db"), b"timeout 0\n"
-        loader = self.file("systemd-boot-efi-amd64-signed_257*/usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed")
+        loader = self.file(
+            "systemd-boot-efi-amd64-signed_257*/usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed"
+        )
         rest = {"EFI/Linux/vector.efi": image, "loader/loader.conf": config}
         for store in ("ms", "off"):
             files = {"EFI/BOOT/BOOTX64.EFI": self.shim, "EFI/BOOT/grubx64.efi": loader, **rest}
@@ -242,8 +269,12 @@ def shapes() -> dict[str, bytes]:
         "two sections": pe.build(pe.Shape(parts=[code, data])),
         "checksum set": pe.build(pe.Shape(checksum=0xDEADBEEF)),
         "bytes behind, odd length": pe.build(pe.Shape(parts=[code, data], trailing=b"trail")),
-        "sections in another order in the file": pe.build(pe.Shape(parts=[code, data, more], file_order=[2, 0, 1])),
-        "section without bytes in the file": pe.build(pe.Shape(parts=[code, pe.Part(".bss", b"", 0x800), data])),
+        "sections in another order in the file": pe.build(
+            pe.Shape(parts=[code, data, more], file_order=[2, 0, 1])
+        ),
+        "section without bytes in the file": pe.build(
+            pe.Shape(parts=[code, pe.Part(".bss", b"", 0x800), data])
+        ),
         "hole between sections": pe.build(pe.Shape(parts=[code, pe.Part(".data", b"data" * 200, gap=0x400)])),
         "hole and bytes behind": pe.build(
             pe.Shape(parts=[code, pe.Part(".data", b"data" * 300, gap=0x200)], trailing=b"t" * 0x133)
@@ -251,7 +282,10 @@ def shapes() -> dict[str, bytes]:
         "no certificate directory": pe.build(pe.Shape(directories=4)),
         "six directories": pe.build(pe.Shape(directories=6)),
         "long section names": pe.build(
-            pe.Shape(parts=[code, pe.Part("/0", b"x" * 30), pe.Part("/1", b"y" * 40)], long_names=[".vendor_cert", ".sbatlevel"])
+            pe.Shape(
+                parts=[code, pe.Part("/0", b"x" * 30), pe.Part("/1", b"y" * 40)],
+                long_names=[".vendor_cert", ".sbatlevel"],
+            )
         ),
         "headers far behind": pe.build(pe.Shape(lfanew=0x180)),
     }
@@ -259,8 +293,13 @@ def shapes() -> dict[str, bytes]:
 
 def signed_shapes(folder: Path) -> dict[str, bytes]:
     """Images for a db of our key, our CA, and the digests of two of them."""
-    base = {name: pe.build(pe.Shape(parts=[pe.Part(".text", pe.NOTHING + name.encode() * 9)])) for name in "abcdefghi"}
-    hole = pe.padded(pe.build(pe.Shape(parts=[pe.Part(".text", pe.NOTHING), pe.Part(".data", b"d" * 900, gap=0x200)])))
+    base = {
+        name: pe.build(pe.Shape(parts=[pe.Part(".text", pe.NOTHING + name.encode() * 9)]))
+        for name in "abcdefghi"
+    }
+    hole = pe.padded(
+        pe.build(pe.Shape(parts=[pe.Part(".text", pe.NOTHING), pe.Part(".data", b"d" * 900, gap=0x200)]))
+    )
     return {
         "by a key in db": pe.sign(base["a"], signer(folder, "db")),
         "by a leaf, the CA along": pe.sign(base["b"], signer(folder, "leaf", "ca")),
@@ -268,13 +307,13 @@ def signed_shapes(folder: Path) -> dict[str, bytes]:
         "by a stranger, then by a key in db": pe.sign(
             pe.sign(base["d"], signer(folder, "stranger")), signer(folder, "db")
         ),
-        "by a CA in db, then by a key in db": pe.sign(pe.sign(base["e"], signer(folder, "ca")), signer(folder, "db")),
+        "by a CA in db, then by a key in db": pe.sign(
+            pe.sign(base["e"], signer(folder, "ca")), signer(folder, "db")
+        ),
         "SHA-384": pe.sign(base["f"], signer(folder, "db"), "sha384"),
         "unsigned, digest in db": base["g"],
         "by a stranger, digest in db": pe.sign(base["h"], signer(folder, "stranger")),
-        "bytes behind, signed": pe.sign(
-            pe.build(pe.Shape(trailing=b"trail")), signer(folder, "db")
-        ),
+        "bytes behind, signed": pe.sign(pe.build(pe.Shape(trailing=b"trail")), signer(folder, "db")),
         "hole, signed": pe.sign(
             hole, signer(folder, "db"), stated=authenticode_digest(parse_pe(hole), HashAlg.SHA256)
         ),
@@ -335,7 +374,10 @@ def main() -> None:
     packages, which = Path(sys.argv[1]), sys.argv[2:] or ["firmware", "boots"]
     with tempfile.TemporaryDirectory() as folder:
         boots = Boots(packages, Path(folder))
-        makers: dict[str, Callable[[], dict[str, object]]] = {"firmware": Firmware(boots).all, "boots": boots.all}
+        makers: dict[str, Callable[[], dict[str, object]]] = {
+            "firmware": Firmware(boots).all,
+            "boots": boots.all,
+        }
         for name in which:
             (lab.HERE / f"{name}.json").write_text(json.dumps(makers[name](), indent=1) + "\n")
 
