@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import pytest
@@ -36,10 +37,8 @@ def test_the_digest_covers_all_but_checksum_certificate_entry_and_certificates(a
     for offset in (0, 2, OPTIONAL + 63, OPTIONAL + 68, 0x3FF, len(image) - 1):
         flipped = bytearray(image)
         flipped[offset] ^= 1
-        try:
+        with contextlib.suppress(EvidenceError):  # a byte that makes it an image at all
             assert authenticode_digest(parse_pe(bytes(flipped)), alg) != digest
-        except EvidenceError:
-            pass  # the byte that makes it an image at all
 
 
 def test_signing_an_aligned_image_keeps_its_digest_and_a_second_signature_too(pki):
