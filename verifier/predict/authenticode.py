@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from asn1crypto import algos, cms, core, parser
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
@@ -42,6 +42,22 @@ _HASHES: Final[dict[HashAlg, hashes.HashAlgorithm]] = {
     HashAlg.SHA384: hashes.SHA384(),
     HashAlg.SHA512: hashes.SHA512(),
 }
+
+
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+    NotImplementedError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the two libraries raise for certificates and signatures that they cannot read."""
 
 
 class _SpcAttribute(core.Sequence):  # type: ignore[misc] # asn1crypto has no types
@@ -77,7 +93,7 @@ class ImageSignature:
         """
         try:
             anchor = x509.load_der_x509_certificate(certificate)
-        except ValueError:
+        except _UNREADABLE:
             return False
         current = self.signer
         for _ in range(MAX_CHAIN):
@@ -139,7 +155,7 @@ def is_module_signing_only(certificate: bytes) -> bool:
     try:
         parsed = x509.load_der_x509_certificate(certificate)
         usage = parsed.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (ValueError, x509.ExtensionNotFound):
+    except (*_UNREADABLE, x509.ExtensionNotFound):
         return False
     return _MODULE_SIGNING in usage
 
@@ -148,7 +164,7 @@ def subject(certificate: bytes) -> str:
     """The subject of a DER certificate for people."""
     try:
         return x509.load_der_x509_certificate(certificate).subject.rfc4514_string()
-    except ValueError:
+    except _UNREADABLE:
         return f"{len(certificate)} bytes that are not a certificate"
 
 
@@ -180,8 +196,8 @@ def _verify(image: PeImage, der: bytes) -> ImageSignature | RejectedSignature:
         return RejectedSignature(error.detail)
     except InvalidSignature:
         return RejectedSignature("the signature does not verify under its signer's key")
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError, OverflowError) as error:
-        return RejectedSignature(f"not a PKCS#7 signature: {error}")
+    except _UNREADABLE as error:
+        return RejectedSignature(f"not a PKCS#7 signature that can be read: {error}")
 
 
 def _checked(image: PeImage, der: bytes) -> ImageSignature:
@@ -249,6 +265,6 @@ def _issued(issuer: x509.Certificate, issued: x509.Certificate) -> bool:
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
     except x509.ExtensionNotFound:
         return True  # version 1 certificates of old platforms
-    except (ValueError, TypeError, InvalidSignature, UnsupportedError):
+    except (*_UNREADABLE, InvalidSignature):
         return False
     return constraints.ca

@@ -161,6 +161,8 @@ class _Predictor:
             collector.uki(self._uki)
         elif any(_is_grub(image.pe) for image in boot.images):
             collector.unpredicted[GRUB_PCR] = collector.unpredicted[kernel.KERNEL_PCR] = _WHY_GRUB
+        else:
+            collector.unpredicted[kernel.KERNEL_PCR] = collector.unpredicted[uki.OVERRIDE_PCR] = _WHY_LINE
         return collector.prediction(boot.secure_boot)
 
     def _boot_events(self) -> list[PredictedEvent]:

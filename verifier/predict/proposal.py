@@ -7,9 +7,6 @@ from typing import Any
 from verifier.policy.writing import PolicyHead, PolicyWriter, Proposal
 from verifier.predict.model import PredictedEvent, Prediction
 
-SECURE_BOOT_PCR = 7
-_WHY_UNKNOWN = "the Secure Boot variables were not known when this policy was predicted"
-
 
 def propose(prediction: Prediction, head: PolicyHead) -> Proposal:
     """A policy under which a boot of just these files is affirming.
@@ -22,13 +19,8 @@ def propose(prediction: Prediction, head: PolicyHead) -> Proposal:
         PolicyError: never for a `Prediction`; the documents are those that `parse_policy` reads.
     """
     writer = PolicyWriter(head)
-    quoted = set(prediction.pcrs) | set(prediction.unpredicted)
-    unjudged = dict(prediction.unpredicted)
     if prediction.secure_boot is not None:
         writer.secure_boot(enabled=prediction.secure_boot)
-        if SECURE_BOOT_PCR not in quoted:
-            quoted.add(SECURE_BOOT_PCR)
-            unjudged[SECURE_BOOT_PCR] = _WHY_UNKNOWN
     if prediction.command_line is not None:
         writer.command_line([prediction.command_line])
     for pcr in sorted(prediction.pcrs):
@@ -37,9 +29,9 @@ def propose(prediction: Prediction, head: PolicyHead) -> Proposal:
             writer.sequence(pcr, [_step(event) for event in predicted.events])
         else:
             writer.values(pcr, [each.value.hex() for each in predicted.values])
-    for pcr in sorted(unjudged):
-        writer.unjudged(pcr, unjudged[pcr])
-    return writer.proposal(quoted)
+    for pcr, why in sorted(prediction.unpredicted.items()):
+        writer.unjudged(pcr, why)
+    return writer.proposal(prediction.pcrs.keys() | prediction.unpredicted.keys())
 
 
 def _step(event: PredictedEvent) -> dict[str, Any]:

@@ -58,9 +58,9 @@ class Identity:
 
 
 def issue(
-    name: str, issuer: Identity | None = None, *, ca: bool = True, usage: str | None = None
+    name: str, issuer: Identity | None = None, *, ca: bool = True, usage: str | None = None, key: Any = None
 ) -> Identity:
-    key = rsa.generate_private_key(65537, 2048)
+    key = key or rsa.generate_private_key(65537, 2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     start = datetime(2001, 1, 1, tzinfo=UTC)  # long expired: firmware does not ask
     builder = (

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,6 +92,33 @@ def test_a_signature_whose_attributes_speak_of_other_content_is_passed_over(pki)
     assert "another image" in only(tampered).why
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            pe.oid(pe.SPC_INDIRECT_DATA),
+            pe.oid(pe.SPC_INDIRECT_DATA)[:-1] + b"\5",
+            "is not SpcIndirectDataContent",
+        ),
+        (pe.oid(pe.DIGESTS["sha256"]), pe.oid(pe.DIGESTS["sha256"])[:-1] + b"\4", "digest algorithm sha224"),
+        (pe.oid(pe.SIGNED_DATA), pe.oid(pe.SIGNED_DATA)[:-1] + b"\6", "not a PKCS#7 signature"),
+        (pe.oid(pe.MESSAGE_DIGEST), pe.oid(pe.MESSAGE_DIGEST)[:-1] + b"\7", "messageDigest is not that"),
+    ],
+)
+def test_a_signature_of_another_form_is_passed_over_with_the_reason(pki, old, new, message):
+    signed = pe.sign(PLAIN, pki.db.signer())
+    assert message in only(signed[: len(PLAIN)] + signed[len(PLAIN) :].replace(old, new)).why
+
+
+def test_a_signature_whose_signer_is_not_along_is_passed_over(pki):
+    other = pe.Signer(pki.db.key, pki.stranger.certificate)
+    signed = pe.sign(PLAIN, other)
+    serial = pe.integer(pki.stranger.certificate.serial_number)
+    at = signed.rindex(serial)
+    renumbered = signed[: at + 2] + bytes(len(serial) - 2) + signed[at + len(serial) :]
+    assert "certificate is not in the signature" in only(renumbered).why
+
+
 def test_the_other_signatures_count_where_one_is_rotten(pki):
     image = pe.sign(pe.sign(PLAIN, pki.db.signer(), stated=bytes(32)), pki.ca.signer())
     first, second = read_image("image", image).signatures
@@ -131,13 +159,12 @@ def test_more_signatures_than_anyone_makes_are_refused():
         read_image("image", image)
 
 
-@settings(max_examples=120, deadline=1000)
+@settings(max_examples=250, deadline=1000)
 @given(st.data())
 def test_hostile_signatures_are_rejected_or_the_typed_error_never_believed(pki, data):
     signed = bytearray(pe.sign(PLAIN, pki.leaf.signer(pki.ca)))
-    position = data.draw(st.integers(len(PLAIN) + 8, len(signed) - 1))
-    before = signed[position]
-    signed[position] = data.draw(st.integers(0, 255).filter(lambda byte: byte != before))
+    for _ in range(data.draw(st.integers(1, 3))):
+        signed[data.draw(st.integers(len(PLAIN) + 8, len(signed) - 1))] = data.draw(st.integers(0, 255))
     try:
         (signature,) = read_image("image", bytes(signed)).signatures
     except EvidenceError:
@@ -145,6 +172,39 @@ def test_hostile_signatures_are_rejected_or_the_typed_error_never_believed(pki, 
     if isinstance(signature, ImageSignature):  # its certificates are not signed by it, but by their issuer
         assert signature.digest == pe.reference_digest(PLAIN)
         assert signature.signer == pki.leaf.certificate or not signature.anchored_in(pki.ca.der)
+
+
+@settings(max_examples=250, deadline=1000)
+@given(st.data())
+def test_hostile_certificates_in_a_database_anchor_nothing(pki, data):
+    signature = only(pe.sign(PLAIN, pki.leaf.signer()))
+    der = bytearray(pki.ca.der)
+    body = len(der) - 256  # before the signature over it, which firmware does not check of an anchor
+    for _ in range(data.draw(st.integers(1, 3))):
+        der[data.draw(st.integers(0, body - 1))] = data.draw(st.integers(0, 255))
+    anchored = signature.anchored_in(bytes(der))
+    assert anchored in (True, False)
+    subject(bytes(der))
+    is_module_signing_only(bytes(der))
+    if anchored:  # what an anchor is known by
+        changed, whole = x509.load_der_x509_certificate(bytes(der)), pki.ca.certificate
+        assert changed.subject == whole.subject
+        assert changed.public_key() == whole.public_key()
+
+
+def test_a_signature_by_a_key_that_firmware_does_not_know_is_passed_over(pki):
+    class Elliptic:
+        """Signs like an RSA key, but its certificate holds another."""
+
+        def sign(self, data, *_):
+            return b"signature"
+
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    odd = issue("elliptic", pki.ca, key=ec.generate_private_key(ec.SECP256R1()), ca=False)
+    told = only(pe.sign(PLAIN, pe.Signer(Elliptic(), odd.certificate)))
+    assert isinstance(told, RejectedSignature)
+    assert "not RSA" in told.why
 
 
 @pytest.mark.skipif(shutil.which("sbsign") is None, reason="SKIPPED: sbsign is not installed, no second tool")

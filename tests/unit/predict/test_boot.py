@@ -105,6 +105,12 @@ def test_without_shim_firmware_verifies_every_image(pki, variables):
     assert labels(predict_boot(boot(chain, variables)), 7)[6:] == ["db: CN=ca", "db: CN=db"]
 
 
+def test_a_kernel_started_by_firmware_itself_leaves_its_command_line_open(pki, variables):
+    prediction = predict_boot(boot({"vmlinuz.efi": pe.sign(loaders.kernel(), pki.db.signer())}, variables))
+    assert labels(prediction, 4)[2:] == ["vmlinuz.efi"]
+    assert set(prediction.unpredicted) == {9, 12}
+
+
 @pytest.mark.parametrize(
     ("calling", "expected", "values"),
     [

@@ -87,4 +87,6 @@ def test_what_an_image_ships_is_named_so_that_an_update_replaces_reference_value
     proposal = propose(prediction, PolicyHead(id="image", description="", bank=prediction.bank))
     shipped = [event.digest.hex() for pcr in (4, 9, 11) for event in prediction.pcrs[pcr].events]
     assert all(digest in proposal.reference_values for digest in shipped)
-    assert [digest for digest in shipped if digest in proposal.policy] == [HashAlg.SHA256.digest(bytes(4)).hex()]
+    assert [digest for digest in shipped if digest in proposal.policy] == [
+        HashAlg.SHA256.digest(bytes(4)).hex()
+    ]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit.predict.conftest import OWNER, unpacked, vectors
 from verifier.errors import EvidenceError, MalformedInputError, UnsupportedError
+from verifier.predict import variable_store
 from verifier.predict.errors import PredictionError
 from verifier.predict.variable_store import is_variable_store, read_variable_store
 from verifier.predict.variables import (
@@ -144,6 +145,28 @@ def test_what_is_no_variable_store_is_refused():
         read_variable_store(store[:4096])
     with pytest.raises(MalformedInputError, match="a volume header"):
         read_variable_store(store[:60])
+
+
+def test_variables_that_do_not_fit_or_never_end_are_malformed(monkeypatch):
+    store = bytearray(unpacked(vectors("boots")["stores"]["own"]))
+    with monkeypatch.context() as patch:
+        patch.setattr(variable_store, "MAX_VARIABLES", 2)
+        with pytest.raises(MalformedInputError, match="more than 2 variables"):
+            read_variable_store(bytes(store))
+    first = 0x48 + 28
+    store[first + 40 : first + 44] = b"\xff\xff\xff\x7f"
+    with pytest.raises(MalformedInputError, match="a variable of") as caught:
+        read_variable_store(bytes(store))
+    assert caught.value.offset == first
+
+
+def test_deleted_variables_do_not_count():
+    store = bytearray(unpacked(vectors("boots")["stores"]["own"]))
+    before = read_variable_store(bytes(store))
+    at = store.index("PK\0".encode("utf-16-le")) - 60
+    store[at + 2] = 0x3C
+    after = read_variable_store(bytes(store))
+    assert (before.enabled, after.enabled, after.pk) == (True, False, b"")
 
 
 @settings(max_examples=150, deadline=400)
