@@ -16,11 +16,6 @@ from verifier.reasons import Reason
 _MAX_VALUE: Final = 256
 _MAX_ACTUAL: Final = 1024
 _MAX_ITEMS: Final = 8
-_OUTCOMES: Final = {
-    Outcome.HOLDS: (Reason.RULE_HOLDS, Status.PASSED),
-    Outcome.BROKEN: (Reason.RULE_BROKEN, Status.FAILED),
-    Outcome.FAULTY: (Reason.RULE_FAULTY, Status.NOT_EVALUATED),
-}
 
 
 class CelJudge:
@@ -42,15 +37,21 @@ class CelJudge:
             )
         proven = {name: value for name, value in values.items() if value is not None}
         outcome, problem = self._run(rule, proven)
-        reason, status = _OUTCOMES[outcome]
+        if outcome is Outcome.HOLDS:
+            message = "the expression holds"
+            return rule_finding(rule.head, Reason.RULE_HOLDS, Status.PASSED, message, pcr=_pcr(names))
+        return self._wrong(rule, outcome, problem, proven)
+
+    def _wrong(self, rule: CelRule, outcome: Outcome, problem: str, values: Mapping[str, Value]) -> Finding:
+        faulty = outcome is Outcome.FAULTY
         return rule_finding(
             rule.head,
-            reason,
-            status,
-            _message(outcome, problem),
-            pcr=_pcr(names),
+            Reason.RULE_FAULTY if faulty else Reason.RULE_BROKEN,
+            Status.NOT_EVALUATED if faulty else Status.FAILED,
+            f"the expression cannot be computed: {problem}" if faulty else "the expression does not hold",
+            pcr=_pcr(values),
             expected=_clipped(" ".join(rule.program.text.split()), _MAX_ACTUAL),
-            actual=_shown(proven),
+            actual=_shown(values),
         )
 
     def _read(self, name: str) -> Value | None:
@@ -63,12 +64,6 @@ class CelJudge:
             if unfit(value):
                 return Outcome.FAULTY, f"{name} has a NUL or a lone surrogate in it"
         return run(rule.program, values)
-
-
-def _message(outcome: Outcome, problem: str) -> str:
-    if outcome is Outcome.FAULTY:
-        return f"the expression cannot be computed: {problem}"
-    return f"the expression {'holds' if outcome is Outcome.HOLDS else 'does not hold'}"
 
 
 def _pcr(names: Iterable[str]) -> int | None:

@@ -26,7 +26,7 @@ def policy_schema() -> dict[str, Any]:
     rule["oneOf"] = [{"required": [kind]} for kind in RULE_KINDS]
     for kind in RULE_KINDS:
         rule["properties"] = {**rule["properties"], kind: _present(rule["properties"][kind])}
-    return {
+    schema: dict[str, Any] = {
         "$schema": DIALECT,
         "$id": SCHEMA_ID,
         "title": "vtpm-attest policy document",
@@ -35,6 +35,9 @@ def policy_schema() -> dict[str, Any]:
         ],
         "$defs": definitions,
     }
+    return msgspec.json.decode(
+        msgspec.json.encode(schema), type=dict[str, Any]
+    )  # defaults are tuples in Python
 
 
 def _present(schema: dict[str, Any]) -> dict[str, Any]:
