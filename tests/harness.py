@@ -22,6 +22,8 @@ from verifier.main import Service, open_service, register_policies
 from verifier.ports import DEFAULT_TENANT, Scope
 from verifier.settings import Settings, load_settings
 
+RATCHET_ATTRIBUTES = 0x02060044
+"""authwrite, nt=extend, ownerread, authread, noda."""
 LINE = "root=/dev/vda2 quiet"
 PCRS = [0, 4, 7, 8, 9]
 POLICY = """\
@@ -161,6 +163,9 @@ class Guest:
     tpm: SoftwareTpm
     log: bytes
     attester_id: str = ""
+    keeps_ratchet: bool = True
+    hints: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
+    """Content of the ratchet to the step that led to it and the content before."""
 
     @classmethod
     def booted(cls, harness: Harness, seed: int = 1, log: bytes | None = None, **options: Any) -> Guest:
@@ -222,6 +227,7 @@ class Guest:
         )
         values = self.tpm.pcrs("sha256")
         body = {
+            "ratchet": self.ratchet(challenge),
             "attester_id": self.attester_id,
             "nonce": challenge["nonce"],
             "attest": b64(attest),
@@ -236,9 +242,36 @@ class Guest:
         }
         return {key: value for key, value in (body | changes).items() if value is not None}
 
+    def ratchet(self, challenge: Any) -> dict[str, Any] | None:
+        """The ratchet's index, made at first use and certified over the nonce."""
+        index = challenge.get("ratchet_index")
+        if index is None or not self.keeps_ratchet:
+            return None
+        if self.tpm.nv_index(index) is None:
+            self.tpm.nv_define_extend(index, RATCHET_ATTRIBUTES)
+            self.tpm.nv_extend(index, b"something")
+        attest, signature = self.tpm.nv_certify(unb64(challenge["nonce"]), index)
+        hint = self.hints.get(self.tpm.nv_index(index).value)
+        step, base = hint or (None, None)
+        return {"attest": b64(attest), "signature": b64(signature)} | (
+            {} if hint is None else {"step": step, "base": b64(base)}
+        )
+
+    def follow(self, challenge: Any, reply: Any) -> None:
+        """Extend what came with the verdict, as the agent does."""
+        handed = reply.get("ratchet")
+        if handed is not None:
+            index = self.tpm.nv_index(challenge["ratchet_index"])
+            base = index.value
+            self.tpm.nv_extend(index.handle, unb64(handed["value"]))
+            self.hints[index.value] = (handed["step"], base)
+
     async def attest(self, challenge: Any = None, **changes: Any) -> Answer:
         challenge = challenge or await self.challenge()
-        return await self.harness.post("/v1/attestations", self.evidence(challenge, **changes))
+        answer = await self.harness.post("/v1/attestations", self.evidence(challenge, **changes))
+        if answer.status == 200:
+            self.follow(challenge, answer.json)
+        return answer
 
 
 def write_anchors(directory: Path, ca: SoftwareCa | None = None) -> Path:

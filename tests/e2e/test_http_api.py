@@ -18,8 +18,9 @@ from verifier.ports import Scope
 
 
 def codes(verdict):
-    """What did not pass."""
-    return {finding["code"] for finding in verdict["findings"] if finding["status"] != "passed"}
+    """What did not pass and counts: remarks, such as on a TPM without a ratchet, move no verdict."""
+    failed = [finding for finding in verdict["findings"] if finding["status"] != "passed"]
+    return {finding["code"] for finding in failed if finding["severity"] != "info"}
 
 
 async def verdict_of(verifier, guest):
@@ -78,6 +79,7 @@ async def test_messagepack_and_zstd_carry_the_same_messages(verifier):
     for name in ("nonce", "attest", "signature"):
         body[name] = unb64(body[name])
     body["boot_log"] = {"content": guest.log}
+    body["ratchet"] = {k: unb64(v) for k, v in body["ratchet"].items()}
     body["pcrs"] = [{"bank": "sha256", "values": {k: unb64(v) for k, v in body["pcrs"][0]["values"].items()}}]
     packed = zstandard.compress(msgspec.msgpack.encode(body))
     headers = {
@@ -86,6 +88,7 @@ async def test_messagepack_and_zstd_carry_the_same_messages(verifier):
         "Accept": "application/msgpack",
     }
     answer = await verifier.call("POST", "/v1/attestations", data=packed, headers=headers)
+    assert answer.status == 200, answer.content
     assert answer.headers["Content-Type"] == "application/msgpack"
     reply = msgspec.msgpack.decode(answer.content)
     assert reply["verdict"]["status"] == "affirming"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -38,7 +37,7 @@ from verifier.service.recorder import Recorder
 from verifier.service.verdicts import finding_mapping, view
 from verifier.tcg.attest import ClockInfo, parse_quote
 
-_ATTEMPTS: Final = 4
+_ATTEMPTS: Final = 8
 """How often evidence is judged anew because other evidence of the attester was stored meanwhile."""
 _OFFLOAD_ABOVE: Final = 256 * 1024
 """A log this large takes long enough to judge that other guests would feel it on the event loop."""
@@ -103,11 +102,11 @@ class AttestationService:
         now = self._clock.now()
         expires_at = self._nonces.check(command.nonce, command.attester_id, now)
         for _ in range(_ATTEMPTS):
-            with suppress(
-                StateMovedError
-            ):  # other evidence of this attester was stored while this was judged
+            try:
                 return await self._attest(command, expires_at, now)
-        raise RefusedError(Reason.EVIDENCE_OVERTAKEN, "too much evidence of this attester at once")
+            except StateMovedError:  # other evidence of this attester was stored while this was judged
+                await self._refuse_spent(command)
+        raise _overtaken()
 
     async def _attest(self, command: AttestCommand, expires_at: datetime, now: datetime) -> AttestOutcome:
         """Judge by what is known now, and store that if it is still what is known."""
@@ -119,7 +118,8 @@ class AttestationService:
             raise _refusal(appraisal)
         refuse_copy(state, command.identity)
         if is_overtaken(appraisal.place, current=self._nonces.issued_at(command.nonce, state.position)):
-            raise await self._overtaken(command)
+            await self._refuse_spent(command)
+            raise _overtaken()
         judged = _Judged(
             command=command,
             state=state,
@@ -132,13 +132,10 @@ class AttestationService:
         )
         return await self._record(judged)
 
-    async def _overtaken(self, command: AttestCommand) -> RefusedError:
-        """Why evidence cannot be judged that is older than the newest: it was sent twice, or it came late."""
+    async def _refuse_spent(self, command: AttestCommand) -> None:
+        """Evidence that is older than the newest was sent twice, or it came late: tell which."""
         if await self._store.nonce_spent(hashlib.sha256(command.nonce).digest()):
-            return RefusedError(Reason.NONCE_REUSED, "this nonce was used before")
-        return RefusedError(
-            Reason.EVIDENCE_OVERTAKEN, "newer evidence of this attester was judged while this was on its way"
-        )
+            raise _reused()
 
     async def _boot_log(self, command: AttestCommand, state: AttesterState) -> HeldLog | None:
         """The log: as sent, or as held.
@@ -202,7 +199,7 @@ class AttestationService:
         recording, verdict = self._recording(judged)
         stored = await self._recorder.verdict(recording, judged.state.latest)
         if stored is None:
-            raise RefusedError(Reason.NONCE_REUSED, "this nonce was used before")
+            raise _reused()
         if judged.boot_log is not None:
             self._logs.keep(judged.boot_log)
         shown = view(judged.state.attester, stored, judged.at)
@@ -268,6 +265,16 @@ class AttestationService:
             position=judged.state.position,
         )
         return recording, verdict
+
+
+def _reused() -> RefusedError:
+    return RefusedError(Reason.NONCE_REUSED, "this nonce was used before")
+
+
+def _overtaken() -> RefusedError:
+    return RefusedError(
+        Reason.EVIDENCE_OVERTAKEN, "newer evidence of this attester was judged while this was on its way"
+    )
 
 
 def _refusal(appraisal: Appraisal) -> RefusedError:

@@ -81,7 +81,7 @@ ROUTES: Final = (
         summary="Get a single-use nonce and what to quote over it",
         request=wire.ChallengeRequest,
         response=wire.Challenge,
-        reasons=(Reason.NOT_FOUND, Reason.ATTESTER_REVOKED),
+        reasons=(Reason.NOT_FOUND, Reason.ATTESTER_REVOKED, Reason.REENROLLMENT_REQUIRED),
     ),
     Route(
         method="POST",
@@ -97,6 +97,9 @@ ROUTES: Final = (
             Reason.NONCE_FOREIGN,
             Reason.NONCE_UNKNOWN,
             Reason.NONCE_REUSED,
+            Reason.EVIDENCE_OVERTAKEN,
+            Reason.REENROLLMENT_REQUIRED,
+            Reason.CLONE_PROVEN,
             Reason.NOT_FOUND,
             Reason.ATTESTER_REVOKED,
             Reason.BOOT_LOG_MISSING,
