@@ -703,6 +703,14 @@ class TestPolicies:
         assert await store.current_policy("default", "strict") == first
         assert await store.list_policies("default") == (first,)
 
+    @pytest.mark.parametrize("current", [True, False])
+    async def test_a_revision_that_is_submitted_again_is_kept_as_it_came_last(self, store, current):
+        """Signatures may have been added around the same bytes."""
+        signed = policy(source='{"payloadType": "signed"}')
+        await store.add_policy(policy())
+        await store.add_policy(signed, current=current)
+        assert await store.current_policy("default", "strict") == signed
+
     async def test_tenants_do_not_see_each_others(self, store):
         await store.add_policy(policy())
         await store.add_policy(policy(tenant=OTHER, source="theirs"))

@@ -23,8 +23,9 @@ class Policies(StorePart):
     async def add_policy(self, record: PolicyRecord, *, current: bool = True) -> None:
         """Keep a revision and make it current: also one that was current before, which is how to go back to it.
 
-        Idempotent: adding the current revision again changes nothing. A revision keeps the time of its first
-        addition. One that is not to be `current` is kept beside the one that is; of a new id, the first always is.
+        Idempotent: adding the current revision again changes nothing but its source, which may have other
+        signatures around the same bytes. A revision keeps the time of its first addition. One that is not to be
+        `current` is kept beside the one that is; of a new id, the first always is.
         """
         new = self._made_current(record) if current else self._beside(record)
         for _ in range(_ATTEMPTS):
@@ -39,12 +40,15 @@ class Policies(StorePart):
     def _made_current(self, record: PolicyRecord) -> Insert:
         new = self._new(record, func.coalesce(func.max(policy.c.position), 0) + 1)
         return new.on_conflict_do_update(
-            index_elements=["tenant", "id", "revision"], set_={"position": new.excluded.position}
+            index_elements=["tenant", "id", "revision"],
+            set_={"position": new.excluded.position, "source": new.excluded.source},
         )
 
     def _beside(self, record: PolicyRecord) -> Insert:
         new = self._new(record, func.coalesce(func.min(policy.c.position) - 1, 1))
-        return new.on_conflict_do_nothing(index_elements=["tenant", "id", "revision"])
+        return new.on_conflict_do_update(
+            index_elements=["tenant", "id", "revision"], set_={"source": new.excluded.source}
+        )
 
     def _new(self, record: PolicyRecord, position: ColumnElement[int]) -> Insert:
         of_id = (policy.c.tenant == record.tenant, policy.c.id == record.id)
