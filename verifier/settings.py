@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from verifier.errors import VtpmAttestError
+from verifier.service.methods import parse_methods
 
 ENVIRONMENT_PREFIX: Final = "VTPM_ATTEST_VERIFIER_"
 CONFIG_VARIABLE: Final = "VTPM_ATTEST_VERIFIER_CONFIG"
@@ -83,16 +84,37 @@ class AttestationSettings(_Section, frozen=True):
 
 
 class EnrollmentSettings(_Section, frozen=True):
-    """What a machine must bring to be enrolled. Every method named must be met.
+    """What a machine must bring to be enrolled: every entry must be met, by one of its alternatives."""
 
-    `certificate`: an EK certificate with a path to a trust anchor. `token`: a join token. `tofu`: an EK
-    without such a path is trusted on first use; this has to be written out. One of `certificate` and
-    `tofu` is required: without either nothing says that the EK belongs to a TPM.
-    """
-
-    methods: tuple[Literal["certificate", "token", "tofu"], ...] = ("certificate", "token")
+    methods: tuple[str, ...] = ("certificate", "token")
+    """`certificate`, `ak-certificate`, `device-certificate`, `inventory`, `approve`, `tofu`, `token`; alternatives
+    joined by `|`, tried in their order. See `verifier.service.methods`."""
     lifetime: Duration = Duration(minutes=5)
     """How long a guest may take to answer its credential challenge."""
+
+
+class TrustSettings(_Section, frozen=True):
+    """Whom else to trust, beside `trust_anchors` and what `attest-verifier anchors` manages."""
+
+    ak_anchors: tuple[Path, ...] = ()
+    """Files or folders with CA certificates for AK certificates (clouds)."""
+    device_anchors: tuple[Path, ...] = ()
+    """Files or folders with CA certificates for IAK and IDevID certificates (makers of machines)."""
+    fetch_hosts: tuple[str, ...] = ()
+    """Hosts that may be asked for missing issuer certificates; empty: nothing is fetched."""
+    fetch_private: bool = False
+    """Such hosts may have addresses that are not public."""
+    fetch_timeout: Duration = Duration(seconds=5)
+    """How long an enrolment may wait for missing issuers."""
+
+
+class AkCertificateSettings(_Section, frozen=True):
+    """The certificates this verifier issues for AKs."""
+
+    issue: Literal["off", "enrolled", "affirming"] = "affirming"
+    """To nobody, to every enrolled machine, or only to one whose current verdict is affirming."""
+    lifetime: Duration = Duration(hours=24)
+    """How long one is good."""
 
 
 class EarSettings(_Section, frozen=True):
@@ -140,6 +162,8 @@ class Settings(_Section, frozen=True):
     tls: TlsSettings = TlsSettings()
     enrollment: EnrollmentSettings = EnrollmentSettings()
     attestation: AttestationSettings = AttestationSettings()
+    trust: TrustSettings = TrustSettings()
+    ak_certificates: AkCertificateSettings = AkCertificateSettings()
     ear: EarSettings = EarSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
@@ -229,12 +253,11 @@ def _dec_hook(kind: type[Any], value: object) -> object:
 
 
 def _check(settings: Settings, origin: str) -> None:
-    methods = settings.enrollment.methods
-    if not {"certificate", "tofu"} & set(methods):
-        raise SettingsError(
-            f"{origin}: enrollment.methods = {list(methods)} names no way to trust an EK: add 'certificate', or"
-            " write out 'tofu' to trust any EK on first use"
-        )
+    try:
+        parse_methods(settings.enrollment.methods)
+    except ValueError as error:
+        listed = list(settings.enrollment.methods)
+        raise SettingsError(f"{origin}: enrollment.methods = {listed} {error}") from error
     if (settings.tls.certificate is None) != (settings.tls.key is None):
         raise SettingsError(f"{origin}: tls.certificate and tls.key go together")
     if settings.public_url and not re.match(r"^https?://[^/\s]+", settings.public_url):

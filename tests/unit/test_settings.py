@@ -72,7 +72,7 @@ def test_a_file_is_read_and_the_environment_goes_over_it(tmp_path):
         ("[listen]\nport = 70000", "$.listen.port"),
         ("[attestation]\ninterval = '5'", "90s, 5m, 24h or 30d"),
         ("[attestation]\ninterval = 5", "duration"),
-        ("[enrollment]\nmethods = ['trust-me']", "$.enrollment.methods"),
+        ("[enrollment]\nmethods = ['trust-me']", "'trust-me' is not one of"),
         ("public_url = 'verifier.example'", "public_url"),
         ("[tls]\nkey = '/k'", "go together"),
         ("state_dir = 7", "state_dir"),

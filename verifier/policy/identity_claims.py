@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from verifier.policy.claim_entry import Kind, claim, endorsement
+from verifier.claims import CloudInstance, DeviceFacts
+from verifier.policy.claim_entry import Extract, Kind, Value, claim, endorsement
+
+
+def _cloud(read: Callable[[CloudInstance], Value | None]) -> Extract:
+    return endorsement(lambda facts: None if facts.cloud is None else read(facts.cloud))
+
+
+def _device(read: Callable[[DeviceFacts], Value | None]) -> Extract:
+    return endorsement(lambda facts: None if facts.device is None else read(facts.device))
+
 
 IDENTITY: Final = (
     claim(
@@ -78,48 +89,48 @@ IDENTITY: Final = (
         "identity.cloud.project_id",
         Kind.STRING,
         "Google Cloud project the AK is certified for.",
-        endorsement(lambda facts: facts.cloud and facts.cloud.project_id),
+        _cloud(lambda facts: facts.project_id),
     ),
     claim(
         "identity.cloud.zone",
         Kind.STRING,
         "Its zone.",
-        endorsement(lambda facts: facts.cloud and facts.cloud.zone),
+        _cloud(lambda facts: facts.zone),
     ),
     claim(
         "identity.cloud.instance_id",
         Kind.STRING,
         "Its instance id, decimal.",
-        endorsement(lambda facts: facts.cloud and facts.cloud.instance_id),
+        _cloud(lambda facts: facts.instance_id),
     ),
     claim(
         "identity.cloud.instance_name",
         Kind.STRING,
         "Its instance name.",
-        endorsement(lambda facts: facts.cloud and facts.cloud.instance_name),
+        _cloud(lambda facts: facts.instance_name),
     ),
     claim(
         "identity.device.issuer",
         Kind.STRING,
         "Issuer of a device identity (IAK, IDevID) that is tied to this TPM.",
-        endorsement(lambda facts: facts.device and facts.device.issuer),
+        _device(lambda facts: facts.issuer),
     ),
     claim(
         "identity.device.manufacturer",
         Kind.STRING,
         "Its TPM's manufacturer.",
-        endorsement(lambda facts: facts.device and facts.device.manufacturer),
+        _device(lambda facts: facts.manufacturer),
     ),
     claim(
         "identity.device.model",
         Kind.STRING,
         "Its TPM's model.",
-        endorsement(lambda facts: facts.device and facts.device.model),
+        _device(lambda facts: facts.model),
     ),
     claim(
         "identity.device.serial",
         Kind.STRING,
         "Serial number of its hardware module, hex.",
-        endorsement(lambda facts: facts.device and facts.device.serial),
+        _device(lambda facts: facts.serial),
     ),
 )

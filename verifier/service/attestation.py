@@ -28,6 +28,8 @@ from verifier.service.lineage import (
     RatchetRules,
     history_of,
     is_overtaken,
+    mark_of,
+    mark_of_state,
     next_line,
     refuse_copy,
 )
@@ -117,7 +119,7 @@ class AttestationService:
         if not appraisal.authenticated:
             raise _refusal(appraisal)
         refuse_copy(state, command.identity)
-        if is_overtaken(appraisal.place, current=self._nonces.issued_at(command.nonce, state.position)):
+        if is_overtaken(appraisal.place, current=self._nonces.issued_at(command.nonce, mark_of_state(state))):
             await self._refuse_spent(command)
             raise _overtaken()
         judged = _Judged(
@@ -209,7 +211,7 @@ class AttestationService:
             judged.policies,
             recording.boot.boot_log_sha256,
             next_in,
-            judged.state.position + 1,
+            mark_of(judged.state.position + 1, verdict.evidence_sha256),
         )
         ear = self._ear.issue(shown, judged.at) if judged.command.want_ear else None
         return AttestOutcome(

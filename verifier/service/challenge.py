@@ -12,7 +12,7 @@ from verifier.policy.model import Policy
 from verifier.ports import AttesterState, Clock, Lifecycle, Store
 from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
-from verifier.service.lineage import NO_RATCHETS, RatchetRules
+from verifier.service.lineage import NO_RATCHETS, RatchetRules, mark_of_state
 from verifier.service.model import IssuedChallenge
 from verifier.service.nonces import Nonces
 from verifier.tcg.algorithms import HashAlg
@@ -70,7 +70,7 @@ class ChallengeService:
         state = known_attester(await self._store.attester_state(attester_id), attester_id)
         policies = await self._policies.for_attester(state.attester)
         held = state.boot.boot_log_sha256 if state.boot is not None else None
-        return self.make(attester_id, policies, held, timedelta(0), state.position)
+        return self.make(attester_id, policies, held, timedelta(0), mark_of_state(state))
 
     def make(
         self,
@@ -78,14 +78,14 @@ class ChallengeService:
         policies: PolicySet,
         boot_log_sha256: bytes | None,
         due_in: timedelta,
-        position: int = 0,
+        past: bytes,
     ) -> IssuedChallenge:
         """A challenge that will be answered in `due_in`; its nonce lives that much longer.
 
-        `position` is the one the attester's past is at when it is given out.
+        `past` is the mark of the attester's past when it is given out.
         """
         lifetime = self._lifetime + due_in
-        nonce, expires_at = self._nonces.issue(attester_id, self._clock.now(), lifetime, position)
+        nonce, expires_at = self._nonces.issue(attester_id, self._clock.now(), lifetime, past)
         chain = self._ratchets.chain(attester_id)
         return IssuedChallenge(
             nonce=nonce,

@@ -7,9 +7,12 @@ what is stored is the HMAC it must produce, which is worth nothing after this en
 from __future__ import annotations
 
 import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
+from verifier.appraisal.correlate import Correlation, GuestKeys
 from verifier.crypto.credential import make_credential
 from verifier.crypto.keys import LoadedKey, fingerprint, load_key
 from verifier.errors import NotFoundError, RefusedError
@@ -26,15 +29,21 @@ from verifier.ports import (
 )
 from verifier.reasons import Reason
 from verifier.service.attempts import AttemptLimiter
-from verifier.service.endorsement import Endorsement, EndorsementRules, endorse
+from verifier.service.endorsement import Admission, Candidate, admit
 from verifier.service.ids import new_id
+from verifier.service.issuers import IssuerFinder
+from verifier.service.methods import Method, Requirements
 from verifier.service.model import EnrollmentChallenge, EnrollmentCommand
 from verifier.service.recorder import Recorder
 from verifier.service.tokens import TokenService, join_secret_hash, refuse_spend
+from verifier.service.trust import TrustService
 from verifier.tcg.public import ak_attribute_problems, ek_attribute_problems
 
 PROOF_LABEL: Final = b"vtpm-attest activation v1"
 _SECRET_BYTES: Final = 32
+
+AskInventory = Callable[[GuestKeys], Awaitable[Correlation]]
+"""What the inventories say of a key and the SMBIOS UUID that was claimed with it."""
 
 
 def activation_proof(secret: bytes, enrollment_id: str, ak_name: bytes) -> bytes:
@@ -53,20 +62,24 @@ class EnrollmentService:
         tokens: TokenService,
         clock: Clock,
         random: Random,
-        rules: EndorsementRules,
-        token_required: bool,
+        trust: TrustService,
+        requirements: Requirements,
         lifetime: timedelta,
         limiter: AttemptLimiter,
+        issuers: IssuerFinder | None = None,
+        inventory: AskInventory | None = None,
     ) -> None:
         self._store = store
         self._recorder = recorder
         self._tokens = tokens
         self._clock = clock
         self._random = random
-        self._rules = rules
-        self._token_required = token_required
+        self._trust = trust
+        self._requirements = requirements
         self._lifetime = lifetime
         self._limiter = limiter
+        self._issuers = issuers
+        self._inventory = inventory
 
     async def begin(self, command: EnrollmentCommand) -> EnrollmentChallenge:
         """Check everything that can be checked without the TPM, then challenge it.
@@ -75,17 +88,39 @@ class EnrollmentService:
         none, and of N machines that race for the last use exactly one gets a challenge.
 
         Raises:
-            RefusedError: token, EK certificate, EK or AK attributes; nothing is stored, no use is spent.
+            RefusedError: token, certificates, inventory, EK or AK attributes; nothing is stored, no use is spent.
             MalformedInputError: a key that does not parse.
         """
-        token_hash = self._token_hash(command.join_token)
-        if token_hash is not None:
-            await self._tokens.check_join(token_hash)
+        token_hash = None if command.join_token is None else join_secret_hash(command.join_token)
+        token = None if token_hash is None else await self._tokens.check_join(token_hash)
+        if token is None and (Method.TOKEN,) in self._requirements.every:
+            raise RefusedError(Reason.JOIN_TOKEN_REQUIRED, "enrolment here needs a join token")
         ek, ak = _judge_keys(command)
-        now = self._clock.now()
-        endorsement = endorse(ek.public, command.ek_certificates, command.ek_chain, self._rules, now)
+        tenant = DEFAULT_TENANT if token is None else token.tenant
+        admission = await self._admit(command, ek, ak, tenant, has_token=token is not None)
         token = await self._spend(token_hash)
-        return await self._challenge(command, ek, ak, endorsement, token)
+        return await self._challenge(command, ek, ak, admission, token)
+
+    async def _admit(
+        self, command: EnrollmentCommand, ek: LoadedKey, ak: LoadedKey, tenant: str, *, has_token: bool
+    ) -> Admission:
+        """Gather what the requirements ask for, then judge. Nobody is asked for what no requirement names."""
+        trusted = await self._trust.current(tenant)
+        candidate = Candidate(
+            ek=ek.public,
+            ak=ak.public,
+            ek_certificates=command.ek_certificates,
+            ak_certificates=command.ak_certificates,
+            device_certificates=command.device_certificates,
+            issuers=command.ek_chain,
+            token=has_token,
+        )
+        if self._inventory is not None and Method.INVENTORY in self._requirements:
+            keys = GuestKeys(ek_fingerprint=fingerprint(ek.public), smbios_uuid=command.identity.smbios_uuid)
+            candidate = replace(candidate, inventory=await self._inventory(keys))
+        if self._issuers is not None:
+            candidate = await self._issuers.complete(candidate, trusted)
+        return admit(candidate, self._requirements, trusted, self._clock.now())
 
     async def activate(self, enrollment_id: str, proof: bytes) -> AttesterRecord:
         """Complete an enrolment: the TPM opened the credential, so EK and AK are in it together.
@@ -114,13 +149,6 @@ class EnrollmentService:
             raise RefusedError(Reason.ATTESTER_REVOKED, f"attester {attester.id} of this EK was revoked")
         return attester
 
-    def _token_hash(self, text: str | None) -> bytes | None:
-        if text is not None:
-            return join_secret_hash(text)
-        if self._token_required:
-            raise RefusedError(Reason.JOIN_TOKEN_REQUIRED, "enrolment here needs a join token")
-        return None
-
     async def _spend(self, token_hash: bytes | None) -> TokenRecord | None:
         if token_hash is None:
             return None
@@ -134,9 +162,10 @@ class EnrollmentService:
         command: EnrollmentCommand,
         ek: LoadedKey,
         ak: LoadedKey,
-        endorsement: Endorsement,
+        admission: Admission,
         token: TokenRecord | None,
     ) -> EnrollmentChallenge:
+        endorsement = admission.endorsement
         now = self._clock.now()
         enrollment_id = new_id("enr", self._random)
         secret = self._random.bytes(min(_SECRET_BYTES, ek.public.name_alg.size))
@@ -151,7 +180,7 @@ class EnrollmentService:
             ek_certificate=endorsement.certificate,
             ek_issuer=endorsement.issuer,
             ek_profile=endorsement.profile,
-            endorsed_by=endorsement.method,
+            endorsed_by=endorsement.method.value,
             ak_name=ak.name,
             ak_public=command.ak_public,
             expected_proof=activation_proof(secret, enrollment_id, ak.name),

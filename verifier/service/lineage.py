@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,6 +15,7 @@ from verifier.crypto.ratchet import RatchetChain
 from verifier.errors import RefusedError
 from verifier.ports import AttesterRecord, AttesterState, GuestIdentity
 from verifier.reasons import Reason
+from verifier.service.nonces import MARK_SIZE
 
 _NO_PAUSE: Final = timedelta(0)
 
@@ -41,6 +43,19 @@ class RatchetRules:
 
 
 NO_RATCHETS: Final = RatchetRules(key=None, hardware_pause=_NO_PAUSE)
+
+
+def mark_of(position: int, evidence_sha256: bytes | None) -> bytes:
+    """Tells the state of an attester's past from every other, also from those of a database that was lost since.
+
+    The position alone would not: after a restored backup it comes to the same numbers again.
+    """
+    return hashlib.sha256(position.to_bytes(8, "big") + (evidence_sha256 or b"")).digest()[:MARK_SIZE]
+
+
+def mark_of_state(state: AttesterState) -> bytes:
+    """`mark_of` what is stored."""
+    return mark_of(state.position, None if state.latest is None else state.latest.evidence_sha256)
 
 
 def line_of(state: AttesterState) -> Lineage:

@@ -1,7 +1,7 @@
 """Nonces that nobody has to remember until they are spent (docs/adr/0004-stateless-nonces.md).
 
-Layout, 32 bytes: expiry (u32, seconds since 1970, big-endian) || position (u32, big-endian) || 4 random bytes ||
-4-byte origin mark || 16-byte tag. The position is the attester's when the nonce was issued, modulo 2^32. The tag is HMAC-SHA256 over the attester's id and everything before it, the mark is an HMAC
+Layout, 32 bytes: expiry (u32, seconds since 1970, big-endian) || 4 bytes of what was known ||
+4 random bytes || 4-byte origin mark || 16-byte tag. What was known is the `mark` of the attester's past then. The tag is HMAC-SHA256 over the attester's id and everything before it, the mark is an HMAC
 without the id; both truncated. The tag alone decides; the mark only tells the two failures apart.
 """
 
@@ -18,12 +18,12 @@ from verifier.reasons import Reason
 
 NONCE_SIZE: Final = 32
 _EXPIRY_SIZE: Final = 4
-_POSITION_SIZE: Final = 4
-_POSITIONS: Final = 1 << 32
+MARK_SIZE: Final = 4
+"""Bytes of the mark that tells one state of an attester's past from another."""
 _RANDOM_SIZE: Final = 4
 _MARK_SIZE: Final = 4
 _TAG_SIZE: Final = 16
-_HEAD_SIZE: Final = _EXPIRY_SIZE + _POSITION_SIZE + _RANDOM_SIZE
+_HEAD_SIZE: Final = _EXPIRY_SIZE + MARK_SIZE + _RANDOM_SIZE
 _BODY_SIZE: Final = _HEAD_SIZE + _MARK_SIZE
 _MARK_LABEL: Final = b"vtpm-attest nonce origin v1\x00"
 _TAG_LABEL: Final = b"vtpm-attest nonce tag v1\x00"
@@ -40,12 +40,11 @@ class Nonces:
         self._random = random
 
     def issue(
-        self, attester_id: str, now: datetime, lifetime: timedelta, position: int = 0
+        self, attester_id: str, now: datetime, lifetime: timedelta, past: bytes = bytes(MARK_SIZE)
     ) -> tuple[bytes, datetime]:
-        """A nonce for this attester, whose past is at `position`, and when it expires. Writes nothing anywhere."""
+        """A nonce for this attester, whose past has the mark `past`, and when it expires. Writes nothing anywhere."""
         expiry = int((now + lifetime).timestamp())
-        head = expiry.to_bytes(_EXPIRY_SIZE, "big") + (position % _POSITIONS).to_bytes(_POSITION_SIZE, "big")
-        head += self._random.bytes(_RANDOM_SIZE)
+        head = expiry.to_bytes(_EXPIRY_SIZE, "big") + past + self._random.bytes(_RANDOM_SIZE)
         body = head + self._mark(head)
         return body + self._tag(attester_id, body), datetime.fromtimestamp(expiry, UTC)
 
@@ -68,14 +67,12 @@ class Nonces:
         return expires
 
     @staticmethod
-    def issued_at(nonce: bytes, position: int) -> bool:
-        """Whether a checked nonce was issued when the attester's past was at `position`.
+    def issued_at(nonce: bytes, past: bytes) -> bool:
+        """Whether a checked nonce was issued when the attester's past had this mark.
 
         Where it was not, other evidence of the attester was judged since, and this one may be older than that.
         """
-        return nonce[_EXPIRY_SIZE : _EXPIRY_SIZE + _POSITION_SIZE] == (position % _POSITIONS).to_bytes(
-            _POSITION_SIZE, "big"
-        )
+        return nonce[_EXPIRY_SIZE : _EXPIRY_SIZE + MARK_SIZE] == past
 
     def _not_ours(self, body: bytes) -> RefusedError:
         head, mark = body[:_HEAD_SIZE], body[_HEAD_SIZE:]

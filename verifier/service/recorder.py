@@ -11,6 +11,7 @@ from datetime import datetime
 
 import structlog
 
+from verifier.appraisal.lineage import Lineage
 from verifier.policy.assignment import Assignment
 from verifier.ports import (
     AttesterRecord,
@@ -80,6 +81,15 @@ class Recorder:
             )
             await self._events.verdict(stored, previous)
         return stored
+
+    async def lineage_resolved(
+        self, tenant: str, attester_id: str, position: int, lineage: Lineage, actor: str
+    ) -> bool:
+        """An operator said which machine a TPM's state belongs to; False when evidence came in between."""
+        done = await self._store.resolve_lineage(tenant, attester_id, position, lineage)
+        if done:
+            self._log.warning("lineage.resolved", attester=attester_id, position=position, actor=actor)
+        return done
 
     async def attester_revoked(self, tenant: str, attester_id: str, now: datetime, actor: str) -> bool:
         """The attester's word counts for nothing from now on."""
@@ -183,6 +193,16 @@ class Recorder:
                 "anchors.removed", name=assignment.name, digest=assignment.digest.hex(), actor=actor
             )
         return done
+
+    def ak_certificate_issued(self, attester: AttesterRecord, serial: int, not_after: datetime) -> None:
+        """An AK certificate exists. Stores nothing: the certificate is in the hands of whoever asked."""
+        self._log.info(
+            "ak-certificate.issued",
+            attester=attester.id,
+            ak=attester.ak_name.hex(),
+            serial=f"{serial:x}",
+            not_after=not_after.isoformat(),
+        )
 
     async def anchors_expiring(self, alarms: Sequence[AnchorAlarm]) -> None:
         """Trust anchors passed a threshold before their end. Changes nothing; tells who listens."""

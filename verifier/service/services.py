@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from verifier.ports import Clock
+from verifier.service.ak_certificates import AkCertificates
 from verifier.service.assignments import AssignmentService
 from verifier.service.attestation import AttestationService
 from verifier.service.challenge import ChallengeService
@@ -14,6 +15,7 @@ from verifier.service.fleet import FleetService
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
 from verifier.service.tokens import TokenService
+from verifier.service.trust import TrustService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,8 @@ class Services:
     policies: PolicyService
     assignments: AssignmentService
     tokens: TokenService
+    trust: TrustService
+    ak_certificates: AkCertificates
     ear: EarIssuer
     recorder: Recorder
     clock: Clock

@@ -136,8 +136,8 @@ class TokenService:
             raise RefusedError(Reason.UNAUTHENTICATED, "this token has expired")
         return record
 
-    async def check_join(self, secret_hash: bytes) -> None:
-        """Refuse a join token that would not be accepted, without spending it: before any costly work."""
+    async def check_join(self, secret_hash: bytes) -> TokenRecord:
+        """The join token, or a refusal if it would not be accepted; spends nothing: before any costly work."""
         record = await self._store.token_by_hash(secret_hash)
         now = self._clock.now()
         if record is None:
@@ -150,6 +150,7 @@ class TokenService:
             raise refuse_spend(TokenSpend.EXPIRED)
         if record.uses_left == 0:
             raise refuse_spend(TokenSpend.USED_UP)
+        return record
 
     async def _lookup(self, secret_hash: bytes, now: datetime) -> TokenRecord | None:
         cached = self._cache.get(secret_hash)

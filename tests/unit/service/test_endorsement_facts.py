@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from verifier.claims import EndorsementFacts
 from verifier.ports import AttesterRecord, GuestIdentity
-from verifier.service.endorsement import endorsement_facts
+from verifier.service.endorsement_facts import endorsement_facts
 
 
 def attester(endorsed_by: str, issuer: str | None, profile: dict[str, object]) -> AttesterRecord:
