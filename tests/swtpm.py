@@ -154,8 +154,7 @@ class Swtpm:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + _START_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
-            with suppress(OSError):
-                socket.create_connection(("127.0.0.1", port + 1), 1).close()
+            if _answers(port) and _answers(port + 1) and process.poll() is None:
                 self._process = process
                 return True
             time.sleep(_POLL_SECONDS)
@@ -185,6 +184,14 @@ class Swtpm:
         from tpm2_pytss.ESAPI import ESAPI
 
         return ESAPI(self.tcti)
+
+
+def _answers(port: int) -> bool:
+    """Whether something accepts connections; it is ours only if our process still lives afterwards."""
+    with suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    return False
 
 
 def _free_pair() -> int:
