@@ -8,6 +8,6 @@ python3.11 -m venv "$tool"
 "$tool/bin/pip" install --quiet pip-tools
 for name in requirements-build requirements; do
     CUSTOM_COMPILE_COMMAND="make requirements" "$tool/bin/pip-compile" --quiet --generate-hashes --allow-unsafe \
-        --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver=backtracking \
+        --no-strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver=backtracking \
         --output-file "$name.txt" "$name.in"
 done

@@ -60,6 +60,16 @@ class EnrollmentRequest(Message, frozen=True, kw_only=True):
         Meta(max_length=limits.MAX_CERTIFICATES),
     ] = []
     """DER issuer certificates from the NV chain area: hints for path building, never trusted by themselves."""
+    ak_certificates: Annotated[
+        list[Annotated[bytes, Meta(max_length=limits.MAX_CERTIFICATE)]],
+        Meta(max_length=limits.MAX_CERTIFICATES),
+    ] = []
+    """DER, as read from NV: what a cloud issued for attestation keys of this TPM."""
+    idevid_certificates: Annotated[
+        list[Annotated[bytes, Meta(max_length=limits.MAX_CERTIFICATE)]],
+        Meta(max_length=limits.MAX_CERTIFICATES),
+    ] = []
+    """DER, as read from NV: IDevID and IAK certificates of the machine's maker."""
     join_token: Text | None = None
     identity: GuestIdentity = GuestIdentity()
 
@@ -79,6 +89,7 @@ class ActivationRequest(Message, frozen=True, kw_only=True):
     """HMAC-SHA256(activated secret, "vtpm-attest activation v1" || enrollment id || AK name)."""
 
     proof: Sha256
+    want_ak_certificate: bool = False
 
 
 class ActivationReply(Reply, frozen=True, kw_only=True):
@@ -87,6 +98,10 @@ class ActivationReply(Reply, frozen=True, kw_only=True):
     status: Literal["enrolled", "pending"]
     attester_id: Id
     retry_after: float | None = None
+    ak_certificate: bytes | None = None
+    """DER, issued by the verifier for this AK; absent where none was asked for, or none is issued."""
+    ak_chain: list[bytes] = []
+    """DER of what is above it, its issuer first."""
 
 
 class ChallengeRequest(Message, frozen=True, kw_only=True):
@@ -165,6 +180,7 @@ class AttestationRequest(Message, frozen=True, kw_only=True):
     """Believed only where a measured digest covers exactly this text."""
     ratchet: RatchetProof | None = None
     want_ear: bool = False
+    want_ak_certificate: bool = False
 
 
 class Finding(Reply, frozen=True, kw_only=True):
@@ -230,6 +246,9 @@ class AttestationReply(Reply, frozen=True, kw_only=True):
     challenge: Challenge
     next_in: float
     ear: str | None = None
+    ak_certificate: bytes | None = None
+    """As in `ActivationReply`; the same one until the next verdict renews it."""
+    ak_chain: list[bytes] = []
     ratchet: RatchetStep | None = None
 
 

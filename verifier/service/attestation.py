@@ -216,6 +216,7 @@ class AttestationService:
         ear = self._ear.issue(shown, judged.at) if judged.command.want_ear else None
         return AttestOutcome(
             verdict=shown,
+            attester=judged.state.attester,
             challenge=challenge,
             next_in=next_in,
             ear=ear,

@@ -92,6 +92,7 @@ class AttestOutcome:
     """The stored verdict, the next challenge, when it is due, and the EAR where one was asked for."""
 
     verdict: VerdictView
+    attester: AttesterRecord
     challenge: IssuedChallenge
     next_in: timedelta
     ear: str | None

@@ -1,8 +1,9 @@
 """Nonces that nobody has to remember until they are spent (docs/adr/0004-stateless-nonces.md).
 
-Layout, 32 bytes: expiry (u32, seconds since 1970, big-endian) || 4 bytes of what was known ||
-4 random bytes || 4-byte origin mark || 16-byte tag. What was known is the `mark` of the attester's past then. The tag is HMAC-SHA256 over the attester's id and everything before it, the mark is an HMAC
-without the id; both truncated. The tag alone decides; the mark only tells the two failures apart.
+Layout, 32 bytes: expiry (u32, seconds since 1970, big-endian) || 4-byte mark of the past || 4 random bytes || 4-byte
+origin mark || 16-byte tag. The tag is HMAC-SHA256 over the attester's id and everything before it, the origin mark is
+an HMAC without the id; both truncated. The tag alone decides; the origin mark only tells the two failures apart. The
+mark of the past names what was known of the attester when the nonce was issued.
 """
 
 from __future__ import annotations

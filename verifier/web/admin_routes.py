@@ -71,11 +71,11 @@ ROUTES: Final = (
         path="/v1/policies",
         access=OPERATORS,
         handler=add_policy,
-        summary="Register a policy (YAML) as the current revision of its id",
+        summary="Register a policy (YAML, or a signed envelope around it) as the current revision of its id",
         request_media_type=YAML,
         response=m.Policy,
         status=201,
-        reasons=(Reason.POLICY_INVALID,),
+        reasons=(Reason.POLICY_INVALID, Reason.POLICY_SIGNATURE),
     ),
     Route(
         method="GET",

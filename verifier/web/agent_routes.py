@@ -17,8 +17,13 @@ async def enroll(call: Call) -> Reply:
 
 async def activate(call: Call) -> Reply:
     """Bind the AK to the EK."""
-    attester = await call.services.enrollment.activate(call.request.match_info["id"], call.body.proof)
-    return Reply(body=wire.activation_reply(attester))
+    services = call.services
+    attester = await services.enrollment.activate(call.request.match_info["id"], call.body.proof)
+    if not call.body.want_ak_certificate:
+        return Reply(body=wire.activation_reply(attester, None))
+    view = await services.fleet.attester(attester.tenant, attester.id)
+    certificate = services.ak_certificates.offer(view.attester, view.verdict)
+    return Reply(body=wire.activation_reply(attester, certificate))
 
 
 async def challenge(call: Call) -> Reply:
@@ -29,7 +34,10 @@ async def challenge(call: Call) -> Reply:
 async def attest(call: Call) -> Reply:
     """Judge evidence."""
     outcome = await call.services.attestations.attest(wire.attest_command(call.body))
-    return Reply(body=wire.attestation_reply(outcome))
+    certificate = None
+    if call.body.want_ak_certificate:
+        certificate = call.services.ak_certificates.offer(outcome.attester, outcome.verdict)
+    return Reply(body=wire.attestation_reply(outcome, certificate))
 
 
 ROUTES: Final = (
@@ -52,6 +60,8 @@ ROUTES: Final = (
             Reason.EK_CERTIFICATE_KEY_MISMATCH,
             Reason.EK_CERTIFICATE_PROFILE,
             Reason.EK_CERTIFICATE_REVOKED,
+            Reason.KEY_CERTIFICATE_MISSING,
+            Reason.INVENTORY_DISAGREES,
             Reason.EK_ATTRIBUTES,
             Reason.AK_ATTRIBUTES,
             Reason.MALFORMED_STRUCTURE,

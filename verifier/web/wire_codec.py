@@ -18,6 +18,7 @@ from agent.wire.codec import JSON, MEDIA_TYPES, MSGPACK, WireError, decode, enco
 from verifier.appraisal.evidence import RatchetEvidence
 from verifier.errors import EvidenceError, MalformedInputError
 from verifier.ports import AttesterRecord, GuestIdentity
+from verifier.ports_trust import IssuedCertificate
 from verifier.reasons import Reason
 from verifier.service.model import (
     AttestCommand,
@@ -92,6 +93,8 @@ def enrollment_command(message: messages.EnrollmentRequest) -> EnrollmentCommand
         ak_public=message.ak_public,
         ek_certificates=tuple(message.ek_certificates),
         ek_chain=tuple(message.ek_chain),
+        ak_certificates=tuple(message.ak_certificates),
+        device_certificates=tuple(message.idevid_certificates),
         join_token=message.join_token,
         identity=_identity(message.identity),
     )
@@ -107,9 +110,16 @@ def enrollment_reply(challenge: EnrollmentChallenge) -> messages.EnrollmentReply
     )
 
 
-def activation_reply(attester: AttesterRecord) -> messages.ActivationReply:
+def activation_reply(
+    attester: AttesterRecord, certificate: IssuedCertificate | None
+) -> messages.ActivationReply:
     """An enrolment that is complete."""
-    return messages.ActivationReply(status="enrolled", attester_id=attester.id)
+    return messages.ActivationReply(
+        status="enrolled",
+        attester_id=attester.id,
+        ak_certificate=None if certificate is None else certificate.certificate,
+        ak_chain=[] if certificate is None else list(certificate.chain),
+    )
 
 
 def challenge_reply(challenge: IssuedChallenge) -> messages.Challenge:
@@ -143,13 +153,17 @@ def attest_command(message: messages.AttestationRequest) -> AttestCommand:
     )
 
 
-def attestation_reply(outcome: AttestOutcome) -> messages.AttestationReply:
+def attestation_reply(
+    outcome: AttestOutcome, certificate: IssuedCertificate | None
+) -> messages.AttestationReply:
     """The stored verdict and the next challenge."""
     return messages.AttestationReply(
         verdict=verdict_message(outcome.verdict),
         challenge=challenge_reply(outcome.challenge),
         next_in=outcome.next_in.total_seconds(),
         ear=outcome.ear,
+        ak_certificate=None if certificate is None else certificate.certificate,
+        ak_chain=[] if certificate is None else list(certificate.chain),
         ratchet=None
         if outcome.ratchet is None
         else messages.RatchetStep(step=outcome.ratchet.step, value=outcome.ratchet.value),

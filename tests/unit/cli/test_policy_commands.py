@@ -1,0 +1,227 @@
+"""attestctl policy: lint, schema, learn with comparison, sign and verify."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.unit.cli.test_attestctl import EVIDENCE, STRICT, Run, run
+from verifier.policy.parse import parse_policy
+from verifier.policy.schema import policy_schema
+
+__all__ = ["run"]
+
+UKI = str(EVIDENCE / "uki-sb-on")
+BAD = """
+schema: vtpm-attest/policy/1
+id: bad
+quote: {pcrs: [7]}
+rules:
+  - {id: a, claim: configuration, secure_boot: enabled}
+  - {id: b, claim: configuration, secure_boot: disabled}
+  - {id: c, claim: hardware, cel: boot.secure_boot.enabled || boot.secure_boot.audit_mode}
+unjudged:
+  - {pcrs: [7], why: not what this test is about}
+"""
+SUSPICIOUS = BAD.replace("  - {id: b, claim: configuration, secure_boot: disabled}\n", "")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str], str]:
+    def to(name: str, text: str) -> str:
+        (tmp_path / name).write_text(text)
+        return str(tmp_path / name)
+
+    return to
+
+
+# --- lint, schema
+
+
+def test_lint_lists_every_problem_with_its_remedy(run: Run, write) -> None:
+    code, out, err = run("policy", "lint", write("bad.yaml", BAD))
+    assert (code, out) == (65, "")
+    for part in ("contradiction", "rule b", "claim-mismatch", "rule c", "remove or widen"):
+        assert part in err
+    code, out, _ = run("policy", "lint", write("bad.yaml", BAD), "--json")
+    document = json.loads(out)
+    assert (code, document["ok"], document["id"]) == (65, False, "bad")
+    assert [problem["id"] for problem in document["problems"]] == ["contradiction", "claim-mismatch"]
+    assert set(document["problems"][0]) == {"id", "level", "where", "message", "remedy"}
+
+
+def test_warnings_fail_only_when_asked_to(run: Run, write) -> None:
+    path = write("warn.yaml", SUSPICIOUS)
+    code, out, _ = run("policy", "lint", path)
+    assert code == 0
+    assert "claim-mismatch" in out
+    assert "ok bad" in out
+    assert run("policy", "lint", path, "--strict")[0] == 65
+    assert json.loads(run("policy", "lint", path, "--json")[1])["ok"] is True
+
+
+def test_lint_of_what_is_no_policy_is_one_problem(run: Run, write) -> None:
+    code, out, _ = run("policy", "lint", write("x.yaml", "schema: x"), "--json")
+    assert code == 65
+    assert [problem["id"] for problem in json.loads(out)["problems"]] == ["document"]
+    assert run("policy", "lint", "no-such-file")[0] == 65
+
+
+def test_schema_prints_the_schema_and_nothing_else(run: Run) -> None:
+    code, out, err = run("policy", "schema")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == policy_schema()
+
+
+# --- learn
+
+
+def test_learn_shows_the_difference_and_whom_it_fails(run: Run, tmp_path: Path) -> None:
+    out = str(tmp_path / "next.yaml")
+    arguments = [
+        "policy",
+        "learn",
+        UKI,
+        str(EVIDENCE / "uki-sb-on-reboot-1"),
+        "--out",
+        out,
+        "--against",
+        STRICT,
+    ]
+    code, text, _ = run(
+        *arguments, "--check", str(EVIDENCE / "uki-sb-on-reboot-2"), str(EVIDENCE / "grub-sb-on")
+    )
+    assert code == 0
+    assert "description" in text
+    assert "1 of 4 guest(s) would not be affirming" in text
+    assert "grub-sb-on" in text
+
+
+def test_learn_tells_programs_whose_verdict_would_change(run: Run, tmp_path: Path) -> None:
+    new, out = str(EVIDENCE / "uki-sb-on-initrd-modified"), str(tmp_path / "next.yaml")
+    _, text, _ = run("policy", "learn", new, "--out", out, "--against", STRICT, "--check", UKI, "--json")
+    document = json.loads(text)
+    assert document["revision"] == parse_policy(Path(out).read_bytes()).revision
+    assert {change["where"] for change in document["changes"]} >= {"description"}
+    learned, checked = document["guests"]
+    assert (learned["learned"], learned["status_before"], learned["status"]) == (
+        True,
+        "contraindicated",
+        "affirming",
+    )
+    assert (checked["learned"], checked["status_before"], checked["status"]) == (
+        False,
+        "affirming",
+        "contraindicated",
+    )
+    assert set(checked["rules"]) == {"pcr-4", "pcr-9", "pcr-11"}
+    assert checked["unproven"] == []
+
+
+def test_learn_without_anything_to_compare_says_that_all_pass(run: Run, tmp_path: Path) -> None:
+    _, text, _ = run("policy", "learn", UKI, "--out", str(tmp_path / "p.yaml"), "--style", "claims")
+    assert "1 guest(s) judged, all of them affirming" in text
+    same = ["policy", "learn", UKI, "--out", str(tmp_path / "p.yaml"), "--style", "claims"]
+    _, text, _ = run(*same, "--against", str(tmp_path / "p.yaml"))
+    assert "no difference from the policy in force" in text
+
+
+def test_reference_values_of_an_earlier_proposal_do_not_stay(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "web" / "policy.yaml"
+    run("policy", "learn", UKI, "--out", str(out))
+    assert (out.parent / "reference-values.yaml").exists()
+    run("policy", "learn", UKI, "--out", str(out), "--style", "claims")
+    assert not (out.parent / "reference-values.yaml").exists()
+    assert run("policy", "lint", str(out.parent), "--strict")[0] == 0
+
+
+# --- sign, verify
+
+
+def openssl(*arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> dict[str, tuple[str, str]]:
+    """Made as docs/policy.md says."""
+    kinds = {
+        "ed25519": ["-algorithm", "ed25519"],
+        "es256": ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
+    }
+    made = {}
+    for kind, options in kinds.items():
+        private, public = str(tmp_path / f"{kind}.pem"), str(tmp_path / f"{kind}.pub.pem")
+        openssl("genpkey", *options, "-out", private)
+        openssl("pkey", "-in", private, "-pubout", "-out", public)
+        made[kind] = (private, public)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "es256"])
+def test_a_policy_is_signed_verified_and_used(run: Run, tmp_path: Path, keys, kind: str) -> None:
+    private, public = keys[kind]
+    signed = str(tmp_path / "uki.dsse.json")
+    code, text, _ = run("policy", "sign", STRICT, "--key", private, "--out", signed)
+    assert (code, "signed by" in text) == (0, True)
+    document = json.loads(run("policy", "verify", signed, "--key", public, "--json")[1])
+    assert (document["ok"], document["id"], len(document["signers"])) == (True, "uki-strict", 1)
+    assert run("policy", "verify", signed, "--key", public)[0] == 0
+    assert run("appraise", UKI, "--policy", signed, "--ak-trusted")[0] == 0
+    assert run("policy", "lint", signed)[0] == 0
+    assert run("policy", "diff", STRICT, signed)[:2] == (0, "no difference\n")
+
+
+def test_no_other_key_verifies_it(run: Run, tmp_path: Path, keys) -> None:
+    signed = str(tmp_path / "uki.dsse.json")
+    run("policy", "sign", STRICT, "--key", keys["es256"][0], "--out", signed)
+    code, _, err = run("policy", "verify", signed, "--key", keys["ed25519"][1])
+    assert code == 65
+    assert "policy-signature" in err
+    code, text, _ = run("policy", "verify", STRICT, "--key", keys["es256"][1], "--json")
+    assert (code, json.loads(text)["code"]) == (65, "policy-signature")
+
+
+def test_signing_again_adds_a_signature(run: Run, tmp_path: Path, keys) -> None:
+    first, both = str(tmp_path / "one.dsse.json"), str(tmp_path / "sub" / "both.dsse.json")
+    run("policy", "sign", STRICT, "--key", keys["es256"][0], "--out", first)
+    assert run("policy", "sign", first, "--key", keys["ed25519"][0], "--out", both)[0] == 0
+    publics = [part for kind in keys for part in ("--key", keys[kind][1])]
+    assert len(json.loads(run("policy", "verify", both, *publics, "--json")[1])["signers"]) == 2
+
+
+def test_a_policy_no_verifier_would_use_is_not_signed(run: Run, tmp_path: Path, write, keys) -> None:
+    out = tmp_path / "bad.dsse.json"
+    code, _, err = run("policy", "sign", write("bad.yaml", BAD), "--key", keys["es256"][0], "--out", str(out))
+    assert code == 65
+    assert "contradiction" in err
+    assert not out.exists()
+    assert run("policy", "sign", STRICT, "--key", keys["es256"][1], "--out", str(out))[0] == 65
+
+
+def test_openssl_agrees_on_what_was_signed(run: Run, tmp_path: Path, keys) -> None:
+    """An Ed25519 signature over the encoding that protocol.md of DSSE gives, checked by OpenSSL."""
+    import base64
+
+    signed = tmp_path / "uki.dsse.json"
+    run("policy", "sign", STRICT, "--key", keys["ed25519"][0], "--out", str(signed))
+    envelope = json.loads(signed.read_text())
+    payload = base64.b64decode(envelope["payload"])
+    kind = envelope["payloadType"]
+    (tmp_path / "message").write_bytes(
+        b"DSSEv1 %d %s %d " % (len(kind), kind.encode(), len(payload)) + payload
+    )
+    (tmp_path / "sig").write_bytes(base64.b64decode(envelope["signatures"][0]["sig"]))
+    public, message, signature = keys["ed25519"][1], str(tmp_path / "message"), str(tmp_path / "sig")
+    openssl("pkeyutl", "-verify", "-pubin", "-inkey", public, "-rawin", "-in", message, "-sigfile", signature)
+    assert (
+        payload
+        == (ROOT / "policies/uki-strict/policy.yaml").read_bytes()
+        + b"\n---\n"
+        + (ROOT / "policies/uki-strict/reference-values.yaml").read_bytes()
+    )
