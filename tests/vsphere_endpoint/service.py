@@ -156,7 +156,7 @@ class Service:
             told.machines.clear()
             told.version = 0
         elif version != str(told.version):
-            raise vmodl.query.InvalidCollectorVersion()
+            raise vmodl.query.InvalidCollectorVersion
         until = time.monotonic() + (600 if options.maxWaitSeconds is None else options.maxWaitSeconds)
         with self.estate.changed:
             while True:

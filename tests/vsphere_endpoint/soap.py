@@ -65,9 +65,7 @@ class _RequestParser(ExpatDeserializerNSHandlers):
             reader = SoapDeserializer(None, self._version)
             self._pending = (name, issubclass(kind, list), reader)
             # A list comes as one element an item, and the reader would take its siblings for more of them.
-            reader.Deserialize(
-                self._parser, kind.Item if issubclass(kind, list) else kind, nsMap=self.nsMap
-            )
+            reader.Deserialize(self._parser, kind.Item if issubclass(kind, list) else kind, nsMap=self.nsMap)
             reader.StartElementHandler(tag, attributes)
             return
         self._path.append(name)
@@ -100,9 +98,7 @@ def parse_call(body: bytes, version: str) -> Call:
 
 def write_result(call: Call, result: Any, version: str) -> bytes:
     namespaces = {**SOAP_NSMAP, GetWsdlNamespace(version): ""}
-    field = Object(
-        name="returnval", type=call.info.result, version=version, flags=call.info.resultFlags
-    )
+    field = Object(name="returnval", type=call.info.result, version=version, flags=call.info.resultFlags)
     inner = b"" if result is None else Serialize(result, field, version, namespaces)
     name, space = call.method, GetWsdlNamespace(version)
     return _envelope(f'<{name}Response xmlns="{space}">'.encode() + inner + f"</{name}Response>".encode())
