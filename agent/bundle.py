@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from agent import commands
+from agent.ak import opened_ak
 from agent.collect import Collected, sources_for
 from agent.commands import Output, ak_of
 from agent.config import Settings
@@ -23,7 +24,6 @@ from agent.ek import ChosenEk, Endorsements, chosen_ek, read_endorsements
 from agent.errors import Exit, SourceError, UsageError
 from agent.evidence import QuotedPcrs, quote_with_pcrs
 from agent.state import StateFile
-from agent.templates import ak_template
 from agent.tpm import Key, Selection
 from agent.version import VERSION
 
@@ -56,7 +56,7 @@ def collect(settings: Settings, out: Path, nonce: bytes, selection: Selection, o
     try:
         endorsements = read_endorsements(tpm)
         with (
-            tpm.primary(ak_template(ak_of(settings, state), state.ak_generation)) as ak,
+            opened_ak(tpm, ak_of(settings, state), state.ak_generation) as ak,
             chosen_ek(tpm, endorsements, settings.ek, state.ek_slot) as ek,
         ):
             quoted = quote_with_pcrs(tpm, ak, nonce, selection)

@@ -85,7 +85,11 @@ def _common() -> _Parser:
     add("--tcti", metavar="TCTI", help="TPM, e.g. device:/dev/tpmrm0 or swtpm:host=127.0.0.1,port=2321")
     add("--root", metavar="DIR", help="read logs and identity below DIR instead of /")
     add("--ek", metavar="KIND", help="EK to use: auto (default), ecc-p256, ecc-p384-high, rsa-2048, ...")
-    add("--ak", metavar="KIND", help="AK to use: ecc-p256 (default) or rsa-2048")
+    add(
+        "--ak",
+        metavar="KIND",
+        help="AK to use: ecc-p256 (default), rsa-2048, or certified: the one a cloud or maker put into this TPM",
+    )
     add("--json", action="store_true", help="one JSON document on stdout and nothing else")
     return parser
 
@@ -98,6 +102,11 @@ def _network() -> _Parser:
     add("--token", metavar="TOKEN", help="join token (better: --token-file, or the environment)")
     add("--token-file", metavar="FILE", help="file with the join token")
     add("--ca-file", metavar="PEM", help="CA of the verifier, instead of the token's fingerprint")
+    add(
+        "--ak-certificate",
+        metavar="FILE",
+        help="ask for an AK certificate and keep it there (PEM, with its chain)",
+    )
     add("--encoding", metavar="NAME", help="body of attestations: msgpack (default) or json")
     return parser
 

@@ -76,9 +76,9 @@ def open_tpm(settings: Settings) -> Tpm:
     return open_esapi(find_tcti(settings.tcti, os.environ))
 
 
-def ak_of(settings: Settings, state: State) -> AkKind:
+def ak_of(settings: Settings, state: State) -> str:
     """As told, else as enrolled, else the default."""
-    return settings.ak or AkKind(state.ak_kind or AkKind.ECC_P256)
+    return settings.ak or state.ak_kind or AkKind.ECC_P256.value
 
 
 def make_agent(settings: Settings, store: StateFile, options: Options, output: Output) -> Agent:
@@ -103,6 +103,7 @@ def options_of(settings: Settings, state: State, *, want_ear: bool = False) -> O
         ek=settings.ek,
         ak=ak_of(settings, state),
         ak_generation=state.ak_generation,
+        ak_certificate=settings.ak_certificate,
         media_type=JSON if settings.encoding == "json" else MSGPACK,
         want_ear=want_ear,
     )

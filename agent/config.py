@@ -8,10 +8,10 @@ from typing import Final, Literal, get_args
 
 from msgspec import Struct
 
+from agent.ak import AK_CHOICES
 from agent.ek import AUTO, EK_CHOICES
 from agent.errors import ConfigError
 from agent.state import DEFAULT_DIRECTORY
-from agent.templates import AkKind
 
 DEFAULT_FILE: Final = Path("/etc/vtpm-attest/agent.toml")
 PREFIX: Final = "VTPM_ATTEST_"
@@ -25,6 +25,7 @@ KEYS: Final = (
     "root",
     "ek",
     "ak",
+    "ak_certificate",
     "encoding",
 )
 """Each may stand in the file, as `VTPM_ATTEST_<KEY>` in the environment and, but for `root`, as an option."""
@@ -33,7 +34,11 @@ Encoding = Literal["msgpack", "json"]
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """How this agent was told to work. `ak` None: as it enrolled, else ECC P-256."""
+    """How this agent was told to work.
+
+    `ak` None: as it enrolled, else ECC P-256. `ak_certificate`: where to keep the AK certificate that the verifier
+    issues; None: none is asked for.
+    """
 
     server: str | None
     token: str | None
@@ -42,7 +47,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     state_dir: Path
     root: Path | None
     ek: str
-    ak: AkKind | None
+    ak: str | None
+    ak_certificate: Path | None
     encoding: Encoding
 
 
@@ -79,6 +85,7 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], file: Pa
         root=_path(merged.get("root")),
         ek=ek,
         ak=_ak(merged.get("ak")),
+        ak_certificate=_path(merged.get("ak_certificate")),
         encoding="json" if encoding == "json" else "msgpack",
     )
 
@@ -87,13 +94,10 @@ def _path(value: str | None) -> Path | None:
     return Path(value) if value else None
 
 
-def _ak(value: str | None) -> AkKind | None:
-    if value is None:
-        return None
-    try:
-        return AkKind(value)
-    except ValueError as error:
-        raise ConfigError(f"no AK is called {value!r}", f"use one of {', '.join(AkKind)}") from error
+def _ak(value: str | None) -> str | None:
+    if value is not None and value not in AK_CHOICES:
+        raise ConfigError(f"no AK is called {value!r}", f"use one of {', '.join(AK_CHOICES)}")
+    return value
 
 
 def _read(file: Path | None) -> Mapping[str, str]:

@@ -14,12 +14,12 @@ from typing import Final
 from msgspec import Struct
 
 from agent import der
+from agent.certified import certifies, nv_certificate, persistent_keys
 from agent.errors import ConfigError, TpmError
 from agent.templates import (
     EK_CHAIN_RANGE,
     EK_SLOTS,
     EkSlot,
-    PublicArea,
     TemplateError,
     normalised,
     parse_public,
@@ -30,8 +30,6 @@ from agent.wire.limits import MAX_CERTIFICATE, MAX_CERTIFICATES
 
 AUTO: Final = "auto"
 EK_CHOICES: Final = (AUTO, *(slot.name for slot in EK_SLOTS if slot.template is not None))
-_OWNER_KEYS: Final = range(0x81000000, 0x81800000)
-"""Persistent handles of the storage and endorsement hierarchies; platform keys lie above."""
 
 
 class EkCertificate(Struct, frozen=True):
@@ -72,15 +70,9 @@ def read_endorsements(tpm: Tpm) -> Endorsements:
     for slot in EK_SLOTS:
         if slot.certificate_index not in indices:
             continue
-        try:
-            content = der.trim(tpm.nv_read(slot.certificate_index))
-        except (TpmError, der.DerError) as error:
-            notes.append(f"NV {slot.certificate_index:#010x} ({slot.name} EK certificate) ignored: {error}")
-            continue
-        if len(content) > MAX_CERTIFICATE:
-            notes.append(f"NV {slot.certificate_index:#010x} ignored: a certificate of {len(content)} bytes")
-            continue
-        certificates.append(EkCertificate(slot, content))
+        content = nv_certificate(tpm, slot.certificate_index, f"{slot.name} EK certificate", notes)
+        if content is not None:
+            certificates.append(EkCertificate(slot, content))
     chain = _read_chain(tpm, indices, notes)
     return Endorsements(tuple(certificates), chain, indices, tuple(notes))
 
@@ -150,28 +142,13 @@ def _slots(prefer: str, remembered: str | None) -> tuple[EkSlot, ...]:
     return tuple(sorted(allowed, key=lambda slot: slot.name != remembered))
 
 
-def _certifies(certificate: bytes, area: PublicArea) -> bool:
-    try:
-        return der.subject_key(certificate) == tuple(part.lstrip(b"\0") for part in area.key)
-    except der.DerError:
-        return False
-
-
 def _persistent_match(tpm: Tpm, certificates: Sequence[EkCertificate]) -> tuple[int, EkCertificate] | None:
     if not certificates:
         return None
-    keys: list[tuple[int, PublicArea]] = []
-    for handle in tpm.persistent_handles():
-        if handle not in _OWNER_KEYS:
-            continue
-        try:
-            with tpm.persistent(handle) as key:
-                keys.append((handle, parse_public(key.public)))
-        except (TpmError, TemplateError):
-            continue  # a symmetric key or an HMAC key: no EK
+    keys = list(persistent_keys(tpm))
     for certificate in certificates:
         for handle, area in keys:
-            if _certifies(certificate.der, area):
+            if certifies(certificate.der, area):
                 return handle, certificate
     return None
 
@@ -192,7 +169,7 @@ def _certified(
                     raise
                 notes.append(f"{certificate.slot.name}: {error}")
                 continue
-            if _certifies(certificate.der, parse_public(key.public)):
+            if certifies(certificate.der, parse_public(key.public)):
                 return key, owner.pop_all()
     notes.append(f"{certificate.slot.name}: the TPM makes another key than the certificate's")
     return None

@@ -10,12 +10,15 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final, assert_never
 
 import msgspec
 from msgspec import Struct
 
 from agent import ek as ek_module
+from agent.ak import opened_ak, read_key_certificates
+from agent.ak_certificate import AkCertificateFile
 from agent.collect import Collected, Sources
 from agent.errors import AgentError, TpmError
 from agent.evidence import PcrValues, quote_with_pcrs
@@ -39,7 +42,7 @@ from agent.session import (
     Woke,
 )
 from agent.state import LastVerdict, State, StateFile
-from agent.templates import AkKind, ak_template
+from agent.templates import AkKind
 from agent.tpm import Key, Selection, Tpm
 from agent.transport import Transport
 from agent.version import VERSION
@@ -88,8 +91,9 @@ class Options(Struct, frozen=True, kw_only=True):
 
     join_token: str | None = None
     ek: str = ek_module.AUTO
-    ak: AkKind = AkKind.ECC_P256
+    ak: str = AkKind.ECC_P256.value
     ak_generation: int = 0
+    ak_certificate: Path | None = None
     media_type: str = MSGPACK
     want_ear: bool = False
 
@@ -107,6 +111,7 @@ class Agent:
         self._ek: tuple[ek_module.Endorsements, ek_module.ChosenEk] | None = None
         self._said: frozenset[str] = frozenset()
         self._ratchet = Ratchet(outside.store, lambda text: self._notes((text,)))
+        self._certificate = AkCertificateFile(options.ak_certificate, lambda text: self._notes((text,)))
 
     # --- resources
 
@@ -129,9 +134,7 @@ class Agent:
             with ExitStack() as stack:
                 tpm = self._outside.open_tpm()
                 stack.callback(tpm.close)
-                ak = stack.enter_context(
-                    tpm.primary(ak_template(self._options.ak, self._options.ak_generation))
-                )
+                ak = stack.enter_context(opened_ak(tpm, self._options.ak, self._options.ak_generation))
                 self._held = stack.pop_all()
             self._tpm, self._ak = tpm, ak
         return self._tpm, self._ak
@@ -184,18 +187,22 @@ class Agent:
 
     def _enroll(self) -> Event:
         server = self._server()  # first: without a verifier the TPM's work would be for nothing
-        _, ak = self._use_tpm()
+        tpm, ak = self._use_tpm()
         endorsements, chosen = self._use_ek()
+        keys = read_key_certificates(tpm)
+        self._notes(keys.notes)
         collected = self._outside.sources.collect(agent_version=VERSION)
         request = EnrollmentRequest(
             ek_public=chosen.key.public,
             ak_public=ak.public,
             ek_certificates=endorsements.ders,
             ek_chain=list(endorsements.chain),
+            ak_certificates=keys.ak_ders,
+            idevid_certificates=list(keys.device),
             join_token=self._options.join_token,
             identity=collected.identity,
         )
-        self._outside.say(f"enrolling at {server.server} with EK {chosen.slot}, AK {self._options.ak.value}")
+        self._outside.say(f"enrolling at {server.server} with EK {chosen.slot}, AK {self._options.ak}")
         offer = server.post("/v1/enrollments", request, EnrollmentReply)
         self._remember(ek_slot=chosen.slot)
         return Offered(offer)
@@ -204,17 +211,21 @@ class Agent:
         tpm, ak = self._use_tpm()
         _, chosen = self._use_ek()
         secret = tpm.activate_credential(ak, chosen.key, offer.credential_blob, offer.encrypted_secret)
-        proof = ActivationRequest(proof=activation_proof(secret, offer.enrollment_id, ak.name))
+        proof = ActivationRequest(
+            proof=activation_proof(secret, offer.enrollment_id, ak.name),
+            want_ak_certificate=self._certificate.wanted,
+        )
         reply = self._server().post(
             f"/v1/enrollments/{offer.enrollment_id}/activation", proof, ActivationReply
         )
         self._remember(
             attester_id=reply.attester_id,
-            ak_kind=self._options.ak.value,
+            ak_kind=self._options.ak,
             ak_generation=self._options.ak_generation,
             ak_name=ak.name.hex(),
         )
         self._ratchet.forget()
+        self._certificate.keep(reply.ak_certificate, reply.ak_chain)
         self._outside.say(
             f"enrolled as {reply.attester_id}" if reply.status == "enrolled" else "waiting for approval"
         )
@@ -246,10 +257,12 @@ class Agent:
             kernel_command_line=collected.kernel_command_line,
             ratchet=None if shown is None else shown[0],
             want_ear=self._options.want_ear,
+            want_ak_certificate=self._certificate.wanted,
         )
         reply = self._server().post("/v1/attestations", request, AttestationReply, self._options.media_type)
         if reply.ratchet is not None and shown is not None and challenge.ratchet_index is not None:
             self._ratchet.follow(tpm, challenge.ratchet_index, shown[1], reply.ratchet)
+        self._certificate.keep(reply.ak_certificate, reply.ak_chain)
         verdict = reply.verdict
         self._remember(
             last_verdict=LastVerdict(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent import commands
+from agent.ak import read_key_certificates
 from agent.commands import Output, ak_of
 from agent.config import Settings
 from agent.ek import read_endorsements
@@ -20,7 +21,7 @@ def status(settings: Settings, output: Output) -> int:
         "attester_id": state.attester_id,
         "ca_fingerprints": [fingerprint(pem).hex() for pem in certificates_of(state.ca_pem or "")],
         "ak": {
-            "kind": ak_of(settings, state).value,
+            "kind": ak_of(settings, state),
             "name": state.ak_name,
             "generation": state.ak_generation,
         },
@@ -40,6 +41,7 @@ def _tpm(settings: Settings) -> tuple[dict[str, object], int]:
     try:
         properties = tpm.properties()
         endorsements = read_endorsements(tpm)
+        keys = read_key_certificates(tpm)
     except AgentError as error:
         return {"error": error.code, "message": error.message, "remedy": error.remedy}, error.exit_code
     finally:
@@ -52,7 +54,9 @@ def _tpm(settings: Settings) -> tuple[dict[str, object], int]:
         "banks": properties.banks,
         "ek_certificates": [certificate.slot.name for certificate in endorsements.certificates],
         "ek_chain": len(endorsements.chain),
-        "notes": endorsements.notes,
+        "ak_certificates": [slot.name for slot, _ in keys.ak],
+        "device_certificates": len(keys.device),
+        "notes": (*endorsements.notes, *keys.notes),
     }, Exit.AFFIRMING
 
 
@@ -79,6 +83,9 @@ def _text(state: State, settings: Settings, tpm: dict[str, object]) -> str:
                 _list(tpm["ek_certificates"]) or "none: the verifier must know the EK otherwise",
             ),
         ]
+        if tpm["ak_certificates"] or tpm["device_certificates"]:
+            owned = [*_strings(tpm["ak_certificates"]), f"{tpm['device_certificates']} of the machine"]
+            rows.append(("AK certificates", f"{', '.join(owned)} (use their key with --ak certified)"))
         rows += [("note", note) for note in _strings(tpm["notes"])]
     return "\n".join(f"{label:<16} {value}" for label, value in rows)
 

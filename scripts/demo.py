@@ -173,12 +173,12 @@ class Verifier:
 
     @classmethod
     @contextmanager
-    def running(cls, work: Path, *, keep: bool = False) -> Iterator[Verifier]:
-        """Configure and start a verifier; stop it at the end unless it is to be kept."""
+    def running(cls, work: Path, *, keep: bool = False, more: str = "") -> Iterator[Verifier]:
+        """Configure (with `more` TOML at the end) and start a verifier; stop it at the end unless it is to be kept."""
         state = work / "verifier"
         port = free_port()
         config = work / "verifier.toml"
-        config.write_text(configuration(work, port))
+        config.write_text(configuration(work, port) + more)
         console.print(f"verifier: starting on https://127.0.0.1:{port} (own CA, SQLite)")
         with (work / "verifier.log").open("wb") as log:
             process = subprocess.Popen(

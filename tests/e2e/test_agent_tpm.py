@@ -22,6 +22,7 @@ from agent.templates import EK_SLOTS, AkKind, ak_template
 from tests import swtpm
 from tests.conftest import ROOT
 from tests.fake_verifier import FakeVerifier
+from tests.nv import define_nv
 from verifier.crypto.credential import make_credential
 from verifier.crypto.keys import public_key
 from verifier.crypto.signatures import verify
@@ -139,24 +140,6 @@ def test_an_unreadable_index_is_a_note_not_a_failure(machine):
         endorsements = read_endorsements(tpm)
         assert len(endorsements.certificates) == 2
         assert [note[:13] for note in endorsements.notes] == ["NV 0x01c0000a", "NV 0x01c00014"]
-
-
-def define_nv(machine: swtpm.Swtpm, index: int, content: bytes, *, readable: bool = True) -> None:
-    from tpm2_pytss import TPM2B_NV_PUBLIC, TPMS_NV_PUBLIC
-    from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPMA_NV
-
-    attributes = TPMA_NV.OWNERWRITE | TPMA_NV.NO_DA
-    # An index must be readable by somebody: here by a policy nobody can satisfy.
-    attributes |= TPMA_NV.OWNERREAD | TPMA_NV.AUTHREAD if readable else TPMA_NV.POLICYREAD
-    public = TPMS_NV_PUBLIC(
-        nvIndex=index, nameAlg=TPM2_ALG.SHA256, attributes=attributes, dataSize=len(content)
-    )
-    if not readable:
-        public.authPolicy = bytes(31) + b"\x01"
-    with machine.esapi() as esapi:
-        handle = esapi.nv_define_space(None, TPM2B_NV_PUBLIC(nvPublic=public))
-        for offset in range(0, len(content), 512):
-            esapi.nv_write(handle, content[offset : offset + 512], offset, auth_handle=ESYS_TR.OWNER)
 
 
 # --- attestation key

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from verifier.cli import appraise, ek, eventlog, fleet, output, policy
+from verifier.cli import ak_certificate, appraise, ek, eventlog, fleet, output, policy
 
 app = App(
     name="attestctl",
@@ -22,6 +22,7 @@ app.command(fleet.attesters)
 app.command(fleet.verdict)
 app.command(fleet.history)
 app.command(fleet.revoke)
+app.command(ak_certificate.ak_certificate)
 
 _ek = App(name="ek", help="Endorsement key certificates.")
 _ek.command(ek.check, name="check")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from verifier.ports import FleetFilter, Lifecycle
-from verifier.reasons import Tier
+from verifier.reasons import Reason, Tier
 from verifier.web import messages as m
+from verifier.web.pem import PEM_CHAIN, pem_chain
 from verifier.web.routing import OPERATORS, READERS, WATCHERS, Call, Reply, Route
 from verifier.web.wire_codec import Verdict, verdict_message
 
@@ -47,6 +48,13 @@ async def verdict(call: Call) -> Reply:
         media_type=EAR_MEDIA_TYPE,
         etag=tag if nonce is None else None,
     )
+
+
+async def ak_certificate(call: Call) -> Reply:
+    """The certificate of its AK, issued or renewed now."""
+    view = await call.services.fleet.attester(call.tenant, _id(call))
+    issued = call.services.ak_certificates.of(view)
+    return Reply(body=pem_chain((issued.certificate, *issued.chain)), media_type=PEM_CHAIN)
 
 
 async def history(call: Call) -> Reply:
@@ -121,6 +129,16 @@ ROUTES: Final = (
         query=m.VerdictQuery,
         response=Verdict,
         conditional=True,
+    ),
+    Route(
+        method="GET",
+        path="/v1/attesters/{id}/ak-certificate",
+        access=READERS,
+        handler=ak_certificate,
+        summary="The X.509 certificate of its AK and the chain above it, to check quotes with",
+        response=None,
+        media_type=PEM_CHAIN,
+        reasons=(Reason.AK_CERTIFICATE_WITHHELD,),
     ),
     Route(
         method="GET",

@@ -9,6 +9,7 @@ from aiohttp import web
 from verifier.errors import NotFoundError
 from verifier.web import messages as m
 from verifier.web.metrics import METRICS_MEDIA_TYPE, Metrics
+from verifier.web.pem import PEM_CHAIN, pem_chain
 from verifier.web.routing import WATCHERS, Access, Call, Reply, Route
 
 OPENAPI_KEY: Final = web.AppKey("openapi", bytes)
@@ -35,6 +36,11 @@ async def ca(call: Call) -> Reply:
     if call.config.ca_pem is None:
         raise NotFoundError("CA to pin: this verifier uses a certificate of", "your system's roots")
     return Reply(body=call.config.ca_pem, media_type=PEM)
+
+
+async def ak_ca(call: Call) -> Reply:
+    """The CA certificates above the AK certificates of this verifier."""
+    return Reply(body=pem_chain(call.services.ak_certificates.authorities()), media_type=PEM_CHAIN)
 
 
 async def jwks(call: Call) -> Reply:
@@ -94,6 +100,7 @@ ROUTES: Final = (
     _public("/healthz", healthz, "The process answers", m.Health, _JSON),
     _public("/readyz", readyz, "The database answers, so attestations can be stored", m.Health, _JSON),
     _public("/v1/ca", ca, "The CA certificate agents pin", None, PEM),
+    _public("/v1/ak-ca", ak_ca, "CA certificates above AK certificates, the root last", None, PEM_CHAIN),
     _public("/.well-known/jwks.json", jwks, "Keys to verify EARs with (RFC 7517)", None, JWKS),
     _public("/.well-known/openid-configuration", discovery, "OpenID Connect discovery", None, _JSON),
     _public("/openapi.json", openapi, "This document", None, _JSON),

@@ -20,6 +20,7 @@ PUBLIC = {
     "/healthz",
     "/readyz",
     "/v1/ca",
+    "/v1/ak-ca",
     "/.well-known/jwks.json",
     "/.well-known/openid-configuration",
     "/openapi.json",
