@@ -170,3 +170,17 @@ async def test_another_tenant_cannot_fetch_it(verifier):
     stranger = await verifier.token(Scope.RELYING_PARTY, tenant="other")
     answer = await verifier.call("GET", f"/v1/attesters/{guest.attester_id}/ak-certificate", token=stranger)
     assert (answer.status, answer.code) == (404, "not-found")
+
+
+async def test_a_suspected_copy_gets_none_even_where_every_enrolled_machine_would(tmp_path, clock):
+    async with running(settings_for(tmp_path, AK_CERTIFICATES_ISSUE="enrolled"), clock) as verifier:
+        guest = await verifier.guest()
+        await attested(guest)
+        assert (await fetched(verifier, guest)).status == 200
+        clock.advance(minutes=1)
+        reply, _ = await attested(guest, identity={"hostname": "copy", "smbios_uuid": "another"})
+        codes = {f["code"] for f in reply["verdict"]["findings"] if f["status"] != "passed"}
+        assert "clone-suspected" in codes
+        answer = await fetched(verifier, guest)
+        assert (answer.status, answer.code) == (409, "ak-certificate-withheld")
+        assert "clone-suspected" in answer.json["detail"]
