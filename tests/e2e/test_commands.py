@@ -69,6 +69,21 @@ def test_a_good_guest_is_affirming_and_its_ear_verifies(verifier: Verifier, good
     assert claims["submods"]["vtpm"]["ear_status"] == 2
 
 
+def test_attestctl_fetches_the_ak_certificate_and_the_ca_above_it(verifier: Verifier, good, tmp_path) -> None:
+    attester = good[1]["verdict"]["attester_id"]
+    leaf, ca = tmp_path / "ak.pem", tmp_path / "ca.pem"
+    assert attestctl(verifier, "ak-certificate", attester, "--out", str(leaf)).returncode == 0
+    assert attestctl(verifier, "ak-certificate", "--root-only", "--out", str(ca)).returncode == 0
+    checked = subprocess.run(
+        ["openssl", "verify", "-CAfile", ca, leaf], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+    shown = json.loads(attestctl(verifier, "ak-certificate", attester, "--json").stdout)
+    assert shown["pem"] == leaf.read_text()
+    assert len(shown["certificates"]) == 3
+    assert attestctl(verifier, "ak-certificate").returncode == 64
+
+
 def test_attestctl_shows_the_fleet_and_exits_with_the_verdict(verifier: Verifier, good) -> None:
     _, answer = good
     attester = answer["verdict"]["attester_id"]
@@ -163,18 +178,3 @@ def test_collect_writes_a_bundle_that_appraise_reads(verifier: Verifier, good, t
     assert untrusted.returncode == 3
     trusted = attestctl(verifier, "appraise", str(out), "--policy", str(policy), "--ak-trusted", "--json")
     assert (trusted.returncode, json.loads(trusted.stdout)["status"]) == (0, "affirming")
-
-
-def test_attestctl_fetches_the_ak_certificate_and_the_ca_above_it(verifier: Verifier, good, tmp_path) -> None:
-    attester = good[1]["verdict"]["attester_id"]
-    leaf, ca = tmp_path / "ak.pem", tmp_path / "ca.pem"
-    assert attestctl(verifier, "ak-certificate", attester, "--out", str(leaf)).returncode == 0
-    assert attestctl(verifier, "ak-certificate", "--root-only", "--out", str(ca)).returncode == 0
-    checked = subprocess.run(
-        ["openssl", "verify", "-CAfile", ca, leaf], capture_output=True, text=True, check=False
-    )
-    assert checked.returncode == 0, checked.stderr
-    shown = json.loads(attestctl(verifier, "ak-certificate", attester, "--json").stdout)
-    assert shown["pem"] == leaf.read_text()
-    assert len(shown["certificates"]) == 3
-    assert attestctl(verifier, "ak-certificate").returncode == 64

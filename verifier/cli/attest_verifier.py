@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from verifier import main as root
+from verifier.cli.examples import show_examples
 from verifier.errors import EvidenceError, NotFoundError, VtpmAttestError
 from verifier.keys.tls import TlsFiles
 from verifier.logs import configure_logs
@@ -40,11 +41,6 @@ _EXAMPLES: Final = """Examples:
     attest-verifier tokens create --scope join --uses 10 --expires 24h
     attest-verifier tokens create --scope relying-party --json
     attest-verifier keys rotate --overlap 24h"""
-_CREATE_EXAMPLES: Final = """Examples:
-
-    attest-verifier tokens create --scope join --uses 1 --label web-17
-    attest-verifier tokens create --scope dashboard --scope relying-party"""
-
 app: Final = App(
     name="attest-verifier",
     help=_HELP,
@@ -73,6 +69,9 @@ def serve(*, config: Config = None, workers: int = 1) -> None:
     At first start keys, a CA with a server certificate (unless the settings name one) and the database are
     made in the state directory.
 
+    Example:
+        attest-verifier serve --config /etc/vtpm-attest/verifier.toml
+
     Args:
         config: TOML file with settings.
         workers: processes; only 1 for now.
@@ -85,7 +84,11 @@ def serve(*, config: Config = None, workers: int = 1) -> None:
 
 @db.command(name="upgrade")
 def db_upgrade(*, config: Config = None) -> None:
-    """Create the database, or bring it up to date. `serve` does so by itself."""
+    """Create the database, or bring it up to date. `serve` does so by itself.
+
+    Example:
+        attest-verifier db upgrade --config /etc/vtpm-attest/verifier.toml
+    """
     settings = _settings(config)
     _guarded(lambda: root.upgrade_database(settings))
     _say(f"database is up to date: {_without_password(settings.database_url)}")
@@ -94,6 +97,9 @@ def db_upgrade(*, config: Config = None) -> None:
 @keys.command(name="rotate")
 def keys_rotate(*, config: Config = None, overlap: str = "24h", as_json: Json = False) -> None:
     """Sign with a new key from now on; a running service notices by itself.
+
+    Example:
+        attest-verifier keys rotate --overlap 24h
 
     Args:
         config: TOML file with settings.
@@ -112,7 +118,7 @@ def keys_rotate(*, config: Config = None, overlap: str = "24h", as_json: Json = 
         _say(f"old key {key.kid} stays published until {_time(key.retire_at)}")
 
 
-@tokens.command(name="create", help_epilogue=_CREATE_EXAMPLES)
+@tokens.command(name="create")
 def tokens_create(
     *,
     scope: Annotated[list[Scope], Parameter(negative="")],
@@ -123,6 +129,10 @@ def tokens_create(
     as_json: Json = False,
 ) -> None:
     """Make a token and print its secret, this once.
+
+    Example:
+        attest-verifier tokens create --scope join --uses 1 --label web-17
+        attest-verifier tokens create --scope dashboard --scope relying-party
 
     Args:
         scope: what it may do; `join` stands alone, the others combine.
@@ -161,7 +171,11 @@ def tokens_create(
 
 @tokens.command(name="list")
 def tokens_list(*, config: Config = None, as_json: Json = False) -> None:
-    """List tokens, without their secrets."""
+    """List tokens, without their secrets.
+
+    Example:
+        attest-verifier tokens list --json
+    """
     settings = _settings(config)
 
     async def read() -> tuple[TokenRecord, ...]:
@@ -184,6 +198,9 @@ def tokens_list(*, config: Config = None, as_json: Json = False) -> None:
 def tokens_revoke(token_id: str, /, *, config: Config = None) -> None:
     """Make a token worthless. A running service knows within 5 seconds.
 
+    Example:
+        attest-verifier tokens revoke tok-1f2e3d4c
+
     Args:
         token_id: id as `tokens list` shows it (`tok-…`).
         config: TOML file with settings.
@@ -200,8 +217,15 @@ def tokens_revoke(token_id: str, /, *, config: Config = None) -> None:
 
 @app.command
 def openapi(*, config: Config = None) -> None:
-    """Print the OpenAPI 3.1 document of the API."""
+    """Print the OpenAPI 3.1 document of the API.
+
+    Example:
+        attest-verifier openapi > openapi.json
+    """
     _out(json.dumps(build_document(ROUTES, root.VERSION, _settings(config).base_url), indent=2))
+
+
+show_examples(app)
 
 
 def main() -> None:

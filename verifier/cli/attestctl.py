@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from verifier.cli import ak_certificate, appraise, ek, eventlog, fleet, output, policy
+from verifier.cli.examples import show_examples
 
 app = App(
     name="attestctl",
@@ -27,6 +28,7 @@ app.command(ak_certificate.ak_certificate)
 _ek = App(name="ek", help="Endorsement key certificates.")
 _ek.command(ek.check, name="check")
 app.command(_ek)
+show_examples(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
