@@ -164,6 +164,8 @@ class VerdictRecord:
     boot_id: str | None
     judged_at: datetime
     valid_until: datetime
+    endorsement: Mapping[str, object] | None = None
+    """What was known of the EK then, and judged beside the evidence; None where an older version did not keep it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

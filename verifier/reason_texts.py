@@ -362,6 +362,18 @@ _HISTORY: Final = {
         "Nothing is concluded from that.",
         "Ask for a new challenge and attest again.",
     ),
+    Reason.HISTORY_UNJUDGED: Entry(
+        "The history was not judged",
+        "Stored evidence was judged again, and at its first judgement nothing was concluded about clock, copies or restored "
+        "states, because the quote did not hold under the policy of then. What the history was then, nobody keeps.",
+        "Wait for the machine's next attestation, which is judged whole.",
+    ),
+    Reason.EVIDENCE_UNAVAILABLE: Entry(
+        "Stored evidence is not there, or damaged",
+        "It was dropped by `evidence.keep`, or what is stored no longer matches its digest; the message names the digest. "
+        "It is never judged, and counts as a verdict of nothing.",
+        "Wait for the machine's next attestation, or restore the database from a backup if digests do not match.",
+    ),
     Reason.CLONE_SUSPECTED: Entry(
         "Two machines, one TPM",
         "Different SMBIOS UUIDs were claimed under one EK: the VM was cloned with its vTPM, or its UUID was changed.",

@@ -134,6 +134,8 @@ class Reason(enum.StrEnum):
     RATCHET_DIVERGED = "ratchet-diverged"
     RATCHET_FOREIGN = "ratchet-foreign"
     EVIDENCE_OVERTAKEN = "evidence-overtaken"
+    HISTORY_UNJUDGED = "history-unjudged"
+    EVIDENCE_UNAVAILABLE = "evidence-unavailable"
 
     # --- the boot log
     BOOT_LOG_MISSING = "boot-log-missing"

@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import NamedTuple
 
 from verifier.appraisal.checks.boot_log import check_boot_log
+from verifier.appraisal.checks.clock import history_finding
 from verifier.appraisal.checks.clone import check_boot_counter, check_history, incident_finding
 from verifier.appraisal.checks.identity import check_freshness, check_identity
 from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
 from verifier.appraisal.evidence import Evidence, Expectation, History, JudgedHistory, PcrRequest
 from verifier.appraisal.memo import Memo, boot_key, evaluation_key
 from verifier.appraisal.place import Place
-from verifier.appraisal.result import Appraisal, Finding, Severity, Status
+from verifier.appraisal.result import Appraisal, Finding, Severity, Status, tried_policy
 from verifier.appraisal.vector import tier, vector
 from verifier.claims import EndorsementFacts, ProvenClaims, QuoteFacts
 from verifier.policy.evaluate import evaluate
@@ -68,6 +69,28 @@ def appraise(
     return conclude(examined, judge(examined, evidence, policy, memo), policy)
 
 
+def appraise_again(
+    evidence: Evidence,
+    expectation: Expectation,
+    policy: Policy | None,
+    verdict: tuple[Finding, ...],
+    memo: Memo | None = None,
+) -> Appraisal:
+    """Judge stored evidence by `policy` as if that had been in force when `verdict` was given.
+
+    Quote, key, log and policy are judged whole, as in `appraise`. Taken over from the findings of `verdict` is what
+    cannot be concluded again: what the history came to then, and what other policies that were tried beside the one
+    in force had to say. Under the policy that gave `verdict` the result is that very verdict.
+
+    Raises:
+        MalformedInputError, UnsupportedError: as `appraise`, where this policy reads what the one of then did not.
+    """
+    examined = examine(evidence, expectation, policy, JudgedHistory.among(verdict))
+    judging = None if policy is None else policy.id
+    tried = tuple(one for one in verdict if tried_policy(one) not in {None, judging})
+    return conclude(examined, judge(examined, evidence, policy, memo), policy, tried)
+
+
 def examine(
     evidence: Evidence, expectation: Expectation, policy: Policy | None, history: History | JudgedHistory
 ) -> Examined:
@@ -78,9 +101,11 @@ def examine(
     quote = check_quote(evidence, expected, hashes)
     findings: tuple[Finding, ...] = (*quote.findings, *identity, *check_freshness(expected))
     endorsement = _endorsement(expected)
-    if quote.facts is None or isinstance(history, JudgedHistory):
-        judged = history.findings if quote.facts is not None and isinstance(history, JudgedHistory) else ()
-        return Examined(findings + judged, quote.facts, quote.authenticated, endorsement)
+    if quote.facts is None:
+        return Examined(findings, None, quote.authenticated, endorsement)
+    if isinstance(history, JudgedHistory):
+        kept = history.findings or (_history_unjudged(),)
+        return Examined(findings + kept, quote.facts, quote.authenticated, endorsement)
     outcome = check_history(evidence, expected, quote.facts, history)
     findings += outcome.findings
     return Examined(findings, quote.facts, quote.authenticated, endorsement, outcome.place, history)
@@ -143,6 +168,15 @@ def _demand(expectation: Expectation, policy: Policy | None) -> Expectation:
         assumed=expectation.assumed,
         endorsement=expectation.endorsement,
         ratchet=expectation.ratchet,
+    )
+
+
+def _history_unjudged() -> Finding:
+    return history_finding(
+        Reason.HISTORY_UNJUDGED,
+        Status.NOT_EVALUATED,
+        Severity.CONTRAINDICATED,
+        "nothing was concluded about the machine's past when this evidence was first judged",
     )
 
 

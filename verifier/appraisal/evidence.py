@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from verifier.appraisal.lineage import Lineage
 from verifier.claims import EndorsementFacts
 from verifier.crypto.ratchet import RatchetChain
 from verifier.findings import Finding
+from verifier.reasons import Reason
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
 
@@ -104,11 +106,44 @@ class History:
     lineage: Lineage = field(default_factory=Lineage)
 
 
+HISTORY_REASONS: Final = frozenset(
+    {
+        Reason.CLOCK_FIRST_SEEN,
+        Reason.CLOCK_CONTINUES,
+        Reason.CLOCK_ROLLBACK,
+        Reason.CLOCK_UNSAFE,
+        Reason.FIRMWARE_CHANGED,
+        Reason.CLONE_SUSPECTED,
+        Reason.CLONE_PROVEN,
+        Reason.ROLLBACK,
+        Reason.BOOT_ID_CHANGED,
+        Reason.BOOT_COUNTER_ROLLBACK,
+        Reason.RATCHET_STARTED,
+        Reason.RATCHET_CONTINUES,
+        Reason.RATCHET_RESUMED,
+        Reason.RATCHET_UNSUPPORTED,
+        Reason.RATCHET_MISSING,
+        Reason.RATCHET_INVALID,
+        Reason.RATCHET_ROLLBACK,
+        Reason.RATCHET_DIVERGED,
+        Reason.RATCHET_FOREIGN,
+        Reason.HISTORY_UNJUDGED,
+    }
+)
+"""What the checks of an attester's past conclude, and nothing else does under its own name."""
+
+
 @dataclass(frozen=True, slots=True)
 class JudgedHistory:
     """What the history checks concluded when this evidence was first judged.
 
     Stored evidence that is judged again is held against the history of then, which nobody keeps; its findings are.
+    Without any, nothing was concluded, and the verdict cannot be affirming (`history-unjudged`).
     """
 
     findings: tuple[Finding, ...]
+
+    @classmethod
+    def among(cls, findings: Iterable[Finding]) -> JudgedHistory:
+        """Those of a whole verdict, in their order; a rule's findings are a policy's, whatever their reason."""
+        return cls(tuple(one for one in findings if one.rule is None and one.reason in HISTORY_REASONS))

@@ -13,6 +13,17 @@ from verifier.reasons import Claim, Tier
 __all__ = ["Appraisal", "Finding", "Severity", "Status"]
 
 
+def tried_rule(policy_id: str, rule: str | None) -> str:
+    """The `rule` of a finding of a policy that is tried beside the one that decides; `*` is no rule's id."""
+    return f"{policy_id}/{rule or '*'}"
+
+
+def tried_policy(finding: Finding) -> str | None:
+    """Id of the policy that was tried, where `tried_rule` made the finding's rule; neither id holds a slash."""
+    policy_id, slash, _ = (finding.rule or "").partition("/")
+    return policy_id if slash else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appraisal:
     """The judgement of one attestation.

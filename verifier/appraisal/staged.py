@@ -10,7 +10,7 @@ from datetime import datetime
 from verifier.appraisal.appraise import Examined, Judged, conclude, examine, judge
 from verifier.appraisal.evidence import Evidence, Expectation, History, JudgedHistory, PcrRequest
 from verifier.appraisal.memo import LocalMemo, Memo
-from verifier.appraisal.result import Appraisal, Finding, Severity, Status
+from verifier.appraisal.result import Appraisal, Finding, Severity, Status, tried_rule
 from verifier.appraisal.vector import tier
 from verifier.claims import QuoteFacts
 from verifier.errors import MalformedInputError
@@ -170,13 +170,13 @@ def _summary(staged: StagedPolicy, would_be: Tier) -> Finding:
         claim=Claim.CONFIGURATION,
         message=f"enforced, policy {policy.id} revision {policy.revision[:12]} would make the verdict"
         f" {would_be.label}; it is tried in mode {staged.mode.value}",
-        rule=f"{policy.id}/*",
+        rule=tried_rule(policy.id, None),
         expected=Tier.AFFIRMING.label,
         actual=would_be.label,
     )
 
 
 def _marked(finding: Finding, staged: StagedPolicy) -> Finding:
-    """The finding with its policy's name on it, and no graver than the mode allows; `*` is no rule's id."""
-    rule = f"{staged.policy.id}/{finding.rule or '*'}"
+    """The finding with its policy's name on it, and no graver than the mode allows."""
+    rule = tried_rule(staged.policy.id, finding.rule)
     return dataclasses.replace(finding, severity=staged.cut(finding.severity), rule=rule)

@@ -20,7 +20,7 @@ from verifier.service.assignments import AssignmentService
 from verifier.service.bundle import pack
 from verifier.service.challenge import ChallengeService, asked_for, demanded, known_attester
 from verifier.service.ear import EarIssuer
-from verifier.service.endorsement_facts import endorsement_facts
+from verifier.service.endorsement_facts import endorsement_facts, facts_mapping
 from verifier.service.held_logs import HeldLog, HeldLogs
 from verifier.service.lineage import (
     NO_RATCHETS,
@@ -237,6 +237,7 @@ class AttestationService:
             tier=judged.appraisal.tier,
             vector={claim.value: value for claim, value in judged.appraisal.vector.items()},
             findings=tuple(finding_mapping(finding) for finding in judged.appraisal.findings),
+            endorsement=facts_mapping(endorsement_facts(attester)),
             policy_id=judged.appraisal.policy_id,
             policy_revision=judged.appraisal.policy_revision,
             evidence_sha256=bundle_digest,

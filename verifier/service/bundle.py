@@ -18,6 +18,13 @@ from verifier.tcg.algorithms import HASH_BY_LABEL
 FORMAT: Final = "vtpm-attest evidence 2"
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """What the challenge asked for, of one bank."""
+
+    bank: str
+    pcrs: list[int]
+
+
 class StoredEvidence(msgspec.Struct, frozen=True):
     """What was judged, but for the boot log, which is named by its digest.
 
@@ -28,7 +35,7 @@ class StoredEvidence(msgspec.Struct, frozen=True):
     attester_id: str
     ak_public: bytes
     nonce: bytes
-    request: list[dict[str, object]]
+    request: list[Asked]
     attest: bytes
     signature: bytes
     pcrs: dict[str, dict[int, bytes]]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from verifier.claims import CloudInstance, DeviceFacts, EndorsementFacts
+from verifier.errors import StoredDataDamaged
 from verifier.ports import AttesterRecord
 
 
@@ -28,6 +31,24 @@ def endorsement_facts(attester: AttesterRecord) -> EndorsementFacts:
         cloud=_cloud(_mapping(ak.get("gce"))),
         device=_device(profile.get("devices")),
     )
+
+
+def facts_mapping(facts: EndorsementFacts) -> dict[str, object]:
+    """The facts as they are stored with a verdict; what is None is left out."""
+    built: dict[str, object] = msgspec.to_builtins(facts)
+    return {name: value for name, value in built.items() if value is not None}
+
+
+def read_facts(stored: Mapping[str, object]) -> EndorsementFacts:
+    """The reverse of `facts_mapping`.
+
+    Raises:
+        StoredDataDamaged: they are not what this version knows.
+    """
+    try:
+        return msgspec.convert(stored, EndorsementFacts)
+    except msgspec.ValidationError as error:
+        raise StoredDataDamaged(f"stored facts of an EK cannot be read: {error}") from error
 
 
 def _cloud(gce: Mapping[str, object]) -> CloudInstance | None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
+
+from verifier.errors import StoredDataDamaged
 from verifier.findings import Finding, Severity, Status
 from verifier.ports import AttesterRecord, AttesterState, Lifecycle, VerdictRecord
 from verifier.reasons import Claim, Reason, Tier
@@ -29,6 +33,18 @@ def finding_mapping(finding: Finding) -> dict[str, object]:
         if value is not None:
             result[name] = value
     return result
+
+
+def read_finding(stored: Mapping[str, object]) -> Finding:
+    """The reverse of `finding_mapping`.
+
+    Raises:
+        StoredDataDamaged: it is no finding, or has a code this version does not know.
+    """
+    try:
+        return msgspec.convert({**stored, "reason": stored.get("code")}, Finding)
+    except msgspec.ValidationError as error:
+        raise StoredDataDamaged(f"a stored finding cannot be read: {error}") from error
 
 
 def lifecycle_at(attester: AttesterRecord, verdict: VerdictRecord | None, now: datetime) -> Lifecycle:

@@ -98,6 +98,8 @@ class Judgement(msgspec.Struct, frozen=True):
 
     vector: dict[str, int]
     findings: tuple[dict[str, Any], ...]
+    endorsement: dict[str, Any] | None = None
+    """What was known of the EK. Not part of the evidence, and the same for machines that are told the same."""
 
 
 def _plain(value: object) -> object:
@@ -113,7 +115,10 @@ _judgement_decoder: Final = msgspec.json.Decoder(Judgement)
 
 def judgement_bytes(verdict: VerdictRecord) -> tuple[bytes, bytes]:
     """The content, and the SHA-256 that names it."""
-    content = _judgement_encoder.encode({"findings": verdict.findings, "vector": verdict.vector})
+    said: dict[str, object] = {"findings": verdict.findings, "vector": verdict.vector}
+    if verdict.endorsement is not None:
+        said["endorsement"] = verdict.endorsement
+    content = _judgement_encoder.encode(said)
     return hashlib.sha256(content).digest(), content
 
 
@@ -246,6 +251,7 @@ def verdict_record(row: Row, judgement: Judgement) -> VerdictRecord:
         boot_id=boot_id,
         judged_at=values.moment(judged),
         valid_until=values.moment(valid_until),
+        endorsement=judgement.endorsement,
     )
 
 

@@ -230,4 +230,10 @@ def test_findings_of_an_earlier_history_are_taken_as_they_were(machine):
     assert len(kept.findings) == 1
     again = judged(machine, None, history=kept)
     assert [f for f in again.findings if f.reason is Reason.CLOCK_FIRST_SEEN] == list(kept.findings)
-    assert judged(machine, None, history=JudgedHistory(())).tier is Tier.AFFIRMING
+    assert again.tier is Tier.AFFIRMING
+
+
+def test_without_findings_of_the_history_of_then_nothing_is_affirming(machine):
+    again = judged(machine, None, history=JudgedHistory(()))
+    assert again.tier is Tier.NONE
+    assert [f.reason for f in again.findings if f.tier is not Tier.AFFIRMING] == [Reason.HISTORY_UNJUDGED]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
+from verifier.appraisal.evidence import HISTORY_REASONS
 from verifier.appraisal.result import Finding, Severity, Status
 from verifier.claims import QuoteFacts
 from verifier.reasons import Claim, Reason
@@ -108,7 +109,13 @@ def history_finding(
     expected: str | None = None,
     actual: str | None = None,
 ) -> Finding:
-    """A finding about which machine this is."""
+    """A finding about which machine this is.
+
+    Raises:
+        ValueError: a reason that is not among `HISTORY_REASONS`: it would be lost when evidence is judged again.
+    """
+    if reason not in HISTORY_REASONS:
+        raise ValueError(f"{reason.value} is not among the reasons of the history")
     return Finding(
         reason=reason,
         status=status,

@@ -1,0 +1,98 @@
+"""A stored verdict and the evidence it was made from, judged again. No I/O: it runs where it holds nobody up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from verifier.appraisal.appraise import appraise_again
+from verifier.appraisal.evidence import Evidence, Expectation
+from verifier.appraisal.memo import Memo
+from verifier.appraisal.result import Appraisal
+from verifier.errors import EvidenceError
+from verifier.policy.model import Policy
+from verifier.ports import VerdictRecord
+from verifier.reasons import Reason
+from verifier.service.bundle import StoredEvidence, unpack
+from verifier.service.challenge import demanded
+from verifier.service.endorsement_facts import read_facts
+from verifier.service.verdicts import read_finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What one verdict was made from, as it lies in the store.
+
+    Attributes:
+        verdict: as it was given.
+        bundle: the bytes that `verdict.evidence_sha256` names, proven by the store.
+    """
+
+    verdict: VerdictRecord
+    bundle: bytes
+
+
+def rejudge(case: Case, logs: Mapping[bytes, bytes], policy: Policy | None, memo: Memo | None) -> Appraisal:
+    """What `policy` makes of stored evidence; the policy that gave the verdict gives it again.
+
+    Proven is what the evidence proved when it came: the store has it as it was, the nonce was the attester's own and
+    fresh then, and the AK was bound to an EK of which the verdict keeps what was known. Not proven: anything of today.
+
+    Args:
+        case: verdict and evidence.
+        logs: boot logs by SHA-256, proven by the store.
+        policy: what judges; None: that no policy does.
+        memo: what other appraisals may leave for this one.
+
+    Raises:
+        EvidenceError: `evidence-unavailable`: a part is not there. `quote-pcr-selection`: the quote does not cover what
+            the policy reads, because nobody had asked for it. Or what this policy reads does not parse.
+        StoredDataDamaged: a part is there and is not what it should be.
+    """
+    stored = unpack(case.bundle)
+    log = _log(stored, logs)
+    if policy is not None:
+        _check_coverage(stored, policy)
+    if case.verdict.endorsement is None:
+        raise _unavailable("what was known of the EK then was not kept by the version that judged it")
+    expectation = Expectation(
+        ak_public=stored.ak_public,
+        ak_activated=True,  # no verdict is stored for an attester without
+        nonce=stored.nonce,
+        request=(demanded(policy),),
+        endorsement=read_facts(case.verdict.endorsement),
+    )
+    findings = tuple(map(read_finding, case.verdict.findings))
+    return appraise_again(stored.evidence(log), expectation, policy, findings, memo)
+
+
+def stored_evidence(case: Case, logs: Mapping[bytes, bytes]) -> tuple[StoredEvidence, Evidence]:
+    """The evidence to be shown; raises as `rejudge` does where it is not there."""
+    stored = unpack(case.bundle)
+    return stored, stored.evidence(_log(stored, logs))
+
+
+def _log(stored: StoredEvidence, logs: Mapping[bytes, bytes]) -> bytes | None:
+    if stored.boot_log_sha256 is None:
+        return None
+    log = logs.get(stored.boot_log_sha256)
+    if log is None:
+        raise _unavailable(f"boot log {stored.boot_log_sha256.hex()} is not stored any more")
+    return log
+
+
+def _check_coverage(stored: StoredEvidence, policy: Policy) -> None:
+    """A quote is made for the policies of its time: what nobody asked for and it lacks says nothing of the machine."""
+    bank = policy.quote.bank.label
+    asked = {pcr for each in stored.request if each.bank == bank for pcr in each.pcrs}
+    missing = sorted(policy.quote.pcrs - asked - stored.pcrs.get(bank, {}).keys())
+    if missing:
+        raise EvidenceError(
+            Reason.QUOTE_PCR_SELECTION,
+            f"the stored quote has no {bank} PCR {', '.join(map(str, missing))}: nobody had asked for"
+            " it. Assign the policy in mode `observe`, and the next challenge does",
+        )
+
+
+def _unavailable(detail: str) -> EvidenceError:
+    return EvidenceError(Reason.EVIDENCE_UNAVAILABLE, detail)
