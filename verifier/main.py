@@ -28,16 +28,20 @@ from verifier.keys.signer import FileSigner, KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
 from verifier.policy_files import find_policies, read_policy_signers, read_policy_source
 from verifier.ports import DEFAULT_TENANT, Clock, Random, Store
+from verifier.ports_enrollment import EnrollmentBounds
 from verifier.ports_trust import AnchorPurpose
 from verifier.service.ak_certificates import AkCertificateRules, AkCertificates, Issue
+from verifier.service.approvals import ApprovalService
 from verifier.service.assignments import AssignmentService
 from verifier.service.attempts import AttemptLimiter
 from verifier.service.attestation import AttestationService
 from verifier.service.challenge import ChallengeService
 from verifier.service.ear import EarIdentity, EarIssuer
-from verifier.service.enrollment import EnrollmentService
+from verifier.service.enrollment import EnrollmentRules, EnrollmentService
 from verifier.service.events import LocalEvents
 from verifier.service.fleet import FleetService
+from verifier.service.incidents import IncidentService
+from verifier.service.known import KnownMachines
 from verifier.service.lineage import RatchetRules
 from verifier.service.memo import AppraisalMemo
 from verifier.service.methods import Method, Requirements, parse_methods
@@ -219,7 +223,17 @@ def _wire(
     anchors = TrustService(
         store=store, recorder=recorder, clock=clock, configured=trust.configured, read=read_anchor_bytes
     )
+    known = KnownMachines(store, None)
     return Services(
+        approvals=ApprovalService(
+            store=store,
+            recorder=recorder,
+            clock=clock,
+            random=random,
+            known=known,
+            keep=settings.enrollment.approval_lifetime,
+        ),
+        incidents=IncidentService(store, recorder, clock),
         enrollment=EnrollmentService(
             store=store,
             recorder=recorder,
@@ -227,8 +241,8 @@ def _wire(
             clock=clock,
             random=random,
             trust=anchors,
-            requirements=_requirements(settings),
-            lifetime=settings.enrollment.lifetime,
+            rules=_enrollment_rules(settings),
+            known=known,
             limiter=AttemptLimiter(settings.limits.wrong_proofs),
             issuers=issuer_finder(
                 settings.trust.fetch_hosts,
@@ -280,9 +294,18 @@ def _requirements(settings: Settings) -> Requirements:
     return requirements
 
 
+def _enrollment_rules(settings: Settings) -> EnrollmentRules:
+    own = settings.enrollment
+    return EnrollmentRules(
+        requirements=_requirements(settings),
+        lifetime=own.lifetime,
+        approval_lifetime=own.approval_lifetime,
+        bounds=EnrollmentBounds(per_tenant=own.max_pending, per_source=own.max_pending_per_address),
+    )
+
+
 _UNAVAILABLE: Final = {
     Method.INVENTORY: "no inventory is configured",
-    Method.APPROVE: "this version has no approval yet",
 }
 
 

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from verifier.appraisal.inventory import InventoryChanges, InventoryMachine, SourceStatus
 from verifier.appraisal.lineage import Lineage
 from verifier.policy.assignment import Assignment
+from verifier.ports_enrollment import AuditEntry, EnrollmentStore
 from verifier.ports_trust import AnchorAlarms, AnchorStore
 from verifier.reasons import Tier
 from verifier.tcg.attest import ClockInfo
@@ -31,6 +32,8 @@ class Lifecycle(enum.StrEnum):
     ENROLLED = "enrolled"
     STALE = "stale"
     REVOKED = "revoked"
+    RETIRED = "retired"
+    """Another TPM stands in its place; see `AttesterRecord.replaced_by`."""
 
 
 class Scope(enum.StrEnum):
@@ -85,31 +88,6 @@ class GuestIdentity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EnrollmentRecord:
-    """A pending credential activation. Holds the HMAC key's hash-proof, not the secret in the clear."""
-
-    id: str
-    tenant: str
-    created_at: datetime
-    expires_at: datetime
-    ek_fingerprint: bytes
-    """SHA-256 of the EK's SubjectPublicKeyInfo DER."""
-    ek_public: bytes
-    ek_certificate: bytes | None
-    ek_issuer: str | None
-    ek_profile: Mapping[str, object]
-    """Manufacturer, model, version, virtual, warnings: as shown to people."""
-    endorsed_by: str
-    """How the EK is trusted: `certificate`, `token`, `inventory`, `approve`, `tofu`."""
-    ak_name: bytes
-    ak_public: bytes
-    expected_proof: bytes
-    """HMAC the guest must answer with; compared in constant time."""
-    identity: GuestIdentity
-    token_id: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AttesterRecord:
     """An enrolled machine and the AK that speaks for it."""
 
@@ -134,6 +112,8 @@ class AttesterRecord:
     revoked_at: datetime | None = None
     ak_activated_at: datetime | None = None
     """When this AK was bound; verdicts before are about another key, or about this one before it was bound anew."""
+    replaced_by: str | None = None
+    """The attester of the TPM that this machine has now; only of a retired one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +215,7 @@ class PolicyRecord:
     created_at: datetime
 
 
-class Store(AnchorStore, Protocol):
+class Store(AnchorStore, EnrollmentStore, Protocol):
     """Durable state. Every method is atomic; `StoreUnavailable` means nothing happened.
 
     `StoredDataDamaged` names what no longer matches its digest.
@@ -256,18 +236,7 @@ class Store(AnchorStore, Protocol):
     ) -> tuple[TokenSpend, TokenRecord | None]:
         """Take one use, atomically: of N concurrent calls on a token with one use left, one is accepted."""
 
-    # enrolment
-    async def add_enrollment(self, enrollment: EnrollmentRecord) -> None: ...
-    async def enrollment(self, enrollment_id: str) -> EnrollmentRecord | None: ...
-    async def complete_enrollment(
-        self, enrollment_id: str, attester_id: str, now: datetime
-    ) -> AttesterRecord | None:
-        """Consume the enrolment once and create the attester, or rebind the AK of the one with this EK.
-
-        Returns the attester as stored (an EK keeps the attester id it first got), or None when the enrolment
-        was consumed or removed meanwhile. A revoked attester stays revoked.
-        """
-
+    # enrolment, beside `EnrollmentStore`
     async def purge_expired(self, now: datetime) -> int:
         """Drop expired enrolments and spent nonces past their expiry. Returns how many rows went."""
 
@@ -283,8 +252,13 @@ class Store(AnchorStore, Protocol):
     async def nonce_spent(self, nonce_hash: bytes) -> bool:
         """Whether a nonce was spent; `record` alone decides it for good."""
 
-    async def resolve_lineage(self, tenant: str, attester_id: str, position: int, lineage: Lineage) -> bool:
-        """Replace what is known of an attester's past; False when it is no longer at `position`, or does not exist."""
+    async def resolve_lineage(
+        self, tenant: str, attester_id: str, position: int, lineage: Lineage, audit: AuditEntry
+    ) -> bool:
+        """Replace what is known of an attester's past, and say so in the audit log.
+
+        False when it is no longer at `position`, or does not exist; nothing is changed then.
+        """
 
     async def has_blob(self, digest: bytes) -> bool: ...
     async def blob(self, digest: bytes) -> bytes | None:

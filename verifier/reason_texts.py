@@ -147,19 +147,19 @@ _ENROLMENT: Final = {
     ),
     Reason.ENROLLMENT_PENDING: Entry(
         "The enrolment waits for approval",
-        "An operator has to approve it.",
-        "Approve or refuse it; the agent comes back by itself.",
+        "The machine has proven its keys; an operator has to approve them.",
+        "Approve or refuse it: `attestctl enrollments`. The agent comes back by itself.",
     ),
     Reason.REENROLLMENT_REQUIRED: Entry(
         "A new enrolment is required",
-        "An operator wants this machine to enrol again before anything it says counts.",
-        "Enrol it again: `attest-agent enroll --again`.",
+        "An operator wants this machine to enrol again before anything it says counts, or has called it a copy of another.",
+        "Enrol it again: `attest-agent enroll --again`; a copy needs a new vTPM first.",
     ),
     Reason.IDENTITY_REPLACED: Entry(
         "Another TPM for a known machine",
         "A machine with a known SMBIOS UUID comes with another endorsement key: its vTPM was replaced, it was restored without "
         "its .nvram, or another machine claims its UUID.",
-        "Approve or refuse it: `attestctl enrollments`. Approved, it goes on with the history of the attester it replaces.",
+        "Approve or refuse it: `attestctl enrollments`. Approved, it takes the place of the earlier attester, whose history stays.",
     ),
     Reason.ATTESTER_REVOKED: Entry(
         "The attester is revoked",
@@ -187,6 +187,16 @@ _ENROLMENT: Final = {
         "The inventory does not know this TPM as this machine's",
         "Enrolment asks for an endorsement key that the inventory pins to the machine, and it does not, or is not current.",
         "The detail names the machines concerned. Sync the inventory, or resolve the replaced or copied vTPM.",
+    ),
+    Reason.ENROLLMENT_REFUSED: Entry(
+        "An operator refused this machine",
+        "Somebody looked at the enrolment of this endorsement key and said no; the detail has the reason.",
+        "If that was a mistake: `attestctl enrollments approve ID --overrule`. The agent of a refused machine asks rarely.",
+    ),
+    Reason.ENROLLMENT_QUEUE_FULL: Entry(
+        "Too many enrolments wait",
+        "As many enrolments as the settings allow wait for a decision, from this address or in all.",
+        "Decide them (`attestctl enrollments`), or raise `enrollment.max_pending` or `enrollment.max_pending_per_address`.",
     ),
 }
 
@@ -273,7 +283,7 @@ _HISTORY: Final = {
         "The TPM's state went back",
         "Clock or counters are lower than proven before: a snapshot or backup with the vTPM's state (.nvram) was restored, or a "
         "copy of this machine runs.",
-        "If the restore was meant, `attestctl clone keep` (or enrol it again with a join token); otherwise look for a copy.",
+        "If the restore was meant, `attestctl resolve` (or enrol it again with a join token); otherwise look for a copy.",
     ),
     Reason.CLOCK_UNSAFE: Entry(
         "The TPM was not shut down in order",
@@ -289,13 +299,13 @@ _HISTORY: Final = {
         "One TPM, two machines",
         "Two lines of state of one TPM have both gone on after they had parted: two copies of the machine run (or one that is "
         "switched to and fro between snapshots). Which of them is the original, nobody can tell from what they show.",
-        "See both with `attestctl clone list`; say which one stays with `attestctl clone keep`, and give the other a new vTPM.",
+        "See both with `attestctl clones`; say which one stays with `attestctl resolve`, and give the other a new vTPM.",
     ),
     Reason.ROLLBACK: Entry(
         "An earlier state was brought back",
         "This machine showed a state of its TPM that it had left behind: a snapshot or backup was restored, or a copy of it runs. "
         "It stays so until somebody says that it was meant.",
-        "If it was, `attestctl clone keep` (or enrol it again with a join token); otherwise look for the copy.",
+        "If it was, `attestctl resolve` (or enrol it again with a join token); otherwise look for the copy.",
     ),
     Reason.BOOT_ID_CHANGED: Entry(
         "Another kernel in the same TPM boot",
@@ -306,7 +316,7 @@ _HISTORY: Final = {
     Reason.BOOT_COUNTER_ROLLBACK: Entry(
         "Windows' boot count went back",
         "The count of boots that Windows keeps in the TPM is lower than proven before, under the same counter.",
-        "Treat it as a rollback: find out who restored the machine, then `attestctl clone keep`.",
+        "Treat it as a rollback: find out who restored the machine, then `attestctl resolve`.",
     ),
     Reason.RATCHET_STARTED: Entry(
         "The ratchet starts",
@@ -343,12 +353,12 @@ _HISTORY: Final = {
     Reason.RATCHET_ROLLBACK: Entry(
         "The ratchet went back",
         "The TPM shows a content that it had left behind: its NV memory was restored, or a copy of it speaks.",
-        "If the restore was meant, `attestctl clone keep`; otherwise look for the copy.",
+        "If the restore was meant, `attestctl resolve`; otherwise look for the copy.",
     ),
     Reason.RATCHET_DIVERGED: Entry(
         "The ratchet went two ways",
         "From one content the TPM went on by one value, and this evidence by another: there are two of them.",
-        "See both with `attestctl clone list`, and resolve it there.",
+        "See both with `attestctl clones`, and resolve it there.",
     ),
     Reason.RATCHET_FOREIGN: Entry(
         "The ratchet holds something else",

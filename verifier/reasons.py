@@ -95,6 +95,8 @@ class Reason(enum.StrEnum):
     ANCHORS_REFUSED = "anchors-refused"
     AK_CERTIFICATE_WITHHELD = "ak-certificate-withheld"
     INVENTORY_DISAGREES = "inventory-disagrees"
+    ENROLLMENT_REFUSED = "enrollment-refused"
+    ENROLLMENT_QUEUE_FULL = "enrollment-queue-full"
 
     # --- the quote
     QUOTE_MAGIC = "quote-magic"

@@ -91,6 +91,12 @@ class EnrollmentSettings(_Section, frozen=True):
     joined by `|`, tried in their order. See `verifier.service.methods`."""
     lifetime: Duration = Duration(minutes=5)
     """How long a guest may take to answer its credential challenge."""
+    approval_lifetime: Duration = Duration(days=7)
+    """How long an enrolment waits for a person, and how long a guest can still learn what was decided."""
+    max_pending: Annotated[int, Meta(ge=1)] = 1000
+    """Enrolments that may wait for a person, in all."""
+    max_pending_per_address: Annotated[int, Meta(ge=0)] = 100
+    """The same, per network address; 0: no bound, as behind a proxy that gives all guests its own."""
 
 
 class TrustSettings(_Section, frozen=True):

@@ -93,10 +93,15 @@ class ActivationRequest(Message, frozen=True, kw_only=True):
 
 
 class ActivationReply(Reply, frozen=True, kw_only=True):
-    """`enrolled`: attest now. `pending`: an operator must approve; come back after `retry_after` seconds."""
+    """`enrolled`: attest now. `pending`: a person must decide; send the proof again after `retry_after` seconds."""
 
     status: Literal["enrolled", "pending"]
-    attester_id: Id
+    attester_id: Id | None = None
+    """With `enrolled`."""
+    enrollment_id: Id | None = None
+    """With `pending`: where to send the proof again. May be another one, if this machine has asked before."""
+    code: str | None = None
+    """With `pending`: `enrollment-pending`, or `identity-replaced` for a machine that is known with another TPM."""
     retry_after: float | None = None
     ak_certificate: bytes | None = None
     """DER, issued by the verifier for this AK; absent where none was asked for, or none is issued."""
@@ -229,7 +234,7 @@ class Verdict(Reply, frozen=True, kw_only=True):
     boot_id: str | None = None
     judged_at: str
     valid_until: str
-    lifecycle: Literal["pending", "enrolled", "stale", "revoked"] = "enrolled"
+    lifecycle: Literal["pending", "enrolled", "stale", "revoked", "retired"] = "enrolled"
 
 
 class RatchetStep(Reply, frozen=True, kw_only=True):

@@ -12,7 +12,6 @@ from verifier.ports import (
     DEFAULT_TENANT,
     AttesterRecord,
     BootRecord,
-    EnrollmentRecord,
     GuestIdentity,
     PolicyRecord,
     Recording,
@@ -21,6 +20,7 @@ from verifier.ports import (
     TokenRecord,
     VerdictRecord,
 )
+from verifier.ports_enrollment import EnrollmentRecord
 from verifier.reasons import Tier
 from verifier.tcg.attest import ClockInfo
 

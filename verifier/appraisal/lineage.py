@@ -145,18 +145,15 @@ def begun_anew(line: Lineage) -> Lineage:
     return _rebased(line, None, incident=None, must_enroll=False)
 
 
-def kept(line: Lineage, smbios_uuid: str, claimed: Iterable[str]) -> Lineage:
-    """For an operator's word that the machine of this UUID is the one; every other UUID of `claimed` is a copy's.
+def kept(line: Lineage, guest: Guest, claimed: Iterable[str]) -> Lineage:
+    """For an operator's word that this guest is the one; every UUID of `claimed` but its own is a copy's.
 
-    The line goes on from the state that machine showed last. Where it never showed one, from whatever it shows next.
+    The line goes on from the state that it showed last.
     """
-    wanted = machine_of(smbios_uuid)
+    wanted = machine_of(guest.smbios_uuid)
     others = {uuid for uuid in (*claimed, *line.refused) if machine_of(uuid) not in {wanted, None}}
-    shown = [guest for guest in line.guests if machine_of(guest.smbios_uuid) == wanted]
-    rebased = _rebased(line, shown[-1] if shown else None, incident=None, must_enroll=line.must_enroll)
-    return dataclasses.replace(
-        rebased, smbios_uuid=smbios_uuid, refused=tuple(sorted(others))[:MAX_REFUSED], guests=tuple(shown)
-    )
+    rebased = _rebased(line, guest, incident=None, must_enroll=line.must_enroll)
+    return dataclasses.replace(rebased, refused=tuple(sorted(others))[:MAX_REFUSED], guests=(guest,))
 
 
 def without(line: Lineage, smbios_uuid: str | None) -> Lineage:

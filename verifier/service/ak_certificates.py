@@ -101,7 +101,7 @@ class AkCertificates:
 
     def _since(self, attester: AttesterRecord, verdict: VerdictView | None, now: datetime) -> datetime:
         """From when the certificate counts, or a refusal."""
-        if attester.lifecycle in (Lifecycle.REVOKED, Lifecycle.PENDING):
+        if attester.lifecycle in (Lifecycle.REVOKED, Lifecycle.PENDING, Lifecycle.RETIRED):
             raise _withheld(f"the attester is {attester.lifecycle.value}")
         if verdict is not None:
             copied = {

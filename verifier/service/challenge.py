@@ -38,6 +38,10 @@ def known_attester(state: AttesterState | None, attester_id: str) -> AttesterSta
         raise NotFoundError("attester", attester_id)
     if state.attester.lifecycle is Lifecycle.REVOKED:
         raise RefusedError(Reason.ATTESTER_REVOKED, f"attester {attester_id} was revoked")
+    if state.attester.lifecycle is Lifecycle.RETIRED:
+        raise RefusedError(
+            Reason.IDENTITY_REPLACED, f"attester {attester_id} was replaced: this machine has another TPM now"
+        )
     if state.lineage is not None and state.lineage.must_enroll:
         raise RefusedError(
             Reason.REENROLLMENT_REQUIRED, f"attester {attester_id} has to enrol again before it is heard"

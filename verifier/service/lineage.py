@@ -12,9 +12,8 @@ from verifier.appraisal.evidence import History
 from verifier.appraisal.lineage import Guest, Lineage
 from verifier.appraisal.place import Handed, Place
 from verifier.crypto.ratchet import RatchetChain
-from verifier.errors import RefusedError
 from verifier.ports import AttesterRecord, AttesterState, GuestIdentity
-from verifier.reasons import Reason
+from verifier.service.known import refused_copy
 from verifier.service.nonces import MARK_SIZE
 
 _NO_PAUSE: Final = timedelta(0)
@@ -91,14 +90,10 @@ def refuse_copy(state: AttesterState, identity: GuestIdentity) -> None:
     """Refuse evidence of a machine that an operator has decided not to hear.
 
     Raises:
-        RefusedError: `clone-proven` from a machine that was called a copy.
+        RefusedError: `reenrollment-required` from a machine that was called a copy.
     """
     if state.lineage is not None and state.lineage.refuses(identity.smbios_uuid):
-        raise RefusedError(
-            Reason.CLONE_PROVEN,
-            f"an operator has called the machine with SMBIOS UUID {identity.smbios_uuid} a copy of attester"
-            f" {state.attester.id}: give it a new vTPM, then enrol it",
-        )
+        raise refused_copy(state.attester.id, identity.smbios_uuid)
 
 
 def is_overtaken(place: Place | None, *, current: bool) -> bool:

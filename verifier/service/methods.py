@@ -52,6 +52,17 @@ class Requirements:
     def __str__(self) -> str:
         return ", ".join("|".join(alternatives) for alternatives in self.every)
 
+    def or_approval(self, instead_of: Method) -> Requirements:
+        """The same, where a person may also decide whatever asks for this method."""
+        return Requirements(
+            tuple(
+                (*alternatives, Method.APPROVE)
+                if instead_of in alternatives and _ALWAYS.keys().isdisjoint(alternatives)
+                else alternatives
+                for alternatives in self.every
+            )
+        )
+
 
 def parse_methods(entries: Sequence[str]) -> Requirements:
     """Read requirements as they are written in the settings.

@@ -26,6 +26,8 @@ class EnrollmentCommand:
     """IAK and IDevID."""
     join_token: str | None
     identity: GuestIdentity
+    source: str | None = None
+    """Network address it came from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,18 @@ class EnrollmentChallenge:
     credential_blob: bytes
     encrypted_secret: bytes
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """What came of a proof of activation: an attester, or the wait for a person."""
+
+    enrollment_id: str
+    """To ask again with."""
+    attester: AttesterRecord | None
+    waits_for: str | None = None
+    """`enrollment-pending` or `identity-replaced`, without an attester."""
+    retry_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,6 @@ from verifier.appraisal.lineage import Lineage
 from verifier.policy.assignment import Assignment
 from verifier.ports import (
     AttesterRecord,
-    EnrollmentRecord,
     EventSink,
     PolicyRecord,
     Recording,
@@ -24,6 +23,7 @@ from verifier.ports import (
     TokenSpend,
     VerdictRecord,
 )
+from verifier.ports_enrollment import AuditEntry, Decision, EnrollmentBounds, EnrollmentRecord, Filed
 from verifier.ports_trust import AnchorAlarm, AnchorAssignment, AnchorSetRecord
 
 
@@ -44,16 +44,52 @@ class Recorder:
             self._log.info("token.spent", token=token.id, outcome=spend.value)
         return spend, token
 
-    async def enrollment_begun(self, enrollment: EnrollmentRecord) -> None:
-        """A credential challenge is out."""
-        await self._store.add_enrollment(enrollment)
-        self._log.info(
-            "enrollment.begun",
+    async def enrollment_begun(
+        self, enrollment: EnrollmentRecord, bounds: EnrollmentBounds | None = None
+    ) -> Filed:
+        """A credential challenge is out, unless that would exceed the bounds."""
+        filed = await self._store.add_enrollment(enrollment, bounds)
+        tell = self._log.info if filed is Filed.KEPT else self._log.warning
+        tell(
+            "enrollment.begun" if filed is Filed.KEPT else "enrollment.queue-full",
             enrollment=enrollment.id,
             endorsed_by=enrollment.endorsed_by,
             ek=enrollment.ek_fingerprint.hex(),
             token=enrollment.token_id,
+            source=enrollment.source,
+            waits_for=enrollment.waits_for,
         )
+        return filed
+
+    async def enrollment_pending(
+        self, enrollment_id: str, waits_for: str, now: datetime, expires_at: datetime
+    ) -> EnrollmentRecord | None:
+        """A machine has proven its keys and waits for a person; None when its challenge is gone."""
+        pending = await self._store.await_approval(enrollment_id, waits_for, now, expires_at)
+        if pending is not None:
+            self._log.warning(
+                "enrollment.pending",
+                enrollment=pending.id,
+                waits_for=waits_for,
+                ek=pending.ek_fingerprint.hex(),
+                hostname=pending.identity.hostname,
+                source=pending.source,
+            )
+        return pending
+
+    async def enrollment_decided(self, tenant: str, decision: Decision) -> EnrollmentRecord | None:
+        """A person has decided; None when there was nothing to decide any more."""
+        decided = await self._store.decide_enrollment(tenant, decision)
+        if decided is not None:
+            self._log.warning(
+                f"enrollment.{decided.status.value}",
+                enrollment=decided.id,
+                attester=decided.attester_id,
+                replaces=decided.replaces,
+                reason=decision.reason,
+                actor=decision.actor,
+            )
+        return decided
 
     async def enrolled(self, enrollment_id: str, attester_id: str, now: datetime) -> AttesterRecord | None:
         """An AK is bound to its EK; None when the enrolment was consumed meanwhile."""
@@ -83,12 +119,19 @@ class Recorder:
         return stored
 
     async def lineage_resolved(
-        self, tenant: str, attester_id: str, position: int, lineage: Lineage, actor: str
+        self, attester_id: str, position: int, lineage: Lineage, audit: AuditEntry
     ) -> bool:
         """An operator said which machine a TPM's state belongs to; False when evidence came in between."""
-        done = await self._store.resolve_lineage(tenant, attester_id, position, lineage)
+        done = await self._store.resolve_lineage(audit.tenant, attester_id, position, lineage, audit)
         if done:
-            self._log.warning("lineage.resolved", attester=attester_id, position=position, actor=actor)
+            self._log.warning(
+                audit.action,
+                attester=attester_id,
+                incident=audit.subject,
+                reason=audit.reason,
+                actor=audit.actor,
+                **audit.detail,
+            )
         return done
 
     async def attester_revoked(self, tenant: str, attester_id: str, now: datetime, actor: str) -> bool:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from verifier.ports import Clock
 from verifier.service.ak_certificates import AkCertificates
+from verifier.service.approvals import ApprovalService
 from verifier.service.assignments import AssignmentService
 from verifier.service.attestation import AttestationService
 from verifier.service.challenge import ChallengeService
 from verifier.service.ear import EarIssuer
 from verifier.service.enrollment import EnrollmentService
 from verifier.service.fleet import FleetService
+from verifier.service.incidents import IncidentService
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
 from verifier.service.tokens import TokenService
@@ -23,6 +25,8 @@ class Services:
     """What the service can do."""
 
     enrollment: EnrollmentService
+    approvals: ApprovalService
+    incidents: IncidentService
     challenges: ChallengeService
     attestations: AttestationService
     fleet: FleetService

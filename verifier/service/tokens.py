@@ -137,7 +137,10 @@ class TokenService:
         return record
 
     async def check_join(self, secret_hash: bytes) -> TokenRecord:
-        """The join token, or a refusal if it would not be accepted; spends nothing: before any costly work."""
+        """The join token, or a refusal if it is not good; spends nothing: before any costly work.
+
+        Whether a use is left is not asked: a machine that asks again has paid.
+        """
         record = await self._store.token_by_hash(secret_hash)
         now = self._clock.now()
         if record is None:
@@ -148,8 +151,6 @@ class TokenService:
             raise refuse_spend(TokenSpend.REVOKED)
         if record.expires_at is not None and now >= record.expires_at:
             raise refuse_spend(TokenSpend.EXPIRED)
-        if record.uses_left == 0:
-            raise refuse_spend(TokenSpend.USED_UP)
         return record
 
     async def _lookup(self, secret_hash: bytes, now: datetime) -> TokenRecord | None:

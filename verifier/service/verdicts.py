@@ -57,8 +57,8 @@ def lifecycle_at(attester: AttesterRecord, verdict: VerdictRecord | None, now: d
 def view(attester: AttesterRecord, record: VerdictRecord, now: datetime) -> VerdictView:
     """What a verdict says at `now`.
 
-    A verdict that has run out says nothing of the present: `none`, with an empty vector. Nothing that a
-    revoked attester ever proved counts: contraindicated. Neither is ever green.
+    A verdict that has run out says nothing of the present, nor does one of a TPM that was replaced: `none`, with an
+    empty vector. Nothing that a revoked attester ever proved counts: contraindicated. None of them is ever green.
     """
     lifecycle = lifecycle_at(attester, record, now)
     tier, vector, findings = record.tier, record.vector, tuple(record.findings)
@@ -67,6 +67,8 @@ def view(attester: AttesterRecord, record: VerdictRecord, now: datetime) -> Verd
         findings = (*findings, finding_mapping(_revoked(attester)))
     elif lifecycle is not Lifecycle.ENROLLED:
         tier, vector = Tier.NONE, {}
+    if lifecycle is Lifecycle.RETIRED:
+        findings = (*findings, finding_mapping(_replaced(attester)))
     return VerdictView(record=record, lifecycle=lifecycle, tier=tier, vector=vector, findings=findings)
 
 
@@ -101,6 +103,16 @@ def _revoked(attester: AttesterRecord) -> Finding:
         severity=Severity.CONTRAINDICATED,
         claim=Claim.INSTANCE_IDENTITY,
         message=f"an operator revoked this attester{when}",
+    )
+
+
+def _replaced(attester: AttesterRecord) -> Finding:
+    return Finding(
+        reason=Reason.IDENTITY_REPLACED,
+        status=Status.FAILED,
+        severity=Severity.WARNING,
+        claim=Claim.INSTANCE_IDENTITY,
+        message=f"this machine has another TPM now: attester {attester.replaced_by}",
     )
 
 

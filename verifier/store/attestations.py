@@ -7,13 +7,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import select, update
+from sqlalchemy import Connection, select, update
 
 from verifier.appraisal.lineage import Lineage
 from verifier.errors import NotFoundError, StateMovedError, StoredDataDamaged
 from verifier.ports import AttesterState, Recording, VerdictRecord
-from verifier.store import blobs, recording, rows, statements, values
-from verifier.store.backend import Backend, StorePart
+from verifier.ports_enrollment import AuditEntry
+from verifier.store import audit_log, blobs, recording, rows, statements, values
+from verifier.store.backend import Backend, StorePart, changed
 from verifier.store.recording import Moved, Spent, lineage_values
 from verifier.store.rows import Judgement, Row
 from verifier.store.schema import attestation, latest, nonce
@@ -57,20 +58,28 @@ class Attestations(StorePart):
         """Whether a recording with this nonce is stored, and the nonce not yet purged."""
         return await self._first(select(nonce.c.hash).where(nonce.c.hash == nonce_hash)) is not None
 
-    async def resolve_lineage(self, tenant: str, attester_id: str, position: int, lineage: Lineage) -> bool:
+    async def resolve_lineage(
+        self, tenant: str, attester_id: str, position: int, lineage: Lineage, audit: AuditEntry
+    ) -> bool:
         """True when the attester was at `position`; it is at the next one then."""
         changes = {name.removeprefix("b_"): value for name, value in lineage_values(lineage).items()}
-        return bool(
-            await self._change(
-                update(latest)
-                .where(
-                    latest.c.tenant == tenant,
-                    latest.c.attester_id == attester_id,
-                    latest.c.position == position,
-                )
-                .values(position=position + 1, **changes)
+        resolved = (
+            update(latest)
+            .where(
+                latest.c.tenant == tenant,
+                latest.c.attester_id == attester_id,
+                latest.c.position == position,
             )
+            .values(position=position + 1, **changes)
         )
+
+        def run(connection: Connection) -> bool:
+            if not changed(connection, resolved):
+                return False
+            audit_log.append(connection, audit)
+            return True
+
+        return await self._backend.write(run)
 
     async def has_blob(self, digest: bytes) -> bool:
         """Whether a blob is held; `blob` proves that it is sound."""

@@ -11,7 +11,6 @@ import hashlib
 from typing import Final
 
 from verifier.errors import EvidenceError
-from verifier.ports import FleetFilter
 from verifier.reasons import Reason
 
 _VERSION: Final = b"\x01"
@@ -19,14 +18,14 @@ _MARK_SIZE: Final = 8
 _MAX_LENGTH: Final = 256
 
 
-def encode_cursor(after: str, tenant: str, where: FleetFilter) -> str:
-    """A cursor for what follows the id `after` in this listing."""
+def encode_cursor(after: str, tenant: str, where: object) -> str:
+    """A cursor for what follows `after` in this listing; the `repr` of `where` tells it from others."""
     body = _VERSION + after.encode()
     return base64.urlsafe_b64encode(_mark(body, tenant, where) + body).rstrip(b"=").decode()
 
 
-def decode_cursor(cursor: str, tenant: str, where: FleetFilter) -> str:
-    """The id to go on from.
+def decode_cursor(cursor: str, tenant: str, where: object) -> str:
+    """What to go on from.
 
     Raises:
         EvidenceError: `malformed-request`: not a cursor, or one of another listing.
@@ -45,8 +44,8 @@ def decode_cursor(cursor: str, tenant: str, where: FleetFilter) -> str:
     return after
 
 
-def _mark(body: bytes, tenant: str, where: FleetFilter) -> bytes:
-    listing = repr((tenant, where.tier, where.lifecycle, where.label, where.search, where.incident))
+def _mark(body: bytes, tenant: str, where: object) -> bytes:
+    listing = repr((tenant, where))
     return hashlib.sha256(listing.encode("utf-8", "backslashreplace") + b"\x00" + body).digest()[:_MARK_SIZE]
 
 

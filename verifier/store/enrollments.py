@@ -1,52 +1,181 @@
-"""Enrolments: pending until consumed once; what they leave behind is the attester and its keys."""
+"""Enrolments: offered, then completed or decided once; what they leave behind is the attester and its keys."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
-from verifier.appraisal.lineage import Lineage, begun_anew
-from verifier.ports import AttesterRecord, EnrollmentRecord, Lifecycle
-from verifier.store import recording, rows, statements, values
-from verifier.store.backend import StorePart
-from verifier.store.rows import Row
-from verifier.store.schema import (
-    attestation_key,
-    attester,
-    attester_uuid,
-    endorsement_key,
-    enrollment,
-    latest,
-    nonce,
+from verifier.errors import EvidenceError
+from verifier.ports import AttesterRecord, Page
+from verifier.ports_enrollment import (
+    AuditEntry,
+    Decision,
+    EnrollmentBounds,
+    EnrollmentRecord,
+    EnrollmentStatus,
+    Filed,
 )
-from verifier.store.statements import InsertInto
+from verifier.reasons import Reason
+from verifier.store import audit_log, rows, statements, values
+from verifier.store.backend import StorePart
+from verifier.store.binding import Binding
+from verifier.store.cursors import decode_cursor, encode_cursor
+from verifier.store.rows import Row
+from verifier.store.schema import enrollment, nonce
 
 _PURGE_CHUNK: Final = 5_000
 """Rows deleted in one transaction: whoever else wants to write waits no longer than that."""
+_MAX_PAGE: Final = 1_000
+_OPEN: Final = (EnrollmentStatus.OFFERED.value, EnrollmentStatus.PENDING.value)
 
 
 class Enrollments(StorePart):
     """The enrolment methods of the `Store` port, and the purge of what has expired."""
 
-    async def add_enrollment(self, record: EnrollmentRecord) -> None:
-        """Keep a pending activation."""
-        await self._change(insert(enrollment).values(rows.enrollment_values(record)))
+    async def add_enrollment(self, record: EnrollmentRecord, bounds: EnrollmentBounds | None = None) -> Filed:
+        """Keep a challenge that is out.
+
+        Requests that arrive in the same instant on several replicas may exceed a bound by their number.
+        """
+        row = rows.enrollment_values(record)
+
+        def run(connection: Connection) -> Filed:
+            full = None if bounds is None else _full(connection, record, bounds)
+            if full is None:
+                connection.execute(insert(enrollment).values(row))
+            return full or Filed.KEPT
+
+        return await self._backend.write(run)
 
     async def enrollment(self, enrollment_id: str) -> EnrollmentRecord | None:
-        """A pending activation, expired or not."""
+        """An enrolment, expired or not."""
         row = await self._first(select(*rows.ENROLLMENT_COLUMNS).where(enrollment.c.id == enrollment_id))
         return None if row is None else rows.enrollment_record(row)
 
     async def complete_enrollment(
         self, enrollment_id: str, attester_id: str, now: datetime
     ) -> AttesterRecord | None:
-        """Consume the enrolment and bind its AK; None when it is gone or has expired."""
-        completion = _Completion(self._backend.insert, attester_id, values.micros(now))
-        row = await self._backend.write(lambda connection: completion.run(connection, enrollment_id))
+        """Consume an offered enrolment and bind its AK; None when it is gone, has expired, or waits for a person."""
+        at, insert_into = values.micros(now), self._backend.insert
+
+        def run(connection: Connection) -> Row | None:
+            consumed = connection.execute(
+                delete(enrollment)
+                .where(
+                    enrollment.c.id == enrollment_id,
+                    enrollment.c.expires_at > at,
+                    enrollment.c.status == EnrollmentStatus.OFFERED.value,
+                    enrollment.c.waits_for.is_(None),
+                )
+                .returning(*rows.ENROLLMENT_COLUMNS)
+            ).first()
+            if consumed is None:
+                return None
+            record = rows.enrollment_record(consumed)
+            agreed = record.replaces is not None
+            binding = Binding(
+                insert_into,
+                attester_id,
+                at,
+                actor="inventory",
+                reason="the inventory lists the new endorsement key for this machine",
+                authority=agreed or record.token_id is not None,
+                may_return=agreed,
+            )
+            bound = binding.run(connection, record)
+            return connection.execute(statements.ATTESTER_STATE.one, {"key": bound}).one()
+
+        row = await self._backend.write(run)
         return None if row is None else rows.attester_record(row[statements.STATE_ATTESTER])
+
+    async def await_approval(
+        self, enrollment_id: str, waits_for: str, now: datetime, expires_at: datetime
+    ) -> EnrollmentRecord | None:
+        """Turn an offered enrolment into a pending one; see `EnrollmentStore.await_approval`."""
+        at, until, insert_into = values.micros(now), values.micros(expires_at), self._backend.insert
+
+        def run(connection: Connection) -> Row | None:
+            offered = connection.execute(
+                delete(enrollment)
+                .where(
+                    enrollment.c.id == enrollment_id,
+                    enrollment.c.expires_at > at,
+                    enrollment.c.status == EnrollmentStatus.OFFERED.value,
+                )
+                .returning(*rows.ENROLLMENT_COLUMNS)
+            ).first()
+            if offered is None:
+                return None
+            row = dict(zip((column.name for column in rows.ENROLLMENT_COLUMNS), offered, strict=True)) | {
+                "status": EnrollmentStatus.PENDING.value,
+                "waits_for": waits_for,
+                "replaces": None,
+                "activated_at": at,
+                "expires_at": until,
+            }
+            new = insert_into(enrollment).values(row)
+            return connection.execute(
+                new.on_conflict_do_update(
+                    index_elements=["tenant", "ek_fingerprint", "ak_name"],
+                    index_where=enrollment.c.status == EnrollmentStatus.PENDING.value,
+                    set_={name: new.excluded[name] for name in _SHOWN_ANEW},
+                ).returning(*rows.ENROLLMENT_COLUMNS)
+            ).one()
+
+        row = await self._backend.write(run)
+        return None if row is None else rows.enrollment_record(row)
+
+    async def decide_enrollment(self, tenant: str, decision: Decision) -> EnrollmentRecord | None:
+        """Approve or refuse, once; see `EnrollmentStore.decide_enrollment`."""
+        insert_into = self._backend.insert
+        row = await self._backend.write(lambda connection: _decide(connection, insert_into, tenant, decision))
+        return None if row is None else rows.enrollment_record(row)
+
+    async def list_enrollments(
+        self, tenant: str, status: EnrollmentStatus, *, now: datetime, cursor: str | None, limit: int
+    ) -> Page[EnrollmentRecord]:
+        """Oldest first.
+
+        Raises:
+            EvidenceError: `malformed-request` for a cursor of another listing or a limit out of range.
+        """
+        if not 1 <= limit <= _MAX_PAGE:
+            raise EvidenceError(
+                Reason.MALFORMED_REQUEST, f"a page of {limit} is not within 1 and {_MAX_PAGE}"
+            )
+        query = select(*rows.ENROLLMENT_COLUMNS).where(
+            enrollment.c.tenant == tenant,
+            enrollment.c.status == status.value,
+            enrollment.c.expires_at > values.micros(now),
+        )
+        listing = ("enrollments", status.value)
+        if cursor is not None:
+            moment, _, last = decode_cursor(cursor, tenant, listing).partition(".")
+            made, key = enrollment.c.created_at, enrollment.c.id
+            query = query.where(or_(made > int(moment), and_(made == int(moment), key > last)))
+        ordered = query.order_by(enrollment.c.created_at, enrollment.c.id)
+        found = [rows.enrollment_record(row) for row in await self._backend.rows(ordered.limit(limit + 1))]
+        items, following = tuple(found[:limit]), None
+        if len(found) > limit:
+            after = f"{values.micros(items[-1].created_at)}.{items[-1].id}"
+            following = encode_cursor(after, tenant, listing)
+        return Page(items=items, cursor=following)
+
+    async def enrollments_of_ek(
+        self, tenant: str, ek_fingerprint: bytes, now: datetime
+    ) -> Sequence[EnrollmentRecord]:
+        """Pending and decided ones with this EK that have not expired."""
+        query = select(*rows.ENROLLMENT_COLUMNS).where(
+            enrollment.c.tenant == tenant,
+            enrollment.c.ek_fingerprint == ek_fingerprint,
+            enrollment.c.status != EnrollmentStatus.OFFERED.value,
+            enrollment.c.expires_at > values.micros(now),
+        )
+        found = await self._backend.rows(query.order_by(enrollment.c.created_at, enrollment.c.id).limit(100))
+        return tuple(map(rows.enrollment_record, found))
 
     async def purge_expired(self, now: datetime) -> int:
         """Drop expired enrolments and nonces, in short transactions."""
@@ -60,138 +189,86 @@ class Enrollments(StorePart):
         return gone
 
 
-@dataclass(frozen=True, slots=True)
-class _Completion:
-    """The one transaction that turns an enrolment into an attester.
+_SHOWN_ANEW: Final = (
+    "expires_at", "ek_certificate", "ek_issuer", "ek_profile", "endorsed_by", "expected_proof", "identity",
+    "source", "waits_for", "activated_at",
+)  # fmt: skip
+"""What the last request of a machine says that has asked before."""
 
-    Each step holds under concurrency: whoever deletes the enrolment has it, the attester's row is made or found
-    under the unique key of its EK, and what is merged is read under the lock of that row.
-    """
 
-    insert: InsertInto
-    attester_id: str
-    at: int
+def _full(connection: Connection, record: EnrollmentRecord, bounds: EnrollmentBounds) -> Filed | None:
+    waiting = and_(
+        enrollment.c.tenant == record.tenant,
+        enrollment.c.status.in_(_OPEN),
+        enrollment.c.waits_for.is_not(None),
+        enrollment.c.expires_at > values.micros(record.created_at),
+    )
+    same_source = func.count().filter(enrollment.c.source == record.source)
+    in_all, of_source = connection.execute(select(func.count(), same_source).where(waiting)).one()
+    if bounds.per_source and record.source is not None and of_source >= bounds.per_source:
+        return Filed.SOURCE_FULL
+    return Filed.TENANT_FULL if in_all >= bounds.per_tenant else None
 
-    def run(self, connection: Connection, enrollment_id: str) -> Row | None:
-        """The attester's row as `statements.ATTESTER_STATE` gives it, or None where nothing was consumed."""
-        consumed = connection.execute(
-            delete(enrollment)
-            .where(enrollment.c.id == enrollment_id, enrollment.c.expires_at > self.at)
-            .returning(*rows.ENROLLMENT_COLUMNS)
-        ).first()
-        if consumed is None:
-            return None
-        record = rows.enrollment_record(consumed)
-        self._keep_ek(connection, record)
-        bound = self._bind_attester(connection, record)
-        self._bind_ak(connection, record, bound)
-        return connection.execute(statements.ATTESTER_STATE.one, {"key": bound}).one()
 
-    def _keep_ek(self, connection: Connection, record: EnrollmentRecord) -> None:
-        """What was shown for this EK last replaces what was known; a certificate once seen is not forgotten."""
-        new = self.insert(endorsement_key).values(
-            tenant=record.tenant,
-            fingerprint=record.ek_fingerprint,
-            public=record.ek_public,
-            certificate=record.ek_certificate,
-            issuer=values.plain_text(record.ek_issuer),
-            profile=values.json_text(record.ek_profile),
-            endorsed_by=record.endorsed_by,
-            first_seen_at=self.at,
-            last_seen_at=self.at,
+def _decide(
+    connection: Connection, insert_into: statements.InsertInto, tenant: str, decision: Decision
+) -> Row | None:
+    at = values.micros(decision.at)
+    decidable = {EnrollmentStatus.PENDING.value}
+    if decision.approved and decision.overrule:
+        decidable.add(EnrollmentStatus.REFUSED.value)
+    status = EnrollmentStatus.APPROVED if decision.approved else EnrollmentStatus.REFUSED
+    mine = (enrollment.c.tenant == tenant, enrollment.c.id == decision.enrollment_id)
+    decided = connection.execute(
+        update(enrollment)
+        .where(*mine, enrollment.c.status.in_(decidable), enrollment.c.expires_at > at)
+        .values(
+            status=status.value,
+            decided_at=at,
+            decided_by=decision.actor,
+            decision_reason=values.plain_text(decision.reason),
+            replaces=decision.replaces,
+            expires_at=values.micros(decision.keep_until),
         )
-        seen = new.excluded
-        connection.execute(
-            new.on_conflict_do_update(
-                index_elements=["tenant", "fingerprint"],
-                set_={
-                    "certificate": func.coalesce(seen.certificate, endorsement_key.c.certificate),
-                    "issuer": func.coalesce(seen.issuer, endorsement_key.c.issuer),
-                    "profile": seen.profile,
-                    "endorsed_by": seen.endorsed_by,
-                    "last_seen_at": seen.last_seen_at,
-                },
-            )
+        .returning(*rows.ENROLLMENT_COLUMNS)
+    ).first()
+    if decided is None:
+        return None
+    record, bound = rows.enrollment_record(decided), None
+    if decision.approved:
+        binding = Binding(
+            insert_into,
+            decision.attester_id,
+            at,
+            actor=decision.actor,
+            reason=decision.reason,
+            authority=True,
+            may_return=True,
         )
+        bound = binding.run(connection, record)
+        connection.execute(update(enrollment).where(*mine).values(attester_id=bound))
+    audit_log.append(connection, _entry(record, decision, bound))
+    return connection.execute(select(*rows.ENROLLMENT_COLUMNS).where(*mine)).one()
 
-    def _bind_attester(self, connection: Connection, record: EnrollmentRecord) -> str:
-        """The id of the attester with this EK: the one it had, or the new one."""
-        # `latest` before `attester`, the order in which recordings lock them.
-        same_ek = (attester.c.tenant == record.tenant, attester.c.ek_fingerprint == record.ek_fingerprint)
-        machine = select(attester.c.id).where(*same_ek).scalar_subquery()
-        connection.execute(
-            select(latest.c.attester_id)
-            .where(latest.c.attester_id == machine)
-            .with_for_update(key_share=True)
-        )
-        new = self.insert(attester).values(
-            id=self.attester_id,
-            tenant=record.tenant,
-            ek_fingerprint=record.ek_fingerprint,
-            ak_name=record.ak_name,
-            identity="{}",
-            smbios_uuids="[]",
-            labels="{}",
-            enrolled_at=self.at,
-            search_text="",
-        )
-        # An attester that is there already is locked by the update, so that its UUIDs are read as they stay.
-        bound, stored = connection.execute(
-            new.on_conflict_do_update(
-                index_elements=["tenant", "ek_fingerprint"], set_={"ak_name": new.excluded.ak_name}
-            ).returning(attester.c.id, attester.c.smbios_uuids)
-        ).one()
-        uuids, claimed = frozenset(values.read_strings(stored)), record.identity.smbios_uuid
-        if claimed is not None and claimed not in uuids and len(uuids) < recording.MAX_UUIDS:
-            uuids |= {claimed}
-            connection.execute(
-                self.insert(attester_uuid)
-                .values(recording.uuid_values(bound, record.tenant, claimed))
-                .on_conflict_do_nothing(index_elements=["attester_id", "smbios_uuid"])
-            )
-        connection.execute(
-            statements.CHANGE_IDENTITY, recording.identity_values(bound, record.identity, uuids)
-        )
-        connection.execute(
-            self.insert(latest)
-            .values(attester_id=bound, tenant=record.tenant, sequence=0, lifecycle=Lifecycle.ENROLLED.value)
-            .on_conflict_do_nothing(index_elements=["attester_id"])
-        )
-        if record.token_id is not None:
-            self._begin_anew(connection, bound)
-        return str(bound)
 
-    def _begin_anew(self, connection: Connection, attester_id: str) -> None:
-        """Somebody with authority let the machine in again: its past is not held against it any more."""
-        known = select(latest.c.position, latest.c.lineage).where(latest.c.attester_id == attester_id)
-        position, stored = connection.execute(known).one()
-        line = begun_anew(values.read_lineage(stored) or Lineage())
-        changes = {name.removeprefix("b_"): value for name, value in recording.lineage_values(line).items()}
-        connection.execute(
-            update(latest).where(latest.c.attester_id == attester_id).values(position=position + 1, **changes)
-        )
-
-    def _bind_ak(self, connection: Connection, record: EnrollmentRecord, attester_id: str) -> None:
-        """The AK that speaks from now on; those before it stay on record as retired."""
-        connection.execute(
-            update(attestation_key)
-            .where(
-                attestation_key.c.attester_id == attester_id,
-                attestation_key.c.name != record.ak_name,
-                attestation_key.c.retired_at.is_(None),
-            )
-            .values(retired_at=self.at)
-        )
-        connection.execute(
-            self.insert(attestation_key)
-            .values(
-                attester_id=attester_id,
-                name=record.ak_name,
-                tenant=record.tenant,
-                public=record.ak_public,
-                activated_at=self.at,
-            )
-            .on_conflict_do_update(
-                index_elements=["attester_id", "name"], set_={"activated_at": self.at, "retired_at": None}
-            )
-        )
+def _entry(record: EnrollmentRecord, decision: Decision, attester_id: str | None) -> AuditEntry:
+    detail = {
+        "waits_for": record.waits_for,
+        "ek_sha256": record.ek_fingerprint.hex(),
+        "ak_name": record.ak_name.hex(),
+        "smbios_uuid": record.identity.smbios_uuid,
+        "hostname": record.identity.hostname,
+        "source": record.source,
+        "attester": attester_id,
+        "replaces": decision.replaces,
+        "overruled": decision.overrule or None,
+    }
+    return AuditEntry(
+        tenant=record.tenant,
+        at=decision.at,
+        actor=decision.actor,
+        action="enrollment.approved" if decision.approved else "enrollment.refused",
+        subject=record.id,
+        reason=decision.reason,
+        detail={name: value for name, value in detail.items() if value is not None},
+    )

@@ -61,7 +61,7 @@ class Fleet(Attestations):
         return Page(items=items, cursor=encode_cursor(items[-1].attester.id, tenant, where) if more else None)
 
     async def status_counts(self, tenant: str, now: datetime) -> Mapping[str, int]:
-        """Every attester counted once: `revoked`, `stale`, the tier of its current verdict, or `enrolled`."""
+        """Every attester counted once: `revoked`, `retired`, `stale`, the tier of its verdict, or `enrolled`."""
         at = values.micros(now)
         enrolled = latest.c.lifecycle == Lifecycle.ENROLLED.value
         current = and_(enrolled, latest.c.valid_until >= at)
@@ -70,6 +70,7 @@ class Fleet(Attestations):
             "enrolled": and_(enrolled, latest.c.tier.is_(None)),
             "stale": and_(enrolled, latest.c.valid_until < at),
             "revoked": latest.c.lifecycle == Lifecycle.REVOKED.value,
+            "retired": latest.c.lifecycle == Lifecycle.RETIRED.value,
         }
         counted: list[ColumnElement[int]] = [
             func.count().filter(condition) for condition in categories.values()
@@ -166,7 +167,7 @@ def _listing(tenant: str, where: FleetFilter, at: int) -> tuple[Select[*tuple[An
 
 
 def _in_lifecycle(lifecycle: Lifecycle, at: int) -> tuple[ColumnElement[bool], ...]:
-    if lifecycle in (Lifecycle.PENDING, Lifecycle.REVOKED):
+    if lifecycle in (Lifecycle.PENDING, Lifecycle.REVOKED, Lifecycle.RETIRED):
         return (latest.c.lifecycle == lifecycle.value,)
     enrolled = latest.c.lifecycle == Lifecycle.ENROLLED.value
     if lifecycle is Lifecycle.STALE:

@@ -12,12 +12,12 @@ from sqlalchemy import Column
 from verifier.ports import (
     AttesterRecord,
     BootRecord,
-    EnrollmentRecord,
     Lifecycle,
     PolicyRecord,
     TokenRecord,
     VerdictRecord,
 )
+from verifier.ports_enrollment import AuditEntry, EnrollmentRecord, EnrollmentStatus
 from verifier.reasons import Tier
 from verifier.store import schema, values
 from verifier.tcg.attest import ClockInfo
@@ -53,6 +53,7 @@ def _attester_columns() -> tuple[Column[Any], ...]:
         machine.enrolled_at,
         machine.revoked_at,
         ak.activated_at,
+        machine.replaced_by,
     )
 
 
@@ -181,13 +182,23 @@ def enrollment_values(enrollment: EnrollmentRecord) -> Values:
         "expected_proof": enrollment.expected_proof,
         "identity": values.json_text(enrollment.identity),
         "token_id": enrollment.token_id,
+        "source": values.plain_text(enrollment.source),
+        "status": enrollment.status.value,
+        "waits_for": enrollment.waits_for,
+        "replaces": enrollment.replaces,
+        "activated_at": values.micros_or_none(enrollment.activated_at),
+        "decided_at": values.micros_or_none(enrollment.decided_at),
+        "decided_by": enrollment.decided_by,
+        "decision_reason": values.plain_text(enrollment.decision_reason),
+        "attester_id": enrollment.attester_id,
     }
 
 
 def enrollment_record(row: Row) -> EnrollmentRecord:
     """An enrolment, from `ENROLLMENT_COLUMNS`."""
     (key, tenant, created, expires, fingerprint, ek_public, certificate, issuer, profile) = row[:9]
-    (endorsed_by, ak_name, ak_public, proof, identity, token_id) = row[9:]
+    (endorsed_by, ak_name, ak_public, proof, identity, token_id) = row[9:15]
+    (source, status, waits_for, replaces, activated, decided, decided_by, reason, attester_id) = row[15:]
     return EnrollmentRecord(
         id=key,
         tenant=tenant,
@@ -204,13 +215,50 @@ def enrollment_record(row: Row) -> EnrollmentRecord:
         expected_proof=proof,
         identity=values.read_identity(identity),
         token_id=token_id,
+        source=source,
+        status=EnrollmentStatus(status),
+        waits_for=waits_for,
+        replaces=replaces,
+        activated_at=values.moment_or_none(activated),
+        decided_at=values.moment_or_none(decided),
+        decided_by=decided_by,
+        decision_reason=reason,
+        attester_id=attester_id,
+    )
+
+
+def audit_values(entry: AuditEntry) -> Values:
+    """Columns of an audit entry, but for its sequence."""
+    return {
+        "tenant": entry.tenant,
+        "at": values.micros(entry.at),
+        "actor": entry.actor,
+        "action": entry.action,
+        "subject": entry.subject,
+        "reason": values.plain_text(entry.reason),
+        "detail": values.json_text(entry.detail),
+    }
+
+
+def audit_entry(row: Row) -> AuditEntry:
+    """An audit entry, from the columns of its table."""
+    sequence, tenant, at, actor, action, subject, reason, detail = row
+    return AuditEntry(
+        sequence=sequence,
+        tenant=tenant,
+        at=values.moment(at),
+        actor=actor,
+        action=action,
+        subject=subject,
+        reason=reason,
+        detail=values.read_object(detail),
     )
 
 
 def attester_record(row: Row) -> AttesterRecord:
     """An attester, from `ATTESTER_COLUMNS`."""
     (key, tenant, fingerprint, ek_public, certificate, issuer, profile, endorsed_by, ak_name) = row[:9]
-    (ak_public, identity, uuids, labels, policy_id, lifecycle, enrolled, revoked, activated) = row[9:]
+    (ak_public, identity, uuids, labels, policy_id, lifecycle, enrolled, revoked, activated) = row[9:18]
     return AttesterRecord(
         id=key,
         tenant=tenant,
@@ -230,6 +278,7 @@ def attester_record(row: Row) -> AttesterRecord:
         enrolled_at=values.moment(enrolled),
         revoked_at=values.moment_or_none(revoked),
         ak_activated_at=values.moment(activated),
+        replaced_by=row[18],
     )
 
 

@@ -70,6 +70,28 @@ enrollment: Final = Table(
     Column("expected_proof", LargeBinary, nullable=False),
     Column("identity", Text, nullable=False),
     Column("token_id", Text),
+    Column("source", Text),
+    Column("status", Text, nullable=False, server_default="offered"),
+    # Why a person has to decide; empty where nobody has to.
+    Column("waits_for", Text),
+    Column("replaces", Text),
+    Column("activated_at", BigInteger),
+    Column("decided_at", BigInteger),
+    Column("decided_by", Text),
+    Column("decision_reason", Text),
+    Column("attester_id", Text),
+    Index(None, "tenant", "status", "created_at", "id"),
+    Index(None, "tenant", "ek_fingerprint", "status"),
+    # A machine that asks again is the same question.
+    Index(
+        "uq_enrollment_pending",
+        "tenant",
+        "ek_fingerprint",
+        "ak_name",
+        unique=True,
+        sqlite_where=text("status = 'pending'"),
+        postgresql_where=text("status = 'pending'"),
+    ),
 )
 
 endorsement_key: Final = Table(
@@ -101,6 +123,15 @@ attester: Final = Table(
     Column("revoked_at", BigInteger),
     # Lower case: id, hostname and every UUID ever claimed, one a line, as far as they fit into an index.
     Column("search_text", Text, nullable=False),
+    # The attester of the TPM that this machine has now.
+    Column("replaced_by", Text),
+    Index(
+        "ix_attester_replaced",
+        "tenant",
+        "replaced_by",
+        sqlite_where=text("replaced_by IS NOT NULL"),
+        postgresql_where=text("replaced_by IS NOT NULL"),
+    ),
     Index("ix_attester_search", "tenant", "id", "search_text"),
     UniqueConstraint("tenant", "ek_fingerprint"),
     ForeignKeyConstraint(
@@ -216,7 +247,7 @@ latest: Final = Table(
     Column("tenant", Text, nullable=False),
     # Of the newest attestation; 0 before the first.
     Column("sequence", BigInteger, nullable=False),
-    # pending, enrolled or revoked; stale follows from `valid_until`.
+    # pending, enrolled, revoked or retired; stale follows from `valid_until`.
     Column("lifecycle", Text, nullable=False),
     *_verdict_columns(empty=True),
     # With `attester_id` the key of the boot last proven.
@@ -300,6 +331,22 @@ anchor_assignment: Final = Table(
     Column("assigned_at", BigInteger, nullable=False),
     Column("assigned_by", Text, nullable=False),
     ForeignKeyConstraint(["tenant", "digest"], ["anchor_set.tenant", "anchor_set.digest"]),
+)
+
+# Decisions of people, append-only, written in the transaction of what they changed.
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("tenant", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Index(None, "tenant", "sequence"),
+    Index(None, "tenant", "subject", "sequence"),
 )
 
 # One row that a health check writes: the only way to know that writes work.

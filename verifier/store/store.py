@@ -7,14 +7,16 @@ from sqlalchemy import update
 from verifier.errors import StoreUnavailable
 from verifier.store.anchors import Anchors
 from verifier.store.assignments import Assignments
+from verifier.store.audit_log import AuditLog
 from verifier.store.enrollments import Enrollments
 from verifier.store.fleet import Fleet
+from verifier.store.machines import Machines
 from verifier.store.policies import Policies
 from verifier.store.schema import probe
 from verifier.store.tokens import Tokens
 
 
-class SqlStore(Tokens, Enrollments, Fleet, Policies, Assignments, Anchors):
+class SqlStore(Tokens, Enrollments, Fleet, Machines, Policies, Assignments, Anchors, AuditLog):
     """`verifier.ports.Store`, durable, shared by any number of processes."""
 
     async def close(self) -> None:

@@ -11,19 +11,20 @@ from verifier.web.routing import Access, Call, Reply, Route
 
 async def enroll(call: Call) -> Reply:
     """Check EK, AK and join token, and challenge the TPM."""
-    challenge = await call.services.enrollment.begin(wire.enrollment_command(call.body))
+    command = wire.enrollment_command(call.body, call.request.remote)
+    challenge = await call.services.enrollment.begin(command)
     return Reply(status=201, body=wire.enrollment_reply(challenge))
 
 
 async def activate(call: Call) -> Reply:
-    """Bind the AK to the EK."""
+    """Bind the AK to the EK, or say that a person has to decide."""
     services = call.services
-    attester = await services.enrollment.activate(call.request.match_info["id"], call.body.proof)
-    if not call.body.want_ak_certificate:
-        return Reply(body=wire.activation_reply(attester, None))
-    view = await services.fleet.attester(attester.tenant, attester.id)
+    done = await services.enrollment.activate(call.request.match_info["id"], call.body.proof)
+    if done.attester is None or not call.body.want_ak_certificate:
+        return Reply(body=wire.activation_reply(done, None))
+    view = await services.fleet.attester(done.attester.tenant, done.attester.id)
     certificate = services.ak_certificates.offer(view.attester, view.verdict)
-    return Reply(body=wire.activation_reply(attester, certificate))
+    return Reply(body=wire.activation_reply(done, certificate))
 
 
 async def challenge(call: Call) -> Reply:
@@ -62,6 +63,10 @@ ROUTES: Final = (
             Reason.EK_CERTIFICATE_REVOKED,
             Reason.KEY_CERTIFICATE_MISSING,
             Reason.INVENTORY_DISAGREES,
+            Reason.ENROLLMENT_REFUSED,
+            Reason.ENROLLMENT_QUEUE_FULL,
+            Reason.ATTESTER_REVOKED,
+            Reason.REENROLLMENT_REQUIRED,
             Reason.EK_ATTRIBUTES,
             Reason.AK_ATTRIBUTES,
             Reason.MALFORMED_STRUCTURE,
@@ -73,12 +78,13 @@ ROUTES: Final = (
         path="/v1/enrollments/{id}/activation",
         access=Access.AGENT,
         handler=activate,
-        summary="Prove that the TPM opened the credential; binds the AK to the EK",
+        summary="Prove that the TPM opened the credential; binds the AK to the EK, or waits for a person",
         request=wire.ActivationRequest,
         response=wire.ActivationReply,
         reasons=(
             Reason.ACTIVATION_FAILED,
             Reason.ENROLLMENT_EXPIRED,
+            Reason.ENROLLMENT_REFUSED,
             Reason.ATTESTER_REVOKED,
             Reason.RATE_LIMITED,
         ),
@@ -91,7 +97,12 @@ ROUTES: Final = (
         summary="Get a single-use nonce and what to quote over it",
         request=wire.ChallengeRequest,
         response=wire.Challenge,
-        reasons=(Reason.NOT_FOUND, Reason.ATTESTER_REVOKED, Reason.REENROLLMENT_REQUIRED),
+        reasons=(
+            Reason.NOT_FOUND,
+            Reason.ATTESTER_REVOKED,
+            Reason.IDENTITY_REPLACED,
+            Reason.REENROLLMENT_REQUIRED,
+        ),
     ),
     Route(
         method="POST",
@@ -109,7 +120,7 @@ ROUTES: Final = (
             Reason.NONCE_REUSED,
             Reason.EVIDENCE_OVERTAKEN,
             Reason.REENROLLMENT_REQUIRED,
-            Reason.CLONE_PROVEN,
+            Reason.IDENTITY_REPLACED,
             Reason.NOT_FOUND,
             Reason.ATTESTER_REVOKED,
             Reason.BOOT_LOG_MISSING,

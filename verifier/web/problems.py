@@ -15,6 +15,7 @@ from verifier.web.wire_codec import Problem
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 _RETRY_STORE: Final = 5
+_RETRY_QUEUE: Final = 60
 
 _STATUS: Final = {
     Reason.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
@@ -36,6 +37,7 @@ _STATUS: Final = {
     Reason.AK_CERTIFICATE_WITHHELD: HTTPStatus.CONFLICT,
     Reason.POLICY_SIGNATURE: HTTPStatus.UNPROCESSABLE_ENTITY,
     Reason.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+    Reason.ENROLLMENT_QUEUE_FULL: HTTPStatus.TOO_MANY_REQUESTS,
     Reason.VERIFIER_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     Reason.INTERNAL_FAULT: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
@@ -55,7 +57,8 @@ _REFUSED: Final = frozenset(
         Reason.ACTIVATION_FAILED,
         Reason.ATTESTER_REVOKED,
         Reason.REENROLLMENT_REQUIRED,
-        Reason.CLONE_PROVEN,
+        Reason.IDENTITY_REPLACED,
+        Reason.ENROLLMENT_REFUSED,
         Reason.QUOTE_SIGNATURE,
         Reason.QUOTE_SIGNATURE_ALGORITHM,
         Reason.QUOTE_NONCE,
@@ -132,6 +135,8 @@ def problem(
 
 def _evidence(error: EvidenceError, request_id: str) -> ProblemReply:
     retry_after = error.retry_after if isinstance(error, TooManyAttemptsError) else None
+    if error.reason is Reason.ENROLLMENT_QUEUE_FULL:
+        retry_after = _RETRY_QUEUE
     status = HTTPStatus.REQUEST_TIMEOUT if isinstance(error, SlowBodyError) else None
     reply = problem(error.reason, error.detail, request_id, status=status, retry_after=retry_after)
     document = msgspec.structs.replace(reply.document, structure=error.structure or None, offset=error.offset)

@@ -17,10 +17,11 @@ from agent.wire import limits, messages
 from agent.wire.codec import JSON, MEDIA_TYPES, MSGPACK, WireError, decode, encode
 from verifier.appraisal.evidence import RatchetEvidence
 from verifier.errors import EvidenceError, MalformedInputError
-from verifier.ports import AttesterRecord, GuestIdentity
+from verifier.ports import GuestIdentity
 from verifier.ports_trust import IssuedCertificate
 from verifier.reasons import Reason
 from verifier.service.model import (
+    Activation,
     AttestCommand,
     AttestOutcome,
     EnrollmentChallenge,
@@ -86,7 +87,7 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def enrollment_command(message: messages.EnrollmentRequest) -> EnrollmentCommand:
+def enrollment_command(message: messages.EnrollmentRequest, source: str | None = None) -> EnrollmentCommand:
     """What a machine brings to be enrolled."""
     return EnrollmentCommand(
         ek_public=message.ek_public,
@@ -97,6 +98,7 @@ def enrollment_command(message: messages.EnrollmentRequest) -> EnrollmentCommand
         device_certificates=tuple(message.idevid_certificates),
         join_token=message.join_token,
         identity=_identity(message.identity),
+        source=source,
     )
 
 
@@ -111,12 +113,20 @@ def enrollment_reply(challenge: EnrollmentChallenge) -> messages.EnrollmentReply
 
 
 def activation_reply(
-    attester: AttesterRecord, certificate: IssuedCertificate | None
+    activation: Activation, certificate: IssuedCertificate | None
 ) -> messages.ActivationReply:
-    """An enrolment that is complete."""
+    """An enrolment that is complete, or waits for a person."""
+    if activation.attester is None:
+        wait = activation.retry_after
+        return messages.ActivationReply(
+            status="pending",
+            enrollment_id=activation.enrollment_id,
+            code=activation.waits_for,
+            retry_after=None if wait is None else wait.total_seconds(),
+        )
     return messages.ActivationReply(
         status="enrolled",
-        attester_id=attester.id,
+        attester_id=activation.attester.id,
         ak_certificate=None if certificate is None else certificate.certificate,
         ak_chain=[] if certificate is None else list(certificate.chain),
     )

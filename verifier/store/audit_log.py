@@ -1,0 +1,33 @@
+"""The audit log: appended to in the transaction of what it tells of, read newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, insert, select
+
+from verifier.ports_enrollment import AuditEntry
+from verifier.store import rows
+from verifier.store.backend import StorePart
+from verifier.store.schema import audit
+
+
+def append(connection: Connection, entry: AuditEntry) -> None:
+    """Add an entry to the caller's transaction."""
+    connection.execute(insert(audit).values(rows.audit_values(entry)))
+
+
+class AuditLog(StorePart):
+    """The reading side of the audit log."""
+
+    async def list_audit(
+        self, tenant: str, *, subject: str | None, before: int | None, limit: int
+    ) -> Sequence[AuditEntry]:
+        """Newest first; `before` is an exclusive sequence."""
+        query = select(*audit.c).where(audit.c.tenant == tenant)
+        if subject is not None:
+            query = query.where(audit.c.subject == subject)
+        if before is not None:
+            query = query.where(audit.c.sequence < before)
+        found = await self._backend.rows(query.order_by(audit.c.sequence.desc()).limit(limit))
+        return tuple(map(rows.audit_entry, found))

@@ -1,0 +1,228 @@
+"""What a completed enrolment leaves behind, within one transaction: the attester, its keys, and whose place it takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, case, func, insert, literal, select, update
+
+from verifier.appraisal.lineage import Lineage, begun_anew
+from verifier.errors import StateMovedError
+from verifier.ports import Lifecycle
+from verifier.ports_enrollment import AuditEntry, EnrollmentRecord
+from verifier.store import audit_log, recording, statements, values
+from verifier.store.backend import changed
+from verifier.store.schema import (
+    attestation_key,
+    attester,
+    attester_label,
+    attester_uuid,
+    endorsement_key,
+    latest,
+)
+from verifier.store.statements import InsertInto
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The steps that turn an enrolment into an attester.
+
+    Each holds under concurrency: the attester's row is made or found under the unique key of its EK, and what is
+    merged is read under the lock of that row.
+
+    Attributes:
+        insert: of the database's dialect.
+        attester_id: for an EK that has none yet.
+        at: microseconds.
+        actor: on whose word.
+        reason: in the actor's words.
+        authority: a person, a join token or the inventory let this machine in, so that its past is not held against it
+            any more.
+        may_return: the word of the one who decided also brings back an attester that was retired.
+    """
+
+    insert: InsertInto
+    attester_id: str
+    at: int
+    actor: str
+    reason: str
+    authority: bool
+    may_return: bool
+
+    def run(self, connection: Connection, record: EnrollmentRecord) -> str:
+        """The id of the attester that speaks with these keys from now on.
+
+        Raises:
+            StateMovedError: it, or the one it shall replace, was retired meanwhile. The transaction must be undone.
+        """
+        self._keep_ek(connection, record)
+        bound = self._bind_attester(connection, record)
+        self._bring_back(connection, bound)
+        self._bind_ak(connection, record, bound)
+        if self.authority:
+            self._begin_anew(connection, bound)
+        if record.replaces is not None and record.replaces != bound:
+            self._take_over(connection, record, bound)
+        return bound
+
+    def _keep_ek(self, connection: Connection, record: EnrollmentRecord) -> None:
+        """What was shown for this EK last replaces what was known; a certificate once seen is not forgotten."""
+        new = self.insert(endorsement_key).values(
+            tenant=record.tenant,
+            fingerprint=record.ek_fingerprint,
+            public=record.ek_public,
+            certificate=record.ek_certificate,
+            issuer=values.plain_text(record.ek_issuer),
+            profile=values.json_text(record.ek_profile),
+            endorsed_by=record.endorsed_by,
+            first_seen_at=self.at,
+            last_seen_at=self.at,
+        )
+        seen = new.excluded
+        connection.execute(
+            new.on_conflict_do_update(
+                index_elements=["tenant", "fingerprint"],
+                set_={
+                    "certificate": func.coalesce(seen.certificate, endorsement_key.c.certificate),
+                    "issuer": func.coalesce(seen.issuer, endorsement_key.c.issuer),
+                    "profile": seen.profile,
+                    "endorsed_by": seen.endorsed_by,
+                    "last_seen_at": seen.last_seen_at,
+                },
+            )
+        )
+
+    def _bind_attester(self, connection: Connection, record: EnrollmentRecord) -> str:
+        """The id of the attester with this EK: the one it had, or the new one."""
+        # `latest` before `attester`, the order in which recordings lock them.
+        same_ek = (attester.c.tenant == record.tenant, attester.c.ek_fingerprint == record.ek_fingerprint)
+        machine = select(attester.c.id).where(*same_ek).scalar_subquery()
+        connection.execute(
+            select(latest.c.attester_id)
+            .where(latest.c.attester_id == machine)
+            .with_for_update(key_share=True)
+        )
+        new = self.insert(attester).values(
+            id=self.attester_id,
+            tenant=record.tenant,
+            ek_fingerprint=record.ek_fingerprint,
+            ak_name=record.ak_name,
+            identity="{}",
+            smbios_uuids="[]",
+            labels="{}",
+            enrolled_at=self.at,
+            search_text="",
+        )
+        # An attester that is there already is locked by the update, so that its UUIDs are read as they stay.
+        bound, stored = connection.execute(
+            new.on_conflict_do_update(
+                index_elements=["tenant", "ek_fingerprint"], set_={"ak_name": new.excluded.ak_name}
+            ).returning(attester.c.id, attester.c.smbios_uuids)
+        ).one()
+        uuids, claimed = frozenset(values.read_strings(stored)), record.identity.smbios_uuid
+        if claimed is not None and claimed not in uuids and len(uuids) < recording.MAX_UUIDS:
+            uuids |= {claimed}
+            connection.execute(
+                self.insert(attester_uuid)
+                .values(recording.uuid_values(bound, record.tenant, claimed))
+                .on_conflict_do_nothing(index_elements=["attester_id", "smbios_uuid"])
+            )
+        connection.execute(
+            statements.CHANGE_IDENTITY, recording.identity_values(bound, record.identity, uuids)
+        )
+        connection.execute(
+            self.insert(latest)
+            .values(attester_id=bound, tenant=record.tenant, sequence=0, lifecycle=Lifecycle.ENROLLED.value)
+            .on_conflict_do_nothing(index_elements=["attester_id"])
+        )
+        return str(bound)
+
+    def _bring_back(self, connection: Connection, attester_id: str) -> None:
+        """A retired attester comes back only on the word of somebody who decides over replacements."""
+        retired = (latest.c.attester_id == attester_id, latest.c.lifecycle == Lifecycle.RETIRED.value)
+        if not changed(connection, update(latest).where(*retired).values(lifecycle=Lifecycle.ENROLLED.value)):
+            return
+        if not self.may_return:
+            raise StateMovedError(f"attester {attester_id} was retired")
+        connection.execute(update(attester).where(attester.c.id == attester_id).values(replaced_by=None))
+
+    def _begin_anew(self, connection: Connection, attester_id: str) -> None:
+        """Somebody with authority let the machine in again: its past is not held against it any more."""
+        known = select(latest.c.position, latest.c.lineage).where(latest.c.attester_id == attester_id)
+        position, stored = connection.execute(known).one()
+        line = begun_anew(values.read_lineage(stored) or Lineage())
+        changes = {name.removeprefix("b_"): value for name, value in recording.lineage_values(line).items()}
+        connection.execute(
+            update(latest).where(latest.c.attester_id == attester_id).values(position=position + 1, **changes)
+        )
+
+    def _bind_ak(self, connection: Connection, record: EnrollmentRecord, attester_id: str) -> None:
+        """The AK that speaks from now on; those before it stay on record as retired."""
+        connection.execute(
+            update(attestation_key)
+            .where(
+                attestation_key.c.attester_id == attester_id,
+                attestation_key.c.name != record.ak_name,
+                attestation_key.c.retired_at.is_(None),
+            )
+            .values(retired_at=self.at)
+        )
+        connection.execute(
+            self.insert(attestation_key)
+            .values(
+                attester_id=attester_id,
+                name=record.ak_name,
+                tenant=record.tenant,
+                public=record.ak_public,
+                activated_at=self.at,
+            )
+            .on_conflict_do_update(
+                index_elements=["attester_id", "name"], set_={"activated_at": self.at, "retired_at": None}
+            )
+        )
+
+    def _take_over(self, connection: Connection, record: EnrollmentRecord, attester_id: str) -> None:
+        """Retire the predecessor with all its keys. Its history stays; its labels and policy go on with the new one."""
+        old = record.replaces
+        of_old = (latest.c.tenant == record.tenant, latest.c.attester_id == old)
+        revoked = latest.c.lifecycle == Lifecycle.REVOKED.value
+        retired = update(latest).where(*of_old, latest.c.lifecycle != Lifecycle.RETIRED.value)
+        lifecycle = case((revoked, latest.c.lifecycle), else_=literal(Lifecycle.RETIRED.value))
+        if not changed(connection, retired.values(lifecycle=lifecycle, position=latest.c.position + 1)):
+            raise StateMovedError(f"attester {old} is retired already")
+        linked = update(attester).where(attester.c.id == old, attester.c.replaced_by.is_(None))
+        if not changed(connection, linked.values(replaced_by=attester_id)):
+            raise StateMovedError(f"attester {old} was replaced already")
+        connection.execute(
+            update(attestation_key)
+            .where(attestation_key.c.attester_id == old, attestation_key.c.retired_at.is_(None))
+            .values(retired_at=self.at)
+        )
+        self._inherit(connection, str(old), attester_id)
+        audit_log.append(
+            connection,
+            AuditEntry(
+                tenant=record.tenant,
+                at=values.moment(self.at),
+                actor=self.actor,
+                action="identity.replaced",
+                subject=str(old),
+                reason=self.reason,
+                detail={"replaced_by": attester_id, "enrollment": record.id},
+            ),
+        )
+
+    @staticmethod
+    def _inherit(connection: Connection, old: str, new: str) -> None:
+        """Labels and policy, where the new attester has none of its own."""
+        labels, policy_id = connection.execute(
+            select(attester.c.labels, attester.c.policy_id).where(attester.c.id == old)
+        ).one()
+        fresh = (attester.c.id == new, attester.c.labels == "{}", attester.c.policy_id.is_(None))
+        taken = update(attester).where(*fresh).values(labels=labels, policy_id=policy_id)
+        if changed(connection, taken):
+            columns = [attester_label.c.key, attester_label.c.value, attester_label.c.tenant]
+            rows = select(literal(new), *columns).where(attester_label.c.attester_id == old)
+            connection.execute(
+                insert(attester_label).from_select(["attester_id", "key", "value", "tenant"], rows)
+            )

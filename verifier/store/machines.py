@@ -1,0 +1,49 @@
+"""Who is known already: attesters by what an enrolment brings, and by whose place they took."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from sqlalchemy import select
+
+from verifier.ports import AttesterState, Lifecycle
+from verifier.store import recording, statements
+from verifier.store.attestations import Attestations
+from verifier.store.schema import attester, attester_uuid, latest
+
+_MOST: Final = 32
+"""Attesters with one UUID that are looked at. More is no fleet, but somebody's game."""
+
+
+class Machines(Attestations):
+    """The methods of the `Store` port that find attesters by key or UUID."""
+
+    async def attester_of_ek(self, tenant: str, ek_fingerprint: bytes) -> AttesterState | None:
+        """The attester with this EK."""
+        row = await self._first(
+            statements.attester_states().where(
+                attester.c.tenant == tenant, attester.c.ek_fingerprint == ek_fingerprint
+            )
+        )
+        return None if row is None else self._state(row)
+
+    async def attesters_of_uuid(self, tenant: str, spellings: Collection[str]) -> Sequence[AttesterState]:
+        """Attesters that ever claimed one of these UUIDs, enrolled ones first."""
+        keys = sorted({recording.uuid_key(spelling) for spelling in spellings})
+        claimed = select(attester_uuid.c.attester_id).where(
+            attester_uuid.c.tenant == tenant, attester_uuid.c.smbios_uuid.in_(keys)
+        )
+        query = statements.attester_states().where(
+            latest.c.tenant == tenant, latest.c.attester_id.in_(claimed)
+        )
+        enrolled_first = (latest.c.lifecycle != Lifecycle.ENROLLED.value, latest.c.attester_id)
+        found = await self._backend.rows(query.order_by(*enrolled_first).limit(_MOST))
+        return tuple(map(self._state, found))
+
+    async def predecessors_of(self, tenant: str, attester_id: str) -> Sequence[str]:
+        """Ids of attesters whose place this one took, by id."""
+        query = select(attester.c.id).where(
+            attester.c.tenant == tenant, attester.c.replaced_by == attester_id
+        )
+        return tuple(row[0] for row in await self._backend.rows(query.order_by(attester.c.id).limit(_MOST)))
