@@ -126,7 +126,9 @@ class EnrollmentStore(Protocol):
     ) -> Filed:
         """Keep it, unless with `bounds` so many that wait for a person are open that it would be one too many."""
 
-    async def enrollment(self, enrollment_id: str) -> EnrollmentRecord | None: ...
+    async def enrollment(self, enrollment_id: str) -> EnrollmentRecord | None:
+        """In whatever state it is, expired or not."""
+
     async def complete_enrollment(
         self, enrollment_id: str, attester_id: str, now: datetime
     ) -> AttesterRecord | None:

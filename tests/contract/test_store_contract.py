@@ -519,7 +519,7 @@ class TestFleet:
     async def test_every_attester_is_counted_once(self, store):
         now = await _fleet(store)
         assert await store.status_counts("default", now) == {
-            "affirming": 1, "warning": 1, "none": 1, "contraindicated": 1, "stale": 1, "revoked": 1, "enrolled": 1,
+            "affirming": 1, "warning": 1, "none": 1, "contraindicated": 1, "stale": 1, "revoked": 1, "enrolled": 1, "retired": 0,
         }  # fmt: skip
         assert (await store.status_counts(OTHER, now))["affirming"] == 1
         assert sum((await store.status_counts("nobody", now)).values()) == 0

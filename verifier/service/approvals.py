@@ -65,7 +65,7 @@ class Approval:
 class ApprovalService:
     """List, approve and refuse enrolments, always within one tenant."""
 
-    def __init__(  # noqa: PLR0913 - one collaborator each
+    def __init__(
         self,
         *,
         store: Store,
@@ -95,7 +95,9 @@ class ApprovalService:
         """One enrolment whose keys are proven; raises `NotFoundError`."""
         return await self._view(await self._record(tenant, enrollment_id))
 
-    async def approve(self, tenant: str, enrollment_id: str, approval: Approval, actor: str) -> EnrollmentView:
+    async def approve(
+        self, tenant: str, enrollment_id: str, approval: Approval, actor: str
+    ) -> EnrollmentView:
         """Let the machine in: exactly the EK and AK that were proven, once, whichever replica is asked.
 
         Raises:
@@ -121,7 +123,7 @@ class ApprovalService:
         """What people decided, newest first."""
         return tuple(await self._store.list_audit(tenant, subject=subject, before=before, limit=limit))
 
-    async def _decide(  # noqa: PLR0913 - what a decision is
+    async def _decide(
         self,
         record: EnrollmentRecord,
         actor: str,
@@ -168,14 +170,10 @@ class ApprovalService:
             return EnrollmentView(record=record, conflicts=(), candidates=())
         known = await self._known.look(record.tenant, record.ek_fingerprint, record.identity)
         found = await self._known.ask(record.ek_fingerprint, record.identity.smbios_uuid)
-        same_ek = await self._store.enrollments_of_ek(
-            record.tenant, record.ek_fingerprint, self._clock.now()
-        )
+        same_ek = await self._store.enrollments_of_ek(record.tenant, record.ek_fingerprint, self._clock.now())
         conflicts = [*_of_ek(record, known), *_of_uuid(known), *_of_inventory(found)]
         conflicts += [
-            Conflict(
-                Reason.CONFLICT, f"enrolment {one.id} asks with the same EK for another AK", one.id
-            )
+            Conflict(Reason.CONFLICT, f"enrolment {one.id} asks with the same EK for another AK", one.id)
             for one in same_ek
             if one.id != record.id and one.status is EnrollmentStatus.PENDING
         ]
@@ -189,7 +187,9 @@ class ApprovalService:
 def _place_of(record: EnrollmentRecord, known: Known, approval: Approval) -> str | None:
     """Whose place it takes, as the operator says, or as it can only be."""
     if approval.as_new and approval.replaces is not None:
-        raise RefusedError(Reason.MALFORMED_REQUEST, "`as_new` takes nobody's place, and `replaces` names one")
+        raise RefusedError(
+            Reason.MALFORMED_REQUEST, "`as_new` takes nobody's place, and `replaces` names one"
+        )
     candidates = tuple(one.attester.id for one in known.namesakes) if known.is_replacement else ()
     if approval.replaces is not None:
         if approval.replaces not in candidates:
@@ -246,7 +246,11 @@ def _of_uuid(known: Known) -> Iterator[Conflict]:
 
 def _namesake_text(one: AttesterState) -> str:
     name = f" ({one.attester.identity.hostname})" if one.attester.identity.hostname else ""
-    seen = "never attested" if one.latest is None else f"attested last at {one.latest.judged_at:%Y-%m-%dT%H:%M:%SZ}"
+    seen = (
+        "never attested"
+        if one.latest is None
+        else f"attested last at {one.latest.judged_at:%Y-%m-%dT%H:%M:%SZ}"
+    )
     return f"attester {one.attester.id}{name} is known with this SMBIOS UUID and another EK; it {seen}"
 
 

@@ -163,8 +163,9 @@ class EnrollmentService:
         """The pending enrolment of the same keys; raises where a person refused this EK last."""
         found = await self._store.enrollments_of_ek(tenant, ek_fingerprint, self._clock.now())
         decided = [(one.decided_at, one) for one in found if one.decided_at is not None]
-        if decided and max(decided, key=lambda pair: pair[0])[1].status is EnrollmentStatus.REFUSED:
-            raise _refused(max(decided, key=lambda pair: pair[0])[1])
+        last = max(decided, key=lambda pair: pair[0])[1] if decided else None
+        if last is not None and last.status is EnrollmentStatus.REFUSED:
+            raise _refused(last)
         pending = (one for one in found if one.status is EnrollmentStatus.PENDING)
         return next((one for one in pending if one.ak_name == ak_name), None)
 
@@ -199,9 +200,9 @@ class EnrollmentService:
             replaces = None if agreed is None else agreed.replaces
             if agreed is None or admission.waiting:
                 waits_for = Reason.IDENTITY_REPLACED
-        elif _has_to_be_let_in_again(known) and request.token is None:
-            waits_for = Reason.ENROLLMENT_PENDING
-        elif admission.waiting and not _approved_before(known, request.ak.name):
+        elif (admission.waiting and not _approved_before(known, request.ak.name)) or (
+            _has_to_be_let_in_again(known) and request.token is None
+        ):
             waits_for = Reason.ENROLLMENT_PENDING
         endorsement = admission.endorsement if waits_for is None else _by_person(admission)
         return _Standing(endorsement=endorsement, waits_for=waits_for, replaces=replaces)
@@ -251,7 +252,8 @@ class EnrollmentService:
             attester = await self._recorder.enrolled(enrollment.id, new_id("att", self._random), now)
         except StateMovedError as error:
             raise RefusedError(
-                Reason.ENROLLMENT_EXPIRED, f"this machine's identity was replaced meanwhile ({error}); begin again"
+                Reason.ENROLLMENT_EXPIRED,
+                f"this machine's identity was replaced meanwhile ({error}); begin again",
             ) from error
         if attester is None:
             raise NotFoundError("enrollment", enrollment.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -39,6 +39,10 @@ class FleetService:
     async def attester(self, tenant: str, attester_id: str) -> AttesterView:
         """One attester; raises `NotFoundError`."""
         return view_attester(await self._state(tenant, attester_id), self._clock.now())
+
+    async def predecessors(self, tenant: str, attester_id: str) -> Sequence[str]:
+        """Attesters whose place this one took when its machine was given another TPM."""
+        return await self._store.predecessors_of(tenant, attester_id)
 
     async def verdict(self, tenant: str, attester_id: str) -> VerdictView:
         """The latest verdict as it stands now; raises `NotFoundError` also when it never attested."""

@@ -147,7 +147,9 @@ def _resolved(view: IncidentView, resolution: Resolution) -> tuple[Lineage, dict
         line = kept(line, keep, _claimed(view))
     elif away is not None:
         if away.smbios_uuid is None:
-            raise _malformed("this guest says no SMBIOS UUID, so it cannot be told from others: `keep` one, or say `all`")
+            raise _malformed(
+                "this guest says no SMBIOS UUID, so it cannot be told from others: `keep` one, or say `all`"
+            )
         line = without(line, away.smbios_uuid)
     return line, _detail(keep, away, line)
 

@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 from verifier import reason_texts  # noqa: F401 - at start, so that no first problem document waits for it
 from verifier.reasons import Reason, Tier
 from verifier.service.services import Services
-from verifier.web import admin_routes, agent_routes, fleet_routes, public_routes
+from verifier.web import admin_routes, agent_routes, decision_routes, fleet_routes, public_routes
 from verifier.web.dispatch import VERDICT_KEY, Dispatcher
 from verifier.web.metrics import Metrics
 from verifier.web.openapi import build_document
@@ -24,6 +24,7 @@ from verifier.web.wire_codec import encode
 ROUTES: Final[tuple[Route, ...]] = (
     *agent_routes.ROUTES,
     *fleet_routes.ROUTES,
+    *decision_routes.ROUTES,
     *admin_routes.ROUTES,
     *public_routes.ROUTES,
 )

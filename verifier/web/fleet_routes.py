@@ -33,7 +33,9 @@ async def attesters(call: Call) -> Reply:
 
 async def attester(call: Call) -> Reply:
     """One attester."""
-    return Reply(body=m.attester_message(await call.services.fleet.attester(call.tenant, _id(call))))
+    view = await call.services.fleet.attester(call.tenant, _id(call))
+    replaces = await call.services.fleet.predecessors(call.tenant, view.attester.id)
+    return Reply(body=m.attester_message(view, replaces))
 
 
 async def verdict(call: Call) -> Reply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -28,7 +29,7 @@ class StatusReply(Body, frozen=True):
     """The fleet in numbers: attesters by what is known of them now."""
 
     counts: dict[str, int]
-    """affirming, warning, contraindicated, none, stale, revoked, enrolled (never attested)."""
+    """affirming, warning, contraindicated, none, stale, revoked, retired (replaced), enrolled (never attested)."""
     total: int
 
 
@@ -36,7 +37,17 @@ class AttestersQuery(Body, frozen=True):
     """Filter and page of a listing."""
 
     status: (
-        Literal["affirming", "warning", "contraindicated", "none", "enrolled", "stale", "revoked", "pending"]
+        Literal[
+            "affirming",
+            "warning",
+            "contraindicated",
+            "none",
+            "enrolled",
+            "stale",
+            "revoked",
+            "retired",
+            "pending",
+        ]
         | None
     ) = None
     """A tier of the current verdict, or a lifecycle."""
@@ -62,7 +73,7 @@ class Attester(Body, frozen=True):
     """One machine: who it is, how it is trusted, and its latest verdict."""
 
     id: str
-    lifecycle: Literal["pending", "enrolled", "stale", "revoked"]
+    lifecycle: Literal["pending", "enrolled", "stale", "revoked", "retired"]
     identity: Identity
     smbios_uuids: list[str]
     labels: dict[str, str]
@@ -72,6 +83,10 @@ class Attester(Body, frozen=True):
     revoked_at: str | None = None
     policy: str | None = None
     """Assigned policy; absent: the default."""
+    replaces: list[str] = []
+    """Attesters of the TPMs that this machine had before; their history stays with them."""
+    replaced_by: str | None = None
+    """Attester of the TPM that this machine has now."""
     verdict: Verdict | None = None
 
 
@@ -79,7 +94,7 @@ class AttesterSummary(Body, frozen=True):
     """One line of a listing."""
 
     id: str
-    lifecycle: Literal["pending", "enrolled", "stale", "revoked"]
+    lifecycle: Literal["pending", "enrolled", "stale", "revoked", "retired"]
     status: Literal["affirming", "warning", "contraindicated", "none"]
     """What the latest verdict says now; none when there is none."""
     labels: dict[str, str]
@@ -214,7 +229,7 @@ def summary_message(view: AttesterView) -> AttesterSummary:
     )
 
 
-def attester_message(view: AttesterView) -> Attester:
+def attester_message(view: AttesterView, replaces: Sequence[str] = ()) -> Attester:
     """An attester as the API shows it."""
     record = view.attester
     return Attester(
@@ -228,6 +243,8 @@ def attester_message(view: AttesterView) -> Attester:
         enrolled_at=rfc3339(record.enrolled_at),
         revoked_at=None if record.revoked_at is None else rfc3339(record.revoked_at),
         policy=record.policy_id,
+        replaces=list(replaces),
+        replaced_by=record.replaced_by,
         verdict=None if view.verdict is None else verdict_message(view.verdict),
     )
 

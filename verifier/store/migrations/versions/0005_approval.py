@@ -55,7 +55,10 @@ def _audit() -> None:
     op.create_table(
         "audit",
         sa.Column(
-            "sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False, autoincrement=True
+            "sequence",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+            autoincrement=True,
         ),
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
