@@ -97,12 +97,13 @@ def make_agent(settings: Settings, store: StateFile, options: Options, output: O
 
 
 def options_of(settings: Settings, state: State, *, want_ear: bool = False) -> Options:
-    """Options for a session, given what is remembered."""
+    """Options for a session, given what is remembered: first of all of an enrolment that waits."""
+    pending = state.pending
     return Options(
         join_token=settings.token,
         ek=settings.ek,
-        ak=ak_of(settings, state),
-        ak_generation=state.ak_generation,
+        ak=ak_of(settings, state) if pending is None else pending.ak_kind,
+        ak_generation=state.ak_generation if pending is None else pending.ak_generation,
         ak_certificate=settings.ak_certificate,
         media_type=JSON if settings.encoding == "json" else MSGPACK,
         want_ear=want_ear,
@@ -123,9 +124,11 @@ def pauser(output: Output, clockwork: Clockwork) -> Callable[[Wait], None]:
 def enroll(
     settings: Settings, *, again: bool, new_ak: bool, patience: float, output: Output, clockwork: Clockwork
 ) -> int:
-    """Enrol, unless this machine is enrolled already."""
+    """Enrol, unless this machine is enrolled already; go on where an enrolment waits for a person."""
     store = StateFile(settings.state_dir)
     state = store.load()
+    if again:
+        state = msgspec.structs.replace(state, pending=None)
     if new_ak:
         state = msgspec.structs.replace(state, ak_generation=state.ak_generation + 1)
     options = options_of(settings, state)
@@ -135,6 +138,7 @@ def enroll(
         may_reenroll=True,
         patience=patience,
         random=clockwork.random,
+        pending=state.pending is not None,
     )
     outcome = run(
         session, make_agent(settings, store, options, output), pauser(output, clockwork), lambda _: None
@@ -164,6 +168,7 @@ def attest(
         may_reenroll=settings.token is not None,
         patience=patience,
         random=clockwork.random,
+        pending=state.pending is not None,
     )
     agent = make_agent(settings, store, options_of(settings, state, want_ear=want_ear), output)
     outcome = run(session, agent, pauser(output, clockwork), lambda _: None)

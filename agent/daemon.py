@@ -12,7 +12,7 @@ from agent.commands import Clockwork, Output, describe, make_agent, options_of, 
 from agent.config import Settings
 from agent.errors import Exit
 from agent.service import run
-from agent.session import Goal, Session, Stop
+from agent.session import Goal, Session, Stop, Wait
 from agent.state import StateFile
 from agent.wire.messages import AttestationReply
 
@@ -51,6 +51,7 @@ def run_forever(settings: Settings, output: Output, clockwork: Clockwork) -> int
         may_reenroll=settings.token is not None,
         patience=None,
         random=clockwork.random,
+        pending=state.pending is not None,
     )
     agent = make_agent(settings, store, options_of(settings, state), output)
     last: list[str] = []
@@ -64,13 +65,20 @@ def run_forever(settings: Settings, output: Output, clockwork: Clockwork) -> int
             output.say(f"verdict {status}")
             output.result({"verdict": reply.verdict, "next_in": reply.next_in}, describe(reply))
 
+    wait_out = pauser(output, clockwork)
+
+    def pause(wait: Wait) -> None:
+        if wait.because is not None:
+            notify(f"STATUS={wait.because.message}")
+        wait_out(wait)
+
     def terminate(_number: int, _frame: FrameType | None) -> None:
         raise _Terminated
 
     before = {number: signal.signal(number, terminate) for number in _SIGNALS}
     try:
         notify("READY=1\nSTATUS=attesting")
-        outcome = run(session, agent, pauser(output, clockwork), judged)
+        outcome = run(session, agent, pause, judged)
     except _Terminated:
         notify("STOPPING=1")
         output.say("told to stop")

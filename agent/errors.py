@@ -139,6 +139,13 @@ class TpmAuthError(TpmError):
     code = "tpm-endorsement-auth"
 
 
+class TpmReplacedError(AgentError):
+    """The TPM at hand does not make the attestation key this machine was enrolled with."""
+
+    code = "tpm-replaced"
+    exit_code = Exit.REFUSED
+
+
 class BankMissingError(TpmError):
     """The verifier asks for a PCR bank or register this TPM does not have switched on."""
 

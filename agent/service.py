@@ -20,12 +20,13 @@ from agent import ek as ek_module
 from agent.ak import opened_ak, read_key_certificates
 from agent.ak_certificate import AkCertificateFile
 from agent.collect import Collected, Sources
-from agent.errors import AgentError, TpmError
+from agent.errors import AgentError, RefusedError, StateError, TpmError, TpmReplacedError
 from agent.evidence import PcrValues, quote_with_pcrs
 from agent.ratchet import Ratchet
 from agent.session import (
     Activate,
     AskChallenge,
+    AskDecision,
     Attest,
     Challenged,
     Done,
@@ -41,7 +42,7 @@ from agent.session import (
     Wait,
     Woke,
 )
-from agent.state import LastVerdict, State, StateFile
+from agent.state import LastVerdict, PendingEnrollment, State, StateFile
 from agent.templates import AkKind
 from agent.tpm import Key, Selection, Tpm
 from agent.transport import Transport
@@ -166,7 +167,7 @@ class Agent:
 
     # --- actions
 
-    def perform(self, action: Enroll | Activate | AskChallenge | Attest) -> Event:
+    def perform(self, action: Enroll | Activate | AskDecision | AskChallenge | Attest) -> Event:
         """Do it. Every failure the agent knows becomes an event; anything else is a bug and is raised."""
         try:
             match action:
@@ -174,6 +175,8 @@ class Agent:
                     return self._enroll()
                 case Activate():
                     return self._activate(action.offer)
+                case AskDecision():
+                    return self._ask_decision()
                 case AskChallenge():
                     return self._challenge(action.attester_id)
                 case Attest():
@@ -211,31 +214,63 @@ class Agent:
         tpm, ak = self._use_tpm()
         _, chosen = self._use_ek()
         secret = tpm.activate_credential(ak, chosen.key, offer.credential_blob, offer.encrypted_secret)
-        proof = ActivationRequest(
+        pending = PendingEnrollment(
+            enrollment_id=offer.enrollment_id,
             proof=activation_proof(secret, offer.enrollment_id, ak.name),
-            want_ak_certificate=self._certificate.wanted,
-        )
-        reply = self._server().post(
-            f"/v1/enrollments/{offer.enrollment_id}/activation", proof, ActivationReply
-        )
-        self._remember(
-            attester_id=reply.attester_id,
             ak_kind=self._options.ak,
             ak_generation=self._options.ak_generation,
             ak_name=ak.name.hex(),
         )
+        return self._prove(pending)
+
+    def _ask_decision(self) -> Event:
+        pending = self._outside.store.load().pending
+        if pending is None:  # the file was replaced under a running agent
+            raise StateError("the enrolment that waits is not remembered any more", "enrol again")
+        return self._prove(pending)
+
+    def _prove(self, pending: PendingEnrollment) -> Event:
+        """Send the proof; what it is for is remembered until a person has decided."""
+        message = ActivationRequest(proof=pending.proof, want_ak_certificate=self._certificate.wanted)
+        path = f"/v1/enrollments/{pending.enrollment_id}/activation"
+        reply = self._server().post(path, message, ActivationReply)
+        if reply.status == "pending":
+            number = reply.enrollment_id or pending.enrollment_id
+            self._remember(pending=msgspec.structs.replace(pending, enrollment_id=number, code=reply.code))
+            return Pending(msgspec.structs.replace(reply, enrollment_id=number))
+        self._remember(
+            attester_id=reply.attester_id,
+            ak_kind=pending.ak_kind,
+            ak_generation=pending.ak_generation,
+            ak_name=pending.ak_name,
+            pending=None,
+        )
         self._ratchet.forget()
         self._certificate.keep(reply.ak_certificate, reply.ak_chain)
-        self._outside.say(
-            f"enrolled as {reply.attester_id}" if reply.status == "enrolled" else "waiting for approval"
-        )
-        return Enrolled(reply) if reply.status == "enrolled" else Pending(reply)
+        self._outside.say(f"enrolled as {reply.attester_id}")
+        return Enrolled(reply)
 
     def _challenge(self, attester_id: str) -> Event:
         request = ChallengeRequest(attester_id=attester_id)
-        return Challenged(self._server().post("/v1/challenges", request, Challenge))
+        try:
+            return Challenged(self._server().post("/v1/challenges", request, Challenge))
+        except RefusedError as error:
+            if error.code == "identity-replaced":
+                self._refuse_another_tpm()
+            raise
+
+    def _refuse_another_tpm(self) -> None:
+        """Quotes of a TPM that is not the enrolled one would be refused: better to enrol it."""
+        _, ak = self._use_tpm()
+        enrolled = self._outside.store.load().ak_name
+        if enrolled is not None and enrolled != ak.name.hex():
+            self._outside.say(
+                "this TPM, or the key asked of it, is not the one this machine was enrolled with"
+            )
+            raise TpmReplacedError("this machine was enrolled with another TPM or key", "enrol it again")
 
     def _attest(self, action: Attest) -> Event:
+        self._refuse_another_tpm()
         tpm, ak = self._use_tpm()
         challenge = action.challenge
         selection = {part.bank: list(part.pcrs) for part in challenge.selection}
@@ -313,7 +348,7 @@ def run(
                 agent.release()
                 pause(action)
                 session.handle(Woke())
-            case Enroll() | Activate() | AskChallenge() | Attest():
+            case Enroll() | Activate() | AskDecision() | AskChallenge() | Attest():
                 event = agent.perform(action)
                 if isinstance(event, Judged):
                     judged(event.reply)

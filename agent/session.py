@@ -2,7 +2,7 @@
 
 `Session.next_action` says what to do, the caller does it and reports one event to `Session.handle`. A state says what
 the agent holds; what it does next follows from that. All transitions stand in `TRANSITIONS`, all reactions to a failure
-in `REACTIONS`; there is no other place where the protocol is decided.
+in `agent.reactions`; there is no other place where the protocol is decided.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final, TypeVar, assert_never
 from msgspec import Struct
 
 from agent.errors import AgentError, PendingError
+from agent.reactions import ENROLLMENT_GONE, REACTIONS, Reaction
 from agent.wire.messages import ActivationReply, AttestationReply, Challenge, EnrollmentReply
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ class State(enum.Enum):
     OFFERED = "offered"
     """A credential challenge: activate it."""
     PENDING = "pending"
-    """An attester id that an operator must still approve."""
+    """An enrolment that is proven and that a person must still approve: ask how it stands."""
     ENROLLED = "enrolled"
     """An attester id: ask for a nonce."""
     CHALLENGED = "challenged"
@@ -68,7 +69,7 @@ class Enrolled(Struct, frozen=True):
 
 
 class Pending(Struct, frozen=True):
-    """Activation proved; an operator must approve."""
+    """Activation proved; a person must decide."""
 
     reply: ActivationReply
 
@@ -111,6 +112,10 @@ class Activate(Struct, frozen=True):
     offer: EnrollmentReply
 
 
+class AskDecision(Struct, frozen=True):
+    """Send the proof of the pending enrolment again, to learn how it stands."""
+
+
 class AskChallenge(Struct, frozen=True):
     """Ask for a nonce."""
 
@@ -145,54 +150,17 @@ class Stop(Struct, frozen=True):
     error: AgentError
 
 
-Action = Enroll | Activate | AskChallenge | Attest | Wait | Done | Stop
+Action = Enroll | Activate | AskDecision | AskChallenge | Attest | Wait | Done | Stop
 
 TRANSITIONS: Final[Mapping[State, Mapping[type[Event], State]]] = {
     State.NEW: {Offered: State.OFFERED},
     State.OFFERED: {Enrolled: State.ENROLLED, Pending: State.PENDING},
-    State.PENDING: {Challenged: State.CHALLENGED},
+    State.PENDING: {Enrolled: State.ENROLLED, Pending: State.PENDING},
     State.ENROLLED: {Challenged: State.CHALLENGED},
     State.CHALLENGED: {Judged: State.ATTESTED},
     State.ATTESTED: {Woke: State.CHALLENGED},
     State.STOPPED: {},
 }
-
-
-class Reaction(enum.Enum):
-    """What a failure does to the session."""
-
-    RETRY = "retry"
-    """Same state, after a back-off."""
-    ASK_AGAIN = "ask-again"
-    """The nonce is void: ask for another; at once, unless that happened since the last verdict."""
-    RESEND_WHOLE = "resend-whole"
-    """As `ASK_AGAIN`, and send the boot log whole."""
-    ENROLL_AGAIN = "enroll-again"
-    """The enrolment is void: begin anew, with the same restraint."""
-    REENROLL_IF_ALLOWED = "reenroll-if-allowed"
-    """The verifier does not know this attester any more, or wants it to come anew: enrol if a join token is at hand,
-    else as `SLOW`."""
-    AWAIT_APPROVAL = "await-approval"
-    SLOW = "slow"
-    """Only a person can lift this: stop, or for an agent that runs for ever, ask rarely."""
-
-
-REACTIONS: Final[Mapping[str, Reaction]] = {
-    "nonce-unknown": Reaction.ASK_AGAIN,
-    "nonce-expired": Reaction.ASK_AGAIN,
-    "nonce-foreign": Reaction.ASK_AGAIN,
-    "nonce-reused": Reaction.ASK_AGAIN,
-    "quote-nonce": Reaction.ASK_AGAIN,
-    "evidence-overtaken": Reaction.ASK_AGAIN,
-    "boot-log-missing": Reaction.RESEND_WHOLE,
-    "enrollment-expired": Reaction.ENROLL_AGAIN,
-    "enrollment-pending": Reaction.AWAIT_APPROVAL,
-    "not-found": Reaction.REENROLL_IF_ALLOWED,
-    "reenrollment-required": Reaction.REENROLL_IF_ALLOWED,
-    # A guest's clock may be wrong until the network is up, and certificates are replaced: not final.
-    "verifier-untrusted": Reaction.RETRY,
-}
-"""By code; a code that is not here is `RETRY` if the error is transient, else `SLOW`."""
 
 
 class LocalProtocolError(Exception):
@@ -206,6 +174,7 @@ class Session:
         goal: when to stop.
         attester_id: as remembered; None asks to be enrolled first.
         may_reenroll: a join token is at hand, should the verifier have forgotten this attester.
+        pending: an enrolment is remembered that waits for a person; it is asked for first.
         patience: seconds of back-off allowed in all before giving up; None for ever.
         random: uniform in [0, 1), for jitter.
     """
@@ -218,10 +187,13 @@ class Session:
         may_reenroll: bool,
         patience: float | None,
         random: Callable[[], float],
+        pending: bool = False,
     ) -> None:
         self.goal = goal
         self.attester_id = attester_id
         self.state = State.NEW if attester_id is None else State.ENROLLED
+        if pending:
+            self.state = State.PENDING
         self._may_reenroll = may_reenroll
         self._patience = patience
         self._random = random
@@ -230,6 +202,7 @@ class Session:
         self._reply: AttestationReply | None = None
         self._whole_log = False
         self._failures = 0
+        self._asked = 0
         self._voided = False
         self._pause: Wait | None = None
         self._error: AgentError | None = None
@@ -249,19 +222,16 @@ class Session:
                 return Activate(_present(self._offer))
             case State.ENROLLED if self.goal is Goal.ENROLLED:
                 return Done(_present(self.attester_id), None)
-            case State.PENDING | State.ENROLLED:
+            case State.PENDING:
+                return AskDecision()
+            case State.ENROLLED:
                 return AskChallenge(_present(self.attester_id))
             case State.CHALLENGED:
-                return self._attest_or_done()
+                return Attest(_present(self.attester_id), _present(self._challenge), self._whole_log)
             case State.ATTESTED:
                 return Done(_present(self.attester_id), self._reply)
             case _:
                 assert_never(self.state)
-
-    def _attest_or_done(self) -> Action:
-        if self.goal is Goal.ENROLLED:  # a pending enrolment was approved
-            return Done(_present(self.attester_id), None)
-        return Attest(_present(self.attester_id), _present(self._challenge), self._whole_log)
 
     # --- in
 
@@ -290,10 +260,11 @@ class Session:
             case Offered():
                 self._offer = event.offer
             case Enrolled():
-                self.attester_id, self._offer, self._failures = event.reply.attester_id, None, 0
-            case Pending():
                 self.attester_id, self._offer = event.reply.attester_id, None
-                self._await_approval(event.reply.retry_after)
+                self._failures = self._asked = 0
+            case Pending():
+                self._offer = None
+                self._await_decision(event.reply)
             case Challenged():
                 self._challenge = event.challenge
             case Judged():
@@ -315,6 +286,8 @@ class Session:
 
     def _react(self, error: AgentError) -> None:
         reaction = REACTIONS.get(error.code, Reaction.RETRY if error.transient else Reaction.SLOW)
+        if self.state in {State.OFFERED, State.PENDING} and error.code in ENROLLMENT_GONE:
+            reaction = Reaction.ENROLL_AGAIN
         first = not self._voided
         self._failures += 1
         match reaction:
@@ -327,13 +300,15 @@ class Session:
                 self._void(State.NEW, error, at_once=first)
             case Reaction.REENROLL_IF_ALLOWED if self._may_reenroll and self.state is not State.NEW:
                 self._void(State.NEW, error, at_once=first)
-            case Reaction.AWAIT_APPROVAL:
-                self.state = State.PENDING
-                self._await_approval(error.retry_after)
-            case Reaction.REENROLL_IF_ALLOWED | Reaction.SLOW:
+            case Reaction.REFUSED if self.state is State.PENDING and self._may_go_on_as_before():
+                self.state = State.ENROLLED
+            case Reaction.REENROLL_IF_ALLOWED | Reaction.REFUSED | Reaction.SLOW:
                 self._slow(error)
             case _:
                 assert_never(reaction)
+
+    def _may_go_on_as_before(self) -> bool:
+        return self.attester_id is not None and self.goal is not Goal.ENROLLED
 
     def _void(self, state: State, error: AgentError, *, at_once: bool) -> None:
         """Drop what has become worthless and go back to `state`."""
@@ -360,12 +335,18 @@ class Session:
             return
         self._pause = Wait(SLOW_SECONDS * (0.9 + 0.2 * self._random()), error)
 
-    def _await_approval(self, retry_after: float | None) -> None:
+    def _await_decision(self, reply: ActivationReply) -> None:
+        """Wait as told, then longer and longer: a person may take days."""
+        told = reply.retry_after or PENDING_SECONDS
+        pause = max(told, min(BACKOFF_LIMIT, told * 1.5 ** min(self._asked, 16)))
+        self._asked += 1
+        known = "this machine is known with another TPM: " if reply.code == "identity-replaced" else ""
         error = PendingError(
-            f"attester {self.attester_id} waits for an operator's approval",
-            "approve it at the verifier, then attest again",
+            f"{known}enrolment {reply.enrollment_id} waits for an operator's approval",
+            f"approve it at the verifier (attestctl enrollments approve {reply.enrollment_id}); the agent then goes on by"
+            " itself, or when it is started again",
         )
-        self._pause_or_stop((retry_after or PENDING_SECONDS) * (1.0 + 0.1 * self._random()), error)
+        self._pause_or_stop(pause * (1.0 + 0.1 * self._random()), error)
 
     def _pause_or_stop(self, seconds: float, error: AgentError) -> None:
         if self._patience is not None:

@@ -43,6 +43,18 @@ class RatchetState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     steps: list[RatchetMemory] = []
 
 
+class PendingEnrollment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An enrolment that waits for a person: how to ask for it, and which key it is for."""
+
+    enrollment_id: str
+    proof: bytes
+    code: str | None = None
+    """`enrollment-pending` or `identity-replaced`."""
+    ak_kind: str
+    ak_generation: int
+    ak_name: str
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything remembered. Unknown fields are ignored so that an older agent reads a newer file."""
 
@@ -56,6 +68,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ek_slot: str | None = None
     last_verdict: LastVerdict | None = None
     ratchet: RatchetState | None = None
+    pending: PendingEnrollment | None = None
 
 
 class StateFile:

@@ -28,9 +28,16 @@ def status(settings: Settings, output: Output) -> int:
         "ek": state.ek_slot,
         "tpm": tpm,
         "last_verdict": state.last_verdict,
+        "pending": _pending(state),
     }
     output.result(document, _text(state, settings, tpm))
     return exit_code
+
+
+def _pending(state: State) -> dict[str, str | None] | None:
+    """The enrolment that waits for a person; its proof stays here."""
+    pending = state.pending
+    return None if pending is None else {"enrollment_id": pending.enrollment_id, "code": pending.code}
 
 
 def _tpm(settings: Settings) -> tuple[dict[str, object], int]:
@@ -69,6 +76,7 @@ def _text(state: State, settings: Settings, tpm: dict[str, object]) -> str:
             "trusted CA",
             ", ".join(fingerprint(pem).hex() for pem in certificates_of(state.ca_pem or "")) or "none yet",
         ),
+        *_pending_rows(state),
         ("last verdict", f"{last.status}, valid until {last.valid_until}" if last else "none"),
     ]
     if "error" in tpm:
@@ -88,6 +96,17 @@ def _text(state: State, settings: Settings, tpm: dict[str, object]) -> str:
             rows.append(("AK certificates", f"{', '.join(owned)} (use their key with --ak certified)"))
         rows += [("note", note) for note in _strings(tpm["notes"])]
     return "\n".join(f"{label:<16} {value}" for label, value in rows)
+
+
+def _pending_rows(state: State) -> list[tuple[str, str]]:
+    if state.pending is None:
+        return []
+    why = " (this machine is known with another TPM)" if state.pending.code == "identity-replaced" else ""
+    number = state.pending.enrollment_id
+    return [
+        ("enrolment", f"{number} waits for an operator's approval{why}"),
+        ("what to do", f"attestctl enrollments approve {number}"),
+    ]
 
 
 def _list(value: object) -> str:

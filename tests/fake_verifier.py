@@ -221,8 +221,10 @@ class FakeVerifier:
         message = b"vtpm-attest activation v1" + enrollment_id.encode() + enrollment.ak_name
         if request.proof != hmac.digest(enrollment.secret, message, "sha256"):
             return Refusal(403, "activation-failed")
-        status = "pending" if self.pending else "enrolled"
-        return ActivationReply(status=status, attester_id=ATTESTER, retry_after=5.0 if self.pending else None)
+        if self.pending:
+            code = "enrollment-pending"
+            return ActivationReply(status="pending", enrollment_id=enrollment_id, code=code, retry_after=5.0)
+        return ActivationReply(status="enrolled", attester_id=ATTESTER)
 
     def challenge(self) -> Challenge:
         nonce = os.urandom(32)

@@ -160,8 +160,16 @@ def test_pending_is_try_later_and_the_next_try_needs_no_token(guest, verifier, c
     verifier.pending = True
     options = ["--server", verifier.url, "--token", verifier.token, *guest]
     assert main(["enroll", *options]) == Exit.TRY_LATER
-    assert "approve it at the verifier" in capsys.readouterr().err
+    assert "attestctl enrollments approve e0" in capsys.readouterr().err
+    main(["status", "--json", *guest])
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["pending"] == {"enrollment_id": "e0", "code": "enrollment-pending"}
+    main(["status", *guest])
+    assert "e0 waits for an operator's approval" in capsys.readouterr().out
+    verifier.pending = False
     assert main(["attest", "--once", *guest]) == 0
+    main(["status", "--json", *guest])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["pending"] is None
 
 
 def test_one_try_does_not_wait_for_an_unreachable_verifier_and_names_it(guest, verifier, capsys, monkeypatch):

@@ -16,7 +16,7 @@ from agent.session import Done, Goal, Session, Stop, Wait
 from agent.state import StateFile
 from agent.templates import AkKind
 from agent.wire.codec import JSON
-from agent.wire.messages import ActivationRequest, AttestationRequest, ChallengeRequest, EnrollmentRequest
+from agent.wire.messages import ActivationRequest, AttestationRequest, EnrollmentRequest
 from tests.fake_tpm import FakeTpm
 from tests.fake_verifier import ATTESTER, FakeVerifier, Refusal, make_ca
 from tests.simulator import SoftwareTpm
@@ -64,7 +64,12 @@ class Bench:
         state = self.store.load()
         text = self.verifier.token if token else None
         session = Session(
-            goal=goal, attester_id=state.attester_id, may_reenroll=token, patience=None, random=lambda: 0.0
+            goal=goal,
+            attester_id=state.attester_id,
+            may_reenroll=token,
+            patience=None,
+            random=lambda: 0.0,
+            pending=state.pending is not None,
         )
         surroundings = Surroundings(
             open_tpm=self.open_tpm,
@@ -207,10 +212,54 @@ def test_enrolling_again_and_again_uses_no_more_slots_than_there_are(bench):
 
 def test_waiting_for_approval(bench):
     bench.verifier.pending = True
-    bench.verifier.refuse("/v1/challenges", *[Refusal(403, "enrollment-pending", {"Retry-After": "2"})] * 2)
+
+    def approve(number: int) -> None:
+        bench.verifier.pending = number < 3
+
+    bench.on_pause = approve
     assert isinstance(bench.go(), Done)
-    assert [pause.seconds for pause in bench.pauses] == [5.0, 2.0, 2.0]
-    assert len(bench.verifier.sent(ChallengeRequest)) == 3
+    assert [pause.seconds for pause in bench.pauses] == [5.0, 7.5, 11.25]
+    proofs = bench.verifier.sent(ActivationRequest)
+    assert len(proofs) == 4
+    assert len({request.proof for request in proofs}) == 1, "the TPM is not asked again"
+    assert bench.store.load().pending is None
+
+
+def test_a_restarted_agent_goes_on_waiting_with_the_same_keys(bench):
+    bench.verifier.pending = True
+
+    def power_off(_number: int) -> None:
+        raise StopIteration
+
+    bench.on_pause = power_off
+    bench.go(ak=AkKind.RSA_2048.value, ak_generation=3)
+    waiting = bench.store.load()
+    assert (waiting.attester_id, waiting.pending.ak_kind, waiting.pending.ak_generation) == (
+        None,
+        "rsa-2048",
+        3,
+    )
+    bench.verifier.pending = False
+    (enrolment,) = bench.verifier.sent(EnrollmentRequest)
+    done = bench.go(token=False, ak=AkKind.RSA_2048.value, ak_generation=3)
+    assert isinstance(done, Done)
+    assert len(bench.verifier.sent(EnrollmentRequest)) == 1, "it does not enrol again"
+    state = bench.store.load()
+    assert (state.attester_id, state.ak_kind, state.ak_generation) == (ATTESTER, "rsa-2048", 3)
+    assert state.ak_name == parse_public(enrolment.ak_public).name.hex()
+
+
+def test_a_replaced_tpm_is_noticed_and_enrolled_without_sending_its_quote(bench):
+    bench.go()
+    first = bench.store.load()
+    bench.machine = SoftwareTpm("another")
+    bench.tpm = FakeTpm(bench.machine, nv={0x01C0000A: bench.machine.ek_certificate})
+    before = len(bench.verifier.sent(AttestationRequest))
+    assert isinstance(bench.go(), Done)
+    assert len(bench.verifier.sent(EnrollmentRequest)) == 2
+    assert len(bench.verifier.sent(AttestationRequest)) == before + 1
+    assert bench.store.load().ak_name != first.ak_name
+    assert any("not the one this machine was enrolled with" in text for text in bench.said)
 
 
 def test_a_busy_tpm_is_waited_for_and_opened_afresh(bench):

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from agent.errors import NoTpmError, PcrsUnstableError, RefusedError, UnreachableError, UntrustedError
+from agent.errors import (
+    NoTpmError,
+    PcrsUnstableError,
+    RefusedError,
+    TpmReplacedError,
+    UnreachableError,
+    UntrustedError,
+)
 from agent.session import (
     BACKOFF_LIMIT,
     REACTIONS,
@@ -12,6 +19,7 @@ from agent.session import (
     TRANSITIONS,
     Activate,
     AskChallenge,
+    AskDecision,
     Attest,
     Challenged,
     Done,
@@ -43,7 +51,9 @@ OFFER = Offered(
     EnrollmentReply(enrollment_id="e1", credential_blob=b"b", encrypted_secret=b"s", expires_at="")
 )
 ENROLLED = Enrolled(ActivationReply(status="enrolled", attester_id="a1"))
-PENDING = Pending(ActivationReply(status="pending", attester_id="a1", retry_after=7.0))
+PENDING = Pending(
+    ActivationReply(status="pending", enrollment_id="e1", code="enrollment-pending", retry_after=7.0)
+)
 UNREACHABLE = UnreachableError("no route", "look")
 
 
@@ -70,6 +80,7 @@ def session(
     may_reenroll: bool = False,
     patience: float | None = None,
     random: float = 0.0,
+    pending: bool = False,
 ) -> Session:
     return Session(
         goal=goal,
@@ -77,6 +88,7 @@ def session(
         may_reenroll=may_reenroll,
         patience=patience,
         random=lambda: random,
+        pending=pending,
     )
 
 
@@ -204,18 +216,74 @@ def test_an_expired_enrolment_starts_anew():
     assert made.next_action() == Enroll()
 
 
-def test_pending_waits_as_told_then_asks_and_goes_on_when_approved():
+def test_pending_waits_as_told_and_longer_each_time_then_goes_on_when_approved():
     made = session()
     made.handle(OFFER)
     made.handle(PENDING)
-    assert made.next_action().seconds == 7.0
+    pauses = []
+    for _ in range(12):
+        pauses.append(made.next_action().seconds)
+        made.handle(Woke())
+        assert made.next_action() == AskDecision()
+        made.handle(PENDING)
+    assert pauses[:3] == [7.0, 10.5, 15.75]
+    assert pauses[-1] == BACKOFF_LIMIT
     made.handle(Woke())
+    made.handle(ENROLLED)
     assert made.next_action() == AskChallenge("a1")
-    made.handle(refused("enrollment-pending", 403, retry_after=3.0))
-    assert made.next_action().seconds == 3.0
+
+
+def test_what_the_verifier_asks_to_wait_is_waited_however_long_it_is():
+    made = session(pending=True)
+    made.handle(Pending(ActivationReply(status="pending", enrollment_id="e1", retry_after=3600.0)))
+    assert made.next_action().seconds == 3600.0
+
+
+def test_a_remembered_enrolment_is_asked_for_before_anything_else():
+    assert session(pending=True).next_action() == AskDecision()
+    assert session(attester_id="a0", pending=True).next_action() == AskDecision()
+
+
+def test_a_network_fault_does_not_end_the_wait_for_a_person():
+    made = session(pending=True)
+    made.handle(Failed(UNREACHABLE))
     made.handle(Woke())
+    assert made.next_action() == AskDecision()
+
+
+@pytest.mark.parametrize("code", ["enrollment-expired", "not-found", "activation-failed"])
+def test_an_enrolment_that_is_gone_while_it_waited_starts_anew(code):
+    made = session(pending=True)
+    made.handle(refused(code, 404))
+    assert made.next_action() == Enroll()
+
+
+def test_a_refused_machine_asks_rarely_and_a_command_stops():
+    service = session(pending=True)
+    service.handle(refused("enrollment-refused", 403))
+    assert service.next_action().seconds == pytest.approx(SLOW_SECONDS * 0.9)
+    service.handle(Woke())
+    assert service.next_action() == AskDecision(), "an operator may have changed his mind"
+    command = session(Goal.ENROLLED, attester_id="a0", pending=True)
+    command.handle(refused("enrollment-refused", 403))
+    assert command.next_action().error.code == "enrollment-refused"
+
+
+def test_a_machine_whose_new_key_is_refused_goes_on_with_its_enrolment_of_before():
+    made = session(attester_id="a0", pending=True)
+    made.handle(refused("enrollment-refused", 403))
+    assert made.next_action() == AskChallenge("a0")
+
+
+def test_another_tpm_is_enrolled_at_once_but_not_over_and_over():
+    made = at_attest()
+    made.handle(Failed(TpmReplacedError("another", "enrol")))
+    assert made.next_action() == Enroll()
+    made.handle(OFFER)
+    made.handle(ENROLLED)
     made.handle(Challenged(challenge()))
-    assert isinstance(made.next_action(), Attest)
+    made.handle(Failed(TpmReplacedError("another", "enrol")))
+    assert isinstance(made.next_action(), Wait)
 
 
 def test_pending_stops_one_who_does_not_want_to_wait():
@@ -314,5 +382,5 @@ def test_a_stopped_session_stays_stopped():
 
 def test_every_state_has_its_row_and_every_code_is_the_verifier_s():
     assert set(TRANSITIONS) == set(State)
-    ours = {"verifier-untrusted"}
+    ours = {"verifier-untrusted", "tpm-replaced"}
     assert set(REACTIONS) - ours <= {reason.value for reason in Reason}
