@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, text, update
 
 from verifier.errors import EvidenceError
 from verifier.ports import AttesterRecord, Page
@@ -29,6 +29,8 @@ from verifier.store.schema import enrollment, nonce
 _PURGE_CHUNK: Final = 5_000
 """Rows deleted in one transaction: whoever else wants to write waits no longer than that."""
 _MAX_PAGE: Final = 1_000
+_IS_PENDING: Final = text("status = 'pending'")
+"""As the unique index has it: a parameter would not match it once PostgreSQL plans without looking at its value."""
 _OPEN: Final = (EnrollmentStatus.OFFERED.value, EnrollmentStatus.PENDING.value)
 
 
@@ -120,7 +122,7 @@ class Enrollments(StorePart):
             return connection.execute(
                 new.on_conflict_do_update(
                     index_elements=["tenant", "ek_fingerprint", "ak_name"],
-                    index_where=enrollment.c.status == EnrollmentStatus.PENDING.value,
+                    index_where=_IS_PENDING,
                     set_={name: new.excluded[name] for name in _SHOWN_ANEW},
                 ).returning(*rows.ENROLLMENT_COLUMNS)
             ).one()
