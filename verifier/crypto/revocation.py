@@ -7,6 +7,7 @@ never refuses by itself: that a list must be current is for policy to demand, so
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from verifier.crypto import der
 from verifier.crypto.cert_algorithms import read_signature_algorithm
 from verifier.crypto.certificate import Certificate, KeyUsage, SignatureAlgorithm
-from verifier.crypto.names import canonical_name
+from verifier.crypto.names import canonical_name, display_name
 from verifier.crypto.paths import ValidPath, signature_holds
 from verifier.errors import MalformedInputError, RefusedError
 from verifier.reasons import Reason
@@ -43,6 +44,9 @@ class RevocationList:
 
     issuer_key: bytes
     """Issuer's name, in the form names are compared in."""
+    issuer_text: str
+    """Issuer's name for people."""
+    sha256: bytes
     signed: bytes
     algorithm: SignatureAlgorithm
     signature: bytes
@@ -51,6 +55,10 @@ class RevocationList:
     serials: frozenset[int]
     unusable: str | None
     """Why it cannot say which certificates of its issuer are revoked, or None."""
+
+    def overdue(self, now: datetime) -> bool:
+        """True when a newer list was announced for before `now`."""
+        return self.next_update is not None and self.next_update < now
 
     def signed_by(self, issuer: Certificate) -> bool:
         """True when the issuer's key signed this list and may sign lists."""
@@ -77,13 +85,16 @@ def parse_crl(data: bytes) -> RevocationList:
         serials = frozenset(entry.serial_number for entry in parsed)
         unusable = _unusable(parsed)
         algorithm, signature = _outer(data)
-        issuer_key = canonical_name(parsed.issuer.public_bytes())
+        issuer = parsed.issuer.public_bytes()
+        issuer_key, issuer_text = canonical_name(issuer), display_name(issuer)
     except MalformedInputError as error:
         raise MalformedInputError(STRUCTURE, error.offset or 0, error.detail) from error
     except _REFUSALS as error:
         raise MalformedInputError(STRUCTURE, 0, str(error)) from error
     return RevocationList(
         issuer_key=issuer_key,
+        issuer_text=issuer_text,
+        sha256=hashlib.sha256(data).digest(),
         signed=parsed.tbs_certlist_bytes,
         algorithm=algorithm,
         signature=signature,
@@ -145,6 +156,6 @@ def _freshness(crl: RevocationList, issuer: Certificate, now: datetime) -> list[
     name = f"the revocation list of {issuer.subject_text!r}"
     if crl.this_update > now:
         return [f"{name} is dated {crl.this_update.isoformat()}, in the future"]
-    if crl.next_update is not None and crl.next_update < now:
+    if crl.overdue(now) and crl.next_update is not None:
         return [f"{name} is stale since {crl.next_update.isoformat()}"]
     return []

@@ -7,24 +7,22 @@ replica; sets are immutable, so that a parsed one is kept by its digest.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from verifier.crypto.anchors import AnchorCollection, Rejected
+from verifier.crypto.anchors import AnchorCollection
 from verifier.errors import NotFoundError, RefusedError, StoredDataDamaged
 from verifier.ports import Clock, Store
 from verifier.ports_trust import AnchorAlarm, AnchorAssignment, AnchorPurpose, AnchorSetRecord, ReadAnchors
 from verifier.reasons import Reason
 from verifier.service.anchor_expiry import alarms
+from verifier.service.anchor_import import FINGERPRINT, ImportPlan, ImportRequest, plan_import
 from verifier.service.anchor_sets import MAX_SET, AnchorSet, TrustedAnchors, join
 from verifier.service.recorder import Recorder
 
-NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-_FINGERPRINT: Final = re.compile(r"^[0-9a-f]{16,64}$")
 _SETTINGS: Final = "settings"
 _SETS: Final = 64
 _JOINED: Final = 16
@@ -43,16 +41,6 @@ class TrustedSet:
     content: AnchorSet
     assignment: AnchorAssignment | None
     source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Imported:
-    """What came of an import. `rejected` looked like an anchor and cannot be one; `replaced` is the set before."""
-
-    trusted: TrustedSet
-    rejected: tuple[Rejected, ...]
-    ignored: tuple[str, ...]
-    replaced: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,63 +110,54 @@ class TrustService:
         )
 
     async def import_file(
-        self, tenant: str, *, name: str, purposes: frozenset[AnchorPurpose], data: bytes, actor: str
-    ) -> Imported:
+        self, tenant: str, request: ImportRequest, data: bytes, actor: str, *, dry_run: bool = False
+    ) -> ImportPlan:
         """Trust what is in the bytes of one file or archive; see `import_found`.
 
         Raises:
             MalformedInputError: an archive that is damaged or expands beyond bounds.
         """
-        found = await asyncio.to_thread(self._read, name, data)
-        return await self.import_found(
-            tenant, name=name, purposes=purposes, found=found, source="upload", actor=actor
-        )
+        found = await asyncio.to_thread(self._read, request.source, data)
+        return await self.import_found(tenant, request, found, actor, dry_run=dry_run)
 
     async def import_found(
         self,
         tenant: str,
-        *,
-        name: str,
-        purposes: frozenset[AnchorPurpose],
+        request: ImportRequest,
         found: AnchorCollection,
-        source: str,
         actor: str,
-    ) -> Imported:
-        """Trust these anchors under a name from now on, instead of what the name stood for before.
+        *,
+        dry_run: bool = False,
+    ) -> ImportPlan:
+        """Trust these anchors under a name from now on, on every replica; with `dry_run` only say what would change.
 
         Raises:
-            RefusedError: `anchors-refused`: a name that cannot be one, no purpose, nothing usable, or too much.
+            RefusedError: as `plan_import`; `anchors-refused` too for more than a set can hold, `conflict` where
+                others change the set at this moment.
         """
-        _check_name(name)
-        if not purposes:
-            raise RefusedError(Reason.ANCHORS_REFUSED, "say what the anchors may vouch for: ek, ak or device")
-        content = AnchorSet(found.anchors, found.crls)
-        if not content:
-            problems = [f"{one.source}: {one.problem}" for one in found.rejected[:3]]
-            why = "; ".join(problems) or "neither CA certificates nor revocation lists are in there"
-            raise RefusedError(Reason.ANCHORS_REFUSED, f"nothing to trust: {why}")
-        replaced = next(
-            (one.digest for one in await self._store.anchor_assignments(tenant) if one.name == name), None
+        before = next((one for one in await self.sets(tenant) if one.name == request.name), None)
+        plan = plan_import(
+            request, found, None if before is None else (before.content, before.purposes, before.digest)
         )
         now = self._clock.now()
-        record = self._record(tenant, content, now)
+        record = self._record(tenant, plan.content, now)
         assignment = AnchorAssignment(
             tenant=tenant,
-            name=name,
+            name=plan.name,
             digest=record.digest,
-            purposes=purposes,
-            source=source,
+            purposes=plan.purposes,
+            source=request.source,
             assigned_at=now,
             assigned_by=actor,
         )
-        await self._recorder.anchors_assigned(record, assignment, count=len(content.anchors))
-        self._keep(record.digest, content)
-        return Imported(
-            trusted=_trusted(assignment, content),
-            rejected=found.rejected,
-            ignored=found.ignored,
-            replaced=replaced,
-        )
+        if dry_run:
+            return plan
+        if not await self._recorder.anchors_assigned(
+            record, assignment, count=len(plan.content.anchors), instead_of=plan.replaced
+        ):
+            raise RefusedError(Reason.CONFLICT, f"anchor set {plan.name!r} was changed meanwhile; look again")
+        self._keep(record.digest, plan.content)
+        return plan
 
     async def remove(self, tenant: str, key: str, actor: str) -> tuple[Removed, ...]:
         """Trust no longer: a set by its name, or an anchor by its fingerprint in whichever sets it is.
@@ -196,7 +175,7 @@ class TrustService:
         if any(one.name == key for one in self._configured):
             raise _named_by_settings(key)
         wanted = key.lower().replace(":", "")
-        if not _FINGERPRINT.match(wanted):
+        if not FINGERPRINT.match(wanted):
             raise NotFoundError("anchor set", key)
         return await self._remove_anchor(tenant, wanted, actor)
 
@@ -299,14 +278,6 @@ def _trusted(assignment: AnchorAssignment, content: AnchorSet) -> TrustedSet:
         assignment=assignment,
         source=assignment.source,
     )
-
-
-def _check_name(name: str) -> None:
-    if not NAME.match(name) or _FINGERPRINT.match(name.lower()):
-        raise RefusedError(
-            Reason.ANCHORS_REFUSED,
-            f"{name!r} cannot name a set: up to 64 letters, digits, dots, dashes and underscores, no fingerprint",
-        )
 
 
 def _named_by_settings(what: str) -> RefusedError:

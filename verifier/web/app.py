@@ -13,7 +13,14 @@ from aiohttp.typedefs import Handler, Middleware
 from verifier import reason_texts  # noqa: F401 - at start, so that no first problem document waits for it
 from verifier.reasons import Reason, Tier
 from verifier.service.services import Services
-from verifier.web import admin_routes, agent_routes, decision_routes, fleet_routes, public_routes
+from verifier.web import (
+    admin_routes,
+    agent_routes,
+    anchor_routes,
+    decision_routes,
+    fleet_routes,
+    public_routes,
+)
 from verifier.web.dispatch import VERDICT_KEY, Dispatcher
 from verifier.web.metrics import Metrics
 from verifier.web.openapi import build_document
@@ -26,6 +33,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *fleet_routes.ROUTES,
     *decision_routes.ROUTES,
     *admin_routes.ROUTES,
+    *anchor_routes.ROUTES,
     *public_routes.ROUTES,
 )
 _SECURITY_HEADERS: Final = {
