@@ -12,7 +12,7 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -64,14 +64,18 @@ class _Findings:
     ignored: list[str]
 
 
-def read_anchors(path: Path) -> AnchorCollection:
+def read_anchors(path: Path, seen: Callable[[str], None] | None = None) -> AnchorCollection:
     """Read trust anchors and revocation lists from a file, an archive or a folder (all levels).
+
+    Args:
+        path: what to read.
+        seen: told of each file as it is read, for a display of progress.
 
     Raises:
         OSError: the path cannot be read.
         MalformedInputError: too many files, or an archive that is damaged or expands beyond bounds.
     """
-    return _collect(_files(path))
+    return _collect(_files(path), seen)
 
 
 def read_anchor_bytes(name: str, data: bytes) -> AnchorCollection:
@@ -81,9 +85,13 @@ def read_anchor_bytes(name: str, data: bytes) -> AnchorCollection:
     return _collect(_contents(name, data))
 
 
-def _collect(files: Iterable[tuple[str, bytes]]) -> AnchorCollection:
+def _collect(
+    files: Iterable[tuple[str, bytes]], seen: Callable[[str], None] | None = None
+) -> AnchorCollection:
     findings = _Findings([], [], [], [])
     for source, data in files:
+        if seen is not None:
+            seen(source)
         _take(source, data, findings)
     anchors, unusable = TrustAnchors.sift(der for _, der in findings.certificates)
     sources = {UnusableAnchor.digest_of(der): source for source, der in findings.certificates}

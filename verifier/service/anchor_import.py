@@ -10,12 +10,27 @@ from typing import Final
 from verifier.crypto.anchors import AnchorCollection, Rejected, TrustAnchors
 from verifier.crypto.certificate import Certificate
 from verifier.errors import RefusedError
-from verifier.ports_trust import AnchorPurpose
+from verifier.ports_trust import AnchorAssignment, AnchorPurpose
 from verifier.reasons import Reason
 from verifier.service.anchor_sets import AnchorSet
 
 NAME: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 FINGERPRINT: Final = re.compile(r"^[0-9a-f]{16,64}$")
+
+
+_MAX_SOURCE: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedSet:
+    """One set as it is trusted now. `assignment` None: the settings name it, and only they can change it."""
+
+    name: str
+    digest: bytes
+    purposes: frozenset[AnchorPurpose]
+    content: AnchorSet
+    assignment: AnchorAssignment | None
+    source: str
 
 
 class ImportMode(enum.StrEnum):
@@ -50,6 +65,7 @@ class ImportPlan:
     name: str
     purposes: frozenset[AnchorPurpose]
     content: AnchorSet
+    source: str
     replaced: bytes | None
     """Digest of the set that had this name."""
     added: tuple[Certificate, ...]
@@ -64,17 +80,19 @@ class ImportPlan:
 def plan_import(
     request: ImportRequest,
     found: AnchorCollection,
-    before: tuple[AnchorSet, frozenset[AnchorPurpose], bytes] | None,
+    before: TrustedSet | None,
 ) -> ImportPlan:
-    """Hold what was found against the set of that name (content, purposes, digest; None where there is none).
+    """Hold what was found against the set of that name; None where there is none.
 
     Raises:
         RefusedError: `anchors-refused`: a name that cannot be one, no purpose, nothing usable; `conflict`: the
             name is taken by another set and the mode does not say what to do with it.
     """
     check_name(request.name)
-    old, old_purposes, replaced = before or (AnchorSet(), frozenset({AnchorPurpose.EK}), None)
-    purposes = old_purposes if request.purposes is None else request.purposes
+    old = AnchorSet() if before is None else before.content
+    purposes = request.purposes
+    if purposes is None:
+        purposes = frozenset({AnchorPurpose.EK}) if before is None else before.purposes
     if not purposes:
         raise RefusedError(Reason.ANCHORS_REFUSED, "say what the anchors may vouch for: ek, ak or device")
     new = AnchorSet(found.anchors, found.crls)
@@ -82,17 +100,18 @@ def plan_import(
         raise RefusedError(Reason.ANCHORS_REFUSED, f"nothing to trust: {_why_nothing(found)}")
     if request.mode is ImportMode.ADD:
         new = AnchorSet(old.anchors | new.anchors, tuple(dict.fromkeys((*old.crls, *new.crls))))
-    elif request.mode is ImportMode.CREATE and before is not None and new.encode()[0] != replaced:
+    elif request.mode is ImportMode.CREATE and before is not None and new.encode()[0] != before.digest:
         raise RefusedError(
             Reason.CONFLICT,
             f"there is a set {request.name!r} already, with {len(old.anchors)} anchors;"
-            " choose another name, or say whether to add to it or to replace it",
+            " choose another name, or `add` to it, or `replace` it",
         )
     return ImportPlan(
         name=request.name,
         purposes=purposes,
         content=new,
-        replaced=replaced,
+        source=_source(request, before),
+        replaced=None if before is None else before.digest,
         added=_without(new.anchors, old.anchors),
         dropped=_without(old.anchors, new.anchors),
         kept=tuple(anchor for anchor in new.anchors if anchor in old.anchors),
@@ -101,6 +120,13 @@ def plan_import(
         rejected=found.rejected,
         ignored=found.ignored,
     )
+
+
+def _source(request: ImportRequest, before: TrustedSet | None) -> str:
+    if request.mode is not ImportMode.ADD or before is None:
+        return request.source[:_MAX_SOURCE]
+    several = dict.fromkeys((*before.source.split(", "), *request.source.split(", ")))
+    return ", ".join(several)[-_MAX_SOURCE:]
 
 
 def _without(these: TrustAnchors, others: TrustAnchors) -> tuple[Certificate, ...]:

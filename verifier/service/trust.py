@@ -19,7 +19,7 @@ from verifier.ports import Clock, Store
 from verifier.ports_trust import AnchorAlarm, AnchorAssignment, AnchorPurpose, AnchorSetRecord, ReadAnchors
 from verifier.reasons import Reason
 from verifier.service.anchor_expiry import alarms
-from verifier.service.anchor_import import FINGERPRINT, ImportPlan, ImportRequest, plan_import
+from verifier.service.anchor_import import FINGERPRINT, ImportPlan, ImportRequest, TrustedSet, plan_import
 from verifier.service.anchor_sets import MAX_SET, AnchorSet, TrustedAnchors, join
 from verifier.service.recorder import Recorder
 
@@ -29,18 +29,6 @@ _JOINED: Final = 16
 _ATTEMPTS: Final = 8
 
 Key = tuple[tuple[bytes, frozenset[AnchorPurpose]], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustedSet:
-    """One set as it is trusted now. `assignment` None: the settings name it, and only they can change it."""
-
-    name: str
-    digest: bytes
-    purposes: frozenset[AnchorPurpose]
-    content: AnchorSet
-    assignment: AnchorAssignment | None
-    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +124,7 @@ class TrustService:
                 others change the set at this moment.
         """
         before = next((one for one in await self.sets(tenant) if one.name == request.name), None)
-        plan = plan_import(
-            request, found, None if before is None else (before.content, before.purposes, before.digest)
-        )
+        plan = plan_import(request, found, before)
         now = self._clock.now()
         record = self._record(tenant, plan.content, now)
         assignment = AnchorAssignment(
@@ -146,7 +132,7 @@ class TrustService:
             name=plan.name,
             digest=record.digest,
             purposes=plan.purposes,
-            source=request.source,
+            source=plan.source,
             assigned_at=now,
             assigned_by=actor,
         )

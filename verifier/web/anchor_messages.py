@@ -11,8 +11,8 @@ from verifier.crypto.certificate import Certificate
 from verifier.crypto.profile import key_text
 from verifier.crypto.revocation import RevocationList, parse_crl
 from verifier.service.anchor_expiry import threshold
-from verifier.service.anchor_import import ImportPlan
-from verifier.service.trust import Removed, TrustedSet
+from verifier.service.anchor_import import ImportPlan, TrustedSet
+from verifier.service.trust import Removed
 from verifier.web.messages import Body
 from verifier.web.wire_codec import rfc3339
 
