@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
@@ -13,13 +14,17 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from tests.bench.measure import Result, against, within
 from tests.logs import ordinary_log
 from tests.simulator import ECC_AK, RSA_AK, AkProfile, SoftwareTpm
-from verifier.appraisal.appraise import appraise
+from verifier.appraisal.appraise import appraise, examine, judge
 from verifier.appraisal.boot_facts import bind_log
 from verifier.appraisal.checks.quote import check_quote
 from verifier.appraisal.evidence import Evidence, Expectation, History, PcrRequest
+from verifier.claims import ProvenClaims
 from verifier.crypto.keys import load_key
+from verifier.policy.catalogue import CATALOGUE, View
 from verifier.policy.learn import LearnOptions, learn
+from verifier.policy.model import Policy
 from verifier.policy.parse import parse_policy
+from verifier.service.memo import AppraisalMemo
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.eventlog import parse_event_log
 from verifier.tcg.signature import EcdsaSignature, parse_signature
@@ -75,19 +80,56 @@ def boot_log() -> list[Result]:
     if sha256 is None:
         raise AssertionError("hashlib has SHA-256")
     work = lambda: bind_log(LOG, parse_event_log(LOG), facts.pcrs, None)  # noqa: E731
+    hashed = lambda: sha256(LOG).digest()  # noqa: E731
     return [
-        within(name, work, budget_us=600, bare=lambda: sha256(LOG).digest(), bare_name="SHA-256 of the log")
+        within(name, work, budget_us=600, bare=hashed, bare_name="SHA-256 of the log"),
+        within(
+            f"the same and all {len(CATALOGUE)} claims",
+            lambda: _all_claims(ProvenClaims(quote=facts, boot=work().facts)),
+            budget_us=1000,
+            bare=hashed,
+            bare_name="SHA-256 of the log",
+        ),
+        _unchanged(evidence, expected, hashed),
     ]
+
+
+def _all_claims(proven: ProvenClaims) -> int:
+    """Reads every claim a policy could ask for; how many are proven."""
+    view = View(proven, HashAlg.SHA256)
+    return sum(entry.extract(view) is not None for entry in CATALOGUE.values())
+
+
+def _unchanged(evidence: Evidence, expected: Expectation, hashed: Callable[[], object]) -> Result:
+    """Log and policy as judged before: what the cache leaves to do, once the quote has been checked."""
+    policy = _learned(evidence, expected)
+    held = dataclasses.replace(evidence, boot_log_sha256=HashAlg.SHA256.digest(LOG))
+    memo = AppraisalMemo()
+    examined = examine(held, expected, policy, History())
+    fresh = judge(examined, held, policy, memo)
+    if judge(examined, held, policy, memo) != fresh:
+        raise AssertionError("the cache must answer what was judged")
+    return within(
+        "an unchanged log and policy, from the cache",
+        lambda: judge(examined, held, policy, memo),
+        budget_us=50,
+        bare=hashed,
+        bare_name="SHA-256 of the log",
+    )
+
+
+def _learned(evidence: Evidence, expected: Expectation) -> Policy:
+    """A policy that expects this machine, event by event."""
+    claims = appraise(evidence, expected, None, History(), NOW).claims
+    if claims is None:
+        raise AssertionError("the bench's own quote must verify")
+    options = LearnOptions(id="bench", description="", bank=HashAlg.SHA256)
+    return parse_policy(learn({"boot": claims}, options).source)
 
 
 def appraisal() -> list[Result]:
     evidence, expected = _machine(RSA_AK)
-    claims = appraise(evidence, expected, None, History(), NOW).claims
-    if claims is None:
-        raise AssertionError("the bench's own quote must verify")
-    policy = parse_policy(
-        learn({"boot": claims}, LearnOptions(id="bench", description="", bank=HashAlg.SHA256)).source
-    )
+    policy = _learned(evidence, expected)
     work = lambda: appraise(evidence, expected, policy, History(), NOW)  # noqa: E731
     bare = _bare_verify(evidence, expected)
     return [
