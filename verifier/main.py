@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,10 +17,12 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 
+from verifier import background
 from verifier.adapters import SystemClock, SystemRandom
-from verifier.errors import EvidenceError, StoreUnavailable, VerifierFault
+from verifier.errors import EvidenceError, VerifierFault
 from verifier.inventory.anchor_files import read_anchor_bytes
 from verifier.keys.ak_ca import AkCa
+from verifier.keys.endings import own_endings
 from verifier.keys.files import ensure_directory
 from verifier.keys.secret import nonce_key, ratchet_key
 from verifier.keys.signer import FileSigner, KeyEntry, rotate
@@ -39,6 +40,7 @@ from verifier.service.challenge import ChallengeService
 from verifier.service.ear import EarIdentity, EarIssuer
 from verifier.service.enrollment import EnrollmentRules, EnrollmentService
 from verifier.service.events import LocalEvents
+from verifier.service.expiry import ExpiryWatch
 from verifier.service.fleet import FleetService
 from verifier.service.incidents import IncidentService
 from verifier.service.known import KnownMachines
@@ -58,8 +60,6 @@ from verifier.web.app import build_app as build_web_app
 from verifier.web.routing import WebConfig
 
 VERSION: Final = version("vtpm-attest")
-_PURGE_EVERY: Final = 60.0
-_RENEW_EVERY: Final = 6 * 3600.0
 _SHUTDOWN: Final = 20.0
 Announce = Callable[[str, TlsFiles], None]
 """Told the address and the certificate files once connections are accepted."""
@@ -174,7 +174,9 @@ async def serve(settings: Settings, announce: Announce) -> None:
         )
         await runner.setup()
         stop = _stop_event()
-        tasks = [asyncio.create_task(_purge(service)), asyncio.create_task(_renew(service, context))]
+        tasks = background.start(
+            service.services, lambda: prepare_tls(settings, service.clock).load_into(context)
+        )
         try:
             site = web.TCPSite(
                 runner, settings.listen.host, settings.listen.port, ssl_context=context, backlog=1024
@@ -223,6 +225,7 @@ def _wire(
     anchors = TrustService(
         store=store, recorder=recorder, clock=clock, configured=trust.configured, read=read_anchor_bytes
     )
+    ak_ca = AkCa(settings.state_dir / "ak-ca", clock.now)
     known = KnownMachines(store, None)
     return Services(
         approvals=ApprovalService(
@@ -270,7 +273,10 @@ def _wire(
         assignments=assignments,
         tokens=tokens,
         trust=anchors,
-        ak_certificates=_ak_certificates(settings, recorder, clock),
+        ak_certificates=_ak_certificates(settings, ak_ca, recorder, clock),
+        expiry=ExpiryWatch(
+            trust=anchors, recorder=recorder, clock=clock, own=lambda: own_endings(tls, ak_ca)
+        ),
         ear=ear,
         recorder=recorder,
         clock=clock,
@@ -309,10 +315,9 @@ _UNAVAILABLE: Final = {
 }
 
 
-def _ak_certificates(settings: Settings, recorder: Recorder, clock: Clock) -> AkCertificates:
+def _ak_certificates(settings: Settings, signer: AkCa, recorder: Recorder, clock: Clock) -> AkCertificates:
     own = settings.ak_certificates
     rules = AkCertificateRules(issue=Issue(own.issue), lifetime=own.lifetime)
-    signer = AkCa(settings.state_dir / "ak-ca", clock.now)
     return AkCertificates(signer, rules, recorder, clock, settings.base_url)
 
 
@@ -372,24 +377,3 @@ def _stop_event() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
-
-
-async def _purge(service: Service) -> None:
-    while True:
-        await asyncio.sleep(_PURGE_EVERY)
-        try:
-            rows = await service.services.recorder.purge(service.clock.now())
-        except StoreUnavailable as error:
-            _log.warning("store.purge-failed", problem=str(error))
-        else:
-            _log.debug("store.purged", rows=rows)
-
-
-async def _renew(service: Service, context: ssl.SSLContext) -> None:
-    """Renew the own certificate, or pick up a configured one that was replaced, without a restart."""
-    while True:
-        await asyncio.sleep(_RENEW_EVERY)
-        try:
-            prepare_tls(service.settings, service.clock).load_into(context)
-        except VerifierFault as error:
-            _log.error("tls.renewal-failed", problem=str(error))

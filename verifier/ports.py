@@ -16,7 +16,7 @@ from verifier.appraisal.inventory import InventoryChanges, InventoryMachine, Sou
 from verifier.appraisal.lineage import Lineage
 from verifier.policy.assignment import Assignment
 from verifier.ports_enrollment import AuditEntry, EnrollmentStore
-from verifier.ports_trust import AnchorAlarms, AnchorStore
+from verifier.ports_trust import AnchorStore, ExpiryAlarms
 from verifier.reasons import Tier
 from verifier.tcg.attest import ClockInfo
 
@@ -328,8 +328,8 @@ class TokenSigner(Protocol):
     def jwks(self) -> Mapping[str, object]: ...
 
 
-class EventSink(AnchorAlarms, Protocol):
-    """Told of every recorded verdict, after it is durable, and of trust anchors about to expire."""
+class EventSink(ExpiryAlarms, Protocol):
+    """Told of every recorded verdict, after it is durable, and of what is about to end."""
 
     async def verdict(self, record: VerdictRecord, previous: VerdictRecord | None) -> None: ...
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from verifier.crypto.anchors import AnchorCollection
 from verifier.crypto.keys import PublicKey
+from verifier.ports_enrollment import AuditEntry
 
 
 class AnchorPurpose(enum.StrEnum):
@@ -55,14 +56,21 @@ class AnchorStore(Protocol):
     """The part of `Store` that keeps trust anchors."""
 
     async def assign_anchors(
-        self, record: AnchorSetRecord, assignment: AnchorAssignment, *, instead_of: bytes | None = None
+        self,
+        record: AnchorSetRecord,
+        assignment: AnchorAssignment,
+        audit: AuditEntry,
+        *,
+        instead_of: bytes | None = None,
     ) -> bool:
-        """Keep the set (idempotent by digest) and let the name stand for it, in one transaction.
+        """Keep the set (idempotent by digest), let the name stand for it, and say so in the audit log: together.
 
         With `instead_of`, only if the name stands for that set now; False when it does not, and nothing changed.
         """
 
-    async def unassign_anchors(self, tenant: str, name: str, *, instead_of: bytes | None = None) -> bool:
+    async def unassign_anchors(
+        self, tenant: str, name: str, audit: AuditEntry, *, instead_of: bytes | None = None
+    ) -> bool:
         """Trust the set of this name no longer; False when there is none (or not `instead_of`). The set stays."""
 
     async def anchor_assignments(self, tenant: str) -> tuple[AnchorAssignment, ...]:
@@ -70,6 +78,9 @@ class AnchorStore(Protocol):
 
     async def anchor_set(self, tenant: str, digest: bytes) -> AnchorSetRecord | None:
         """The set, verified against its digest on read; `StoredDataDamaged` when it differs."""
+
+    async def raise_alarm(self, key: str, threshold_days: int, audit: AuditEntry) -> bool:
+        """Note that an alarm was raised, with an entry in the audit log; False when it was before, by anyone."""
 
 
 class ReadAnchors(Protocol):
@@ -89,27 +100,54 @@ class IssuerSource(Protocol):
         """The body, or None where it could not be had for whatever reason; never raises. Proves nothing."""
 
 
+class EndingKind(enum.StrEnum):
+    """What ends."""
+
+    ANCHOR = "anchor"
+    """A trust anchor: what it vouches for is accepted no longer."""
+    CRL = "crl"
+    """A revocation list, for which a newer one was announced."""
+    TLS = "tls"
+    """The certificate this service shows."""
+    TLS_CA = "tls-ca"
+    """The CA that agents pin."""
+    AK_CA = "ak-ca"
+    """A CA of the AK certificates this verifier issues."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnchorAlarm:
-    """A trust anchor is about to expire, or has: what it vouches for will no longer be accepted."""
+class Ending:
+    """Something that ends at a time."""
+
+    kind: EndingKind
+    holder: str
+    """Name of the anchor set, or `verifier`."""
+    sha256: str
+    """Hex, of the certificate or list."""
+    subject: str
+    """Subject of the certificate, or issuer of the list."""
+    ends_at: datetime
+    thresholds: tuple[int, ...]
+    """Days before the end at which somebody is told, beside the end itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpiryAlarm:
+    """Something ends soon, or has ended."""
 
     tenant: str
-    set_name: str
-    sha256: str
-    """Hex, of the certificate."""
-    subject: str
-    not_after: datetime
+    ending: Ending
     remaining: timedelta
-    """Negative once it has expired."""
+    """Negative once it has ended."""
     threshold_days: int
-    """90, 30 or 7: within how many days; 0 when it has expired."""
+    """90, 30 or 7: within how many days; 0 when it has ended."""
 
 
-class AnchorAlarms(Protocol):
-    """The part of `EventSink` that is told of trust anchors."""
+class ExpiryAlarms(Protocol):
+    """The part of `EventSink` that is told of what ends."""
 
-    async def anchors_expiring(self, alarms: Sequence[AnchorAlarm]) -> None:
-        """Anchors that passed a threshold since the last time."""
+    async def expiring(self, alarms: Sequence[ExpiryAlarm]) -> None:
+        """Alarms that nobody was told of before, on any replica."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Verdicts as they are recorded, and alarms of trust anchors, for whoever waits for them in this process."""
+"""Verdicts as they are recorded, and alarms of what ends, for whoever waits for them in this process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from verifier.ports import VerdictRecord
-from verifier.ports_trust import AnchorAlarm
+from verifier.ports_trust import ExpiryAlarm
 
 _QUEUE: Final = 256
 
@@ -17,7 +17,7 @@ class LocalEvents:
 
     def __init__(self) -> None:
         self._queues: set[asyncio.Queue[VerdictRecord]] = set()
-        self._alarm_queues: set[asyncio.Queue[AnchorAlarm]] = set()
+        self._alarm_queues: set[asyncio.Queue[ExpiryAlarm]] = set()
 
     async def verdict(self, record: VerdictRecord, previous: VerdictRecord | None) -> None:
         """Tell every subscriber; never blocks."""
@@ -27,7 +27,7 @@ class LocalEvents:
                 queue.get_nowait()
             queue.put_nowait(record)
 
-    async def anchors_expiring(self, alarms: Sequence[AnchorAlarm]) -> None:
+    async def expiring(self, alarms: Sequence[ExpiryAlarm]) -> None:
         """Tell every subscriber of alarms; never blocks."""
         for queue in self._alarm_queues:
             for alarm in alarms:
@@ -35,9 +35,9 @@ class LocalEvents:
                     queue.get_nowait()
                 queue.put_nowait(alarm)
 
-    async def subscribe_alarms(self) -> AsyncIterator[AnchorAlarm]:
+    async def subscribe_alarms(self) -> AsyncIterator[ExpiryAlarm]:
         """Every alarm raised from now on, until the iterator is closed."""
-        queue: asyncio.Queue[AnchorAlarm] = asyncio.Queue(_QUEUE)
+        queue: asyncio.Queue[ExpiryAlarm] = asyncio.Queue(_QUEUE)
         self._alarm_queues.add(queue)
         try:
             while True:

@@ -24,7 +24,7 @@ from verifier.ports import (
     VerdictRecord,
 )
 from verifier.ports_enrollment import AuditEntry, Decision, EnrollmentBounds, EnrollmentRecord, Filed
-from verifier.ports_trust import AnchorAlarm, AnchorAssignment, AnchorSetRecord
+from verifier.ports_trust import AnchorAssignment, AnchorSetRecord, ExpiryAlarm
 
 
 class Recorder:
@@ -213,7 +213,22 @@ class Recorder:
         instead_of: bytes | None = None,
     ) -> bool:
         """A name stands for this set of trust anchors; False where it was to replace another than stands there."""
-        done = await self._store.assign_anchors(record, assignment, instead_of=instead_of)
+        audit = AuditEntry(
+            tenant=assignment.tenant,
+            at=assignment.assigned_at,
+            actor=assignment.assigned_by,
+            action="anchors.assigned",
+            subject=assignment.name,
+            reason="",
+            detail={
+                "digest": assignment.digest.hex(),
+                "instead_of": None if instead_of is None else instead_of.hex(),
+                "purposes": sorted(assignment.purposes),
+                "anchors": count,
+                "source": assignment.source,
+            },
+        )
+        done = await self._store.assign_anchors(record, assignment, audit, instead_of=instead_of)
         if done:
             self._log.warning(
                 "anchors.assigned",
@@ -226,10 +241,19 @@ class Recorder:
             )
         return done
 
-    async def anchors_unassigned(self, assignment: AnchorAssignment, actor: str) -> bool:
+    async def anchors_unassigned(self, assignment: AnchorAssignment, actor: str, now: datetime) -> bool:
         """A set is trusted no longer; False where its name stands for another meanwhile."""
+        audit = AuditEntry(
+            tenant=assignment.tenant,
+            at=now,
+            actor=actor,
+            action="anchors.removed",
+            subject=assignment.name,
+            reason="",
+            detail={"digest": assignment.digest.hex()},
+        )
         done = await self._store.unassign_anchors(
-            assignment.tenant, assignment.name, instead_of=assignment.digest
+            assignment.tenant, assignment.name, audit, instead_of=assignment.digest
         )
         if done:
             self._log.warning(
@@ -247,20 +271,47 @@ class Recorder:
             not_after=not_after.isoformat(),
         )
 
-    async def anchors_expiring(self, alarms: Sequence[AnchorAlarm]) -> None:
-        """Trust anchors passed a threshold before their end. Changes nothing; tells who listens."""
-        for alarm in alarms:
+    async def expiring(self, alarms: Sequence[ExpiryAlarm], now: datetime) -> tuple[ExpiryAlarm, ...]:
+        """Something passed a threshold before its end. Gives the alarms that nobody was told of before."""
+        fresh = [alarm for alarm in alarms if await self._store.raise_alarm(*_alarm_entry(alarm, now))]
+        for alarm in fresh:
             self._log.warning(
-                "anchor.expired" if alarm.threshold_days == 0 else "anchor.expiring",
-                set=alarm.set_name,
-                sha256=alarm.sha256,
-                subject=alarm.subject,
-                not_after=alarm.not_after.isoformat(),
+                _alarm_name(alarm),
+                kind=alarm.ending.kind.value,
+                holder=alarm.ending.holder,
+                sha256=alarm.ending.sha256,
+                subject=alarm.ending.subject,
+                ends_at=alarm.ending.ends_at.isoformat(),
                 within_days=alarm.threshold_days,
             )
-        if alarms:
-            await self._events.anchors_expiring(alarms)
+        if fresh:
+            await self._events.expiring(fresh)
+        return tuple(fresh)
 
     async def purge(self, now: datetime) -> int:
         """Drop what has expired."""
         return await self._store.purge_expired(now)
+
+
+def _alarm_name(alarm: ExpiryAlarm) -> str:
+    return "expiry.ended" if alarm.threshold_days == 0 else "expiry.near"
+
+
+def _alarm_entry(alarm: ExpiryAlarm, now: datetime) -> tuple[str, int, AuditEntry]:
+    ending = alarm.ending
+    audit = AuditEntry(
+        tenant=alarm.tenant,
+        at=now,
+        actor="verifier",
+        action=_alarm_name(alarm),
+        subject=ending.holder,
+        reason="",
+        detail={
+            "kind": ending.kind.value,
+            "sha256": ending.sha256,
+            "certificate": ending.subject,
+            "ends_at": ending.ends_at.isoformat(),
+            "within_days": alarm.threshold_days,
+        },
+    )
+    return f"{ending.kind.value}:{ending.holder}:{ending.sha256}", alarm.threshold_days, audit

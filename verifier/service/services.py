@@ -12,6 +12,7 @@ from verifier.service.attestation import AttestationService
 from verifier.service.challenge import ChallengeService
 from verifier.service.ear import EarIssuer
 from verifier.service.enrollment import EnrollmentService
+from verifier.service.expiry import ExpiryWatch
 from verifier.service.fleet import FleetService
 from verifier.service.incidents import IncidentService
 from verifier.service.policies import PolicyService
@@ -35,6 +36,7 @@ class Services:
     tokens: TokenService
     trust: TrustService
     ak_certificates: AkCertificates
+    expiry: ExpiryWatch
     ear: EarIssuer
     recorder: Recorder
     clock: Clock

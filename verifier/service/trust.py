@@ -16,9 +16,8 @@ from typing import Final
 from verifier.crypto.anchors import AnchorCollection
 from verifier.errors import NotFoundError, RefusedError, StoredDataDamaged
 from verifier.ports import Clock, Store
-from verifier.ports_trust import AnchorAlarm, AnchorAssignment, AnchorPurpose, AnchorSetRecord, ReadAnchors
+from verifier.ports_trust import AnchorAssignment, AnchorPurpose, AnchorSetRecord, ReadAnchors
 from verifier.reasons import Reason
-from verifier.service.anchor_expiry import alarms
 from verifier.service.anchor_import import FINGERPRINT, ImportPlan, ImportRequest, TrustedSet, plan_import
 from verifier.service.anchor_sets import MAX_SET, AnchorSet, TrustedAnchors, join
 from verifier.service.recorder import Recorder
@@ -87,15 +86,6 @@ class TrustService:
             if one.name == name:
                 return one
         raise NotFoundError("anchor set", name)
-
-    async def alarms(self, tenant: str) -> tuple[AnchorAlarm, ...]:
-        """Anchors that expire within 90 days, or have expired, by set."""
-        now = self._clock.now()
-        return tuple(
-            alarm
-            for one in await self.sets(tenant)
-            for alarm in alarms(tenant, one.name, one.content.anchors, now)
-        )
 
     async def import_file(
         self, tenant: str, request: ImportRequest, data: bytes, actor: str, *, dry_run: bool = False
@@ -205,7 +195,7 @@ class TrustService:
         raise RefusedError(Reason.CONFLICT, f"anchor set {one.name!r} is being changed by others; try again")
 
     async def _unassign(self, assignment: AnchorAssignment, actor: str) -> None:
-        if not await self._recorder.anchors_unassigned(assignment, actor):
+        if not await self._recorder.anchors_unassigned(assignment, actor, self._clock.now()):
             raise RefusedError(
                 Reason.CONFLICT, f"anchor set {assignment.name!r} was changed meanwhile; look again"
             )

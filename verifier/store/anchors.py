@@ -5,17 +5,24 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, select, update
 
 from verifier.errors import StoredDataDamaged
+from verifier.ports_enrollment import AuditEntry
 from verifier.ports_trust import AnchorAssignment, AnchorPurpose, AnchorSetRecord
 from verifier.store import blobs, values
+from verifier.store.audit_log import append
 from verifier.store.backend import StorePart, changed
-from verifier.store.schema import anchor_assignment, anchor_set
+from verifier.store.schema import alarm, anchor_assignment, anchor_set
 
 
 class Anchors(StorePart):
     """The trust anchor methods of the `Store` port."""
 
     async def assign_anchors(
-        self, record: AnchorSetRecord, assignment: AnchorAssignment, *, instead_of: bytes | None = None
+        self,
+        record: AnchorSetRecord,
+        assignment: AnchorAssignment,
+        audit: AuditEntry,
+        *,
+        instead_of: bytes | None = None,
     ) -> bool:
         """Keep the set and let the name stand for it; see the port."""
         packed = blobs.pack(record.digest, record.content)
@@ -50,21 +57,47 @@ class Anchors(StorePart):
 
         def work(connection: Connection) -> bool:
             connection.execute(keep.on_conflict_do_nothing(index_elements=["tenant", "digest"]))
-            if instead_of is not None:
-                return changed(connection, moved) == 1
-            connection.execute(named)
+            if instead_of is None:
+                connection.execute(named)
+            elif changed(connection, moved) != 1:
+                return False
+            append(connection, audit)
             return True
 
         return await self._backend.write(work)
 
-    async def unassign_anchors(self, tenant: str, name: str, *, instead_of: bytes | None = None) -> bool:
+    async def unassign_anchors(
+        self, tenant: str, name: str, audit: AuditEntry, *, instead_of: bytes | None = None
+    ) -> bool:
         """Forget the name; the set stays, so that what was trusted once can be looked up."""
         forget = delete(anchor_assignment).where(
             anchor_assignment.c.tenant == tenant, anchor_assignment.c.name == name
         )
         if instead_of is not None:
             forget = forget.where(anchor_assignment.c.digest == instead_of)
-        return bool(await self._change(forget))
+
+        def work(connection: Connection) -> bool:
+            if not changed(connection, forget):
+                return False
+            append(connection, audit)
+            return True
+
+        return await self._backend.write(work)
+
+    async def raise_alarm(self, key: str, threshold_days: int, audit: AuditEntry) -> bool:
+        """One row per alarm; who makes it writes the entry."""
+        note = self._backend.insert(alarm).values(
+            tenant=audit.tenant, key=key, threshold_days=threshold_days, raised_at=values.micros(audit.at)
+        )
+        once = note.on_conflict_do_nothing(index_elements=["tenant", "key", "threshold_days"])
+
+        def work(connection: Connection) -> bool:
+            if not changed(connection, once):
+                return False
+            append(connection, audit)
+            return True
+
+        return await self._backend.write(work)
 
     async def anchor_assignments(self, tenant: str) -> tuple[AnchorAssignment, ...]:
         """By name."""

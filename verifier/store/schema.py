@@ -349,6 +349,15 @@ audit: Final = Table(
     Index(None, "tenant", "subject", "sequence"),
 )
 
+alarm: Final = Table(
+    "alarm",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("threshold_days", SmallInteger, primary_key=True),
+    Column("raised_at", BigInteger, nullable=False),
+)
+
 # One row that a health check writes: the only way to know that writes work.
 probe: Final = Table(
     "probe",

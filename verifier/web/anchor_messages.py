@@ -10,8 +10,8 @@ from msgspec import Meta
 from verifier.crypto.certificate import Certificate
 from verifier.crypto.profile import key_text
 from verifier.crypto.revocation import RevocationList, parse_crl
-from verifier.service.anchor_expiry import threshold
 from verifier.service.anchor_import import ImportPlan, TrustedSet
+from verifier.service.expiry import threshold
 from verifier.service.trust import Removed
 from verifier.web.messages import Body
 from verifier.web.wire_codec import rfc3339

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+import prometheus_client as prom
 
-METRICS_MEDIA_TYPE: Final = CONTENT_TYPE_LATEST
+from verifier.ports_trust import Ending, EndingKind, ExpiryAlarm
+from verifier.service.expiry import THRESHOLDS
+
+METRICS_MEDIA_TYPE: Final = prom.CONTENT_TYPE_LATEST
+_SHOWN: Final = 16
+"""Hexadecimal digits of a fingerprint, as in the tables of `attest-verifier anchors`."""
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -15,18 +22,30 @@ class Metrics:
     """Counts verdicts and refusals, times requests. Label children are made once: looking them up is slow."""
 
     def __init__(self, operations: Iterable[str], tiers: Iterable[str]) -> None:
-        self._registry = CollectorRegistry()
-        verdicts = Counter(
+        self._registry = prom.CollectorRegistry()
+        verdicts = prom.Counter(
             "vtpm_attest_verdicts", "Verdicts recorded, by tier", ("status",), registry=self._registry
         )
         self._verdicts = {tier: verdicts.labels(tier) for tier in tiers}
-        self._problems = Counter(
+        self._problems = prom.Counter(
             "vtpm_attest_problems",
             "Requests answered by a problem document, by code",
             ("code",),
             registry=self._registry,
         )
-        seconds = Histogram(
+        self._days = prom.Gauge(
+            "vtpm_attest_expiry_days",
+            "Days until a trust anchor, revocation list or own certificate ends; negative: it has",
+            ("kind", "holder", "sha256", "subject"),
+            registry=self._registry,
+        )
+        self._alarms = prom.Gauge(
+            "vtpm_attest_expiry_alarms",
+            "How many of them end within 90, 30 or 7 days (each counted at the closest), or have ended (0)",
+            ("kind", "within_days"),
+            registry=self._registry,
+        )
+        seconds = prom.Histogram(
             "vtpm_attest_request_seconds",
             "Time from the request's head to its reply",
             ("operation",),
@@ -47,6 +66,18 @@ class Metrics:
         """A request was answered."""
         self._seconds[operation].observe(seconds)
 
+    def endings(self, endings: Iterable[Ending], alarms: Iterable[ExpiryAlarm], now: datetime) -> None:
+        """What ends, and which alarms stand. Replaces what was said before."""
+        self._days.clear()
+        for ending in endings:
+            days = (ending.ends_at - now).total_seconds() / 86400
+            labels = (ending.kind.value, ending.holder, ending.sha256[:_SHOWN], ending.subject)
+            self._days.labels(*labels).set(round(days, 3))
+        counts = Counter((alarm.ending.kind, alarm.threshold_days) for alarm in alarms)
+        for kind in EndingKind:
+            for threshold in (*THRESHOLDS, 0):
+                self._alarms.labels(kind.value, threshold).set(counts[kind, threshold])
+
     def render(self) -> bytes:
         """Prometheus text exposition."""
-        return generate_latest(self._registry)
+        return prom.generate_latest(self._registry)

@@ -6,7 +6,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from verifier.errors import NotFoundError
+from verifier.errors import NotFoundError, VerifierFault
+from verifier.ports import DEFAULT_TENANT
+from verifier.service.expiry import alarms
 from verifier.web import messages as m
 from verifier.web.metrics import METRICS_MEDIA_TYPE, Metrics
 from verifier.web.pem import PEM_CHAIN, pem_chain
@@ -79,7 +81,16 @@ async def openapi(call: Call) -> Reply:
 
 async def metrics(call: Call) -> Reply:
     """Prometheus text."""
-    return Reply(body=call.request.app[METRICS_KEY].render(), media_type=METRICS_MEDIA_TYPE)
+    known = call.request.app[METRICS_KEY]
+    now = call.services.clock.now()
+    try:
+        endings = await call.services.expiry.endings(DEFAULT_TENANT)
+    except (
+        VerifierFault
+    ):  # counters of a verifier in trouble are worth most; the log says what the trouble is
+        endings = ()
+    known.endings(endings, alarms(DEFAULT_TENANT, endings, now), now)
+    return Reply(body=known.render(), media_type=METRICS_MEDIA_TYPE)
 
 
 def _public(path: str, handler: Any, summary: str, response: type[Any] | None, media_type: str) -> Route:  # noqa: ANN401

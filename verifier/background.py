@@ -1,0 +1,57 @@
+"""What a running service does by itself, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from verifier.errors import VtpmAttestError
+from verifier.ports import DEFAULT_TENANT
+from verifier.service.services import Services
+
+_PURGE_EVERY: Final = 60.0
+_RENEW_EVERY: Final = 6 * 3600.0
+_WATCH_EVERY: Final = 3600.0
+_log = structlog.get_logger("vtpm_attest.background")
+
+
+def start(services: Services, renew_tls: Callable[[], None]) -> list[asyncio.Task[None]]:
+    """Start all of it; the caller cancels the tasks.
+
+    Args:
+        services: the use cases.
+        renew_tls: renews the own certificate, or picks up a configured one that was replaced.
+    """
+
+    async def purge() -> None:
+        rows = await services.recorder.purge(services.clock.now())
+        _log.debug("store.purged", rows=rows)
+
+    async def renew() -> None:
+        renew_tls()
+
+    async def watch() -> None:
+        await services.expiry.tell(DEFAULT_TENANT)
+
+    return [
+        asyncio.create_task(repeat(_PURGE_EVERY, purge, "store.purge-failed")),
+        asyncio.create_task(repeat(_RENEW_EVERY, renew, "tls.renewal-failed")),
+        asyncio.create_task(repeat(_WATCH_EVERY, watch, "expiry.watch-failed", at_once=True)),
+    ]
+
+
+async def repeat(
+    pause: float, work: Callable[[], Awaitable[None]], fault: str, *, at_once: bool = False
+) -> None:
+    """Work, rest, work. What goes wrong is logged under the name `fault`, and tried again after the next rest."""
+    if not at_once:
+        await asyncio.sleep(pause)
+    while True:
+        try:
+            await work()
+        except VtpmAttestError as error:
+            _log.error(fault, problem=str(error))
+        await asyncio.sleep(pause)
