@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from verifier.appraisal.lineage import Guest, Incident, Lineage, kept, machine_of, without
+from verifier.appraisal.lineage import Guest, Incident, IncidentKind, Lineage, kept, machine_of, without
 from verifier.errors import NotFoundError, RefusedError
 from verifier.ports import AttesterState, Clock, FleetFilter, Page, Store
 from verifier.ports_enrollment import AuditEntry
@@ -22,6 +22,11 @@ ALL: Final = "all"
 """Instead of a guest: every machine with this TPM."""
 _GUEST_ID: Final = 8
 _ATTEMPTS: Final = 8
+_MARKS: Final = {
+    IncidentKind.CLONE_SUSPECTED: "s",
+    IncidentKind.ROLLBACK: "r",
+    IncidentKind.CLONE_PROVEN: "c",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ def _view(state: AttesterState) -> IncidentView | None:
     since = (line.incident.since - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
     # A graver kind is another incident: what was decided of the one seen before must not settle it.
     return IncidentView(
-        id=f"inc-{state.attester.id}-{round(since * 1_000_000):x}",
+        id=f"inc-{state.attester.id}-{round(since * 1_000_000):x}{_MARKS[line.incident.kind]}",
         state=state,
         incident=line.incident,
         guests=tuple((guest_id(guest), guest) for guest in line.guests),

@@ -130,7 +130,7 @@ class Recorder:
                 incident=audit.subject,
                 reason=audit.reason,
                 actor=audit.actor,
-                **audit.detail,
+                detail=dict(audit.detail),
             )
         return done
 
