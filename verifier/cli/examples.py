@@ -16,8 +16,8 @@ def show_examples(app: App) -> None:
         if name.startswith("-"):
             continue
         command = app[name]
+        show_examples(command)
         if command.default_command is None:
-            show_examples(command)
             continue
         found = examples(command.default_command.__doc__)
         if found:

@@ -1,0 +1,222 @@
+"""What an operator decides, with the commands as people run them: real software TPMs, agent, verifier, attestctl."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.demo import BIN, EVIDENCE, Verifier, guest_root, token
+from tests import swtpm
+from tests.swtpm import Manufactured, Swtpm, manufacture, replay_boot_log
+
+pytestmark = [
+    pytest.mark.swtpm,
+    pytest.mark.skipif(
+        not swtpm.available(), reason="SKIPPED FOR WANT OF A TPM: swtpm or tpm2-pytss is missing"
+    ),
+]
+BOOT = EVIDENCE / "uki-sb-on"
+REFUSED, TRY_LATER = 65, 75
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("decisions")
+    manufacture(folder / "first-of-its-kind", folder / "tpm-vendor-ca")  # the vendor's CA is the trust anchor
+    return folder
+
+
+@pytest.fixture(scope="module")
+def verifier(work) -> Iterator[Verifier]:
+    more = '[enrollment]\nmethods = ["certificate|approve", "token"]\n'
+    with Verifier.running(work, more=more) as running:
+        yield running
+
+
+@dataclass
+class Operator:
+    verifier: Verifier
+    secret: str
+
+    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {
+            "ATTESTCTL_SERVER": self.verifier.url,
+            "ATTESTCTL_CA": str(self.verifier.ca),
+            "ATTESTCTL_TOKEN": self.secret,
+        }
+        command = [BIN / "attestctl", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+    def json(self, *arguments: str) -> Any:
+        done = self.call(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def waiting(self) -> Any:
+        (item,) = self.json("enrollments")["enrollments"]
+        return item
+
+
+@pytest.fixture(scope="module")
+def operator(verifier) -> Operator:
+    return Operator(verifier, token(verifier.config, "operator"))
+
+
+@dataclass
+class Machine:
+    """A guest: what its agent reads, what it remembers, and a TPM that can be taken out."""
+
+    verifier: Verifier
+    root: Path
+    state: Path
+    tpm: Swtpm
+
+    def agent(self, command: str, *options: str, token: bool = True) -> subprocess.CompletedProcess[str]:
+        where = ["--tcti", self.tpm.tcti, "--root", str(self.root), "--state-dir", str(self.state)]
+        if command != "status":
+            where += ["--server", self.verifier.url, "--ca-file", str(self.verifier.ca)]
+            where += ["--token", self.verifier.join_token] if token else []
+        arguments = [BIN / "attest-agent", command, *options, *where]
+        return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+    def attest(self, **options: bool) -> Any:
+        done = self.agent("attest", "--once", "--json", **options)
+        assert done.returncode <= 3, done.stderr
+        return json.loads(done.stdout)["verdict"]
+
+
+@contextmanager
+def booted(made: Manufactured) -> Iterator[Swtpm]:
+    """A powered-on TPM into which a good boot was measured."""
+    with Swtpm(made.state) as tpm:
+        replay_boot_log(tpm.tcti, (BOOT / "binary_bios_measurements").read_bytes())
+        yield tpm
+
+
+def guest(verifier: Verifier, number: int, tpm: Swtpm) -> Machine:
+    root = guest_root(verifier.work, number, BOOT)
+    return Machine(verifier, root, verifier.work / f"guest{number}" / "agent", tpm)
+
+
+def test_a_machine_without_a_certificate_is_let_in_by_an_operator(verifier, operator, work):
+    bare = manufacture(work / "bare" / "tpm", work / "bare-ca", certificates=False)
+    with booted(bare) as tpm:
+        machine = guest(verifier, 1, tpm)
+        pending = machine.agent("enroll")
+        assert pending.returncode == TRY_LATER
+        item = operator.waiting()
+        assert f"attestctl enrollments approve {item['id']}" in pending.stderr
+        status = json.loads(machine.agent("status", "--json").stdout)
+        assert status["pending"] == {"enrollment_id": item["id"], "code": "enrollment-pending"}
+        assert machine.agent("enroll", token=False).returncode == TRY_LATER
+        assert operator.waiting()["id"] == item["id"], "asking again is the same question"
+
+        table = operator.call("enrollments")
+        assert item["id"] in table.stdout
+        assert "web-01" in table.stdout
+        shown = operator.call("enrollments", "show", item["id"]).stdout
+        assert item["endorsement"]["ek_sha256"] in shown
+        assert "approve, token" in shown
+        approved = operator.call("enrollments", "approve", item["id"], "--reason", "rack 7 & [bold]more[/]")
+        assert approved.returncode == 0, approved.stderr
+        attester = operator.json("enrollments", "show", item["id"])["attester"]
+        assert attester in approved.stdout
+
+        done = machine.agent("enroll", "--json", token=False)
+        assert json.loads(done.stdout)["attester_id"] == attester
+        assert machine.attest(token=False)["status"] == "affirming"
+        assert "no pending enrolments" in operator.call("enrollments").stdout
+        twice = operator.call("enrollments", "approve", item["id"])
+        assert twice.returncode == 69
+        assert "409 conflict" in twice.stderr
+        assert "was approved by tok-" in twice.stderr
+        assert "rack 7 & [bold]more[/]" in operator.call("audit", "--subject", item["id"]).stdout
+
+
+def test_a_refused_machine_is_told_why(verifier, operator, work):
+    bare = manufacture(work / "stranger" / "tpm", work / "bare-ca", certificates=False)
+    with booted(bare) as tpm:
+        machine = guest(verifier, 2, tpm)
+        assert machine.agent("enroll").returncode == TRY_LATER
+        number = operator.waiting()["id"]
+        assert operator.call("enrollments", "refuse", number, "--reason", "not one of ours").returncode == 0
+        told = machine.agent("enroll")
+        assert told.returncode == REFUSED
+        assert "not one of ours" in told.stderr
+        assert operator.json("enrollments", "--status", "refused")["enrollments"][0]["id"] == number
+
+
+def test_a_replaced_vtpm_is_noticed_by_both_sides_and_goes_on_after_approval(verifier, operator, work):
+    """Restored without .nvram: same machine, same agent state, another TPM."""
+    first = manufacture(work / "guest3" / "tpm", work / "tpm-vendor-ca")
+    with booted(first) as tpm:
+        machine = guest(verifier, 3, tpm)
+        before = machine.attest()
+        assert before["status"] == "affirming"
+    second = manufacture(work / "guest3" / "new-tpm", work / "tpm-vendor-ca")
+    with booted(second) as tpm:
+        machine.tpm = tpm
+        waits = machine.agent("attest", "--once")
+        assert waits.returncode == TRY_LATER
+        assert "not the one this machine was enrolled with" in waits.stderr
+        assert "known with another TPM" in waits.stderr
+        assert "known with another TPM" in machine.agent("status").stdout
+        item = operator.waiting()
+        assert (item["code"], item["candidates"]) == ("identity-replaced", [before["attester_id"]])
+        assert item["endorsement"]["profile"]["methods"] == ["certificate", "token", "approve"]
+        done = operator.call("enrollments", "approve", item["id"], "--reason", "restored without .nvram")
+        assert f"in place of {before['attester_id']}" in done.stdout
+
+        after = machine.attest(token=False)
+        assert (after["status"], after["sequence"]) == ("affirming", 1)
+        assert after["attester_id"] != before["attester_id"]
+        history = operator.json("history", before["attester_id"])["verdicts"]
+        assert [verdict["status"] for verdict in history] == ["affirming"]
+        assert operator.call("verdict", before["attester_id"]).returncode == 3
+        assert before["attester_id"] in operator.call("attesters", "--status", "retired").stdout
+
+
+def test_a_clone_is_listed_with_both_guests_and_the_kept_one_goes_on(verifier, operator, work):
+    made = manufacture(work / "guest4" / "tpm", work / "tpm-vendor-ca")
+    with booted(made) as tpm:
+        original = guest(verifier, 4, tpm)
+        assert original.attest()["status"] == "affirming"
+    copied = made.copy(work / "guest5" / "tpm")
+    shutil.copytree(original.state, work / "guest5" / "agent")
+    with booted(made) as tpm, booted(copied) as other:
+        original.tpm = tpm
+        copy = guest(verifier, 5, other)
+        for _ in range(2):
+            assert original.attest()["status"] == "affirming"
+        assert copy.attest()["status"] == "contraindicated"
+        assert original.attest()["status"] == "contraindicated"
+
+        (incident,) = operator.json("clones")["incidents"]
+        assert {one["hostname"] for one in incident["guests"]} >= {"web-04", "web-05"}
+        shown = operator.call("clones").stdout
+        assert incident["id"] in shown
+        assert "web-05" in shown
+        wrong = operator.call("resolve", incident["id"], "--keep", "web-99")
+        assert wrong.returncode == 69
+        assert "none of the guests" in wrong.stderr
+        done = operator.call(
+            "resolve", incident["id"], "--keep", "web-04", "--reenrol", "web-05", "--reason", "test copy"
+        )
+        assert done.returncode == 0, done.stderr
+        assert "web-04 goes on" in done.stdout
+        for _ in range(2):
+            assert original.attest()["status"] == "affirming"
+        refused = copy.agent("attest", "--once", token=False)
+        assert refused.returncode == REFUSED
+        assert "reenrollment-required" in refused.stderr
+        assert "no open incidents" in operator.call("clones").stdout
+        assert "incident.resolved" in operator.call("audit", "--subject", incident["id"]).stdout
