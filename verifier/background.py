@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -13,22 +14,29 @@ from verifier.ports import DEFAULT_TENANT
 from verifier.service.services import Services
 
 _PURGE_EVERY: Final = 60.0
+_RETAIN_EVERY: Final = 3600.0
 _RENEW_EVERY: Final = 6 * 3600.0
 _WATCH_EVERY: Final = 3600.0
 _log = structlog.get_logger("vtpm_attest.background")
 
 
-def start(services: Services, renew_tls: Callable[[], None]) -> list[asyncio.Task[None]]:
+def start(
+    services: Services, renew_tls: Callable[[], None], keep_evidence: timedelta
+) -> list[asyncio.Task[None]]:
     """Start all of it; the caller cancels the tasks.
 
     Args:
         services: the use cases.
         renew_tls: renews the own certificate, or picks up a configured one that was replaced.
+        keep_evidence: how long evidence is kept that a newer verdict has replaced.
     """
 
     async def purge() -> None:
         rows = await services.recorder.purge(services.clock.now())
         _log.debug("store.purged", rows=rows)
+
+    async def retain() -> None:
+        await services.recorder.purge_evidence(services.clock.now(), keep_evidence)
 
     async def renew() -> None:
         renew_tls()
@@ -38,6 +46,7 @@ def start(services: Services, renew_tls: Callable[[], None]) -> list[asyncio.Tas
 
     return [
         asyncio.create_task(repeat(_PURGE_EVERY, purge, "store.purge-failed")),
+        asyncio.create_task(repeat(_RETAIN_EVERY, retain, "evidence.purge-failed", at_once=True)),
         asyncio.create_task(repeat(_RENEW_EVERY, renew, "tls.renewal-failed")),
         asyncio.create_task(repeat(_WATCH_EVERY, watch, "expiry.watch-failed", at_once=True)),
     ]

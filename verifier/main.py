@@ -175,7 +175,9 @@ async def serve(settings: Settings, announce: Announce) -> None:
         await runner.setup()
         stop = _stop_event()
         tasks = background.start(
-            service.services, lambda: prepare_tls(settings, service.clock).load_into(context)
+            service.services,
+            lambda: prepare_tls(settings, service.clock).load_into(context),
+            settings.evidence.keep,
         )
         try:
             site = web.TCPSite(

@@ -277,6 +277,9 @@ class Store(AnchorStore, EnrollmentStore, Protocol):
         """Newest first; `before` is an exclusive sequence."""
 
     async def evidence_of(self, tenant: str, attester_id: str, sequence: int) -> Mapping[str, str] | None: ...
+    async def purge_evidence(self, before: datetime) -> int:
+        """Drop the blobs no verdict named since the day of `before`, but for those of latest verdicts; how many went."""
+
     async def revoke_attester(self, tenant: str, attester_id: str, now: datetime) -> bool: ...
     async def assign_policy(self, tenant: str, attester_id: str, policy_id: str | None) -> bool: ...
     async def set_labels(self, tenant: str, attester_id: str, labels: Mapping[str, str]) -> bool:

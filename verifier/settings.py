@@ -99,6 +99,26 @@ class EnrollmentSettings(_Section, frozen=True):
     """The same, per network address; 0: no bound, as behind a proxy that gives all guests its own."""
 
 
+class Retention(timedelta):
+    """How long superseded evidence is kept: a duration, or `latest` for no longer than need be."""
+
+    @classmethod
+    def parse(cls, text: str) -> Retention:
+        """Read `30d` or `latest`. Raises `ValueError` otherwise."""
+        if text == "latest":
+            return cls(0)
+        if _DURATION.match(text) is None:
+            raise ValueError(f"{text!r} is neither a duration such as 30d nor `latest`")
+        return cls(seconds=Duration.parse(text).total_seconds())
+
+
+class EvidenceSettings(_Section, frozen=True):
+    """How long evidence is kept. That of every attester's latest verdict always is."""
+
+    keep: Retention = Retention(days=30)
+    """Of older verdicts, counted in whole days; `latest`: until the day after a newer verdict has replaced it."""
+
+
 class TrustSettings(_Section, frozen=True):
     """Whom else to trust, beside `trust_anchors` and what `attest-verifier anchors` manages."""
 
@@ -168,6 +188,7 @@ class Settings(_Section, frozen=True):
     tls: TlsSettings = TlsSettings()
     enrollment: EnrollmentSettings = EnrollmentSettings()
     attestation: AttestationSettings = AttestationSettings()
+    evidence: EvidenceSettings = EvidenceSettings()
     trust: TrustSettings = TrustSettings()
     ak_certificates: AkCertificateSettings = AkCertificateSettings()
     ear: EarSettings = EarSettings()
@@ -252,9 +273,11 @@ def _is_list(kind: object) -> bool:
 def _dec_hook(kind: type[Any], value: object) -> object:
     if kind is Duration and isinstance(value, str):
         return Duration.parse(value)
+    if kind is Retention and isinstance(value, str):
+        return Retention.parse(value)
     if issubclass(kind, Path) and isinstance(value, str):
         return Path(value)
-    expected = "a duration such as 90s, 5m, 24h or 30d" if kind is Duration else "a string"
+    expected = "a duration such as 90s, 5m, 24h or 30d" if issubclass(kind, timedelta) else "a string"
     raise ValueError(f"expected {expected}, got {value!r}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -42,7 +43,7 @@ async def test_a_service_that_starts_looks_at_once_what_ends(tmp_path):
     end = pki.time(clock.now().replace(year=clock.now().year - 1))
     (tmp_path / "anchors" / "old.der").write_bytes(pki.Ca.root("Old", not_after=end).der)
     async with running(settings, clock) as verifier:
-        tasks = background.start(verifier.service.services, lambda: None)
+        tasks = background.start(verifier.service.services, lambda: None, timedelta(days=30))
         try:
             for _ in range(200):
                 entries = (await verifier.get("/v1/audit")).json["entries"]
@@ -52,6 +53,28 @@ async def test_a_service_that_starts_looks_at_once_what_ends(tmp_path):
             assert [(one["action"], one["detail"]["certificate"]) for one in entries] == [
                 ("expiry.ended", "CN=Old")
             ]
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def test_a_service_that_runs_drops_what_a_newer_verdict_has_replaced(tmp_path):
+    clock = FakeClock()
+    async with running(settings_for(tmp_path, EVIDENCE_KEEP="latest"), clock) as verifier:
+        guest = await verifier.guest()
+        for _ in range(3):
+            await guest.attest()
+            clock.advance(days=2)
+        assert verifier.rows()["blob"] == 4  # three quotes, one log
+        tasks = background.start(
+            verifier.service.services, lambda: None, verifier.service.settings.evidence.keep
+        )
+        try:
+            for _ in range(200):
+                if verifier.rows()["blob"] == 2:
+                    break
+                await asyncio.sleep(0.05)
+            assert verifier.rows()["blob"] == 2
         finally:
             for task in tasks:
                 task.cancel()

@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 from verifier.settings import (
     ENVIRONMENT_PREFIX,
     Duration,
+    Retention,
     Settings,
     SettingsError,
     known_variables,
@@ -109,6 +110,14 @@ def test_durations_are_one_number_and_one_unit(text):
         Duration.parse(text)
 
 
+def test_evidence_is_kept_for_a_time_or_no_longer_than_need_be():
+    for text, keep in (("latest", 0), ("7d", 7), ("48h", 2)):
+        settings = load_settings(None, {f"{ENVIRONMENT_PREFIX}EVIDENCE_KEEP": text})
+        assert settings.evidence.keep == timedelta(days=keep)
+    with pytest.raises(SettingsError, match="neither a duration such as 30d nor `latest`"):
+        load_settings(None, {f"{ENVIRONMENT_PREFIX}EVIDENCE_KEEP": "forever"})
+
+
 def test_the_page_names_every_setting_with_its_default():
     page = (ROOT / "docs" / "settings.md").read_text()
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.+?) \|", page, re.MULTILINE))
@@ -119,8 +128,8 @@ def test_the_page_names_every_setting_with_its_default():
         for part in key.split("."):
             value = getattr(value, part)
         shown = text.strip("`")
-        if isinstance(value, Duration):
-            assert Duration.parse(shown) == value
+        if isinstance(value, Duration | Retention):
+            assert type(value).parse(shown) == value
         elif isinstance(value, bool):
             assert shown == str(value).lower()
         elif value:

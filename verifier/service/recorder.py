@@ -7,7 +7,8 @@ log, the events and, later, the audit tree see exactly what the store saw, after
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 import structlog
 
@@ -25,6 +26,9 @@ from verifier.ports import (
 )
 from verifier.ports_enrollment import AuditEntry, Decision, EnrollmentBounds, EnrollmentRecord, Filed
 from verifier.ports_trust import AnchorAssignment, AnchorSetRecord, ExpiryAlarm
+
+_EVIDENCE_AT_LEAST: Final = timedelta(days=1)
+"""So that no verdict on its way into the store names what is just dropped, whatever replicas' clocks differ by."""
 
 
 class Recorder:
@@ -291,6 +295,13 @@ class Recorder:
     async def purge(self, now: datetime) -> int:
         """Drop what has expired."""
         return await self._store.purge_expired(now)
+
+    async def purge_evidence(self, now: datetime, keep: timedelta) -> int:
+        """Drop evidence older than `keep` that a newer verdict has replaced; at least a whole day is kept."""
+        gone = await self._store.purge_evidence(now - max(keep, _EVIDENCE_AT_LEAST))
+        if gone:
+            self._log.info("evidence.purged", blobs=gone, keep=str(keep))
+        return gone
 
 
 def _alarm_name(alarm: ExpiryAlarm) -> str:

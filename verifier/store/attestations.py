@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Final
 
 from sqlalchemy import Connection, select, update
@@ -21,6 +21,9 @@ from verifier.store.schema import attestation, latest, nonce
 
 _JUDGEMENTS: Final = 2_048
 """Decoded judgements kept. Their key is the digest of their content, so a kept one is never out of date."""
+
+_OFFLOAD_ABOVE: Final = 256 * 1024
+"""Bytes; to expand and prove more would hold up the event loop."""
 
 
 class Attestations(StorePart):
@@ -88,7 +91,12 @@ class Attestations(StorePart):
     async def blob(self, digest: bytes) -> bytes | None:
         """The blob, proven to have this digest."""
         row = await self._backend.lookup(statements.BLOB, digest)
-        return None if row is None else blobs.unpack(blobs.PackedBlob(*row))
+        if row is None:
+            return None
+        packed = blobs.PackedBlob(*row)
+        if packed.size > _OFFLOAD_ABOVE:
+            return await asyncio.to_thread(blobs.unpack, packed)
+        return blobs.unpack(packed)
 
     async def history(
         self, tenant: str, attester_id: str, *, before: int | None, limit: int
@@ -107,17 +115,6 @@ class Attestations(StorePart):
             )
             for row in found
         )
-
-    async def evidence_of(self, tenant: str, attester_id: str, sequence: int) -> Mapping[str, str] | None:
-        """Role to hex digest of the blobs a verdict was judged from."""
-        row = await self._first(
-            select(attestation.c.evidence).where(
-                attestation.c.tenant == tenant,
-                attestation.c.attester_id == attester_id,
-                attestation.c.sequence == sequence,
-            )
-        )
-        return None if row is None else values.read_labels(row[0])
 
     def _state(self, row: Row) -> AttesterState:
         verdict = row[statements.STATE_VERDICT]

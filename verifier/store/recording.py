@@ -76,8 +76,9 @@ Outcome = int | Spent | Moved | NotFoundError
 class Step(enum.Enum):
     """The statements of a batch, in the order in which they run: what is referred to comes first."""
 
-    BLOBS = enum.auto()
     TOUCHED_BLOBS = enum.auto()
+    """Before new ones come: a blob that is being dropped is then either kept, or gone and written anew."""
+    BLOBS = enum.auto()
     JUDGEMENTS = enum.auto()
     TOUCHED_JUDGEMENTS = enum.auto()
     ATTESTATIONS = enum.auto()
@@ -108,8 +109,8 @@ class Plan:
         Rows that others write too come in one order for every process, so that no two wait for each other.
         """
         parts = {
-            Step.BLOBS: _sorted(self.blobs),
             Step.TOUCHED_BLOBS: _sorted(self.touched),
+            Step.BLOBS: _sorted(self.blobs),
             Step.JUDGEMENTS: _sorted(self.judgements),
             Step.TOUCHED_JUDGEMENTS: _sorted(self.touched_judgements),
             Step.ATTESTATIONS: self.attestations,

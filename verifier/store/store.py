@@ -9,6 +9,7 @@ from verifier.store.anchors import Anchors
 from verifier.store.assignments import Assignments
 from verifier.store.audit_log import AuditLog
 from verifier.store.enrollments import Enrollments
+from verifier.store.evidence import Evidences
 from verifier.store.fleet import Fleet
 from verifier.store.machines import Machines
 from verifier.store.policies import Policies
@@ -16,7 +17,7 @@ from verifier.store.schema import probe
 from verifier.store.tokens import Tokens
 
 
-class SqlStore(Tokens, Enrollments, Fleet, Machines, Policies, Assignments, Anchors, AuditLog):
+class SqlStore(Tokens, Enrollments, Fleet, Evidences, Machines, Policies, Assignments, Anchors, AuditLog):
     """`verifier.ports.Store`, durable, shared by any number of processes."""
 
     async def close(self) -> None:
