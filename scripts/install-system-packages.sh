@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Debian packages this project needs: the TPM library the agent is built against, a software TPM for the
-# demo and the tests, a PostgreSQL server for the tests (they start a cluster of their own), and what Python needs
-# to build and to make a virtual environment.
+# demo and the tests, a PostgreSQL server for the tests (they start a cluster of their own), a PKCS#11 token in software for
+# the tests, and what Python needs to build and to make a virtual environment.
 set -euo pipefail
 
-packages=(libtss2-dev swtpm swtpm-tools tpm2-tools pkg-config gcc python3-dev python3-venv openssl ca-certificates postgresql)
+packages=(libtss2-dev swtpm swtpm-tools tpm2-tools pkg-config gcc python3-dev python3-venv openssl ca-certificates postgresql softhsm2)
 missing=()
 for package in "${packages[@]}"; do
     status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)

@@ -24,11 +24,12 @@ from verifier.inventory.anchor_files import read_anchor_bytes
 from verifier.keys.ak_ca import AkCa
 from verifier.keys.endings import own_endings
 from verifier.keys.files import ensure_directory
+from verifier.keys.fixed_signer import open_fixed
 from verifier.keys.secret import nonce_key, ratchet_key
 from verifier.keys.signer import FileSigner, KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
 from verifier.policy_files import find_policies, read_policy_signers, read_policy_source
-from verifier.ports import DEFAULT_TENANT, Clock, Random, Store
+from verifier.ports import DEFAULT_TENANT, Clock, Random, Store, TokenSigner
 from verifier.ports_enrollment import EnrollmentBounds
 from verifier.ports_trust import AnchorPurpose
 from verifier.service.ak_certificates import AkCertificateRules, AkCertificates, Issue
@@ -37,7 +38,8 @@ from verifier.service.assignments import AssignmentService
 from verifier.service.attempts import AttemptLimiter
 from verifier.service.attestation import AttestationService
 from verifier.service.challenge import ChallengeService
-from verifier.service.ear import EarIdentity, EarIssuer
+from verifier.service.ear import EarIssuer
+from verifier.service.ear_claims import EarIdentity
 from verifier.service.enrollment import EnrollmentRules, EnrollmentService
 from verifier.service.events import LocalEvents
 from verifier.service.expiry import ExpiryWatch
@@ -223,7 +225,7 @@ def _wire(
     identity = EarIdentity(
         developer=settings.ear.developer, build=f"vtpm-attest {VERSION}", issuer=settings.base_url
     )
-    ear = EarIssuer(FileSigner(settings.state_dir / "keys", clock.now), identity)
+    ear = EarIssuer(_token_signer(settings, clock), identity)
     anchors = TrustService(
         store=store, recorder=recorder, clock=clock, configured=trust.configured, read=read_anchor_bytes
     )
@@ -283,6 +285,12 @@ def _wire(
         recorder=recorder,
         clock=clock,
     )
+
+
+def _token_signer(settings: Settings, clock: Clock) -> TokenSigner:
+    if settings.ear.key is not None:
+        return open_fixed(settings.ear.key, settings.ear.published_keys)
+    return FileSigner(settings.state_dir / "keys", clock.now)
 
 
 def _trust_files(settings: Settings) -> TrustFiles:

@@ -325,8 +325,11 @@ class Random(Protocol):
 class TokenSigner(Protocol):
     """Signs EARs and publishes the keys to verify them with."""
 
-    def sign(self, claims: Mapping[str, object]) -> str:
-        """Compact JWS, ES256, with `kid`."""
+    async def sign_jwt(self, claims: Mapping[str, object]) -> str:
+        """Compact JWS (RFC 7515), ES256, with `kid`."""
+
+    async def sign_cwt(self, claims: Mapping[object, object]) -> bytes:
+        """Tagged COSE_Sign1 (RFC 9052), ES256, with `kid`."""
 
     def jwks(self) -> Mapping[str, object]: ...
 

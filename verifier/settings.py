@@ -144,9 +144,13 @@ class AkCertificateSettings(_Section, frozen=True):
 
 
 class EarSettings(_Section, frozen=True):
-    """What an EAR says of this verifier (`ear_verifier_id`)."""
+    """Who signs EARs, and what they say of this verifier (`ear_verifier_id`)."""
 
     developer: str = "vtpm-attest"
+    key: str | None = None
+    """PEM file with a P-256 private key, or a `pkcs11:` URI; unset: own keys, which `keys rotate` replaces."""
+    published_keys: tuple[Path, ...] = ()
+    """PEM public keys published beside `key`: those it replaced, or will be replaced by."""
 
 
 class LogSettings(_Section, frozen=True):

@@ -6,8 +6,6 @@ the index file's change time and needs no restart.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,8 +13,6 @@ from typing import Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -26,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from verifier.errors import VerifierFault
 from verifier.keys.files import locked, write_file
+from verifier.keys.jose import SigningKey, software_key, thumbprint
 
 _INDEX: Final = "keys.json"
-_COORDINATE: Final = 32
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,26 +35,12 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
     retire_at: datetime | None = None
 
 
-class _SigningKey:
-    """One loaded key with its precomputed protected header and JWK."""
+class _KeptKey:
+    """One key of the index, loaded."""
 
     def __init__(self, entry: KeyEntry, private: ec.EllipticCurvePrivateKey) -> None:
         self.entry = entry
-        self._private = private
-        header = {"alg": "ES256", "kid": entry.kid, "typ": "eat+jwt"}
-        self._header = _b64(msgspec.json.encode(header))
-        self.jwk = {
-            **_thumbprint_members(private.public_key()),
-            "kid": entry.kid,
-            "alg": "ES256",
-            "use": "sig",
-        }
-
-    def sign(self, payload: bytes) -> str:
-        signing_input = f"{self._header}.{_b64(payload)}"
-        r, s = decode_dss_signature(self._private.sign(signing_input.encode(), ec.ECDSA(SHA256())))
-        # RFC 7518, section 3.4: R || S, each as 32 bytes big-endian.
-        return f"{signing_input}.{_b64(r.to_bytes(_COORDINATE, 'big') + s.to_bytes(_COORDINATE, 'big'))}"
+        self.key = software_key(private)
 
 
 class FileSigner:
@@ -72,22 +54,31 @@ class FileSigner:
                 if not (directory / _INDEX).exists():
                     _add_key(directory, (), now())
         self._stamp = 0
-        self._keys: tuple[_SigningKey, ...] = ()
+        self._keys: tuple[_KeptKey, ...] = ()
         self._refresh()
 
-    def sign(self, claims: Mapping[str, object]) -> str:
-        """Compact JWS (RFC 7515) over `claims`, ES256, with `kid` = RFC 7638 thumbprint."""
+    async def sign_jwt(self, claims: Mapping[str, object]) -> str:
+        """Compact JWS over `claims`."""
+        return self._active().jwt(claims)
+
+    async def sign_cwt(self, claims: Mapping[object, object]) -> bytes:
+        """Tagged COSE_Sign1 over `claims`."""
+        return self._active().cwt(claims)
+
+    def _active(self) -> SigningKey:
         self._refresh()
-        for key in self._keys:
-            if key.entry.retire_at is None:
-                return key.sign(msgspec.json.encode(claims))
+        for kept in self._keys:
+            if kept.entry.retire_at is None:
+                return kept.key
         raise VerifierFault(f"no active signing key in {self._directory}")
 
     def jwks(self) -> Mapping[str, object]:
         """Public keys a relying party may still meet (RFC 7517); never a private part."""
         self._refresh()
         now = self._now()
-        live = [key.jwk for key in self._keys if key.entry.retire_at is None or key.entry.retire_at > now]
+        live = [
+            kept.key.jwk for kept in self._keys if kept.entry.retire_at is None or kept.entry.retire_at > now
+        ]
         return {"keys": live}
 
     def _refresh(self) -> None:
@@ -97,7 +88,7 @@ class FileSigner:
             if stamp == self._stamp:
                 return
             entries = _read_index(self._directory)
-            self._keys = tuple(_SigningKey(entry, _load_key(self._directory, entry.kid)) for entry in entries)
+            self._keys = tuple(_KeptKey(entry, _load_key(self._directory, entry.kid)) for entry in entries)
         except OSError as error:
             raise VerifierFault(f"cannot read signing keys: {error}") from error
         self._stamp = stamp
@@ -154,22 +145,3 @@ def _load_key(directory: Path, kid: str) -> ec.EllipticCurvePrivateKey:
 
 def _key_path(directory: Path, kid: str) -> Path:
     return directory / f"ear-{kid}.pem"
-
-
-def thumbprint(key: ec.EllipticCurvePublicKey) -> str:
-    """JWK thumbprint (RFC 7638): SHA-256 of the required members in lexical order, base64url."""
-    return _b64(hashlib.sha256(msgspec.json.encode(_thumbprint_members(key))).digest())
-
-
-def _thumbprint_members(key: ec.EllipticCurvePublicKey) -> dict[str, str]:
-    numbers = key.public_numbers()
-    return {
-        "crv": "P-256",
-        "kty": "EC",
-        "x": _b64(numbers.x.to_bytes(_COORDINATE, "big")),
-        "y": _b64(numbers.y.to_bytes(_COORDINATE, "big")),
-    }
-
-
-def _b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -213,7 +213,7 @@ class AttestationService:
             next_in,
             mark_of(judged.state.position + 1, verdict.evidence_sha256),
         )
-        ear = self._ear.issue(shown, judged.at) if judged.command.want_ear else None
+        ear = await self._ear.issue(shown, judged.at) if judged.command.want_ear else None
         return AttestOutcome(
             verdict=shown,
             attester=judged.state.attester,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
+from verifier.errors import EvidenceError
 from verifier.ports import FleetFilter, Lifecycle
 from verifier.reasons import Reason, Tier
+from verifier.service.ear_claims import PROFILES, Profile
+from verifier.service.model import VerdictView
 from verifier.web import messages as m
 from verifier.web.pem import PEM_CHAIN, pem_chain
 from verifier.web.routing import OPERATORS, READERS, WATCHERS, Call, Reply, Route
 from verifier.web.wire_codec import Verdict, verdict_message
 
 EAR_MEDIA_TYPE: Final = "application/eat+jwt"
+CWT_MEDIA_TYPE: Final = "application/eat+cwt"
 _EAR_ACCEPTED: Final = (EAR_MEDIA_TYPE, "application/eat-jwt")
 _TIERS: Final = {tier.label: tier for tier in Tier}
 
@@ -41,15 +46,38 @@ async def attester(call: Call) -> Reply:
 async def verdict(call: Call) -> Reply:
     """The latest verdict, as JSON or as a signed EAR."""
     view = await call.services.fleet.verdict(call.tenant, _id(call))
+    if call.accepts(CWT_MEDIA_TYPE):
+        return await _cwt(call, view)
     if not any(call.accepts(media_type) for media_type in _EAR_ACCEPTED):
         return Reply(body=verdict_message(view))
-    nonce = call.query.nonce
-    tag = f"ear-{view.record.attester_id}-{view.record.sequence}-{view.lifecycle.value}"
-    return Reply(
-        body=call.services.ear.issue(view, call.services.clock.now(), nonce).encode(),
-        media_type=EAR_MEDIA_TYPE,
-        etag=tag if nonce is None else None,
+    query: m.VerdictQuery = call.query
+    profile = Profile.IETF if query.profile is None else PROFILES[query.profile]
+    token = await call.services.ear.issue(
+        view, call.services.clock.now(), query.nonce, audience=query.audience, profile=profile
     )
+    etag = _ear_etag(view, profile.name, query.audience)
+    return Reply(body=token.encode(), media_type=EAR_MEDIA_TYPE, etag=etag if query.nonce is None else None)
+
+
+async def _cwt(call: Call, view: VerdictView) -> Reply:
+    query: m.VerdictQuery = call.query
+    if query.profile is not None and PROFILES[query.profile] is not Profile.IETF:
+        raise EvidenceError(
+            Reason.MALFORMED_REQUEST,
+            "the older profile is a JWT; ask for application/eat+jwt",
+            structure="query",
+        )
+    token = await call.services.ear.issue_cwt(
+        view, call.services.clock.now(), query.nonce, audience=query.audience
+    )
+    etag = _ear_etag(view, "CWT", query.audience)
+    return Reply(body=token, media_type=CWT_MEDIA_TYPE, etag=etag if query.nonce is None else None)
+
+
+def _ear_etag(view: VerdictView, form: str, audience: str | None) -> str:
+    """Two signatures over one verdict differ; what they say does not."""
+    known = f"{view.record.attester_id} {view.record.sequence} {view.lifecycle.value} {form} {audience or ''}"
+    return f"ear-{hashlib.sha256(known.encode()).hexdigest()[:32]}"
 
 
 async def ak_certificate(call: Call) -> Reply:
@@ -127,7 +155,7 @@ ROUTES: Final = (
         path="/v1/attesters/{id}/verdict",
         access=READERS,
         handler=verdict,
-        summary=f"The latest verdict as it stands now; a signed EAR with `Accept: {EAR_MEDIA_TYPE}`",
+        summary=f"The latest verdict as it stands now; a signed EAR with `Accept: {EAR_MEDIA_TYPE}` or `{CWT_MEDIA_TYPE}`",
         query=m.VerdictQuery,
         response=Verdict,
         conditional=True,

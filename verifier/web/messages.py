@@ -117,9 +117,14 @@ class AttestersReply(Body, frozen=True):
 
 
 class VerdictQuery(Body, frozen=True):
-    """For an EAR: a nonce of the relying party, echoed as `eat_nonce`."""
+    """For an EAR: a nonce of the relying party, echoed as `eat_nonce`; for whom it is (`aud`); its profile."""
 
     nonce: Annotated[str, Meta(min_length=8, max_length=88, pattern="^[A-Za-z0-9+/=_-]+$")] | None = None
+    audience: Annotated[str, Meta(min_length=1, max_length=256, pattern="^[!-~]+$")] | None = None
+    profile: (
+        Literal["ietf", "veraison", "tag:ietf.org,2026:rats/ear#03", "tag:github.com,2023:veraison/ear"]
+        | None
+    ) = None
 
 
 class HistoryQuery(Body, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ssl
 import stat
@@ -26,6 +27,10 @@ def clock():
     return NOW
 
 
+def signed(signer: FileSigner, claims: dict[str, object]) -> str:
+    return asyncio.run(signer.sign_jwt(claims))
+
+
 def verified(signer: FileSigner, token: str) -> dict[str, object]:
     keys = jwt.PyJWKSet.from_dict(dict(signer.jwks()))
     key = keys[jwt.get_unverified_header(token)["kid"]]
@@ -34,7 +39,7 @@ def verified(signer: FileSigner, token: str) -> dict[str, object]:
 
 def test_two_libraries_verify_what_is_signed(tmp_path):
     signer = FileSigner(tmp_path, clock)
-    token = signer.sign({"sub": "a", "n": 1})
+    token = signed(signer, {"sub": "a", "n": 1})
     assert verified(signer, token) == {"sub": "a", "n": 1}
     keys = jwk.KeySet.import_key_set(dict(signer.jwks()))
     assert joserfc_jwt.decode(token, keys).claims == {"sub": "a", "n": 1}
@@ -48,7 +53,7 @@ def test_the_kid_is_the_rfc_7638_thumbprint(tmp_path):
 
 def test_a_changed_token_does_not_verify(tmp_path):
     signer = FileSigner(tmp_path, clock)
-    head, _, signature = signer.sign({"ear_status": 96}).split(".")
+    head, _, signature = signed(signer, {"ear_status": 96}).split(".")
     forged = f"{head}.{jwt.utils.base64url_encode(b'{}').decode()}.{signature}"
     with pytest.raises(jwt.InvalidSignatureError):
         verified(signer, forged)
@@ -57,9 +62,9 @@ def test_a_changed_token_does_not_verify(tmp_path):
 def test_a_running_signer_follows_a_rotation_and_publishes_both_keys_for_the_overlap(tmp_path):
     now = [NOW]
     signer = FileSigner(tmp_path, lambda: now[0])
-    old = signer.sign({"n": 1})
+    old = signed(signer, {"n": 1})
     new, (retired,) = rotate(tmp_path, timedelta(hours=24), NOW)
-    later = signer.sign({"n": 2})
+    later = signed(signer, {"n": 2})
     assert jwt.get_unverified_header(later)["kid"] == new.kid != retired.kid
     assert verified(signer, old) == {"n": 1}
     assert verified(signer, later) == {"n": 2}

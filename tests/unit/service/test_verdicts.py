@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.conftest import shared_path
 from verifier.findings import Finding, Severity, Status
 from verifier.ports import AttesterRecord, AttesterState, GuestIdentity, Lifecycle, VerdictRecord
 from verifier.reasons import Claim, Reason, Tier
-from verifier.service.ear import EarIdentity, ear_claims
+from verifier.service.ear_claims import EarIdentity, Profile, ear_claims, submodules
 from verifier.service.verdicts import as_judged, finding_mapping, view, view_attester
 from verifier.tcg.attest import ClockInfo
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 LATE = NOW + timedelta(minutes=10, seconds=1)
 IDENTITY = EarIdentity(developer="dev", build="1", issuer="https://v")
+
+
+def found(reason, claim, status=Status.PASSED, severity=Severity.CONTRAINDICATED):
+    finding = Finding(reason=reason, status=status, severity=severity, claim=claim, message="m")
+    return finding_mapping(finding)
+
+
+SIGNED = found(Reason.QUOTE_VERIFIED, Claim.HARDWARE)
 
 
 def attester(**changes):
@@ -44,7 +55,7 @@ def record(tier=Tier.AFFIRMING):
         sequence=7,
         tier=tier,
         vector={"configuration": 2},
-        findings=({"code": "quote-verified", "status": "passed"},),
+        findings=(SIGNED,),
         policy_id="p",
         policy_revision="ab" * 32,
         evidence_sha256=bytes(32),
@@ -127,3 +138,54 @@ def test_an_ear_says_the_same_in_numbers(shown, status):
     assert appraisal["ear_appraisal_policy_ids"] == [f"p@sha256:{'ab' * 32}"]
     assert "eat_nonce" not in claims
     assert ear_claims(shown, IDENTITY, NOW, "n" * 8)["eat_nonce"] == "n" * 8
+
+
+GOLDEN = found(Reason.PCR_MATCHES, Claim.EXECUTABLES)
+TAMPERED = found(Reason.PCR_MISMATCH, Claim.EXECUTABLES, Status.FAILED)
+COPIED = found(Reason.CLONE_SUSPECTED, Claim.INSTANCE_IDENTITY, Status.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("findings", "tier", "boot"),
+    [
+        ((SIGNED, GOLDEN), Tier.AFFIRMING, (Tier.AFFIRMING, {"executables": 3})),
+        ((SIGNED, TAMPERED), Tier.CONTRAINDICATED, (Tier.CONTRAINDICATED, {"executables": 96})),
+        ((SIGNED, GOLDEN, COPIED), Tier.CONTRAINDICATED, (Tier.AFFIRMING, {"executables": 3})),
+        ((SIGNED,), Tier.AFFIRMING, None),
+    ],
+)
+def test_the_whole_is_never_better_than_its_parts_and_a_part_nobody_judged_is_not_there(findings, tier, boot):
+    shown = view(attester(), replace(record(tier), findings=findings), NOW)
+    parts = submodules(shown)
+    assert parts["vtpm"].tier is tier
+    assert all(part.tier <= parts["vtpm"].tier for part in parts.values())
+    assert "runtime" not in parts
+    if boot is None:
+        assert set(parts) == {"vtpm"}
+    else:
+        assert (parts["boot"].tier, parts["boot"].vector) == boot
+
+
+@pytest.mark.parametrize(
+    ("who", "at", "tier"), [(attester(), LATE, Tier.NONE), (REVOKED, NOW, Tier.CONTRAINDICATED)]
+)
+def test_what_is_over_for_the_whole_is_over_for_every_part(who, at, tier):
+    parts = submodules(view(who, replace(record(), findings=(SIGNED, GOLDEN)), at))
+    assert {part.tier for part in parts.values()} == {tier}
+    assert parts["boot"].vector == {}
+
+
+def test_the_older_profile_has_the_shape_of_the_samples_of_its_makers():
+    sample = json.loads(shared_path("corpus/veraison_ear/ear/ear-claims-tv-ok.json").read_text())
+    shown = view(attester(), replace(record(), findings=(SIGNED, GOLDEN)), NOW)
+    claims = ear_claims(shown, IDENTITY, NOW, None, profile=Profile.VERAISON)
+    assert claims["eat_profile"] == sample["eat_profile"]
+    assert set(sample) - {"ear.raw-evidence"} <= set(claims)
+    assert {type(claims[name]) for name in ("iat", "exp")} == {int}
+    assert set(claims["ear.verifier-id"]) == set(sample["ear.verifier-id"])
+    (wanted,) = sample["submods"].values()
+    for appraisal in claims["submods"].values():
+        assert set(appraisal) == set(wanted)
+        assert appraisal["ear.status"] == wanted["ear.status"] == "affirming"
+        assert set(appraisal["ear.trustworthiness-vector"]) <= set(wanted["ear.trustworthiness-vector"])
+        assert isinstance(appraisal["ear.appraisal-policy-id"], str)
