@@ -11,6 +11,8 @@ _VERSION: Final = 0xA0
 _LONG_FORM: Final = 0x80
 _MAX_LENGTH_BYTES: Final = 3
 _UNCOMPRESSED: Final = 0x04
+_STORED_CERT: Final = b"\x10\x01\x00"
+_FULL_CERT: Final = b"\x10\x02"
 
 
 class DerError(ValueError):
@@ -43,9 +45,19 @@ def _expect(data: bytes, offset: int, tag: int) -> tuple[int, int]:
 
 
 def trim(data: bytes) -> bytes:
-    """The first SEQUENCE of `data`: NV indices are often longer than the certificate and padded with 0xff."""
-    _, end = _expect(data, 0, _SEQUENCE)
-    return data[:end]
+    """The certificate in an NV index, which is often longer and padded with 0xff.
+
+    Some makers write a size before it (TPM2B), or the header by which TPMs 1.2 stored theirs (TCG PC Client Specific
+    Implementation Specification for Conventional BIOS, section 7.4.5).
+    """
+    start = 0
+    if data.startswith(_STORED_CERT):
+        start = len(_STORED_CERT) + 2
+        start += len(_FULL_CERT) if data[start:].startswith(_FULL_CERT) else 0
+    elif data[:1] != bytes([_SEQUENCE]) and data[2:3] == bytes([_SEQUENCE]):
+        start = 2
+    _, end = _expect(data, start, _SEQUENCE)
+    return data[start:end]
 
 
 def split(data: bytes) -> tuple[list[bytes], int]:

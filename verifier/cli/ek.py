@@ -14,8 +14,8 @@ from verifier.cli import output
 from verifier.crypto.anchors import split_bundle
 from verifier.crypto.cert_reader import parse_certificate
 from verifier.crypto.certificate import Certificate
-from verifier.crypto.der import trim_padding
 from verifier.crypto.ek import ValidatedEk, validate_ek
+from verifier.crypto.nv_content import unwrap
 from verifier.crypto.profile import read_profile
 from verifier.errors import EvidenceError, MalformedInputError, VtpmAttestError
 from verifier.inventory.anchor_files import AnchorCollection, read_anchors
@@ -107,7 +107,7 @@ def _refusal(error: EvidenceError) -> dict[str, object]:
 def _unproven(data: bytes) -> dict[str, object]:
     """What a refused certificate says, if it can be read: for people who look for the cause."""
     try:
-        certificate = parse_certificate(trim_padding(data)[0])
+        certificate = parse_certificate(unwrap(data).der)
         facts = _facts(certificate)
         if certificate.key is not None:
             facts["profile"] = read_profile(certificate, certificate.key).as_mapping()

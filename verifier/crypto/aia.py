@@ -20,6 +20,7 @@ from verifier.crypto import der
 from verifier.crypto.anchors import TrustAnchors
 from verifier.crypto.cert_reader import parse_authority, parse_certificate
 from verifier.crypto.certificate import Certificate
+from verifier.crypto.nv_content import unwrap
 from verifier.errors import EvidenceError
 
 MAX_REPLY: Final = 64 * 1024
@@ -165,7 +166,7 @@ def _last(leaf: Certificate, at_hand: dict[bytes, Certificate], anchors: TrustAn
 
 def _parse(data: bytes, *, authority: bool) -> Certificate | None:
     try:
-        trimmed = der.trim_padding(data)[0]
+        trimmed = unwrap(data).der
         return parse_authority(trimmed) if authority else parse_certificate(trimmed)
     except EvidenceError:
         return None
@@ -190,4 +191,4 @@ def read_issuers(body: bytes) -> tuple[bytes, ...]:
 def _unpack(body: bytes) -> tuple[bytes, ...]:
     if _SIGNED_DATA in body[:_LOOK_AHEAD]:
         return tuple(one.public_bytes(Encoding.DER) for one in pkcs7.load_der_pkcs7_certificates(body))
-    return (parse_authority(der.trim_padding(body)[0]).der,)
+    return (parse_authority(unwrap(body).der).der,)

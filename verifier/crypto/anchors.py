@@ -17,7 +17,8 @@ from asn1crypto import pem
 
 from verifier.crypto.cert_reader import parse_authority
 from verifier.crypto.certificate import Certificate, KeyUsage
-from verifier.crypto.der import malformed, trim_padding
+from verifier.crypto.der import malformed
+from verifier.crypto.nv_content import unwrap
 from verifier.crypto.weak_keys import weakness
 from verifier.errors import EvidenceError, RefusedError
 from verifier.reasons import Reason
@@ -84,7 +85,7 @@ class TrustAnchors:
             MalformedInputError: one of them cannot be read.
             RefusedError: EK_CERTIFICATE_UNTRUSTED: one of them is not a CA, or its key is unusable.
         """
-        return cls(parse_authority(trim_padding(certificate)[0]) for certificate in certificates)
+        return cls(parse_authority(unwrap(certificate).der) for certificate in certificates)
 
     @classmethod
     def from_bundle(cls, data: bytes) -> TrustAnchors:
@@ -101,7 +102,7 @@ class TrustAnchors:
         for data in certificates:
             subject = ""
             try:
-                anchor = parse_authority(trim_padding(data)[0])
+                anchor = parse_authority(unwrap(data).der)
                 subject = anchor.subject_text
                 problem = anchor_problem(anchor)
             except EvidenceError as error:

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from asn1crypto import algos, keys
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
@@ -31,6 +32,11 @@ _SIGNATURES: Final = {
 RSA_ENCRYPTION: Final = "1.2.840.113549.1.1.1"
 RSAES_OAEP: Final = "1.2.840.113549.1.1.7"
 EC_PUBLIC_KEY: Final = "1.2.840.10045.2.1"
+_CURVES: Final = frozenset(
+    curve.dotted_string for name, curve in vars(ec.EllipticCurveOID).items() if not name.startswith("_")
+)
+"""Those `cryptography` knows; which of them are good enough is for `weak_keys` to say."""
+_UNUSUAL_CURVES: Final = {"1.2.156.10197.1.301": "SM2"}
 MAX_RSA_BITS: Final = 8192
 """A modulus above it serves only to make us work."""
 _MAX_EXPONENT_BITS: Final = 64
@@ -84,7 +90,7 @@ class KeyInfo(NamedTuple):
     """A certificate's public key."""
 
     algorithm: str
-    """Dotted OID, as the certificate says."""
+    """Dotted OID, as the certificate says; with the curve where that is not one we know."""
     key: PublicKey | None
     """None where the algorithm is not judged."""
     spki: bytes
@@ -108,6 +114,11 @@ def read_key(spki: der.Element) -> KeyInfo:
     if oid == EC_PUBLIC_KEY and identifier.peek() != der.OBJECT_IDENTIFIER:
         # RFC 5480, section 2.1.1. Explicit parameters were how CVE-2020-0601 forged other people's keys.
         raise der.malformed("the curve is not given by name", identifier.offset)
+    if oid == EC_PUBLIC_KEY:
+        curve = der.read_oid(identifier.read(der.OBJECT_IDENTIFIER, "namedCurve"))
+        if curve not in _CURVES:
+            named = _UNUSUAL_CURVES.get(curve, "curve")
+            return KeyInfo(f"{oid} ({named} {curve})", None, spki.encoded)
     if oid not in (RSA_ENCRYPTION, RSAES_OAEP, EC_PUBLIC_KEY):
         return KeyInfo(oid, None, spki.encoded)
     try:

@@ -17,7 +17,7 @@ from verifier.reasons import Reason
 STRUCTURE: Final = "Certificate"
 MAX_CERTIFICATE: Final = 16 * 1024
 """Bytes. An EK certificate with a 4096-bit key is about 2 KB; NV indices hold a few KB at most."""
-_MAX_PADDED: Final = 64 * 1024
+MAX_PADDED: Final = 64 * 1024
 
 BOOLEAN: Final = 0x01
 INTEGER: Final = 0x02
@@ -232,8 +232,10 @@ def trim_padding(data: bytes) -> tuple[bytes, int]:
     Raises:
         MalformedInputError: no certificate at the front, too large, or other bytes than padding behind it.
     """
-    if len(data) > _MAX_PADDED:
-        raise malformed(f"{len(data)} bytes; at most {_MAX_PADDED} are read", 0)
+    if len(data) > MAX_PADDED:
+        raise malformed(f"{len(data)} bytes; at most {MAX_PADDED} are read", 0)
+    if data and data[0] != SEQUENCE:
+        raise malformed(f"it begins with 0x{data[0]:02x}, where a certificate has 0x{SEQUENCE:02x}", 0)
     end = DerCursor(data).read(SEQUENCE, "Certificate").end
     if end > MAX_CERTIFICATE:
         raise malformed(f"{end} bytes of DER; at most {MAX_CERTIFICATE} are read", 0)

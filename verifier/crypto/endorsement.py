@@ -11,8 +11,9 @@ from verifier.crypto import keys
 from verifier.crypto.anchors import TrustAnchors
 from verifier.crypto.cert_reader import parse_authority, parse_certificate
 from verifier.crypto.certificate import Certificate
-from verifier.crypto.der import malformed, trim_padding
+from verifier.crypto.der import malformed
 from verifier.crypto.keys import PublicKey
+from verifier.crypto.nv_content import unwrap
 from verifier.crypto.paths import ValidPath, find_path
 from verifier.crypto.revocation import check_revocation, parse_crl
 from verifier.crypto.weak_keys import weakness
@@ -72,13 +73,12 @@ def endorse(
         raise malformed(
             f"{len(intermediates)} intermediates; at most {MAX_INTERMEDIATES} are read", 0, "chain"
         )
-    der, padding = trim_padding(certificate)
-    leaf = parse_certificate(der)
+    content = unwrap(certificate)
+    leaf = parse_certificate(content.der)
     helpers, notes = _read_intermediates(intermediates)
     path = find_path(leaf, intermediates=helpers, anchors=anchors, now=now, purposes=purposes)
     notes += [*path.notes, *check_revocation(path, [parse_crl(crl) for crl in crls], now)]
-    if padding:
-        notes.append(f"{padding} bytes of padding behind the certificate")
+    notes += content.notes
     if leaf.lenient_because is not None:
         notes.append(f"not strictly X.509, read leniently: {leaf.lenient_because}")
     return Endorsement(path, tuple(notes))
@@ -90,7 +90,7 @@ def _read_intermediates(intermediates: Sequence[bytes]) -> tuple[list[Certificat
     notes: list[str] = []
     for position, data in enumerate(intermediates):
         try:
-            read.append(parse_authority(trim_padding(data)[0]))
+            read.append(parse_authority(unwrap(data).der))
         except EvidenceError as error:
             notes.append(f"intermediate {position} was passed over: {error}")
     return read, notes

@@ -9,7 +9,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from verifier.crypto.cert_reader import parse_certificate
-from verifier.crypto.der import trim_padding
+from verifier.crypto.nv_content import unwrap
 from verifier.errors import MalformedInputError
 from verifier.reasons import Reason
 
@@ -24,7 +24,7 @@ def certificate_fingerprint(der: bytes) -> bytes:
     Raises:
         MalformedInputError: it cannot.
     """
-    return parse_certificate(trim_padding(der)[0]).key_fingerprint
+    return parse_certificate(unwrap(der).der).key_fingerprint
 
 
 def request_fingerprint(der: bytes) -> bytes:

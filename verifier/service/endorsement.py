@@ -9,10 +9,10 @@ from typing import Final, assert_never
 
 from verifier.appraisal.correlate import Correlation, Outcome
 from verifier.crypto.cert_reader import parse_certificate
-from verifier.crypto.der import trim_padding
 from verifier.crypto.device_keys import EndorsedKey, KeyKind, validate_key_certificate
 from verifier.crypto.ek import ValidatedEk, validate_ek
 from verifier.crypto.keys import fingerprint
+from verifier.crypto.nv_content import unwrap
 from verifier.errors import EvidenceError, MalformedInputError, RefusedError
 from verifier.ports_trust import AnchorPurpose
 from verifier.reasons import Reason
@@ -183,7 +183,7 @@ class _Trial:
         wanted = fingerprint(self.candidate.ak)
         for certificate in certificates:
             try:
-                if parse_certificate(trim_padding(certificate)[0]).key_fingerprint != wanted:
+                if parse_certificate(unwrap(certificate).der).key_fingerprint != wanted:
                     continue  # of another key of this machine, or of another machine: it speaks for nothing here
                 self.ak = validate_key_certificate(
                     certificate,

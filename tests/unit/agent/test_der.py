@@ -79,3 +79,22 @@ def test_random_bytes_give_the_one_error_or_a_sequence(content):
     found, end = der.split(content)
     assert end <= len(content)
     assert sum(map(len, found)) <= end
+
+
+@pytest.mark.parametrize(
+    "before",
+    [b"", b"SIZE", b"\x10\x01\x00SIZE", b"\x10\x01\x00SIZE\x10\x02"],
+    ids=["bare", "TPM2B", "TCG", "TCG full"],
+)
+@pytest.mark.parametrize("behind", [b"", b"\xff" * 50])
+def test_what_makers_write_before_a_certificate_is_taken_off(before, behind):
+    size = len(CERTIFICATE).to_bytes(2, "big")
+    assert der.trim(before.replace(b"SIZE", size) + CERTIFICATE + behind) == CERTIFICATE
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"0", b"\x10\x01\x00", b"\x04\xb0", b"\x04\xb0\x31" + CERTIFICATE, b"\xff" * 64]
+)
+def test_what_is_no_certificate_is_an_error_and_nothing_else(data):
+    with pytest.raises(der.DerError):
+        der.trim(data)

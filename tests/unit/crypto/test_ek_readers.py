@@ -258,8 +258,9 @@ MALFORMED = {
     ).signed_by(ROOT.key),
     "key of another kind": replace(
         _BODY,
-        spki=pki.spki_of(RSA).replace(
-            pki.oid("1.2.840.113549.1.1.1") + pki.NULL, pki.oid("1.2.840.10045.2.1") + b"\x06\x02\x2a\x03"
+        spki=pki.seq(
+            pki.seq(pki.oid("1.2.840.10045.2.1"), pki.oid("1.2.840.10045.3.1.7")),
+            pki.tlv(0x03, b"\0", pki.seq(pki.integer(1 << 2047), pki.integer(65537))),
         ),
     ).signed_by(ROOT.key),
     "identifier of several encodings": replace(
