@@ -1,8 +1,9 @@
-"""The ratchet: an NV index of the TPM that only grows, by a value that comes with every verdict.
+"""The ratchet: an NV index of the TPM that only grows, by a value that comes with every challenge.
 
-A copy of this machine, or an older state of it, shows another content than the TPM that went on; the verifier tells them
-apart by that (docs/adr/0008-ratchet.md). Crash safety needs no repair here: a value is extended only if the index still
-holds what the evidence showed that the value came for, and whoever misses one gets another with the next verdict.
+The index is moved on right before it is shown. So it never is ahead of what the verifier has seen but by the one step
+of an attestation that was lost on its way, and a copy of this machine, or an older state of it, shows a content that
+the TPM has left behind (docs/adr/0008-ratchet.md). Crash safety needs no repair here: a value is extended only if the
+index holds what it was made for; where it does not, the content is shown as it is, with the step that led to it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import msgspec
 from agent.errors import AgentError, TpmAuthError, TpmError
 from agent.state import RatchetMemory, RatchetState, StateFile
 from agent.tpm import Key, Tpm
-from agent.wire.messages import RatchetProof, RatchetStep
+from agent.wire.messages import Challenge, RatchetProof, RatchetStep
 
 try:
     import fcntl
@@ -49,43 +50,47 @@ class Ratchet:
         self._store = store
         self._note = note
 
-    def show(self, tpm: Tpm, ak: Key, index: int, nonce: bytes) -> tuple[RatchetProof, bytes] | None:
-        """The index's content, certified over the nonce; None with a note where this TPM keeps none.
+    def show(self, tpm: Tpm, ak: Key, challenge: Challenge) -> RatchetProof | None:
+        """The index's content, moved on and certified over the nonce; None with a note where this TPM keeps none.
 
         Raises:
             TpmError: a passing trouble; the attestation shall be tried again rather than be made without.
         """
+        index = challenge.ratchet_index
+        if index is None:
+            return None
         try:
             with self._locked():
                 if not self._ready(tpm, index):
                     return None
-                certified = tpm.nv_certify(ak, index, SIZE, nonce)
+                if challenge.ratchet is not None:
+                    self._move_on(tpm, index, challenge.ratchet, challenge.nonce)
+                certified = tpm.nv_certify(ak, index, SIZE, challenge.nonce)
         except TpmError as error:
             if error.transient:
                 raise
             self._note(f"no ratchet is shown: {error.message}")
             return None
-        content = certified.attest[-SIZE:]
-        step = self._remembered(index, content)
-        proof = RatchetProof(
+        step = self._remembered(index, certified.attest[-SIZE:])
+        return RatchetProof(
             attest=certified.attest,
             signature=certified.signature,
             step=None if step is None else step.step,
             base=None if step is None else step.base,
+            nonce=None if step is None else step.nonce,
         )
-        return proof, content
 
-    def follow(self, tpm: Tpm, index: int, shown: bytes, step: RatchetStep) -> None:
-        """Extend the value that came for the content `shown`; leave it where the index has moved on since.
+    def _move_on(self, tpm: Tpm, index: int, step: RatchetStep, nonce: bytes) -> None:
+        """Extend the value if the index holds what it is for.
 
-        A failure is a note: the verdict stands, and the next one brings another value.
+        It does not when an earlier attempt has extended another already. A failure is a note: evidence that shows the
+        content of before is good once or twice, and the next challenge brings another value.
         """
         try:
-            with self._locked():
-                if tpm.nv_read(index) != shown:
-                    return  # another process of this agent was faster; its value is as good
-                self._remember(index, step, shown)
-                tpm.nv_extend(index, step.value)
+            if tpm.nv_read(index) != step.base:
+                return
+            self._remember(index, step, nonce)
+            tpm.nv_extend(index, step.value)
         except AgentError as error:
             self._note(f"the ratchet was not moved on: {error.message}")
 
@@ -139,13 +144,13 @@ class Ratchet:
             return None
         return next((step for step in state.steps if step.content == content), None)
 
-    def _remember(self, index: int, step: RatchetStep, base: bytes) -> None:
+    def _remember(self, index: int, step: RatchetStep, nonce: bytes) -> None:
         """Before the extension: afterwards a crash would leave a content whose past nobody knows."""
         state = self._store.load().ratchet
         before = state.steps if state is not None and state.index == index else []
-        known = [one for one in before if one.content == base]
-        content = hashlib.sha256(base + step.value).digest()
-        following = RatchetMemory(step=step.step, base=base, content=content)
+        known = [one for one in before if one.content == step.base]
+        content = hashlib.sha256(step.base + step.value).digest()
+        following = RatchetMemory(step=step.step, nonce=nonce, base=step.base, content=content)
         self._save(RatchetState(index=index, steps=[*known, following][-_REMEMBERED:]))
 
     def _save(self, ratchet: RatchetState) -> None:

@@ -277,7 +277,7 @@ class Agent:
         quoted = quote_with_pcrs(tpm, ak, challenge.nonce, selection)
         shown = None
         if challenge.ratchet_index is not None:
-            shown = self._ratchet.show(tpm, ak, challenge.ratchet_index, challenge.nonce)
+            shown = self._ratchet.show(tpm, ak, challenge)
         collected = self._outside.sources.collect(agent_version=VERSION)
         self._notes(collected.notes)
         request = AttestationRequest(
@@ -290,13 +290,11 @@ class Agent:
             identity=collected.identity,
             boot_id=collected.boot_id,
             kernel_command_line=collected.kernel_command_line,
-            ratchet=None if shown is None else shown[0],
+            ratchet=shown,
             want_ear=self._options.want_ear,
             want_ak_certificate=self._certificate.wanted,
         )
         reply = self._server().post("/v1/attestations", request, AttestationReply, self._options.media_type)
-        if reply.ratchet is not None and shown is not None and challenge.ratchet_index is not None:
-            self._ratchet.follow(tpm, challenge.ratchet_index, shown[1], reply.ratchet)
         self._certificate.keep(reply.ak_certificate, reply.ak_chain)
         verdict = reply.verdict
         self._remember(

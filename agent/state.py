@@ -29,9 +29,10 @@ class LastVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RatchetMemory(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of the ratchet: its number, the content before it, and after it."""
+    """A step of the ratchet: its number, the nonce it came with, the content before it, and after it."""
 
     step: int
+    nonce: bytes
     base: bytes
     content: bytes
 

@@ -8,10 +8,11 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 from aiohttp import web
@@ -164,8 +165,26 @@ class Guest:
     log: bytes
     attester_id: str = ""
     keeps_ratchet: bool = True
-    hints: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
-    """Content of the ratchet to the step that led to it and the content before."""
+    hints: dict[bytes, dict[str, Any]] = field(default_factory=dict)
+    """Content of the ratchet to what led to it: step, content before, nonce."""
+
+    boot_id: str = field(default_factory=lambda: str(uuid4()))
+    identity: dict[str, str] = field(default_factory=dict)
+    carried: Any = None
+    """The challenge that came with the last verdict, as an agent holds it that keeps running."""
+
+    def __post_init__(self) -> None:
+        self.identity = {
+            "hostname": f"guest-{self.tpm.seed}",
+            "smbios_uuid": f"uuid-{self.tpm.seed}",
+        } | self.identity
+
+    def copied(self, *, running: bool = False, **identity: str) -> Guest:
+        """A clone of this machine: TPM state, disk and, if it is `running`, memory. It lives on by itself."""
+        other = replace(self, tpm=self.tpm.clone(), hints=dict(self.hints), identity=self.identity | identity)
+        if not running:
+            other.reboot()
+        return other
 
     @classmethod
     def booted(cls, harness: Harness, seed: int = 1, log: bytes | None = None, **options: Any) -> Guest:
@@ -174,8 +193,9 @@ class Guest:
         tpm.replay_log(log)
         return cls(harness, tpm, log)
 
-    def reboot(self, log: bytes | None = None) -> None:
-        self.tpm.reboot()
+    def reboot(self, log: bytes | None = None, **options: Any) -> None:
+        self.tpm.reboot(**options)
+        self.boot_id, self.carried = str(uuid4()), None
         self.log = self.log if log is None else log
         self.tpm.replay_log(self.log)
 
@@ -184,7 +204,7 @@ class Guest:
             "ek_public": b64(self.tpm.ek_public),
             "ak_public": b64(self.tpm.ak_public),
             "ek_certificates": [b64(self.tpm.ek_certificate)],
-            "identity": {"hostname": f"guest-{self.tpm.seed}", "smbios_uuid": f"uuid-{self.tpm.seed}"},
+            "identity": self.identity,
         }
         if token is not None:
             body["join_token"] = token
@@ -236,42 +256,42 @@ class Guest:
                 {"bank": "sha256", "values": {str(pcr): b64(values[pcr]) for pcr in selections["sha256"]}}
             ],
             "boot_log": {"content": b64(self.log)},
-            "identity": {"hostname": f"guest-{self.tpm.seed}", "smbios_uuid": f"uuid-{self.tpm.seed}"},
-            "boot_id": f"boot-{self.tpm.clock.reset_count}",
+            "identity": self.identity,
+            "boot_id": self.boot_id,
             "kernel_command_line": LINE,
         }
         return {key: value for key, value in (body | changes).items() if value is not None}
 
     def ratchet(self, challenge: Any) -> dict[str, Any] | None:
-        """The ratchet's index, made at first use and certified over the nonce."""
-        index = challenge.get("ratchet_index")
-        if index is None or not self.keeps_ratchet:
+        """The ratchet's index, made at first use, moved on and certified over the nonce, as the agent does."""
+        number = challenge.get("ratchet_index")
+        if number is None or not self.keeps_ratchet:
             return None
-        if self.tpm.nv_index(index) is None:
-            self.tpm.nv_define_extend(index, RATCHET_ATTRIBUTES)
-            self.tpm.nv_extend(index, b"something")
-        attest, signature = self.tpm.nv_certify(unb64(challenge["nonce"]), index)
-        hint = self.hints.get(self.tpm.nv_index(index).value)
-        step, base = hint or (None, None)
-        return {"attest": b64(attest), "signature": b64(signature)} | (
-            {} if hint is None else {"step": step, "base": b64(base)}
-        )
-
-    def follow(self, challenge: Any, reply: Any) -> None:
-        """Extend what came with the verdict, as the agent does."""
-        handed = reply.get("ratchet")
-        if handed is not None:
-            index = self.tpm.nv_index(challenge["ratchet_index"])
-            base = index.value
-            self.tpm.nv_extend(index.handle, unb64(handed["value"]))
-            self.hints[index.value] = (handed["step"], base)
+        if self.tpm.nv_index(number) is None:
+            self.tpm.nv_define_extend(number, RATCHET_ATTRIBUTES)
+            self.tpm.nv_extend(number, uuid4().bytes)
+        index, handed = self.tpm.nv_index(number), challenge.get("ratchet")
+        if handed is not None and unb64(handed["base"]) == index.value:
+            self.tpm.nv_extend(number, unb64(handed["value"]))
+            hint = {"step": handed["step"], "base": handed["base"], "nonce": challenge["nonce"]}
+            self.hints[index.value] = hint
+        attest, signature = self.tpm.nv_certify(unb64(challenge["nonce"]), number)
+        return {"attest": b64(attest), "signature": b64(signature)} | self.hints.get(index.value, {})
 
     async def attest(self, challenge: Any = None, **changes: Any) -> Answer:
         challenge = challenge or await self.challenge()
-        answer = await self.harness.post("/v1/attestations", self.evidence(challenge, **changes))
-        if answer.status == 200:
-            self.follow(challenge, answer.json)
-        return answer
+        return await self.harness.post("/v1/attestations", self.evidence(challenge, **changes))
+
+    async def speak(self, **changes: Any) -> Any:
+        """Attest as an agent that keeps running does: over the challenge it holds, over another if that is void."""
+        held, self.carried = self.carried, None
+        answer = await self.attest(held, **changes)
+        if answer.status != 200 and held is not None:
+            assert answer.code in {"nonce-reused", "evidence-overtaken", "nonce-expired"}, answer.content
+            answer = await self.attest(**changes)
+        assert answer.status == 200, answer.content
+        self.carried = answer.json["challenge"]
+        return answer.json["verdict"]
 
 
 def write_anchors(directory: Path, ca: SoftwareCa | None = None) -> Path:

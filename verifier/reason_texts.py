@@ -366,6 +366,18 @@ _HISTORY: Final = {
         "again, or it is that of a copy whose past is lost.",
         "Find the program; if the index was made anew on purpose, enrol the machine again.",
     ),
+    Reason.RATCHET_STALLED: Entry(
+        "The ratchet stands still",
+        "A value came with each of the last challenges and the TPM shows the same content as before all of them: its NV memory "
+        "cannot be written, or somebody keeps it from moving. Meanwhile the ratchet does not tell copies apart.",
+        "Look at the agent's notes (`journalctl -u attest-agent`) for what the TPM said.",
+    ),
+    Reason.BOOT_ID_KEPT: Entry(
+        "The TPM was reset under a running kernel",
+        "Its reset count rose and the kernel's boot id stayed: the TPM was reset or exchanged without a reboot. PCRs start anew "
+        "then and can be filled with what was measured on another boot. A hibernation that lost its power does the same.",
+        "Reboot the machine; if it was not hibernated, find out who reset its TPM.",
+    ),
     Reason.EVIDENCE_OVERTAKEN: Entry(
         "Newer evidence came first",
         "While this evidence was on its way, other evidence of the attester was judged, and this one does not come after it. "

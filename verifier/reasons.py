@@ -136,6 +136,8 @@ class Reason(enum.StrEnum):
     RATCHET_DIVERGED = "ratchet-diverged"
     RATCHET_FOREIGN = "ratchet-foreign"
     EVIDENCE_OVERTAKEN = "evidence-overtaken"
+    RATCHET_STALLED = "ratchet-stalled"
+    BOOT_ID_KEPT = "boot-id-kept"
     HISTORY_UNJUDGED = "history-unjudged"
     EVIDENCE_UNAVAILABLE = "evidence-unavailable"
 

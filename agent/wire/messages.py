@@ -122,6 +122,14 @@ class PcrSelection(Reply, frozen=True, kw_only=True):
     pcrs: Annotated[list[PcrIndex], Meta(max_length=32)]
 
 
+class RatchetStep(Reply, frozen=True, kw_only=True):
+    """A value to extend into the ratchet's index before it is certified, if it holds `base`; and its number."""
+
+    step: int
+    base: Sha256
+    value: Sha256
+
+
 class Challenge(Reply, frozen=True, kw_only=True):
     """A single-use nonce, what to quote, and what the verifier already holds."""
 
@@ -135,6 +143,7 @@ class Challenge(Reply, frozen=True, kw_only=True):
     ima_boot: Text | None = None
     ratchet_index: int | None = None
     """NV index of the ratchet this machine is asked to keep; absent: none is wanted."""
+    ratchet: RatchetStep | None = None
 
 
 class LogPart(Message, frozen=True, kw_only=True):
@@ -164,6 +173,8 @@ class RatchetProof(Message, frozen=True, kw_only=True):
     """Number of the value that was extended last, if it is remembered."""
     base: Sha256 | None = None
     """Content of the index before that."""
+    nonce: Nonce | None = None
+    """What that value came with."""
 
 
 class AttestationRequest(Message, frozen=True, kw_only=True):
@@ -237,13 +248,6 @@ class Verdict(Reply, frozen=True, kw_only=True):
     lifecycle: Literal["pending", "enrolled", "stale", "revoked", "retired"] = "enrolled"
 
 
-class RatchetStep(Reply, frozen=True, kw_only=True):
-    """A value to extend into the ratchet's index, if that still holds what the evidence showed; and its number."""
-
-    step: int
-    value: Sha256
-
-
 class AttestationReply(Reply, frozen=True, kw_only=True):
     """The verdict, the next challenge, and how many seconds until it is due."""
 
@@ -254,7 +258,6 @@ class AttestationReply(Reply, frozen=True, kw_only=True):
     ak_certificate: bytes | None = None
     """As in `ActivationReply`; the same one until the next verdict renews it."""
     ak_chain: list[bytes] = []
-    ratchet: RatchetStep | None = None
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -33,12 +33,14 @@ class RatchetEvidence:
         signature: TPMT_SIGNATURE.
         step: number of the value extended last, as the agent remembers it.
         base: content before that.
+        nonce: what that value came with.
     """
 
     attest: bytes
     signature: bytes
     step: int | None = None
     base: bytes | None = None
+    nonce: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Evidence:
         boot_log_sha256: SHA-256 of `boot_log` where the caller has computed it from these bytes already; never
             what a sender says it is. None: it is computed here when it is needed.
         ratchet: the certified index, or None when none was sent.
+        hostname: what the guest calls itself; shown to people, judged by nothing.
+        address: where it was sent from; likewise.
     """
 
     attest: bytes
@@ -67,6 +71,8 @@ class Evidence:
     boot_id: str | None = None
     boot_log_sha256: bytes | None = None
     ratchet: RatchetEvidence | None = None
+    hostname: str | None = None
+    address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,8 @@ HISTORY_REASONS: Final = frozenset(
         Reason.RATCHET_ROLLBACK,
         Reason.RATCHET_DIVERGED,
         Reason.RATCHET_FOREIGN,
+        Reason.RATCHET_STALLED,
+        Reason.BOOT_ID_KEPT,
         Reason.HISTORY_UNJUDGED,
     }
 )

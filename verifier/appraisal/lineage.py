@@ -28,6 +28,8 @@ class IncidentKind(enum.StrEnum):
 
     CLONE_SUSPECTED = "clone-suspected"
     """Different SMBIOS UUIDs claim one TPM; its state shows nothing of it."""
+    RATCHET_FOREIGN = "ratchet-foreign"
+    """The ratchet holds what this verifier never led to: its index was made anew, or it is a copy's."""
     ROLLBACK = "rollback"
     """An older state came back: restored, or a copy of which nothing else is known yet."""
     CLONE_PROVEN = "clone-proven"
@@ -36,7 +38,11 @@ class IncidentKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
-    """A machine as it showed itself. UUID, boot id and host name are its own words; clock and ratchet are proven."""
+    """A machine as it showed itself. Clock and ratchet are proven.
+
+    UUID, boot id and host name are its own words; `address` is where its connection came from, which may be a proxy's.
+    Where it tells no boot id, that is the digest of its boot log and the TPM's counters of that boot.
+    """
 
     smbios_uuid: str | None
     boot_id: str | None
@@ -44,6 +50,9 @@ class Guest:
     clock: ClockInfo
     ratchet: bytes | None
     seen_at: datetime
+    address: str | None = None
+    parted: bool = False
+    """It showed a state that is not of the line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +81,10 @@ class Lineage:
         boot_counter: last proven, for Windows.
         smbios_uuid: last claimed by evidence of this line.
         ratchet: content of the NV index last proven of this line; None where the TPM never showed one.
-        ratchet_next: what follows if the value handed out last is extended.
-        step: number of the last value handed out. Never goes back, even when the line begins anew.
-        handed_at: when that was.
+        ratchet_next: what follows if the value that came with the last verdict is extended.
+        step: number of the last value that was extended. Never goes back, even when the line begins anew.
+        moved_at: when its effect was first seen.
+        idle: how often in a row the content was shown unchanged although a value had come for it.
         trail: contents the line has left behind, newest last.
         guests: who showed this TPM lately, whether of this line or parted from it; last seen last.
         incident: open until resolved.
@@ -88,7 +98,8 @@ class Lineage:
     ratchet: bytes | None = None
     ratchet_next: bytes | None = None
     step: int = 0
-    handed_at: datetime | None = None
+    moved_at: datetime | None = None
+    idle: int = 0
     trail: tuple[bytes, ...] = ()
     guests: tuple[Guest, ...] = ()
     incident: Incident | None = None
@@ -130,9 +141,9 @@ def seen(line: Lineage, guest: Guest) -> tuple[Guest, ...]:
     return (*(one for one in line.guests if guest_key(one) != key), guest)[-MAX_GUESTS:]
 
 
-def guest_key(guest: Guest) -> tuple[str | None, str | None]:
-    """What tells guests apart."""
-    return machine_of(guest.smbios_uuid), guest.boot_id
+def guest_key(guest: Guest) -> tuple[str | None, str | None, bool]:
+    """What tells guests apart. Of a copy with the same words, at least that its state is another is known."""
+    return machine_of(guest.smbios_uuid), guest.boot_id, guest.parted
 
 
 def begun_anew(line: Lineage) -> Lineage:
@@ -153,7 +164,11 @@ def kept(line: Lineage, guest: Guest, claimed: Iterable[str]) -> Lineage:
     wanted = machine_of(guest.smbios_uuid)
     others = {uuid for uuid in (*claimed, *line.refused) if machine_of(uuid) not in {wanted, None}}
     rebased = _rebased(line, guest, incident=None, must_enroll=line.must_enroll)
-    return dataclasses.replace(rebased, refused=tuple(sorted(others))[:MAX_REFUSED], guests=(guest,))
+    return dataclasses.replace(
+        rebased,
+        refused=tuple(sorted(others))[:MAX_REFUSED],
+        guests=(dataclasses.replace(guest, parted=False),),
+    )
 
 
 def without(line: Lineage, smbios_uuid: str | None) -> Lineage:
@@ -164,7 +179,11 @@ def without(line: Lineage, smbios_uuid: str | None) -> Lineage:
     """
     if smbios_uuid is None:
         return _rebased(line, None, incident=None, must_enroll=True)
-    rest = tuple(guest for guest in line.guests if machine_of(guest.smbios_uuid) != machine_of(smbios_uuid))
+    rest = tuple(
+        dataclasses.replace(guest, parted=False)
+        for guest in line.guests
+        if machine_of(guest.smbios_uuid) != machine_of(smbios_uuid)
+    )
     refused = tuple(sorted({*line.refused, smbios_uuid}))[:MAX_REFUSED]
     rebased = _rebased(line, rest[-1] if rest else None, incident=None, must_enroll=line.must_enroll)
     return dataclasses.replace(rebased, refused=refused, guests=rest)
@@ -180,6 +199,7 @@ def _rebased(line: Lineage, on: Guest | None, *, incident: Incident | None, must
         smbios_uuid=None if on is None else on.smbios_uuid,
         ratchet=content,
         ratchet_next=None,
+        idle=0,
         trail=tuple(one for one in trail if one != content),
         incident=incident,
         must_enroll=must_enroll,

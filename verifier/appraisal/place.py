@@ -23,6 +23,9 @@ class RatchetRelation(enum.Enum):
     STARTS = "starts"
     """A content where none is known: nothing to compare."""
     SAME = "same"
+    """As it was."""
+    STALLED = "stalled"
+    """As it was, again and again, although a value was handed out each time."""
     NEXT = "next"
     """The last content and one value that was handed out for it."""
     RESUMED = "resumed"
@@ -37,7 +40,13 @@ class RatchetRelation(enum.Enum):
 
 PARTED: Final = frozenset({RatchetRelation.SUPERSEDED, RatchetRelation.SIBLING, RatchetRelation.FOREIGN})
 ON_LINE: Final = frozenset(
-    {RatchetRelation.STARTS, RatchetRelation.SAME, RatchetRelation.NEXT, RatchetRelation.RESUMED}
+    {
+        RatchetRelation.STARTS,
+        RatchetRelation.SAME,
+        RatchetRelation.STALLED,
+        RatchetRelation.NEXT,
+        RatchetRelation.RESUMED,
+    }
 )
 """A content was shown and belongs to the line."""
 
@@ -60,11 +69,14 @@ class Place:
         parted: it cannot come after what was last proven, so it is not of the line.
         adopted: nothing was known to compare it with; it is taken as where the line begins.
         incident: what an operator has to resolve, with this evidence taken into account.
+        hostname, address: for people to find the machine by; see `lineage.Guest`.
     """
 
     clock: ClockInfo
     smbios_uuid: str | None
     boot_id: str | None
+    hostname: str | None = None
+    address: str | None = None
     shown: Shown
     boot_counter: BootCounter | None = None
     parted: bool
@@ -73,7 +85,8 @@ class Place:
 
 
 class Handed(NamedTuple):
-    """A value for the attester to extend into its index, and its number."""
+    """A value for the attester to extend into its index before it shows it, if that holds `base`; and its number."""
 
     step: int
+    base: bytes
     value: bytes

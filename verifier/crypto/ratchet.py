@@ -28,8 +28,9 @@ _VALUE_LABEL: Final = b"vtpm-attest ratchet value v1\x00"
 class RatchetChain:
     """What this verifier hands out to one attester, and where the attester keeps it.
 
-    A value is bound to the content it may be extended into: whoever shows a content, the step and the content
-    before it proves that this verifier led there, without the verifier remembering what it gave to whom.
+    A value is bound to the content it may be extended into and to the nonce it came with. So whoever shows a content,
+    and names the step, the content before it and that nonce, proves that this verifier led there, without the verifier
+    remembering what it gave to whom; and two copies of a TPM, which never get one nonce, never get one value.
 
     Attributes:
         key: 32 bytes only the verifier has; replicas share it.
@@ -50,14 +51,15 @@ class RatchetChain:
         """Name the index has once something was extended into it."""
         return nv_name(self.index, ATTRIBUTES | NvAttributes.WRITTEN, HashAlg.SHA256.size)
 
-    def value(self, step: int, base: bytes) -> bytes:
-        """The 32 bytes handed out as number `step` (from 1, u64) to a TPM whose index holds `base`."""
-        message = _VALUE_LABEL + step.to_bytes(8, "big") + base + self.attester_id.encode()
+    def value(self, step: int, base: bytes, nonce: bytes) -> bytes:
+        """The 32 bytes handed out with `nonce` as number `step` (from 1, u64) to a TPM whose index holds `base`."""
+        # All but the id have a fixed length, so no part can be read as another.
+        message = _VALUE_LABEL + step.to_bytes(8, "big") + base + nonce + self.attester_id.encode()
         return hmac.digest(self.key, message, "sha256")
 
-    def following(self, step: int, base: bytes) -> bytes:
-        """What the index holds after `value(step, base)` was extended into it."""
-        return extended(base, self.value(step, base))
+    def following(self, step: int, base: bytes, nonce: bytes) -> bytes:
+        """What the index holds after that value was extended into it."""
+        return extended(base, self.value(step, base, nonce))
 
 
 def extended(base: bytes, value: bytes) -> bytes:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from verifier.appraisal.evidence import Evidence, Expectation
+from verifier.appraisal.lineage import Incident, Lineage
 from verifier.appraisal.memo import Memo
 from verifier.appraisal.result import Appraisal
 from verifier.appraisal.staged import PolicySet, appraise_staged
@@ -24,8 +25,8 @@ from verifier.service.endorsement_facts import endorsement_facts, facts_mapping
 from verifier.service.held_logs import HeldLog, HeldLogs
 from verifier.service.lineage import (
     NO_RATCHETS,
-    NextLine,
     RatchetRules,
+    expecting,
     history_of,
     is_overtaken,
     mark_of,
@@ -55,7 +56,8 @@ class _Judged:
     appraisal: Appraisal
     boot_log: HeldLog | None
     nonce_expires_at: datetime
-    following: NextLine
+    line: Lineage
+    """The attester's past with this evidence in it."""
     at: datetime
 
 
@@ -129,7 +131,7 @@ class AttestationService:
             appraisal=appraisal,
             boot_log=boot_log,
             nonce_expires_at=expires_at,
-            following=next_line(state, appraisal.place, command.identity, self._ratchets, now),
+            line=next_line(state, appraisal.place, self._ratchets, now),
             at=now,
         )
         return await self._record(judged)
@@ -182,6 +184,8 @@ class AttestationService:
             boot_id=command.boot_id,
             boot_log_sha256=None if boot_log is None else boot_log.sha256,
             ratchet=command.ratchet,
+            hostname=command.identity.hostname,
+            address=command.address,
         )
         expectation = Expectation(
             ak_public=state.attester.ak_public,
@@ -198,77 +202,84 @@ class AttestationService:
         return appraise_staged(*arguments)
 
     async def _record(self, judged: _Judged) -> AttestOutcome:
-        recording, verdict = self._recording(judged)
-        stored = await self._recorder.verdict(recording, judged.state.latest)
+        command, attester = judged.command, judged.state.attester
+        bundle = pack(command, attester.ak_public, asked_for(judged.policies), judged.boot_log)
+        verdict = self._verdict(judged, hashlib.sha256(bundle).digest())
+        next_in = min(self._interval, (verdict.valid_until - verdict.judged_at) / 2)
+        place = judged.appraisal.place
+        challenge = self._challenges.make(
+            attester,
+            judged.policies,
+            None if judged.boot_log is None else judged.boot_log.sha256,
+            next_in,
+            mark_of(judged.state.position + 1, verdict.evidence_sha256),
+            None if place is not None and place.parted else judged.line,
+        )
+        line = judged.line if challenge.ratchet is None else expecting(judged.line, challenge.ratchet)
+        stored = await self._recorder.verdict(
+            _recording(judged, verdict, bundle, line), judged.state.latest, _newly(judged)
+        )
         if stored is None:
             raise _reused()
         if judged.boot_log is not None:
             self._logs.keep(judged.boot_log)
-        shown = view(judged.state.attester, stored, judged.at)
-        next_in = min(self._interval, (verdict.valid_until - verdict.judged_at) / 2)
-        challenge = self._challenges.make(
-            stored.attester_id,
-            judged.policies,
-            recording.boot.boot_log_sha256,
-            next_in,
-            mark_of(judged.state.position + 1, verdict.evidence_sha256),
-        )
-        ear = await self._ear.issue(shown, judged.at) if judged.command.want_ear else None
-        return AttestOutcome(
-            verdict=shown,
-            attester=judged.state.attester,
-            challenge=challenge,
-            next_in=next_in,
-            ear=ear,
-            ratchet=judged.following.handed,
-        )
+        shown = view(attester, stored, judged.at)
+        ear = await self._ear.issue(shown, judged.at) if command.want_ear else None
+        return AttestOutcome(verdict=shown, attester=attester, challenge=challenge, next_in=next_in, ear=ear)
 
-    def _recording(self, judged: _Judged) -> tuple[Recording, VerdictRecord]:
-        command, attester = judged.command, judged.state.attester
-        policy, boot_log = judged.policies.primary, judged.boot_log
-        bundle = pack(command, attester.ak_public, asked_for(judged.policies), boot_log)
-        bundle_digest = hashlib.sha256(bundle).digest()
-        clock, firmware_version = _clock(judged)
+    def _verdict(self, judged: _Judged, evidence_sha256: bytes) -> VerdictRecord:
+        attester, appraisal, policy = judged.state.attester, judged.appraisal, judged.policies.primary
         validity = policy.validity if policy is not None else self._default_validity
-        verdict = VerdictRecord(
+        return VerdictRecord(
             attester_id=attester.id,
             tenant=attester.tenant,
             sequence=0,
-            tier=judged.appraisal.tier,
-            vector={claim.value: value for claim, value in judged.appraisal.vector.items()},
-            findings=tuple(finding_mapping(finding) for finding in judged.appraisal.findings),
+            tier=appraisal.tier,
+            vector={claim.value: value for claim, value in appraisal.vector.items()},
+            findings=tuple(finding_mapping(finding) for finding in appraisal.findings),
             endorsement=facts_mapping(endorsement_facts(attester)),
-            policy_id=judged.appraisal.policy_id,
-            policy_revision=judged.appraisal.policy_revision,
-            evidence_sha256=bundle_digest,
-            clock=clock,
-            boot_id=command.boot_id,
+            policy_id=appraisal.policy_id,
+            policy_revision=appraisal.policy_revision,
+            evidence_sha256=evidence_sha256,
+            clock=_clock(judged)[0],
+            boot_id=judged.command.boot_id,
             judged_at=judged.at,
             valid_until=judged.at + validity,
         )
-        blobs, evidence = {bundle_digest: bundle}, {"quote": bundle_digest.hex()}
-        if boot_log is not None:
-            evidence["boot-log"] = boot_log.sha256.hex()
-            if not boot_log.stored:
-                blobs[boot_log.sha256] = boot_log.content
-        recording = Recording(
-            nonce_hash=hashlib.sha256(command.nonce).digest(),
-            nonce_expires_at=judged.nonce_expires_at,
-            verdict=verdict,
-            boot=BootRecord(
-                clock=clock,
-                firmware_version=firmware_version,
-                boot_log_sha256=None if boot_log is None else boot_log.sha256,
-                boot_id=command.boot_id,
-                seen_at=judged.at,
-            ),
-            identity=command.identity,
-            blobs=blobs,
-            evidence=evidence,
-            lineage=judged.following.line,
-            position=judged.state.position,
-        )
-        return recording, verdict
+
+
+def _recording(judged: _Judged, verdict: VerdictRecord, bundle: bytes, line: Lineage) -> Recording:
+    command, boot_log = judged.command, judged.boot_log
+    clock, firmware_version = _clock(judged)
+    blobs, evidence = {verdict.evidence_sha256: bundle}, {"quote": verdict.evidence_sha256.hex()}
+    if boot_log is not None:
+        evidence["boot-log"] = boot_log.sha256.hex()
+        if not boot_log.stored:
+            blobs[boot_log.sha256] = boot_log.content
+    return Recording(
+        nonce_hash=hashlib.sha256(command.nonce).digest(),
+        nonce_expires_at=judged.nonce_expires_at,
+        verdict=verdict,
+        boot=BootRecord(
+            clock=clock,
+            firmware_version=firmware_version,
+            boot_log_sha256=None if boot_log is None else boot_log.sha256,
+            boot_id=command.boot_id,
+            seen_at=judged.at,
+        ),
+        identity=command.identity,
+        blobs=blobs,
+        evidence=evidence,
+        lineage=line,
+        position=judged.state.position,
+    )
+
+
+def _newly(judged: _Judged) -> Incident | None:
+    """The incident that this evidence opened, or made graver."""
+    before = None if judged.state.lineage is None else judged.state.lineage.incident
+    now = judged.line.incident
+    return None if now is None or (before is not None and before.kind is now.kind) else now
 
 
 def _reused() -> RefusedError:

@@ -43,8 +43,8 @@ class StoredEvidence(msgspec.Struct, frozen=True):
     kernel_command_line: str | None
     smbios_uuid: str | None
     boot_id: str | None
-    ratchet: tuple[bytes, bytes, int | None, bytes | None] | None = None
-    """Attest, signature, step and base."""
+    ratchet: tuple[bytes, bytes, int | None, bytes | None, bytes | None] | None = None
+    """Attest, signature, step, base and nonce of the step."""
 
     def evidence(self, boot_log: bytes | None) -> Evidence:
         """As it was judged. `boot_log` must be the bytes that `boot_log_sha256` names."""

@@ -6,13 +6,14 @@ from datetime import timedelta
 from typing import Final
 
 from verifier.appraisal.evidence import PcrRequest
+from verifier.appraisal.lineage import Lineage
 from verifier.appraisal.staged import PolicySet, demand_of, union
 from verifier.errors import NotFoundError, RefusedError
 from verifier.policy.model import Policy
-from verifier.ports import AttesterState, Clock, Lifecycle, Store
+from verifier.ports import AttesterRecord, AttesterState, Clock, Lifecycle, Store
 from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
-from verifier.service.lineage import NO_RATCHETS, RatchetRules, mark_of_state
+from verifier.service.lineage import NO_RATCHETS, RatchetRules, line_of, mark_of_state
 from verifier.service.model import IssuedChallenge
 from verifier.service.nonces import Nonces
 from verifier.tcg.algorithms import HashAlg
@@ -74,27 +75,30 @@ class ChallengeService:
         state = known_attester(await self._store.attester_state(attester_id), attester_id)
         policies = await self._policies.for_attester(state.attester)
         held = state.boot.boot_log_sha256 if state.boot is not None else None
-        return self.make(attester_id, policies, held, timedelta(0), mark_of_state(state))
+        return self.make(state.attester, policies, held, timedelta(0), mark_of_state(state), line_of(state))
 
     def make(
         self,
-        attester_id: str,
+        attester: AttesterRecord,
         policies: PolicySet,
         boot_log_sha256: bytes | None,
         due_in: timedelta,
         past: bytes,
+        line: Lineage | None,
     ) -> IssuedChallenge:
         """A challenge that will be answered in `due_in`; its nonce lives that much longer.
 
-        `past` is the mark of the attester's past when it is given out.
+        `past` is the mark of the attester's past when it is given out, `line` what that past is; None brings no value
+        for the ratchet.
         """
-        lifetime = self._lifetime + due_in
-        nonce, expires_at = self._nonces.issue(attester_id, self._clock.now(), lifetime, past)
-        chain = self._ratchets.chain(attester_id)
+        lifetime, now = self._lifetime + due_in, self._clock.now()
+        nonce, expires_at = self._nonces.issue(attester.id, now, lifetime, past)
+        chain = self._ratchets.chain(attester.id)
         return IssuedChallenge(
             nonce=nonce,
             expires_at=expires_at,
             requests=asked_for(policies),
             boot_log_sha256=boot_log_sha256,
             ratchet_index=None if chain is None else chain.index,
+            ratchet=None if line is None else self._ratchets.handed(attester, line, nonce, now + due_in),
         )

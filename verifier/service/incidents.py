@@ -129,7 +129,7 @@ def _view(state: AttesterState) -> IncidentView | None:
 
 def guest_id(guest: Guest) -> str:
     """Tells the guests of one incident apart, and stays the same while they are."""
-    key = f"{machine_of(guest.smbios_uuid)}\n{guest.boot_id}"
+    key = f"{machine_of(guest.smbios_uuid)}\n{guest.boot_id}" + ("\nparted" if guest.parted else "")
     return hashlib.sha256(key.encode()).hexdigest()[:_GUEST_ID]
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from verifier.appraisal.checks.clone import advanced, hand_out
+from verifier.appraisal.checks.clone import advanced
 from verifier.appraisal.evidence import History
 from verifier.appraisal.lineage import Guest, Lineage
 from verifier.appraisal.place import Handed, Place
-from verifier.crypto.ratchet import RatchetChain
+from verifier.crypto.ratchet import RatchetChain, extended
 from verifier.ports import AttesterRecord, AttesterState, GuestIdentity
 from verifier.service.known import refused_copy
 from verifier.service.nonces import MARK_SIZE
@@ -36,9 +36,20 @@ class RatchetRules:
         """The ratchet an attester is asked to keep."""
         return None if self.key is None else RatchetChain(self.key, attester_id)
 
-    def pause(self, attester: AttesterRecord) -> timedelta:
-        """How long to wait between two values."""
-        return self.hardware_pause if attester.ek_profile.get("virtual") is False else _NO_PAUSE
+    def due(self, attester: AttesterRecord, line: Lineage, at: datetime) -> bool:
+        """Whether a challenge that is answered `at` then brings a value."""
+        if self.key is None or line.ratchet is None:
+            return False
+        pause = self.hardware_pause if attester.ek_profile.get("virtual") is False else _NO_PAUSE
+        return line.moved_at is None or at - line.moved_at >= pause
+
+    def handed(self, attester: AttesterRecord, line: Lineage, nonce: bytes, at: datetime) -> Handed | None:
+        """The value that comes with a nonce. Nothing is stored: of many challenges any may be the one answered."""
+        chain, base = self.chain(attester.id), line.ratchet
+        if chain is None or base is None or not self.due(attester, line, at):
+            return None
+        step = line.step + 1
+        return Handed(step, base, chain.value(step, base, nonce))
 
 
 NO_RATCHETS: Final = RatchetRules(key=None, hardware_pause=_NO_PAUSE)
@@ -105,21 +116,15 @@ def is_overtaken(place: Place | None, *, current: bool) -> bool:
     return not current and place is not None and (place.parted or place.adopted)
 
 
-@dataclass(frozen=True, slots=True)
-class NextLine:
-    """The line with this evidence in it, and what the attester is given for the next time."""
-
-    line: Lineage
-    handed: Handed | None
-
-
-def next_line(
-    state: AttesterState, place: Place | None, identity: GuestIdentity, rules: RatchetRules, now: datetime
-) -> NextLine:
-    """What follows for the attester's past from where this evidence stands in it."""
+def next_line(state: AttesterState, place: Place | None, rules: RatchetRules, now: datetime) -> Lineage:
+    """The attester's past with this evidence in it."""
     line = line_of(state)
     if place is None:
-        return NextLine(line, None)
-    line = advanced(line, place, identity.hostname, now)
-    attester = state.attester
-    return NextLine(*hand_out(line, place, rules.chain(attester.id), now, rules.pause(attester)))
+        return line
+    return advanced(line, place, now, due=rules.due(state.attester, line, now))
+
+
+def expecting(line: Lineage, handed: Handed | None) -> Lineage:
+    """The line once a verdict brings this value. What it leads to is known then without the key it was made with."""
+    following = None if handed is None else extended(handed.base, handed.value)
+    return replace(line, ratchet_next=following)

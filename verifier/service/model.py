@@ -63,6 +63,8 @@ class IssuedChallenge:
     boot_log_sha256: bytes | None
     ratchet_index: int | None = None
     """NV index of the ratchet the attester is asked to keep; None where it is not asked for one."""
+    ratchet: Handed | None = None
+    """What it shall extend into that index first; None where nothing is known of the index, or no value is due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,8 @@ class AttestCommand:
     kernel_command_line: str | None
     want_ear: bool
     ratchet: RatchetEvidence | None = None
+    address: str | None = None
+    """Where it came from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +114,6 @@ class AttestOutcome:
     challenge: IssuedChallenge
     next_in: timedelta
     ear: str | None
-    ratchet: Handed | None = None
-    """What the attester shall extend into its ratchet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from verifier.appraisal.lineage import Lineage
+from verifier.appraisal.lineage import Incident, Lineage
 from verifier.policy.assignment import Assignment
 from verifier.ports import (
     AttesterRecord,
@@ -108,8 +108,13 @@ class Recorder:
             )
         return attester
 
-    async def verdict(self, recording: Recording, previous: VerdictRecord | None) -> VerdictRecord | None:
-        """Spend the nonce and append the verdict; None when the nonce was spent before."""
+    async def verdict(
+        self, recording: Recording, previous: VerdictRecord | None, opened: Incident | None = None
+    ) -> VerdictRecord | None:
+        """Spend the nonce and append the verdict; None when the nonce was spent before.
+
+        `opened`: the clone or rollback that came to light with it.
+        """
         stored = await self._store.record(recording)
         if stored is not None:
             level = "info" if previous is None or previous.tier is not stored.tier else "debug"
@@ -119,8 +124,28 @@ class Recorder:
                 sequence=stored.sequence,
                 status=stored.tier.label,
             )
+            if opened is not None:
+                self._incident_opened(stored, recording, opened)
             await self._events.verdict(stored, previous)
         return stored
+
+    def _incident_opened(self, stored: VerdictRecord, recording: Recording, incident: Incident) -> None:
+        guests = () if recording.lineage is None else recording.lineage.guests
+        self._log.warning(
+            "incident.opened",
+            attester=stored.attester_id,
+            sequence=stored.sequence,
+            kind=incident.kind.value,
+            guests=[
+                {
+                    "smbios_uuid": one.smbios_uuid,
+                    "hostname": one.hostname,
+                    "address": one.address,
+                    "parted": one.parted,
+                }
+                for one in guests
+            ],
+        )
 
     async def lineage_resolved(
         self, attester_id: str, position: int, lineage: Lineage, audit: AuditEntry

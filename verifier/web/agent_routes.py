@@ -34,7 +34,7 @@ async def challenge(call: Call) -> Reply:
 
 async def attest(call: Call) -> Reply:
     """Judge evidence."""
-    outcome = await call.services.attestations.attest(wire.attest_command(call.body))
+    outcome = await call.services.attestations.attest(wire.attest_command(call.body, call.request.remote))
     certificate = None
     if call.body.want_ak_certificate:
         certificate = call.services.ak_certificates.offer(outcome.attester, outcome.verdict)

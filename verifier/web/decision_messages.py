@@ -105,11 +105,15 @@ class IncidentGuest(Body, frozen=True):
     clock: int
     reset_count: int
     restart_count: int
+    parted: bool
+    """It showed a state that does not come after the one known before it."""
     smbios_uuid: str | None = None
     boot_id: str | None = None
     hostname: str | None = None
     ratchet: str | None = None
     """Content of its ratchet, hex."""
+    address: str | None = None
+    """Where its connection came from; a proxy's, where there is one."""
 
 
 class OpenIncident(Body, frozen=True):
@@ -117,7 +121,7 @@ class OpenIncident(Body, frozen=True):
 
     id: str
     attester: str
-    kind: Literal["clone-suspected", "rollback", "clone-proven"]
+    kind: Literal["clone-suspected", "ratchet-foreign", "rollback", "clone-proven"]
     since: str
     guests: list[IncidentGuest]
     """Last seen last."""
@@ -226,6 +230,8 @@ def _guest_message(key: str, guest: Guest) -> IncidentGuest:
         reset_count=guest.clock.reset_count,
         restart_count=guest.clock.restart_count,
         ratchet=None if guest.ratchet is None else guest.ratchet.hex(),
+        address=guest.address,
+        parted=guest.parted,
     )
 
 

@@ -143,10 +143,15 @@ def challenge_reply(challenge: IssuedChallenge) -> messages.Challenge:
         selection=selection,
         boot_log_sha256=challenge.boot_log_sha256,
         ratchet_index=challenge.ratchet_index,
+        ratchet=None
+        if challenge.ratchet is None
+        else messages.RatchetStep(
+            step=challenge.ratchet.step, base=challenge.ratchet.base, value=challenge.ratchet.value
+        ),
     )
 
 
-def attest_command(message: messages.AttestationRequest) -> AttestCommand:
+def attest_command(message: messages.AttestationRequest, address: str | None = None) -> AttestCommand:
     """Evidence, consistent in itself; raises `MalformedInputError` or `EvidenceError` (too large)."""
     return AttestCommand(
         attester_id=message.attester_id,
@@ -160,6 +165,7 @@ def attest_command(message: messages.AttestationRequest) -> AttestCommand:
         kernel_command_line=message.kernel_command_line,
         want_ear=message.want_ear,
         ratchet=_ratchet(message.ratchet),
+        address=address,
     )
 
 
@@ -174,9 +180,6 @@ def attestation_reply(
         ear=outcome.ear,
         ak_certificate=None if certificate is None else certificate.certificate,
         ak_chain=[] if certificate is None else list(certificate.chain),
-        ratchet=None
-        if outcome.ratchet is None
-        else messages.RatchetStep(step=outcome.ratchet.step, value=outcome.ratchet.value),
     )
 
 
@@ -277,7 +280,7 @@ def _boot_log(part: messages.LogPart | None) -> LogReference | None:
 def _ratchet(part: messages.RatchetProof | None) -> RatchetEvidence | None:
     if part is None:
         return None
-    return RatchetEvidence(part.attest, part.signature, part.step, part.base)
+    return RatchetEvidence(part.attest, part.signature, part.step, part.base, part.nonce)
 
 
 def _request_error(where: str, detail: str) -> EvidenceError:

@@ -11,6 +11,10 @@ from verifier.claims import QuoteFacts
 from verifier.reasons import Claim, Reason
 from verifier.tcg.attest import ClockInfo
 
+UNSAVED_CLOCK: Final = 1 << 22
+"""Milliseconds (about 70 minutes) that a clock may lose at most when the TPM is not shut down in order: its NV copy is
+written at least that often (TPM 2.0 Part 1, section 36.3)."""
+
 
 class ClockRelation(enum.Enum):
     """How a clock relates to the one last proven."""
@@ -39,12 +43,14 @@ def clock_relation(now: ClockInfo, before: ClockInfo | None) -> ClockRelation:
 
     A reset counts in `reset_count`, a resume or restart in `restart_count`; neither ever goes back. Within one reset
     the clock only rises. After a reset that was not announced (power loss) it may repeat what was not yet saved, but
-    then the TPM itself says that it is not safe, until it is past everything it ever reported.
+    then the TPM itself says that it is not safe, until it is past everything it ever reported; and it never loses more
+    than `UNSAVED_CLOCK`.
     """
     if before is None:
         return ClockRelation.FIRST
     if now.reset_count != before.reset_count:
-        if now.reset_count < before.reset_count or (now.safe and now.clock < before.clock):
+        may_lose = 0 if now.safe else UNSAVED_CLOCK
+        if now.reset_count < before.reset_count or now.clock + may_lose < before.clock:
             return ClockRelation.BACK
         return ClockRelation.RESET
     if now.restart_count < before.restart_count or now.clock < before.clock:

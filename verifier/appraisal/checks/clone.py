@@ -1,4 +1,4 @@
-"""Is it one machine, and does it go on where it was? Clones and rollbacks (docs/clones-and-rollbacks.md).
+"""Is it one machine, and does it go on where it was? Clones and rollbacks (docs/clones.md).
 
 `check_history` places evidence beside the line of states known so far; `advanced` is the line after it.
 """
@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from verifier.appraisal.checks.clock import ClockRelation, clock_findings, clock_relation, history_finding
+from verifier.appraisal.checks.guests import Who, both_kernels, identify, known_uuids, listed
 from verifier.appraisal.checks.ratchet import ratchet_finding, read_ratchet
 from verifier.appraisal.evidence import Evidence, Expectation, History
 from verifier.appraisal.lineage import (
@@ -19,13 +20,11 @@ from verifier.appraisal.lineage import (
     IncidentKind,
     Lineage,
     left_behind,
-    machine_of,
     seen,
 )
-from verifier.appraisal.place import ON_LINE, PARTED, Handed, Place, RatchetRelation, Shown
+from verifier.appraisal.place import ON_LINE, PARTED, Place, RatchetRelation, Shown
 from verifier.appraisal.result import Finding, Severity, Status
 from verifier.claims import BootFacts, QuoteFacts
-from verifier.crypto.ratchet import RatchetChain, extended
 from verifier.reasons import Reason
 from verifier.tcg.event_types import EventType
 
@@ -55,21 +54,23 @@ def check_history(
     line, before = history.lineage, history.last_clock
     clock = clock_relation(facts.clock, before)
     shown = read_ratchet(evidence, expected, facts, line)
-    who = _identify(evidence, line)
+    who = identify(evidence, facts.clock, line)
     parted = clock is ClockRelation.BACK or shown.relation in PARTED
     place = Place(
         clock=facts.clock,
         smbios_uuid=who.smbios_uuid,
         boot_id=who.boot_id,
+        hostname=evidence.hostname,
+        address=evidence.address,
         shown=shown,
         parted=parted,
         adopted=before is None or shown.relation is RatchetRelation.STARTS,
-        incident=_incident(who, shown, history, parted=parted),
+        incident=_incident(who, clock, shown, history),
     )
     findings = [
         *clock_findings(facts, clock, before, history.last_firmware_version),
         ratchet_finding(shown, line),
-        _new_kernel(who, clock, line),
+        both_kernels(who, clock, line),
     ]
     return HistoryOutcome(tuple(one for one in findings if one is not None), place)
 
@@ -114,131 +115,103 @@ def windows_boot_counter(boot: BootFacts | None) -> BootCounter | None:
 
 def incident_finding(place: Place, history: History) -> Finding | None:
     """What the evidence and all before it come to, for as long as nobody has resolved it."""
-    if place.incident is None:
-        return None
-    guests = ", ".join(_known_uuids(history, place.smbios_uuid)) or "no UUID given"
-    if place.incident is IncidentKind.CLONE_SUSPECTED:
-        return history_finding(
-            Reason.CLONE_SUSPECTED,
-            Status.FAILED,
-            Severity.WARNING,
-            "machines with different SMBIOS UUIDs speak with one TPM",
-            expected="one UUID",
-            actual=guests,
-        )
-    if place.incident is IncidentKind.ROLLBACK:
-        return history_finding(
-            Reason.ROLLBACK,
-            Status.FAILED,
-            Severity.CONTRAINDICATED,
-            "an earlier state of this machine's TPM was brought back, and nobody has said that it was meant",
-            actual=guests,
-        )
+    kind = place.incident
+    if kind is None or (
+        kind is IncidentKind.RATCHET_FOREIGN and place.shown.relation is RatchetRelation.FOREIGN
+    ):
+        return None  # the ratchet's own finding says the latter
+    meaning = _INCIDENTS[kind]
+    expected, actual = listed(place, history)
     return history_finding(
-        Reason.CLONE_PROVEN,
-        Status.FAILED,
-        Severity.CONTRAINDICATED,
-        "two lines of state of one TPM have both gone on: the machine runs more than once",
-        expected="one machine",
-        actual=guests,
+        meaning.reason, Status.FAILED, meaning.severity, meaning.message, expected=expected, actual=actual
     )
 
 
-def advanced(line: Lineage, place: Place, hostname: str | None, now: datetime) -> Lineage:
-    """The line after this evidence. Evidence that has parted moves nothing of it but who was seen."""
+class _Meaning(NamedTuple):
+    reason: Reason
+    severity: Severity
+    message: str
+
+
+_INCIDENTS: Final = {
+    IncidentKind.CLONE_SUSPECTED: _Meaning(
+        Reason.CLONE_SUSPECTED,
+        Severity.WARNING,
+        "machines with different SMBIOS UUIDs speak with one TPM",
+    ),
+    IncidentKind.RATCHET_FOREIGN: _Meaning(
+        Reason.RATCHET_FOREIGN,
+        Severity.CONTRAINDICATED,
+        "a ratchet that this verifier never led to was shown with this TPM, and nobody has said that it was meant",
+    ),
+    IncidentKind.ROLLBACK: _Meaning(
+        Reason.ROLLBACK,
+        Severity.CONTRAINDICATED,
+        "an earlier state of this machine's TPM was brought back, and nobody has said that it was meant",
+    ),
+    IncidentKind.CLONE_PROVEN: _Meaning(
+        Reason.CLONE_PROVEN,
+        Severity.CONTRAINDICATED,
+        "two lines of state of one TPM have both gone on: the machine runs more than once",
+    ),
+}
+
+
+def advanced(line: Lineage, place: Place, now: datetime, *, due: bool) -> Lineage:
+    """The line after this evidence. Evidence that has parted moves nothing of it but who was seen.
+
+    `due`: a value had come for the content that was known.
+    """
     shown = place.shown
     guest = Guest(
         smbios_uuid=place.smbios_uuid,
         boot_id=place.boot_id,
-        hostname=hostname,
+        hostname=place.hostname,
         clock=place.clock,
         ratchet=shown.content,
         seen_at=now,
+        address=place.address,
+        parted=place.parted,
     )
     line = dataclasses.replace(line, guests=seen(line, guest), incident=_kept(line.incident, place, now))
     if place.parted:
         return line
-    moved = shown.relation in ON_LINE and shown.content != line.ratchet
-    return dataclasses.replace(
+    line = dataclasses.replace(
         line,
         clock=place.clock,
         boot_counter=place.boot_counter or line.boot_counter,
         smbios_uuid=place.smbios_uuid or line.smbios_uuid,
-        trail=left_behind(line, line.ratchet) if moved else line.trail,
-        ratchet=shown.content if moved else line.ratchet,
-        ratchet_next=None if moved else line.ratchet_next,
+    )
+    if shown.relation not in ON_LINE:
+        return line
+    if shown.content == line.ratchet:
+        return dataclasses.replace(line, idle=line.idle + 1 if due else line.idle)
+    return dataclasses.replace(
+        line,
+        trail=left_behind(line, line.ratchet),
+        ratchet=shown.content,
+        ratchet_next=None,
         step=max(line.step, shown.step or 0),
+        moved_at=now,
+        idle=0,
     )
 
 
-def hand_out(
-    line: Lineage, place: Place, chain: RatchetChain | None, now: datetime, at_most_every: timedelta
-) -> tuple[Lineage, Handed | None]:
-    """The next value for whoever showed that it is where the line is; nothing for anyone else."""
-    due = line.handed_at is None or now - line.handed_at >= at_most_every
-    if (
-        chain is None
-        or place.parted
-        or place.shown.relation not in ON_LINE
-        or line.ratchet is None
-        or not due
-    ):
-        return line, None
-    step = line.step + 1
-    value = chain.value(step, line.ratchet)
-    following = extended(line.ratchet, value)
-    return (
-        dataclasses.replace(line, step=step, ratchet_next=following, handed_at=now),
-        Handed(step, value),
-    )
-
-
-class _Who(NamedTuple):
-    """What the guest says of itself, with what it left out filled in from who was seen last."""
-
-    smbios_uuid: str | None
-    boot_id: str | None
-    returned: bool
-    """Seen before, and somebody else since."""
-    moved: bool
-    """Another UUID than the line's."""
-    same_kernel: bool
-
-
-def _identify(evidence: Evidence, line: Lineage) -> _Who:
-    uuid, boot_id, newest = evidence.smbios_uuid, evidence.boot_id, line.newest
-    machine = machine_of(uuid)
-    if newest is not None:
-        last = machine_of(newest.smbios_uuid)
-        if boot_id is None and machine in {None, last}:
-            boot_id = newest.boot_id
-        if machine is None and boot_id == newest.boot_id:
-            uuid, machine = newest.smbios_uuid, last
-    keys = [(machine_of(guest.smbios_uuid), guest.boot_id) for guest in line.guests]
-    key = (machine, boot_id)
-    of_line = machine_of(line.smbios_uuid)
-    return _Who(
-        uuid,
-        boot_id,
-        returned=None not in key and key in keys[:-1] and key != keys[-1],
-        moved=machine is not None and of_line is not None and machine != of_line,
-        same_kernel=newest is None or None in {boot_id, newest.boot_id} or boot_id == newest.boot_id,
-    )
-
-
-def _incident(who: _Who, shown: Shown, history: History, *, parted: bool) -> IncidentKind | None:
+def _incident(who: Who, clock: ClockRelation, shown: Shown, history: History) -> IncidentKind | None:
     line = history.lineage
     prior = None if line.incident is None else line.incident.kind
-    if _both_went_on(who, shown, line, parted=parted):
+    went_back = clock is ClockRelation.BACK or shown.relation in PARTED - {RatchetRelation.FOREIGN}
+    foreign = shown.relation is RatchetRelation.FOREIGN
+    if _both_went_on(who, shown, line, parted=went_back or foreign):
         return IncidentKind.CLONE_PROVEN
-    if parted:
-        return _graver(prior, IncidentKind.ROLLBACK)
-    if len(_known_uuids(history, who.smbios_uuid)) > 1:
+    if went_back or foreign:
+        return _graver(prior, IncidentKind.ROLLBACK if went_back else IncidentKind.RATCHET_FOREIGN)
+    if len(known_uuids(history, who.smbios_uuid)) > 1:
         return _graver(prior, IncidentKind.CLONE_SUSPECTED)
     return prior
 
 
-def _both_went_on(who: _Who, shown: Shown, line: Lineage, *, parted: bool) -> bool:
+def _both_went_on(who: Who, shown: Shown, line: Lineage, *, parted: bool) -> bool:
     """Whether this evidence shows a second line of states beside the one that is known."""
     if shown.relation is RatchetRelation.SIBLING:
         return True
@@ -251,31 +224,7 @@ def _both_went_on(who: _Who, shown: Shown, line: Lineage, *, parted: bool) -> bo
     # The line goes on although something had parted from it; by itself, what parted does not get back here.
     parted_at = None if line.incident is None else line.incident.parted
     on_line = shown.relation in {RatchetRelation.SAME, RatchetRelation.NEXT}
-    return on_line and parted_at is not None and parted_at != line.ratchet
-
-
-def _new_kernel(who: _Who, clock: ClockRelation, line: Lineage) -> Finding | None:
-    if clock is not ClockRelation.SAME_BOOT or who.same_kernel or line.newest is None:
-        return None
-    return history_finding(
-        Reason.BOOT_ID_CHANGED,
-        Status.FAILED,
-        Severity.INFO,
-        "another kernel runs although the TPM was neither reset nor restarted",
-        expected=line.newest.boot_id,
-        actual=who.boot_id,
-    )
-
-
-def _known_uuids(history: History, claimed: str | None) -> list[str]:
-    """The UUIDs claimed with this TPM, one spelling of each, without those that are known to be copies'."""
-    refused = set(map(machine_of, history.lineage.refused))
-    found: dict[str, str] = {}
-    for uuid in sorted({*history.smbios_uuids, *([claimed] if claimed is not None else [])}):
-        machine = machine_of(uuid)
-        if machine is not None and machine not in refused:
-            found.setdefault(machine, uuid)
-    return sorted(found.values())
+    return on_line and parted_at is not None and parted_at not in {line.ratchet, shown.content}
 
 
 def _graver(one: IncidentKind | None, other: IncidentKind) -> IncidentKind:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from verifier.appraisal.checks.clock import history_finding
@@ -13,14 +12,14 @@ from verifier.appraisal.place import PARTED, RatchetRelation, Shown
 from verifier.appraisal.result import Finding, Severity, Status
 from verifier.claims import QuoteFacts
 from verifier.crypto.keys import load_key
-from verifier.crypto.ratchet import VALUE_SIZE, RatchetChain, extended
+from verifier.crypto.ratchet import VALUE_SIZE, RatchetChain
 from verifier.crypto.signatures import scheme_problems, verify
 from verifier.reasons import Reason
 from verifier.tcg.attest import NvCertifyAttest, parse_attest
 from verifier.tcg.signature import parse_signature
 
-_STEPS_TRIED: Final = 32
-"""How far back a content is looked for whose agent has forgotten which step led to it."""
+_IDLE_ALLOWED: Final = 2
+"""How often a value may be left unused in a row before that is remarked on: a TPM may be busy, or refuse to write."""
 
 
 def read_ratchet(evidence: Evidence, expected: Expectation, quote: QuoteFacts, line: Lineage) -> Shown:
@@ -69,19 +68,19 @@ def _problem(
 
 
 def _place(content: bytes, shown: RatchetEvidence, chain: RatchetChain, line: Lineage) -> Shown:
-    hint = _hint(content, shown, chain)
+    led = _led_here(content, shown, chain)
     if line.ratchet is None:
-        return Shown(RatchetRelation.STARTS, content, None if hint is None else hint[0])
+        return Shown(RatchetRelation.STARTS, content, None if led is None else led[0])
     if content == line.ratchet:
-        return Shown(RatchetRelation.SAME, content)
+        stalled = line.idle >= _IDLE_ALLOWED
+        return Shown(RatchetRelation.STALLED if stalled else RatchetRelation.SAME, content)
     if content == line.ratchet_next:
-        return Shown(RatchetRelation.NEXT, content, line.step)
+        return Shown(RatchetRelation.NEXT, content, line.step + 1)
     if content in line.trail:
         return Shown(RatchetRelation.SUPERSEDED, content)
-    found = hint or next(_searched(content, chain, line), None)
-    if found is None:
+    if led is None:
         return Shown(RatchetRelation.FOREIGN, content)
-    return Shown(_after(*found, line), content, found[0])
+    return Shown(_after(*led, line), content, led[0])
 
 
 def _after(step: int, base: bytes, line: Lineage) -> RatchetRelation:
@@ -93,19 +92,12 @@ def _after(step: int, base: bytes, line: Lineage) -> RatchetRelation:
     return RatchetRelation.SIBLING if base in line.trail else RatchetRelation.SUPERSEDED
 
 
-def _hint(content: bytes, shown: RatchetEvidence, chain: RatchetChain) -> tuple[int, bytes] | None:
+def _led_here(content: bytes, shown: RatchetEvidence, chain: RatchetChain) -> tuple[int, bytes] | None:
     """The step and base the agent names, if they lead to this content: that is a proof, whoever names them."""
-    if shown.step is None or shown.base is None:
+    if shown.step is None or shown.base is None or shown.nonce is None:
         return None
-    return (shown.step, shown.base) if chain.following(shown.step, shown.base) == content else None
-
-
-def _searched(content: bytes, chain: RatchetChain, line: Lineage) -> Iterator[tuple[int, bytes]]:
-    oldest = max(0, line.step - _STEPS_TRIED)
-    for base in (line.ratchet, *reversed(line.trail)):
-        for step in range(line.step, oldest, -1):
-            if base is not None and extended(base, chain.value(step, base)) == content:
-                yield step, base
+    led = chain.following(shown.step, shown.base, shown.nonce)
+    return (shown.step, shown.base) if led == content else None
 
 
 class _Meaning(NamedTuple):
@@ -145,6 +137,12 @@ _MEANINGS: Final = {
         Status.PASSED,
         Severity.CONTRAINDICATED,
         "the ratchet goes on from where it was",
+    ),
+    RatchetRelation.STALLED: _Meaning(
+        Reason.RATCHET_STALLED,
+        Status.FAILED,
+        Severity.WARNING,
+        "the ratchet stands still although values come for it: a copy would show the same",
     ),
     RatchetRelation.NEXT: _Meaning(
         Reason.RATCHET_CONTINUES,
