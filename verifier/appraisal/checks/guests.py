@@ -84,7 +84,7 @@ def both_kernels(who: Who, clock: ClockRelation, line: Lineage) -> Finding | Non
         return history_finding(
             Reason.BOOT_ID_KEPT,
             Status.FAILED,
-            Severity.WARNING,
+            Severity.INFO,  # the boot id is the guest's word: whoever did it on purpose tells another
             "the TPM was reset, and the kernel that runs is the one from before",
             expected="another boot id",
             actual=who.boot_id,
