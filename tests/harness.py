@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
+import os
 import sqlite3
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +27,7 @@ from verifier.main import Service, open_service, register_policies
 from verifier.ports import DEFAULT_TENANT, Scope
 from verifier.settings import Settings, load_settings
 
+BIN = Path(sys.executable).parent
 RATCHET_ATTRIBUTES = 0x02060044
 """authwrite, nt=extend, ownerread, authread, noda."""
 LINE = "root=/dev/vda2 quiet"
@@ -101,6 +106,20 @@ class Answer:
 
 
 @dataclass
+class Command:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one document on stdout."""
+        return json.loads(self.out)
+
+
+@dataclass
 class Harness:
     """A running verifier and a client of it."""
 
@@ -108,6 +127,7 @@ class Harness:
     clock: FakeClock
     url: str
     session: aiohttp.ClientSession
+    secure_url: str = ""
     tokens: dict[Scope, str] = field(default_factory=dict)
 
     async def token(self, scope: Scope, **options: Any) -> str:
@@ -141,6 +161,21 @@ class Harness:
         guest = Guest.booted(self, seed, **options)
         await guest.enroll()
         return guest
+
+    async def attestctl(self, *arguments: str | Path, scope: Scope = Scope.OPERATOR) -> Command:
+        """Run the command as people do, against this verifier."""
+        if scope not in self.tokens:
+            self.tokens[scope] = await self.token(scope)
+        environment = os.environ | {
+            "ATTESTCTL_SERVER": self.secure_url,
+            "ATTESTCTL_CA": str(self.service.tls.ca),
+            "ATTESTCTL_TOKEN": self.tokens[scope],
+        }
+        process = await asyncio.create_subprocess_exec(
+            BIN / "attestctl", *map(str, arguments), env=environment, stdout=PIPE, stderr=PIPE
+        )
+        out, err = await process.communicate()
+        return Command(process.returncode or 0, out.decode(), err.decode())
 
     def rows(self) -> dict[str, int]:
         """How many rows every table has: what was stored."""
@@ -319,16 +354,20 @@ def settings_for(directory: Path, **changes: str) -> Settings:
 
 @asynccontextmanager
 async def running(settings: Settings, clock: FakeClock | None = None) -> AsyncIterator[Harness]:
-    """The service on a free port of the loopback, without TLS."""
+    """The service on free ports of the loopback: without TLS for the tests' own calls, with it for attestctl."""
     clock = clock or FakeClock()
     async with open_service(settings, clock=clock) as service:
         await register_policies(service)
         runner = web.AppRunner(service.app(), auto_decompress=False, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=service.tls.context()).start()
+        url, secure = (
+            f"{kind}://127.0.0.1:{port}"
+            for kind, (_, port) in zip(("http", "https"), runner.addresses, strict=True)
+        )
         try:
             async with aiohttp.ClientSession() as session:
-                yield Harness(service, clock, url, session)
+                yield Harness(service, clock, url, session, secure)
         finally:
             await runner.cleanup()

@@ -42,6 +42,7 @@ from verifier.service.ear import EarIssuer
 from verifier.service.ear_claims import EarIdentity
 from verifier.service.enrollment import EnrollmentRules, EnrollmentService
 from verifier.service.events import LocalEvents
+from verifier.service.evidence import EvidenceService
 from verifier.service.expiry import ExpiryWatch
 from verifier.service.fleet import FleetService
 from verifier.service.incidents import IncidentService
@@ -273,6 +274,7 @@ def _wire(
             memo=AppraisalMemo(),
         ),
         fleet=FleetService(store, recorder, clock),
+        evidence=EvidenceService(store, recorder, clock),
         policies=policies,
         assignments=assignments,
         tokens=tokens,

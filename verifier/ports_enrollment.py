@@ -176,6 +176,9 @@ class EnrollmentStore(Protocol):
     async def predecessors_of(self, tenant: str, attester_id: str) -> Sequence[str]:
         """Ids of attesters whose place this one took."""
 
+    async def add_audit(self, entry: AuditEntry) -> None:
+        """Append what changed nothing else."""
+
     async def list_audit(
         self, tenant: str, *, subject: str | None, before: int | None, limit: int
     ) -> Sequence[AuditEntry]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from verifier.cli import ak_certificate, appraise, decisions, ek, eventlog, fleet, output, policy
+from verifier.cli import ak_certificate, appraise, decisions, ek, eventlog, explain, fleet, output, policy
 from verifier.cli.examples import show_examples
 
 app = App(
@@ -23,6 +23,8 @@ app.command(fleet.attesters)
 app.command(fleet.verdict)
 app.command(fleet.history)
 app.command(fleet.revoke)
+app.command(explain.explain)
+app.command(explain.evidence)
 app.command(decisions.enrollments)
 app.command(decisions.clones)
 app.command(decisions.resolve)

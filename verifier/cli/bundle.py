@@ -91,8 +91,16 @@ def _text(value: object) -> str | None:
     return value
 
 
+def bundle_of(document: Mapping[str, Any], name: str) -> Bundle:
+    """A bundle that is at hand; raises `EvidenceError` naming the field."""
+    return _bundle(Path(name), document)
+
+
 def _read_json(path: Path) -> Bundle:
-    document = _read_object(path)
+    return _bundle(path, _read_object(path))
+
+
+def _bundle(path: Path, document: Mapping[str, Any]) -> Bundle:
     if document.get("format") != BUNDLE_FORMAT:
         raise _bad(path, f"format is {document.get('format')!r}, not {BUNDLE_FORMAT!r}")
     quote = _field(path, document, "quote", dict)

@@ -140,16 +140,17 @@ def explain(bundle: Path, *, policy: Path, json: bool = False) -> int:
         document = {
             "bundle": loaded.name,
             "status": result.tier.label,
-            "events": [_event_row(v) for v in verdicts],
+            "events": [event_row(v) for v in verdicts],
         }
         output.print_json(document)
     else:
         output.out.print(f"{loaded.name}: {output.tier_text(result.tier.label)}\n")
-        output.out.print(_event_table(verdicts))
+        output.out.print(event_table(verdicts))
     return 1 if any(verdict.findings for verdict in verdicts) else 0
 
 
-def _event_row(verdict: EventVerdict) -> dict[str, object]:
+def event_row(verdict: EventVerdict) -> dict[str, object]:
+    """One event and who read it, for JSON."""
     event = verdict.event
     return {
         "index": event.index,
@@ -164,7 +165,8 @@ def _event_row(verdict: EventVerdict) -> dict[str, object]:
     }
 
 
-def _event_table(verdicts: Sequence[EventVerdict]) -> Table:
+def event_table(verdicts: Sequence[EventVerdict]) -> Table:
+    """Events as rows: what each is, how far it is proven, and which rule made what of it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column, wrap in (
         ("#", False),

@@ -15,7 +15,7 @@ from verifier.cli import output
 from verifier.cli.remote import Remote, RemoteError, path_of
 
 T = TypeVar("T")
-_EXIT: Final = {"affirming": 0, "warning": 1, "contraindicated": 2, "none": 3}
+EXIT_STATUS: Final = {"affirming": 0, "warning": 1, "contraindicated": 2, "none": 3}
 
 
 @Parameter(name="*")
@@ -138,7 +138,7 @@ def verdict(
         output.print_json(reply)
     else:
         show_verdict(reply, everything=everything)
-    return _EXIT[reply["status"]]
+    return EXIT_STATUS[reply["status"]]
 
 
 def show_verdict(reply: Mapping[str, Any], *, everything: bool = False) -> None:

@@ -64,11 +64,14 @@ class PolicyService:
         """Check a policy document without keeping it; raises `PolicyError` as `register` does."""
         return parse_source(_text(source), self._signers)
 
-    async def get(self, tenant: str, policy_id: str) -> PolicyRecord:
-        """The current revision; raises `NotFoundError`."""
-        record = await self._store.current_policy(tenant, policy_id)
+    async def get(self, tenant: str, policy_id: str, revision: str | None = None) -> PolicyRecord:
+        """A revision; None: the current one. Raises `NotFoundError`."""
+        if revision is None:
+            record = await self._store.current_policy(tenant, policy_id)
+        else:
+            record = await self._store.policy_revision(tenant, policy_id, revision)
         if record is None:
-            raise NotFoundError("policy", policy_id)
+            raise NotFoundError("policy", policy_id if revision is None else f"{policy_id}@{revision}")
         return record
 
     async def revisions(self, tenant: str, policy_id: str) -> tuple[PolicyRecord, ...]:

@@ -147,6 +147,20 @@ class Recorder:
             ],
         )
 
+    async def evidence_read(self, verdict: VerdictRecord, now: datetime, actor: str) -> None:
+        """Somebody is given the evidence of a verdict."""
+        audit = AuditEntry(
+            tenant=verdict.tenant,
+            at=now,
+            actor=actor,
+            action="evidence.read",
+            subject=verdict.attester_id,
+            reason="",
+            detail={"sequence": verdict.sequence, "evidence_sha256": verdict.evidence_sha256.hex()},
+        )
+        await self._store.add_audit(audit)
+        self._log.info("evidence.read", attester=verdict.attester_id, sequence=verdict.sequence, actor=actor)
+
     async def lineage_resolved(
         self, attester_id: str, position: int, lineage: Lineage, audit: AuditEntry
     ) -> bool:

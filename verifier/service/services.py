@@ -12,6 +12,7 @@ from verifier.service.attestation import AttestationService
 from verifier.service.challenge import ChallengeService
 from verifier.service.ear import EarIssuer
 from verifier.service.enrollment import EnrollmentService
+from verifier.service.evidence import EvidenceService
 from verifier.service.expiry import ExpiryWatch
 from verifier.service.fleet import FleetService
 from verifier.service.incidents import IncidentService
@@ -31,6 +32,7 @@ class Services:
     challenges: ChallengeService
     attestations: AttestationService
     fleet: FleetService
+    evidence: EvidenceService
     policies: PolicyService
     assignments: AssignmentService
     tokens: TokenService

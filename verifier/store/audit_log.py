@@ -18,7 +18,11 @@ def append(connection: Connection, entry: AuditEntry) -> None:
 
 
 class AuditLog(StorePart):
-    """The reading side of the audit log."""
+    """The audit log by itself."""
+
+    async def add_audit(self, entry: AuditEntry) -> None:
+        """Append an entry in a transaction of its own."""
+        await self._backend.write(lambda connection: append(connection, entry))
 
     async def list_audit(
         self, tenant: str, *, subject: str | None, before: int | None, limit: int

@@ -21,7 +21,8 @@ async def policies(call: Call) -> Reply:
 
 async def policy(call: Call) -> Reply:
     """One policy."""
-    record = await call.services.policies.get(call.tenant, call.request.match_info["id"])
+    query: m.PolicyQuery = call.query
+    record = await call.services.policies.get(call.tenant, call.request.match_info["id"], query.revision)
     return Reply(body=m.policy_message(record, with_source=True))
 
 
@@ -82,7 +83,8 @@ ROUTES: Final = (
         path="/v1/policies/{id}",
         access=WATCHERS,
         handler=policy,
-        summary="The current revision of one policy, with its source",
+        summary="One policy with its source: the current revision, or the one that is asked for",
+        query=m.PolicyQuery,
         response=m.Policy,
     ),
     Route(

@@ -18,6 +18,7 @@ from verifier.web import (
     agent_routes,
     anchor_routes,
     decision_routes,
+    evidence_routes,
     fleet_routes,
     public_routes,
 )
@@ -31,6 +32,7 @@ from verifier.web.wire_codec import encode
 ROUTES: Final[tuple[Route, ...]] = (
     *agent_routes.ROUTES,
     *fleet_routes.ROUTES,
+    *evidence_routes.ROUTES,
     *decision_routes.ROUTES,
     *admin_routes.ROUTES,
     *anchor_routes.ROUTES,

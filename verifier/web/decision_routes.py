@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from verifier.ports import Scope
 from verifier.ports_enrollment import EnrollmentStatus
 from verifier.reasons import Reason
 from verifier.service.approvals import Approval
@@ -12,9 +11,7 @@ from verifier.service.incidents import Resolution
 from verifier.service.verdicts import view_attester
 from verifier.web import decision_messages as d
 from verifier.web.messages import Attester, attester_message
-from verifier.web.routing import OPERATORS, WATCHERS, Call, Reply, Route
-
-AUDITORS: Final = frozenset({Scope.OPERATOR, Scope.AUDITOR, Scope.ADMIN})
+from verifier.web.routing import AUDITORS, OPERATORS, WATCHERS, Call, Reply, Route
 
 
 async def enrollments(call: Call) -> Reply:

@@ -15,6 +15,8 @@ from verifier.web.wire_codec import Identity, Verdict, identity_message, rfc3339
 
 Id = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
 PolicyId = Annotated[str, Meta(min_length=1, max_length=128, pattern="^[A-Za-z0-9._-]+$")]
+Revision = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+"""SHA-256 of a policy, hex."""
 Cursor = Annotated[str, Meta(min_length=1, max_length=512)]
 Label = Annotated[str, Meta(min_length=3, max_length=256, pattern="^[^=]+=.*$")]
 Limit = Annotated[int, Meta(ge=1, le=500)]
@@ -161,6 +163,13 @@ class Policy(Body, frozen=True):
     created_at: str
     source: str | None = None
     """The YAML as given; left out in listings."""
+
+
+class PolicyQuery(Body, frozen=True):
+    """Which revision of a policy."""
+
+    revision: Revision | None = None
+    """Absent: the current one."""
 
 
 class PoliciesReply(Body, frozen=True):

@@ -30,6 +30,7 @@ class Access(enum.Enum):
 READERS = frozenset({Scope.RELYING_PARTY, Scope.DASHBOARD, Scope.OPERATOR, Scope.AUDITOR, Scope.ADMIN})
 WATCHERS = READERS - {Scope.RELYING_PARTY}
 OPERATORS = frozenset({Scope.OPERATOR, Scope.ADMIN})
+AUDITORS = frozenset({Scope.AUDITOR, Scope.OPERATOR, Scope.ADMIN})
 ADMINS = frozenset({Scope.ADMIN})
 
 
