@@ -159,7 +159,8 @@ _ENROLMENT: Final = {
         "Another TPM for a known machine",
         "A machine with a known SMBIOS UUID comes with another endorsement key: its vTPM was replaced, it was restored without "
         "its .nvram, or another machine claims its UUID.",
-        "Approve or refuse it: `attestctl enrollments`. Approved, it takes the place of the earlier attester, whose history stays.",
+        "If it waits, approve or refuse it: `attestctl enrollments`. Approved, it takes the place of the earlier attester, whose "
+        "history stays; of that one nothing is to be done.",
     ),
     Reason.ATTESTER_REVOKED: Entry(
         "The attester is revoked",

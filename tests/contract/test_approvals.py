@@ -306,6 +306,21 @@ async def test_a_retired_attester_comes_back_only_by_decision(store):
     assert [one.replaced_by for one in states] == [None, "att-old"]
 
 
+@pytest.mark.parametrize("case", ["revoked and replaced", "another tenant's", "nobody"])
+async def test_whom_nobody_can_replace_nobody_replaces(store, case):
+    await known_machine(store)
+    await store.revoke_attester("default", "att-old", NOW)
+    first, second = [await pending(store) for _ in range(2)]
+    if case == "revoked and replaced":
+        await store.decide_enrollment("default", decision(first.id, replaces="att-old"))
+    elif case == "another tenant's":
+        second = await pending(store, tenant="other")
+    old = "att-none" if case == "nobody" else "att-old"
+    with pytest.raises(StateMovedError):
+        await store.decide_enrollment(second.tenant, decision(second.id, replaces=old))
+    assert (await store.enrollment(second.id)).status is EnrollmentStatus.PENDING
+
+
 async def test_a_revoked_predecessor_stays_revoked(store):
     await known_machine(store)
     await store.revoke_attester("default", "att-old", NOW)

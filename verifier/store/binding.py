@@ -186,11 +186,13 @@ class Binding:
         old = record.replaces
         of_old = (latest.c.tenant == record.tenant, latest.c.attester_id == old)
         revoked = latest.c.lifecycle == Lifecycle.REVOKED.value
-        retired = update(latest).where(*of_old, latest.c.lifecycle != Lifecycle.RETIRED.value)
         lifecycle = case((revoked, latest.c.lifecycle), else_=literal(Lifecycle.RETIRED.value))
-        if not changed(connection, retired.values(lifecycle=lifecycle, position=latest.c.position + 1)):
-            raise StateMovedError(f"attester {old} is retired already")
-        linked = update(attester).where(attester.c.id == old, attester.c.replaced_by.is_(None))
+        connection.execute(
+            update(latest).where(*of_old).values(lifecycle=lifecycle, position=latest.c.position + 1)
+        )
+        linked = update(attester).where(
+            attester.c.tenant == record.tenant, attester.c.id == old, attester.c.replaced_by.is_(None)
+        )
         if not changed(connection, linked.values(replaced_by=attester_id)):
             raise StateMovedError(f"attester {old} was replaced already")
         connection.execute(
