@@ -16,6 +16,20 @@ from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
 
 
+class CertifiedIndex(NamedTuple):
+    """An NV index that can only be extended, certified by the AK over our nonce, after the quote (TPM2_NV_Certify).
+
+    Not proven: that it is what systemd set up; whoever may use the TPM's owner hierarchy can make such an index.
+    """
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing needs
+    name: bytes
+    """Its Name: handle, attributes and policy."""
+    bank: HashAlg
+    """Algorithm it is extended with."""
+    value: bytes
+
+
 class QuoteFacts(NamedTuple):
     """What a verified quote proves: these PCR values, at this clock, signed by this AK over our nonce."""
 
@@ -23,6 +37,8 @@ class QuoteFacts(NamedTuple):
     clock: ClockInfo
     firmware_version: int
     signature_hash: HashAlg
+    indices: tuple[CertifiedIndex, ...] = ()
+    """NV indices that were certified beside the quote."""
 
 
 class Binding(enum.Enum):
@@ -178,6 +194,46 @@ class WindowsFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class NvPcr:
+    """An NvPCR of systemd: an NV index whose start was measured into PCR 9 before systemd closed that part.
+
+    Attributes:
+        index: its NV index.
+        bank: algorithm of its digests.
+        value: its content as certified.
+        texts: all strings measured into it, in order; None where one is not proven, or where the log does not lead
+            to the value.
+    """
+
+    index: int
+    bank: HashAlg
+    value: bytes
+    texts: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class UserspaceFacts:
+    """What systemd measured from userspace (systemd, "TPM2 PCR Measurements Made by systemd").
+
+    Attributes:
+        machine_id: the one id in PCR 15, with nothing before it that could be another in disguise.
+        identity_texts: all proven strings of PCR 15, in order; events without one are `volume_keys`.
+        file_systems: strings of the file systems in PCR 15; None where any event of it has no proven text.
+        volume_keys: digests of the events of PCR 15 that no proven text explains: an HMAC under a volume's key, or
+            anything else.
+        product_id: UUID in the NvPCR `hardware`, by the same rule as `machine_id`.
+        nvpcrs: by systemd's name.
+    """
+
+    machine_id: str | None
+    identity_texts: tuple[str, ...]
+    file_systems: tuple[str, ...] | None
+    volume_keys: tuple[Mapping[HashAlg, bytes], ...]
+    product_id: str | None
+    nvpcrs: Mapping[str, NvPcr]
+
+
+@dataclass(frozen=True, slots=True)
 class BootDetails:
     """What a boot log proves beyond `BootFacts`, decoded; for rules and people that look closer.
 
@@ -198,6 +254,7 @@ class BootDetails:
         loader_lines: all of PCR 12, where it is text (command lines that systemd-boot or systemd-stub passed),
             in order; None where it is not quoted or has anything else.
         windows: None where Windows did not close its measurements.
+        userspace: what systemd measured once the kernel ran.
     """
 
     firmware_version: str | None
@@ -216,6 +273,7 @@ class BootDetails:
     uki_sections: Mapping[str, Mapping[HashAlg, bytes]]
     loader_lines: tuple[str, ...] | None
     windows: WindowsFacts | None
+    userspace: UserspaceFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +293,9 @@ class BootFacts:
     """Quoted PCRs that the log does not explain, or contradicts; nothing was claimed from them."""
     error_separators: tuple[int, ...] = ()
     """PCRs that firmware closed with the separator of an error: their earlier events are not what they should be."""
-    boot_phases: tuple[str, ...] = ()
-    """Words systemd-pcrphase extended into PCR 11 after the log ended, in order; proven by the quoted value."""
+    boot_phases: tuple[str, ...] | None = ()
+    """Words systemd-pcrphase extended into PCR 11 after the log ended, in order; proven by the quoted value. None
+    where something else was extended among them."""
     decode: Callable[[], BootDetails] | None = field(default=None, compare=False, repr=False)
     """Decodes the details, once; most policies never ask, and decoding costs as much as all the rest."""
 

@@ -54,8 +54,13 @@ class EventType(enum.IntEnum):
     EV_EFI_SPDM_DEVICE_AUTHORITY = 0x800000E4
 
 
+USERSPACE: Final = 0x73790000
+"""What systemd measured from userspace and logged by itself: no type of a boot log, and a label like all of them."""
 EVENT_TYPE_BY_NAME: Final[dict[str, int]] = {kind.name: int(kind) for kind in EventType}
-EVENT_TYPE_NAMES: Final[dict[int, str]] = {int(kind): kind.name for kind in EventType}
+EVENT_TYPE_NAMES: Final[dict[int, str]] = {
+    **{int(kind): kind.name for kind in EventType},
+    USERSPACE: "SYSTEMD_USERSPACE",
+}
 
 
 def type_name(event_type: int) -> str:

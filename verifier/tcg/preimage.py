@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from verifier.tcg.event_types import EventType
+from verifier.tcg.event_types import USERSPACE, EventType
+from verifier.tcg.userspace_text import kind_of
 from verifier.tcg.uefi import parse_variable, variable_name
 
 Proven = tuple[str | None, str | None]
@@ -67,6 +68,12 @@ def _variable(data: bytes) -> Proven:
     return name, _utf8(variable.value) if name in _TEXT_VARIABLES else None
 
 
+def _userspace(data: bytes) -> Proven:
+    """systemd hashes the string, without NUL (systemd, "TPM2 PCR Measurements Made by systemd")."""
+    text = _utf8(data)
+    return (None, None) if text is None else (kind_of(text), text)
+
+
 ALWAYS_COVERED: Final = frozenset(
     {
         EventType.EV_SEPARATOR,
@@ -96,6 +103,7 @@ _WHOLE: Final[dict[int, Callable[[bytes], Proven]]] = {
     EventType.EV_EFI_ACTION: _text,
     EventType.EV_EFI_HCRTM_EVENT: _text,
     EventType.EV_EFI_VARIABLE_AUTHORITY: _variable,
+    USERSPACE: _userspace,
 }
 
 
