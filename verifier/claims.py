@@ -22,7 +22,8 @@ class CertifiedIndex(NamedTuple):
     Not proven: that it is what systemd set up; whoever may use the TPM's owner hierarchy can make such an index.
     """
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing needs
+    handle: int
+    """NV index."""
     name: bytes
     """Its Name: handle, attributes and policy."""
     bank: HashAlg

@@ -429,6 +429,27 @@ _BOOT: Final = {
         "The digest does not cover the text, so nobody vouches for it. It is shown and never judged.",
         "Nothing to do; write rules on digests or on bound events.",
     ),
+    Reason.USERSPACE_LOG_REPLAYS: Entry(
+        "The userspace log replays",
+        "Events that systemd measured after the boot lead on from the boot log to the quoted PCRs.",
+        "Nothing to do.",
+    ),
+    Reason.USERSPACE_LOG_UNEXPLAINED: Entry(
+        "The userspace log does not explain a PCR",
+        "systemd's log has events of this PCR, but no number of them leads to the quoted value, so none is believed: "
+        "something extended it without a word in that log, or the log was edited.",
+        "Find out what else extends this PCR; claims that come from it stay unproven.",
+    ),
+    Reason.NV_INDEX_CERTIFIED: Entry(
+        "NV indices are certified",
+        "The AK certified what these NV indices hold, over the same nonce and right after the quote.",
+        "Nothing to do.",
+    ),
+    Reason.NV_INDEX_INVALID: Entry(
+        "The certificate of an NV index cannot be believed",
+        "It is not signed by the enrolled AK over this nonce right after the quote, or not of an index that can only be extended.",
+        "Attest again; if it stays, find out what on this machine changes the evidence.",
+    ),
 }
 
 _POLICY: Final = {

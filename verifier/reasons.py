@@ -147,6 +147,10 @@ class Reason(enum.StrEnum):
     BOOT_LOG_MISMATCH = "boot-log-mismatch"
     BOOT_LOG_BANK_MISSING = "boot-log-bank-missing"
     EVENT_DATA_UNBOUND = "event-data-unbound"
+    USERSPACE_LOG_REPLAYS = "userspace-log-replays"
+    USERSPACE_LOG_UNEXPLAINED = "userspace-log-unexplained"
+    NV_INDEX_CERTIFIED = "nv-index-certified"
+    NV_INDEX_INVALID = "nv-index-invalid"
 
     # --- policy
     POLICY_MISSING = "policy-missing"

@@ -82,9 +82,14 @@ class _ExtendIndex:
         return self.attributes | (0x20000000 if self.written else 0)
 
     @property
+    def public(self) -> bytes:
+        """TPMS_NV_PUBLIC."""
+        head = marshal.u32(self.handle) + marshal.u16(0x000B) + marshal.u32(self.all_attributes)
+        return head + marshal.tpm2b(b"") + marshal.u16(32)
+
+    @property
     def name(self) -> bytes:
-        public = marshal.u32(self.handle) + marshal.u16(0x000B) + marshal.u32(self.all_attributes)
-        return marshal.u16(0x000B) + hashlib.sha256(public + marshal.tpm2b(b"") + marshal.u16(32)).digest()
+        return marshal.u16(0x000B) + hashlib.sha256(self.public).digest()
 
 
 @lru_cache(maxsize=1)
@@ -309,6 +314,10 @@ class SoftwareTpm:
     def nv_index(self, handle: int) -> _ExtendIndex | None:
         """An extend index, if it is defined."""
         return self._state.nv.get(handle)
+
+    def nv_name(self, handle: int) -> bytes:
+        """Its Name now: TPM2_NV_ReadPublic."""
+        return self._state.nv[handle].name
 
     def nv_undefine(self, handle: int) -> None:
         """TPM2_NV_UndefineSpace."""

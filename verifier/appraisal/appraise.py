@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from verifier.appraisal.checks.boot_log import check_boot_log
+from verifier.appraisal.checks.boot_log import check_boot_log, userspace_sha256
 from verifier.appraisal.checks.clock import history_finding
 from verifier.appraisal.checks.clone import check_boot_counter, check_history, incident_finding
 from verifier.appraisal.checks.identity import check_freshness, check_identity
+from verifier.appraisal.checks.nvpcrs import check_nvpcrs
 from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
 from verifier.appraisal.evidence import Evidence, Expectation, History, JudgedHistory, PcrRequest
 from verifier.appraisal.memo import Memo, boot_key, evaluation_key
@@ -100,15 +101,18 @@ def examine(
     hashes = policy.quote.signature_hashes if policy is not None else DEFAULT_SIGNATURE_HASHES
     quote = check_quote(evidence, expected, hashes)
     findings: tuple[Finding, ...] = (*quote.findings, *identity, *check_freshness(expected))
-    endorsement = _endorsement(expected)
-    if quote.facts is None:
+    endorsement, facts = _endorsement(expected), quote.facts
+    if facts is None:
         return Examined(findings, None, quote.authenticated, endorsement)
+    if evidence.nvpcrs:
+        certified, indices = check_nvpcrs(evidence, expected, facts)
+        findings, facts = findings + certified, facts._replace(indices=indices)
     if isinstance(history, JudgedHistory):
         kept = history.findings or (_history_unjudged(),)
-        return Examined(findings + kept, quote.facts, quote.authenticated, endorsement)
-    outcome = check_history(evidence, expected, quote.facts, history)
+        return Examined(findings + kept, facts, quote.authenticated, endorsement)
+    outcome = check_history(evidence, expected, facts, history)
     findings += outcome.findings
-    return Examined(findings, quote.facts, quote.authenticated, endorsement, outcome.place, history)
+    return Examined(findings, facts, quote.authenticated, endorsement, outcome.place, history)
 
 
 def judge(examined: Examined, evidence: Evidence, policy: Policy | None, memo: Memo | None) -> Judged:
@@ -202,7 +206,10 @@ def _evaluate(
     if memo is None:
         return evaluate(policy, claims)
     boot = boot_key(
-        None if claims.boot is None else claims.boot.digest, claims.quote, evidence.kernel_command_line
+        None if claims.boot is None else claims.boot.digest,
+        claims.quote,
+        evidence.kernel_command_line,
+        userspace_sha256(evidence),
     )
     key = evaluation_key(policy, boot, claims.quote, claims.endorsement)
     findings = memo.evaluation(key)

@@ -44,6 +44,21 @@ class RatchetEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class NvCertificate:
+    """An NV index, certified by the AK over the nonce. Nothing in it is believed yet.
+
+    Attributes:
+        public: TPMS_NV_PUBLIC.
+        attest: TPMS_ATTEST of an NV certification, as signed.
+        signature: TPMT_SIGNATURE.
+    """
+
+    public: bytes
+    attest: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """One attestation's bytes. Nothing in it is believed yet.
 
@@ -60,6 +75,9 @@ class Evidence:
         ratchet: the certified index, or None when none was sent.
         hostname: what the guest calls itself; shown to people, judged by nothing.
         address: where it was sent from; likewise.
+        userspace_log: what systemd says it measured from userspace, or None when none was sent or held.
+        userspace_log_sha256: of it; as `boot_log_sha256`.
+        nvpcrs: certified NV indices that the userspace log names.
     """
 
     attest: bytes
@@ -73,6 +91,9 @@ class Evidence:
     ratchet: RatchetEvidence | None = None
     hostname: str | None = None
     address: str | None = None
+    userspace_log: bytes | None = None
+    userspace_log_sha256: bytes | None = None
+    nvpcrs: tuple[NvCertificate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
 
-from verifier.claims import BootFacts, EndorsementFacts, QuoteFacts
+from verifier.claims import BootFacts, CertifiedIndex, EndorsementFacts, QuoteFacts
 from verifier.findings import Finding
 from verifier.policy.model import CelRule, Policy
 from verifier.tcg.algorithms import HashAlg
@@ -29,6 +29,10 @@ class BootKey(NamedTuple):
     pcrs: PcrValues
     """Every quoted PCR of every bank, ascending."""
     kernel_command_line: str | None
+    userspace_sha256: bytes | None = None
+    """Of the log of systemd; None where there is none, or nothing that it could continue."""
+    indices: tuple[CertifiedIndex, ...] = ()
+    """NV indices as they were certified, certificates apart: those are judged anew every time."""
 
 
 class BootOutcome(NamedTuple):
@@ -90,9 +94,17 @@ class LocalMemo:
         """Nothing is kept."""
 
 
-def boot_key(log_sha256: bytes | None, quote: QuoteFacts, kernel_command_line: str | None) -> BootKey:
-    """The key of what a log proves against this quote."""
-    return BootKey(log_sha256, _ordered(quote.pcrs), kernel_command_line)
+def boot_key(
+    log_sha256: bytes | None,
+    quote: QuoteFacts,
+    kernel_command_line: str | None,
+    userspace_sha256: bytes | None = None,
+) -> BootKey:
+    """The key of what a log, and systemd's behind it, prove against this quote."""
+    pcrs = _ordered(quote.pcrs)
+    if log_sha256 is None or userspace_sha256 is None:
+        return BootKey(log_sha256, pcrs, kernel_command_line)
+    return BootKey(log_sha256, pcrs, kernel_command_line, userspace_sha256, quote.indices)
 
 
 def evaluation_key(

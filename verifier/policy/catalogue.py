@@ -23,6 +23,7 @@ from verifier.policy.claim_entry import (
     windows,
 )
 from verifier.policy.identity_claims import IDENTITY
+from verifier.policy.userspace_claims import USERSPACE
 from verifier.reasons import Claim
 
 __all__ = ["CATALOGUE", "ClaimEntry", "Kind", "Value", "View"]
@@ -279,7 +280,7 @@ _LOADERS: Final = (
         "boot.phases",
         Kind.STRINGS,
         "Boot phases systemd-pcrphase extended after the log ended, in order.",
-        boot(lambda facts: list(facts.boot_phases)),
+        boot(lambda facts: readers.listed(facts.boot_phases)),
         readers.UKI_PCR,
         speaks_for=_EXECUTABLES,
     ),
@@ -354,5 +355,6 @@ _WINDOWS: Final = (
 )
 
 CATALOGUE: Final[Mapping[str, ClaimEntry]] = {
-    entry.name: entry for entry in (*_QUOTE, *_FIRMWARE, *_SECURE_BOOT, *_LOADERS, *_WINDOWS, *IDENTITY)
+    entry.name: entry
+    for entry in (*_QUOTE, *_FIRMWARE, *_SECURE_BOOT, *_LOADERS, *USERSPACE, *_WINDOWS, *IDENTITY)
 }

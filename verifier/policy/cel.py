@@ -141,6 +141,7 @@ def cel_type(kind: Kind) -> Any:  # noqa: ANN401
         Kind.NUMBER_MAP: kinds.Map(kinds.STRING, kinds.INT),
         Kind.BY_PCR: kinds.Map(kinds.INT, kinds.STRING),
         Kind.LISTS_BY_PCR: kinds.Map(kinds.INT, kinds.List(kinds.STRING)),
+        Kind.TEXTS_BY_NAME: kinds.Map(kinds.STRING, kinds.List(kinds.STRING)),
     }[kind]
 
 

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from verifier.claims import BootDetails, BootFacts, EndorsementFacts, EventFact, ProvenClaims, WindowsFacts
+from verifier.claims import (
+    BootDetails,
+    BootFacts,
+    EndorsementFacts,
+    EventFact,
+    ProvenClaims,
+    UserspaceFacts,
+    WindowsFacts,
+)
 from verifier.reasons import Claim
 from verifier.tcg.algorithms import HashAlg
 
@@ -30,6 +38,7 @@ class Kind(enum.Enum):
     NUMBER_MAP = "map(string, int)"
     BY_PCR = "map(int, string)"
     LISTS_BY_PCR = "map(int, list(string))"
+    TEXTS_BY_NAME = "map(string, list(string))"
 
 
 @dataclass(frozen=True)
@@ -154,6 +163,11 @@ def details(read: Callable[[BootDetails], Value | None]) -> Extract:
 def windows(read: Callable[[WindowsFacts], Value | None]) -> Extract:
     """Off what Windows measured; unproven where it was not Windows that booted."""
     return details(lambda found: None if found.windows is None else read(found.windows))
+
+
+def userspace(read: Callable[[UserspaceFacts], Value | None]) -> Extract:
+    """Off what systemd measured once the kernel ran."""
+    return details(lambda found: read(found.userspace))
 
 
 def endorsement(read: Callable[[EndorsementFacts], Value | None]) -> Extract:

@@ -45,7 +45,7 @@ class NvPublic(NamedTuple):
     """TPMS_NV_PUBLIC (Part 2, section 13.5). It is the sender's word until its Name is one that a TPM has certified.
 
     Attributes:
-        index: handle.
+        handle: NV index.
         name_alg: of the Name, and of an extend index's content.
         attributes: TPMA_NV.
         auth_policy: digest of the policy that may stand for its authorisation, or empty.
@@ -53,7 +53,7 @@ class NvPublic(NamedTuple):
         name: the Name these fields have.
     """
 
-    index: int
+    handle: int
     name_alg: HashAlg
     attributes: int
     auth_policy: bytes

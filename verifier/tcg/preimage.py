@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from verifier.tcg.event_types import USERSPACE, EventType
-from verifier.tcg.userspace_text import kind_of
 from verifier.tcg.uefi import parse_variable, variable_name
+from verifier.tcg.userspace_text import kind_of
 
 Proven = tuple[str | None, str | None]
 """Stable name within the event type, and text for people and text rules."""
@@ -69,7 +69,7 @@ def _variable(data: bytes) -> Proven:
 
 
 def _userspace(data: bytes) -> Proven:
-    """systemd hashes the string, without NUL (systemd, "TPM2 PCR Measurements Made by systemd")."""
+    """The string is hashed, without NUL (systemd, "TPM2 PCR Measurements Made by systemd")."""
     text = _utf8(data)
     return (None, None) if text is None else (kind_of(text), text)
 

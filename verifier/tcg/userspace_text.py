@@ -54,7 +54,7 @@ class NvPcrStart(NamedTuple):
 
     Attributes:
         name: systemd's name for it.
-        index: NV index.
+        handle: NV index.
         bank: algorithm of its digests.
         value: content it began with.
         index_name: Name of the index (systemd 262 and later); None where the start is a value nobody else can make
@@ -62,7 +62,7 @@ class NvPcrStart(NamedTuple):
     """
 
     name: str
-    index: int
+    handle: int
     bank: HashAlg
     value: bytes
     index_name: bytes | None

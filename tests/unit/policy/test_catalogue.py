@@ -49,6 +49,8 @@ NOT_MEASURED = {
 }
 """OVMF of these captures measures neither its version, nor the mode variables, nor the name of BootOrder."""
 NEVER_MEASURED = {
+    "boot.machine_id",
+    "boot.product_id",
     "boot.firmware.version",
     "boot.order",
     "boot.secure_boot.setup_mode",

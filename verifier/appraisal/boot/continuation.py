@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from verifier.appraisal.boot.binding import BoundLog
@@ -35,6 +36,7 @@ class Continuation:
             order; they are then not appended. None where it is something else, or nothing was tried.
         later: events that may have been measured after the quote; nothing is proven of them.
         unexplained: quoted PCRs that have such events, none of which leads to the quoted value.
+        continued: how many events lead on, boot phases included.
     """
 
     log: ParsedEventLog
@@ -42,6 +44,7 @@ class Continuation:
     phases: tuple[str, ...] | None = None
     later: tuple[UserspaceEvent, ...] = ()
     unexplained: tuple[int, ...] = ()
+    continued: int = 0
 
 
 def continue_log(log: ParsedEventLog, userspace: UserspaceLog, quoted: Quoted) -> Continuation:
@@ -88,6 +91,7 @@ def continue_log(log: ParsedEventLog, userspace: UserspaceLog, quoted: Quoted) -
         phases=phases,
         later=tuple(e for e in userspace.events if e.pcr is not None and e.offset not in taken),
         unexplained=tuple(sorted(unexplained)),
+        continued=len(taken),
     )
 
 
@@ -122,7 +126,7 @@ def _are_phases(
     if not said:
         return False
     places = [BOOT_PHASES.index(text) if text in BOOT_PHASES else -1 for text in said]
-    if places[0] < 0 or any(after <= before for before, after in zip(places, places[1:], strict=False)):
+    if places[0] < 0 or any(after <= before for before, after in pairwise(places)):
         return False
     return all(
         event.digests[bank] == bank.digest((text or "").encode())

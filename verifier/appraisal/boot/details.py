@@ -10,6 +10,7 @@ from typing import Final
 
 from verifier.appraisal.boot.binding import IMAGE_PCRS, SEPARATORS, BoundLog
 from verifier.appraisal.boot.sections import UKI_PCR
+from verifier.appraisal.boot.userspace import Userspace, read_userspace
 from verifier.appraisal.boot.windows import read_windows
 from verifier.claims import (
     Authority,
@@ -44,8 +45,8 @@ _SBAT: Final = "SbatLevel"
 _STATES: Final = frozenset({"MokListTrusted", "MokSBState", "MokDBState", "MokPolicy"})
 
 
-def read_details(bound: BoundLog) -> BootDetails:
-    """Decode what is bound.
+def read_details(bound: BoundLog, userspace: Userspace | None = None) -> BootDetails:
+    """Decode what is bound; `userspace` adds what systemd measured into NV indices.
 
     Whoever runs after the boot can hide an event (by editing its data) and append others. So what a rule may
     read as complete is None where anything is hidden, and nothing is taken from where it could be appended.
@@ -69,6 +70,7 @@ def read_details(bound: BoundLog) -> BootDetails:
         uki_sections={fact.name: fact.digests for fact in bound.of(UKI_PCR) if fact.name is not None},
         loader_lines=_texts(bound, LOADER_PCR),
         windows=read_windows(bound),
+        userspace=read_userspace(bound, userspace),
     )
 
 

@@ -58,12 +58,12 @@ class Explanation:
 class _Explainer:
     """One pass over the quoted banks."""
 
-    def __init__(self, log: ParsedEventLog) -> None:
+    def __init__(self, log: ParsedEventLog, phases: tuple[str, ...] | None) -> None:
         self.log = log
         self.believed: dict[int, tuple[HashAlg, ...]] = {}
         self.mismatches: list[ReplayMismatch] = []
         self.unlogged: set[int] = set()
-        self.phases: tuple[str, ...] | None = None
+        self.phases = phases
 
     def bank(self, bank: HashAlg, quoted: Mapping[int, bytes]) -> None:
         measured = measured_digests(self.log, bank)
@@ -116,7 +116,11 @@ def _phase_values(
         yield from _phase_values(after, words[position + 1 :], bank, (*said, word))
 
 
-def explain(log: ParsedEventLog, pcrs: Mapping[HashAlg, Mapping[int, bytes]]) -> Explanation:
+def explain(
+    log: ParsedEventLog,
+    pcrs: Mapping[HashAlg, Mapping[int, bytes]],
+    phases: tuple[str, ...] | None = None,
+) -> Explanation:
     """Replay `log` in every quoted bank and compare.
 
     Proven for a PCR in `believed`: its digests, in their order. Not proven: event types, data, and the order of
@@ -125,9 +129,10 @@ def explain(log: ParsedEventLog, pcrs: Mapping[HashAlg, Mapping[int, bytes]]) ->
     Args:
         log: the untrusted log.
         pcrs: quoted values per bank, already proven by the quote.
+        phases: those that continue PCR 11, where systemd's own log told; None: they are looked for.
     """
     replayed = tuple(bank for bank in pcrs if bank in log.algorithms and bank.new is not None)
-    explainer = _Explainer(log)
+    explainer = _Explainer(log, phases)
     for bank in replayed:
         explainer.bank(bank, pcrs[bank])
     believed = {pcr: banks for pcr, banks in explainer.believed.items() if pcr not in explainer.unlogged}

@@ -6,14 +6,15 @@ what was measured first. Digests that are known, as that of a separator, cannot 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from verifier.appraisal.boot.binding import STRONG_BANKS, BoundLog
 from verifier.claims import Binding, CertifiedIndex, EventFact, NvPcr, UserspaceFacts
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.eventlog import extend_all
-from verifier.tcg.userspace_log import UserspaceEvent
+from verifier.tcg.userspace_log import UserspaceEvent, UserspaceLog
 from verifier.tcg.userspace_text import (
     FILE_SYSTEM,
     IDENTITY_PCR,
@@ -30,20 +31,30 @@ HARDWARE: Final = "hardware"
 _SEPARATOR: Final = NVPCR_SEPARATOR.encode()
 
 
-def read_userspace(
-    bound: BoundLog, nv_events: Iterable[UserspaceEvent] = (), certified: Sequence[CertifiedIndex] = ()
-) -> UserspaceFacts:
+@dataclass(frozen=True, slots=True)
+class Userspace:
+    """What the guest says systemd measured from userspace.
+
+    Attributes:
+        log: untrusted, parsed.
+        indices: NV indices, as the AK certified them.
+    """
+
+    log: UserspaceLog
+    indices: tuple[CertifiedIndex, ...] = ()
+
+
+def read_userspace(bound: BoundLog, userspace: Userspace | None = None) -> UserspaceFacts:
     """Read PCR 15 and the NvPCRs.
 
     Args:
         bound: the boot log, continued by systemd's.
-        nv_events: the untrusted events of systemd's log that extend NV indices.
-        certified: NV indices as the AK certified them.
+        userspace: systemd's log with its events of NV indices, and what is certified of these.
     """
     facts = bound.of(IDENTITY_PCR)
     texts = [_text(fact) for fact in facts]
     proven = tuple(text for text in texts if text is not None)
-    nvpcrs = dict(_nvpcrs(bound, tuple(nv_events), certified)) if certified else {}
+    nvpcrs = {} if userspace is None or not userspace.indices else dict(_nvpcrs(bound, userspace))
     hardware = nvpcrs.get(HARDWARE)
     return UserspaceFacts(
         machine_id=_single(texts, machine_id),
@@ -76,19 +87,17 @@ def _single(texts: Sequence[str | None], read: Callable[[str], str | None]) -> s
     return first
 
 
-def _nvpcrs(
-    bound: BoundLog, events: Sequence[UserspaceEvent], certified: Sequence[CertifiedIndex]
-) -> Iterable[tuple[str, NvPcr]]:
+def _nvpcrs(bound: BoundLog, userspace: Userspace) -> Iterator[tuple[str, NvPcr]]:
     starts = _starts(bound)
-    for each in certified:
-        start = starts.get(each.index)
+    for each in userspace.indices:
+        start = starts.get(each.handle)
         if start is None or start.bank is not each.bank or start.index_name not in (None, each.name):
             continue
-        mine = [event for event in events if event.nv_index == each.index]
+        mine = [event for event in userspace.log.events if event.nv_index == each.handle]
         led, texts = _replay(mine, start, each.value)
         # A start that is a value proves the index only by leading to its content: its Name is anybody's.
         if led or start.index_name is not None:
-            yield start.name, NvPcr(each.index, each.bank, each.value, texts)
+            yield start.name, NvPcr(each.handle, each.bank, each.value, texts)
 
 
 def _starts(bound: BoundLog) -> Mapping[int, NvPcrStart]:
@@ -105,8 +114,9 @@ def _starts(bound: BoundLog) -> Mapping[int, NvPcrStart]:
         text = _text(fact)
         start = None if text is None else nvpcr_start(text)
         if start is not None:
-            doubtful = start.index in found or names.setdefault(start.name, start.index) != start.index
-            found[start.index] = None if doubtful else start
+            known = found.get(start.handle, start)
+            doubtful = known != start or names.setdefault(start.name, start.handle) != start.handle
+            found[start.handle] = None if doubtful else start
     return {}
 
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from verifier.appraisal.checks.clock import history_finding
-from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES
+from verifier.appraisal.checks.nv_certificate import read_certificate
 from verifier.appraisal.evidence import Evidence, Expectation, RatchetEvidence
 from verifier.appraisal.lineage import Lineage
 from verifier.appraisal.place import PARTED, RatchetRelation, Shown
 from verifier.appraisal.result import Finding, Severity, Status
 from verifier.claims import QuoteFacts
-from verifier.crypto.keys import load_key
 from verifier.crypto.ratchet import VALUE_SIZE, RatchetChain
-from verifier.crypto.signatures import scheme_problems, verify
 from verifier.reasons import Reason
-from verifier.tcg.attest import NvCertifyAttest, parse_attest
-from verifier.tcg.signature import parse_signature
 
 _IDLE_ALLOWED: Final = 2
 """How often a value may be left unused in a row before that is remarked on: a TPM may be busy, or refuse to write."""
@@ -38,33 +34,14 @@ def read_ratchet(evidence: Evidence, expected: Expectation, quote: QuoteFacts, l
         return Shown(RatchetRelation.NOT_ASKED)
     if shown is None:
         return Shown(RatchetRelation.ABSENT if line.ratchet is None else RatchetRelation.MISSING)
-    attest = parse_attest(shown.attest)
-    problem = _problem(shown, attest, expected, quote, chain)
-    if problem or not isinstance(attest, NvCertifyAttest):
+    attest, problem = read_certificate(shown.attest, shown.signature, expected, quote)
+    if attest is None or problem:
         return Shown(RatchetRelation.INVALID, problem=problem)
-    return _place(attest.contents, shown, chain, line)
-
-
-def _problem(
-    shown: RatchetEvidence, attest: object, expected: Expectation, quote: QuoteFacts, chain: RatchetChain
-) -> str:
-    """Why the certificate proves nothing; empty when it does."""
-    if not isinstance(attest, NvCertifyAttest):
-        return "it attests something else"
-    signature, ak = parse_signature(shown.signature), load_key(expected.ak_public)
-    weak = signature.hash_alg not in DEFAULT_SIGNATURE_HASHES
-    if weak or scheme_problems(ak.public, signature) or not verify(ak.key, signature, shown.attest):
-        return "the enrolled AK did not sign it"
-    if expected.nonce is not None and attest.extra_data != expected.nonce:
-        return "it is over another nonce"
     if attest.index_name != chain.index_name or attest.offset != 0 or len(attest.contents) != VALUE_SIZE:
-        return "it certifies another index, or one with other attributes"
-    before, after = quote.clock, attest.clock
-    same_reset = after.reset_count == before.reset_count and attest.firmware_version == quote.firmware_version
-    # The machine may sleep between the two, so the restart count may rise.
-    if not same_reset or after.restart_count < before.restart_count or after.clock < before.clock:
-        return "it was not made right after the quote"
-    return ""
+        return Shown(
+            RatchetRelation.INVALID, problem="it certifies another index, or one with other attributes"
+        )
+    return _place(attest.contents, shown, chain, line)
 
 
 def _place(content: bytes, shown: RatchetEvidence, chain: RatchetChain, line: Lineage) -> Shown:
