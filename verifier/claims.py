@@ -354,6 +354,9 @@ class EndorsementFacts:
     """The EK certificate says tcg-kp-EKCertificate among its purposes."""
     san_present: bool | None = None
     """The EK certificate names its TPM in a subject alternative name."""
+    revocation: str | None = None
+    """What revocation lists said at enrolment of the EK certificate and the CAs above it: `current`, `overdue` or
+    `unchecked`."""
     ak_issuer: str | None = None
     """Issuer of the AK's own certificate: a cloud, or the maker of the machine."""
     cloud: CloudInstance | None = None

@@ -119,7 +119,7 @@ _ENROLMENT: Final = {
     Reason.EK_CERTIFICATE_PROFILE: Entry(
         "The certificate cannot be an EK certificate",
         "It is a CA, lacks a needed usage, has an unknown critical extension, or its key is weak.",
-        "`attestctl ek check` shows the profile in full.",
+        "Ask the issuer for a certificate of the EK; without one, the inventory or an operator can vouch for this TPM.",
     ),
     Reason.EK_CERTIFICATE_REVOKED: Entry(
         "A certificate of the path is revoked",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,28 @@ def test_attestctl_shows_the_fleet_and_exits_with_the_verdict(verifier: Verifier
     assert [item["status"] for item in history["verdicts"]] == ["affirming"]
     ear = attestctl(verifier, "verdict", attester, "--ear")
     assert jwt.decode(ear.stdout.strip(), options={"verify_signature": False})["sub"] == attester
+
+
+def test_attestctl_shows_whose_tpm_an_attester_is(verifier: Verifier, good) -> None:
+    attester = good[1]["verdict"]["attester_id"]
+    shown = attestctl(verifier, "attester", attester)
+    assert shown.returncode == 0, shown.stderr
+    rows = dict(re.findall(r"^(\S.*?) {2,}(\S.*?) *$", shown.stdout, re.MULTILINE))
+    assert rows["attester"] == f"{attester} (enrolled)"
+    assert rows["hostname"] == "web-01"
+    assert rows["trusted by"] == "certificate, token"
+    assert rows["TPM"].startswith("IBM (software TPM), swtpm, id:")
+    assert rows["TPM"].endswith("virtual")
+    assert rows["EK key"].endswith("the key the certificate is for")
+    assert rows["EK certificate"] == "EKU present, SAN present, revocation unchecked"
+    assert "swtpm" in rows["EK issuer"]
+    assert "verdict: affirming" in shown.stdout
+    document = json.loads(attestctl(verifier, "attester", attester, "--json").stdout)
+    profile = document["endorsement"]["profile"]
+    assert (profile["virtual"], profile["eku_present"], profile["key_matches"]) == (True, True, True)
+    missing = attestctl(verifier, "attester", "nobody")
+    assert (missing.returncode, missing.stdout) == (69, "")
+    assert "not-found" in missing.stderr
 
 
 def test_a_tampered_guest_is_told_apart_and_the_exit_code_says_so(verifier: Verifier, good) -> None:

@@ -7,7 +7,18 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from verifier.cli import ak_certificate, appraise, decisions, ek, eventlog, explain, fleet, output, policy
+from verifier.cli import (
+    ak_certificate,
+    appraise,
+    attester,
+    decisions,
+    ek,
+    eventlog,
+    explain,
+    fleet,
+    output,
+    policy,
+)
 from verifier.cli.examples import show_examples
 
 app = App(
@@ -20,6 +31,7 @@ app.command(appraise.appraise)
 app.command(policy.app)
 app.command(fleet.status)
 app.command(fleet.attesters)
+app.command(attester.attester)
 app.command(fleet.verdict)
 app.command(fleet.history)
 app.command(fleet.revoke)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from verifier.cli import output
-from verifier.crypto.anchors import split_bundle
+from verifier.crypto.anchors import TrustAnchors, split_bundle
 from verifier.crypto.cert_reader import parse_certificate
 from verifier.crypto.certificate import Certificate
 from verifier.crypto.ek import ValidatedEk, validate_ek
@@ -19,8 +20,10 @@ from verifier.crypto.nv_content import unwrap
 from verifier.crypto.profile import read_profile
 from verifier.errors import EvidenceError, MalformedInputError, VtpmAttestError
 from verifier.inventory.anchor_files import AnchorCollection, read_anchors
+from verifier.tcg.public import Public, parse_public
 
 EXIT_REFUSED: Final = 2
+_PRESENT: Final = {True: "present", False: "absent"}
 MAX_FILE: Final = 1024 * 1024
 """Bytes of a certificate file; an EK certificate with its chain is a few KB."""
 
@@ -30,6 +33,7 @@ def check(
     *,
     anchors: Path,
     crls: Path | None = None,
+    public: Path | None = None,
     at: datetime | None = None,
     json: bool = False,
 ) -> int:
@@ -43,10 +47,13 @@ def check(
 
         attestctl ek check ek.pem --anchors download.zip --json
 
+        attestctl ek check ek.der --anchors download.zip --public ek.pub
+
     Args:
         certs: certificate files, DER as read from NV or PEM; further certificates of a file help its first.
         anchors: folder, PEM, DER, VMCA download.zip or TrustedTpm.cab with the CAs to trust.
         crls: file or folder with revocation lists, besides those among the anchors.
+        public: the TPM's own EK (TPM2B_PUBLIC, as `tpm2_createek -u` writes it): every certificate has to be for it.
         at: judge as of this time (RFC 3339); now by default.
         json: print one JSON document.
     """
@@ -55,11 +62,13 @@ def check(
         if not len(trusted.anchors):
             raise MalformedInputError(str(anchors), 0, "no usable trust anchor in there")
         lists = (*trusted.crls, *(read_anchors(crls).crls if crls else ()))
+        ek = parse_public(_read(public)) if public else None
         inputs = [(path, _read(path)) for path in certs]
     except (OSError, VtpmAttestError) as error:
         output.fail(error)
     now = _utc(at) if at else output.utcnow()
-    results = [_check_one(path.name, bundle, trusted, lists, now) for path, bundle in inputs]
+    rules = _Rules(trusted.anchors, lists, ek, now)
+    results = [_check_one(path.name, bundle, rules) for path, bundle in inputs]
     if json:
         output.print_json(_document(results, trusted, now))
     else:
@@ -79,20 +88,34 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _check_one(
-    name: str, data: bytes, trusted: AnchorCollection, crls: tuple[bytes, ...], now: datetime
-) -> dict[str, object]:
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What certificates are held against."""
+
+    anchors: TrustAnchors
+    crls: tuple[bytes, ...]
+    ek: Public | None
+    now: datetime
+
+
+def _check_one(name: str, data: bytes, rules: _Rules) -> dict[str, object]:
     try:
         certificate, *helpers = split_bundle(data)
     except EvidenceError as error:
         return {"file": name} | _refusal(error)
     try:
         valid = validate_ek(
-            certificate, intermediates=helpers, anchors=trusted.anchors, crls=crls, ek_public=None, now=now
+            certificate,
+            intermediates=helpers,
+            anchors=rules.anchors,
+            crls=rules.crls,
+            ek_public=rules.ek,
+            now=rules.now,
         )
     except EvidenceError as error:
         return {"file": name} | _refusal(error) | _unproven(certificate)
-    return {"file": name, "trusted": True} | _facts(parse_certificate(valid.certificate)) | _proven(valid)
+    facts = _facts(parse_certificate(valid.certificate))
+    return {"file": name, "trusted": True} | facts | _proven(valid, matched=rules.ek is not None)
 
 
 def _refusal(error: EvidenceError) -> dict[str, object]:
@@ -128,8 +151,10 @@ def _facts(certificate: Certificate) -> dict[str, object]:
     }
 
 
-def _proven(valid: ValidatedEk) -> dict[str, object]:
+def _proven(valid: ValidatedEk, *, matched: bool) -> dict[str, object]:
     return {
+        "key_matches": True if matched else None,
+        "revocation": valid.revocation.value,
         "profile": valid.profile.as_mapping(),
         "chain": [parse_certificate(der).subject_text for der in valid.chain],
         "anchor_sha256": valid.anchor.hex(),
@@ -174,7 +199,8 @@ def _tpm_text(result: Mapping[str, object]) -> str:
         return ""
     kind = {True: "virtual", False: "hardware", None: "unknown kind"}[profile["virtual"]]
     lines = [profile["manufacturer"] or "unknown manufacturer", profile["model"], profile["version"], kind]
-    text = "\n".join(escape(str(line)) for line in [*lines, profile["key"]] if line)
+    usage = f"EKU {_PRESENT[profile['eku_present']]}, SAN {_PRESENT[profile['san_present']]}"
+    text = "\n".join(escape(str(line)) for line in [*lines, profile["key"], usage] if line)
     return text if result["trusted"] else f"[dim]{text}\n(says the certificate)[/]"
 
 
@@ -185,5 +211,8 @@ def _verdict_text(result: Mapping[str, object]) -> str:
     chain, profile = result["chain"], result["profile"]
     if not (isinstance(chain, list) and isinstance(profile, dict)):
         raise TypeError("a trusted certificate has a chain and a profile")
-    lines = [f"signed by {name}" for name in chain[1:]] + [f"valid until {result['expires_at']}"]
+    lines = [f"signed by {name}" for name in chain[1:]]
+    lines.append(f"valid until {str(result['expires_at'])[:10]}, revocation {result['revocation']}")
+    if result["key_matches"]:
+        lines.append("for the EK given")
     return escape("\n".join(lines + [f"note: {note}" for note in profile["notes"]]))

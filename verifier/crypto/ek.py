@@ -14,6 +14,7 @@ from verifier.crypto.anchors import TrustAnchors
 from verifier.crypto.endorsement import endorse, require_same_key, usable_key
 from verifier.crypto.keys import PublicKey
 from verifier.crypto.profile import EK_CERTIFICATE_PURPOSE, EkProfile, profile_problem, read_profile
+from verifier.crypto.revocation import RevocationStatus
 from verifier.errors import RefusedError
 from verifier.reasons import Reason
 from verifier.tcg.public import Public
@@ -37,6 +38,7 @@ class ValidatedEk:
         expires_at: when the first certificate of the path expires.
         profile: what the certificate says of its TPM.
         key: the public key.
+        revocation: what the revocation lists at hand say of the path.
     """
 
     certificate: bytes
@@ -47,6 +49,7 @@ class ValidatedEk:
     expires_at: datetime
     profile: EkProfile
     key: PublicKey
+    revocation: RevocationStatus
     seal: object = field(repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -103,5 +106,6 @@ def validate_ek(
         expires_at=endorsement.expires_at,
         profile=read_profile(leaf, key, endorsement.notes),
         key=key,
+        revocation=endorsement.revocation,
         seal=_SEAL,
     )

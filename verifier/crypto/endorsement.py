@@ -15,7 +15,7 @@ from verifier.crypto.der import malformed
 from verifier.crypto.keys import PublicKey
 from verifier.crypto.nv_content import unwrap
 from verifier.crypto.paths import ValidPath, find_path
-from verifier.crypto.revocation import check_revocation, parse_crl
+from verifier.crypto.revocation import RevocationStatus, check_revocation, parse_crl
 from verifier.crypto.weak_keys import weakness
 from verifier.errors import EvidenceError, RefusedError
 from verifier.reasons import Reason
@@ -30,6 +30,7 @@ class Endorsement:
     """A path that holds for a certificate, and what a person should know of it."""
 
     path: ValidPath
+    revocation: RevocationStatus
     notes: tuple[str, ...]
 
     @property
@@ -77,11 +78,12 @@ def endorse(
     leaf = parse_certificate(content.der)
     helpers, notes = _read_intermediates(intermediates)
     path = find_path(leaf, intermediates=helpers, anchors=anchors, now=now, purposes=purposes)
-    notes += [*path.notes, *check_revocation(path, [parse_crl(crl) for crl in crls], now)]
+    revocation = check_revocation(path, [parse_crl(crl) for crl in crls], now)
+    notes += [*path.notes, *revocation.notes]
     notes += content.notes
     if leaf.lenient_because is not None:
         notes.append(f"not strictly X.509, read leniently: {leaf.lenient_because}")
-    return Endorsement(path, tuple(notes))
+    return Endorsement(path, revocation.status, tuple(notes))
 
 
 def _read_intermediates(intermediates: Sequence[bytes]) -> tuple[list[Certificate], list[str]]:

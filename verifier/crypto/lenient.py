@@ -39,7 +39,7 @@ def _decode(what: str, element: der.Element, decode: Callable[[bytes], T]) -> T:
     try:
         return decode(element.value)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
-        detail = str(error).split("\n", 1)[0]
+        detail = str(error).split("\n", 1)[0].replace("Error parsing asn1crypto.", "not a ")
         raise der.malformed(f"{what}: {detail}", element.start) from error
 
 

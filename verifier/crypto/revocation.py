@@ -6,6 +6,7 @@ never refuses by itself: that a list must be current is for policy to demand, so
 
 from __future__ import annotations
 
+import enum
 import functools
 import hashlib
 import itertools
@@ -53,6 +54,8 @@ class RevocationList:
     this_update: datetime
     next_update: datetime | None
     serials: frozenset[int]
+    partial: bool
+    """It is for a part of the issuer's certificates; what it lists is revoked all the same."""
     unusable: str | None
     """Why it cannot say which certificates of its issuer are revoked, or None."""
 
@@ -84,6 +87,7 @@ def parse_crl(data: bytes) -> RevocationList:
         this_update, next_update = parsed.last_update_utc, parsed.next_update_utc
         serials = frozenset(entry.serial_number for entry in parsed)
         unusable = _unusable(parsed)
+        partial = any(isinstance(one.value, x509.IssuingDistributionPoint) for one in parsed.extensions)
         algorithm, signature = _outer(data)
         issuer = parsed.issuer.public_bytes()
         issuer_key, issuer_text = canonical_name(issuer), display_name(issuer)
@@ -101,6 +105,7 @@ def parse_crl(data: bytes) -> RevocationList:
         this_update=this_update,
         next_update=next_update,
         serials=serials,
+        partial=partial,
         unusable=unusable,
     )
 
@@ -125,37 +130,76 @@ def _unusable(parsed: x509.CertificateRevocationList) -> str | None:
     return None
 
 
-def check_revocation(path: ValidPath, crls: Sequence[RevocationList], now: datetime) -> tuple[str, ...]:
+class RevocationStatus(enum.StrEnum):
+    """What is known of the revocation of a path on which nothing is listed."""
+
+    CURRENT = "current"
+    """Every certificate below the anchor is covered by a whole list of its issuer that is not overdue."""
+    OVERDUE = "overdue"
+    """Each is covered, and a newer list was due for one of them."""
+    UNCHECKED = "unchecked"
+    """One of them is covered by no list, or only by a partial one, or one from the future."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationReport:
+    """What the lists at hand say of a path on which nothing is listed."""
+
+    status: RevocationStatus
+    notes: tuple[str, ...]
+    """Lists that were overdue, from the future or not usable."""
+
+
+def check_revocation(path: ValidPath, crls: Sequence[RevocationList], now: datetime) -> RevocationReport:
     """Refuse a path on which a certificate is revoked.
 
     Proven on return: no certificate of the path, its anchor apart, is listed in a list signed with the key of
     its issuer. An anchor is trusted or removed by the operator, never by a list.
 
-    Returns:
-        Notes: lists that were stale, not yet valid or not usable.
-
     Raises:
         RefusedError: EK_CERTIFICATE_REVOKED.
     """
     notes: list[str] = []
+    found: list[RevocationStatus] = []
     for child, issuer in itertools.pairwise(path.certificates):
-        for crl in crls:
-            if crl.issuer_key != child.issuer_key or not crl.signed_by(issuer):
-                continue
-            if crl.unusable is not None:
-                notes.append(f"a revocation list of {issuer.subject_text!r} was not used: {crl.unusable}")
-                continue
+        lists = [crl for crl in crls if crl.issuer_key == child.issuer_key and _signed_by(crl, issuer)]
+        usable = [crl for crl in lists if crl.unusable is None]
+        for crl in usable:
             if child.serial in crl.serials:
                 detail = f"serial {child.serial:x} was revoked by {issuer.subject_text!r}"
                 raise RefusedError(Reason.EK_CERTIFICATE_REVOKED, detail)
-            notes += _freshness(crl, issuer, now)
-    return tuple(notes)
+        found.append(_status(usable, now))
+        name = repr(issuer.subject_text)
+        notes += [
+            f"a revocation list of {name} was not used: {crl.unusable}" for crl in lists if crl.unusable
+        ]
+        if found[-1] is not RevocationStatus.CURRENT:
+            notes += _freshness(usable, name, now)
+    worst = max(found, key=list(RevocationStatus).index, default=RevocationStatus.UNCHECKED)
+    return RevocationReport(worst, tuple(notes))
 
 
-def _freshness(crl: RevocationList, issuer: Certificate, now: datetime) -> list[str]:
-    name = f"the revocation list of {issuer.subject_text!r}"
-    if crl.this_update > now:
-        return [f"{name} is dated {crl.this_update.isoformat()}, in the future"]
-    if crl.overdue(now) and crl.next_update is not None:
-        return [f"{name} is stale since {crl.next_update.isoformat()}"]
-    return []
+@functools.lru_cache(maxsize=1024)
+def _signed_by(crl: RevocationList, issuer: Certificate) -> bool:
+    """Remembered: a list may be megabytes to hash, and serves every enrolment."""
+    return crl.signed_by(issuer)
+
+
+def _status(usable: Sequence[RevocationList], now: datetime) -> RevocationStatus:
+    whole = [crl for crl in usable if not crl.partial and crl.this_update <= now]
+    if not whole:
+        return RevocationStatus.UNCHECKED
+    overdue = all(crl.overdue(now) for crl in whole)
+    return RevocationStatus.OVERDUE if overdue else RevocationStatus.CURRENT
+
+
+def _freshness(usable: Sequence[RevocationList], name: str, now: datetime) -> list[str]:
+    notes = []
+    for crl in usable:
+        if crl.this_update > now:
+            notes.append(
+                f"the revocation list of {name} is dated {crl.this_update.isoformat()}, in the future"
+            )
+        elif crl.overdue(now) and crl.next_update is not None:
+            notes.append(f"the revocation list of {name} is stale since {crl.next_update.isoformat()}")
+    return notes

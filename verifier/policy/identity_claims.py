@@ -80,6 +80,13 @@ IDENTITY: Final = (
         endorsement(lambda facts: facts.san_present),
     ),
     claim(
+        "identity.ek.revocation",
+        Kind.STRING,
+        "What revocation lists said at enrolment of the EK certificate and every CA below the trust anchor: `current`,"
+        " `overdue` (a newer list was due) or `unchecked`. What is listed is refused in any case.",
+        endorsement(lambda facts: facts.revocation),
+    ),
+    claim(
         "identity.ak.issuer",
         Kind.STRING,
         "Issuer of the validated certificate of the AK itself (a cloud, or an IAK's maker).",

@@ -249,6 +249,7 @@ def _ek_profile(ek: ValidatedEk) -> dict[str, object]:
     return {
         **ek.profile.as_mapping(),
         "key_matches": True,  # `validate_ek` was given the TPM's EK and refuses another key's certificate
+        "revocation": ek.revocation.value,
         "anchor_sha256": ek.anchor.hex(),
         "expires_at": ek.expires_at.isoformat(),
     }

@@ -27,6 +27,7 @@ def endorsement_facts(attester: AttesterRecord) -> EndorsementFacts:
         virtual=_flag(profile, "virtual"),
         eku_present=_flag(profile, "eku_present"),
         san_present=_flag(profile, "san_present"),
+        revocation=_text(profile, "revocation"),
         ak_issuer=_text(ak, "issuer"),
         cloud=_cloud(_mapping(ak.get("gce"))),
         device=_device(profile.get("devices")),

@@ -92,6 +92,15 @@ class TestJson:
         assert run("ek", "check", path, "--anchors", lab, "--json") == 0
         assert document(capsys)["certificates"][0]["chain"] == ["", "CN=Sub", "CN=Lab"]
 
+    def test_the_report_says_whether_revocation_was_looked_up(self, capsys, lab, tmp_path):
+        path = tmp_path / "ek.der"
+        path.write_bytes(LAB.ek())
+        for crl, status in ((None, "unchecked"), (pki.crl(LAB), "current")):
+            if crl is not None:
+                (lab / "lab.r0").write_bytes(crl)
+            assert run("ek", "check", path, "--anchors", lab, "--json", "--at", "2026-06-01T00:00:00Z") == 0
+            assert document(capsys)["certificates"][0]["revocation"] == status
+
     @pytest.mark.parametrize("where", ["beside the anchors", "on their own"])
     def test_revocation_lists(self, capsys, lab, tmp_path, where):
         path, crl = tmp_path / "ek.der", pki.crl(LAB, (77,))
@@ -117,11 +126,46 @@ class TestJson:
         assert document(capsys)["at"] == "2025-01-01T00:00:00+00:00"
 
 
+class TestTheTpmsOwnKey:
+    """--public: the certificate's key is the TPM's EK, or the certificate is refused."""
+
+    public = EVIDENCE / "uki-sb-on" / "ek_rsa.pub"
+
+    def test_its_own_certificate(self, capsys):
+        assert run("ek", "check", EK, "--anchors", CA, "--at", AT, "--public", self.public, "--json") == 0
+        assert document(capsys)["certificates"][0]["key_matches"] is True
+        assert run("ek", "check", EK, "--anchors", CA, "--at", AT, "--public", self.public) == 0
+        assert "for the EK given" in capsys.readouterr().out
+
+    def test_another_tpms(self, capsys):
+        other = EVIDENCE / "uki-sb-off" / "ek_rsa_cert.der"
+        code = run("ek", "check", other, "--anchors", CA, "--at", AT, "--public", self.public, "--json")
+        assert code == ek.EXIT_REFUSED
+        (one,) = document(capsys)["certificates"]
+        assert one["code"] == Reason.EK_CERTIFICATE_KEY_MISMATCH.value
+
+    def test_without_it_nothing_is_said(self, capsys):
+        assert run("ek", "check", EK, "--anchors", CA, "--at", AT, "--json") == 0
+        assert document(capsys)["certificates"][0]["key_matches"] is None
+
+    def test_a_file_that_is_no_public_area(self, capsys):
+        assert run("ek", "check", EK, "--anchors", CA, "--public", EK) >= 64
+        assert capsys.readouterr().out == ""
+
+
 class TestForPeople:
     def test_trusted(self, capsys):
         assert run("ek", "check", EK, "--anchors", CA, "--at", AT) == 0
         text = capsys.readouterr().out
-        for words in ("ok", "IBM (software TPM)", "virtual", "CN=swtpm-localca", "trust anchors"):
+        for words in (
+            "EKU present",
+            "revocation unchecked",
+            "ok",
+            "IBM (software TPM)",
+            "virtual",
+            "CN=swtpm-localca",
+            "trust anchors",
+        ):
             assert words in text
 
     def test_refused(self, capsys, lab):

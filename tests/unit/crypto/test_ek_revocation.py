@@ -147,3 +147,45 @@ def test_size_is_bounded(monkeypatch):
     monkeypatch.setattr("verifier.crypto.revocation.MAX_CRL", 100)
     with pytest.raises(MalformedInputError):
         parse_crl(pki.crl(ROOT, tuple(range(1, 200))))
+
+
+class TestStatus:
+    """What a policy may demand: that every certificate below the anchor was looked up in a current list."""
+
+    leaf = SUB.ek()
+
+    def status(self, *crls) -> str:
+        return validate(*crls, certificate=self.leaf, helpers=(SUB.der,)).revocation.value
+
+    def test_every_certificate_of_the_path_has_to_be_covered(self):
+        root, sub = pki.crl(ROOT), pki.crl(SUB)
+        assert self.status(root, sub) == "current"
+        assert self.status(root) == self.status(sub) == self.status() == "unchecked"
+        assert validate().revocation.value == "unchecked"
+        assert validate(root).revocation.value == "current"
+
+    def test_one_overdue_list_makes_it_overdue_unless_a_newer_one_is_there(self):
+        old, sub = pki.crl(ROOT, next_update=pki.NOW - DAY), pki.crl(SUB)
+        assert self.status(old, sub) == "overdue"
+        assert self.status(old, pki.crl(ROOT), sub) == "current"
+        notes = validate(old, pki.crl(ROOT), sub, certificate=self.leaf, helpers=(SUB.der,)).profile.notes
+        assert notes == ()
+        revoked(
+            pki.crl(ROOT, (9,), next_update=pki.NOW - DAY),
+            pki.crl(ROOT),
+            certificate=self.leaf,
+            helpers=(SUB.der,),
+        )
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"this_update": pki.NOW + DAY},
+            {"extensions": (pki.extension(ISSUING_POINT, pki.seq(pki.tlv(0x81, b"\xff")), critical=True),)},
+            {"extensions": (pki.extension(DELTA, pki.integer(4), critical=True),)},
+            {"key": pki.Ca.root("Root", seed="stranger").key},
+        ],
+        ids=["from the future", "partial", "delta", "forged"],
+    )
+    def test_what_does_not_cover_the_certificate_checks_nothing(self, changes):
+        assert self.status(pki.crl(ROOT), pki.crl(SUB, **changes)) == "unchecked"
