@@ -116,6 +116,8 @@ class Decision:
     replaces: str | None = None
     overrule: bool = False
     """Approve also what was refused before."""
+    ek_profile: Mapping[str, object] | None = None
+    """What is recorded of the EK from now on; None leaves what is there."""
 
 
 class EnrollmentStore(Protocol):

@@ -89,7 +89,7 @@ async def test_an_approved_machine_attests_with_exactly_the_keys_it_proved(tmp_p
         assert shown["id"] == answer.json["enrollment_id"]
         assert shown["identity"] == {"hostname": "web-1", "smbios_uuid": VM}
         assert shown["source"] == "127.0.0.1"
-        assert shown["endorsement"]["profile"]["methods"] == ["approve"]
+        assert shown["endorsement"]["profile"]["methods"] == [], "nothing has held yet"
         assert len(shown["endorsement"]["ek_sha256"]) == 64
         assert shown["ak_name"] == guest.tpm.ak_name.hex()
         assert "conflicts" not in shown
@@ -103,6 +103,9 @@ async def test_an_approved_machine_attests_with_exactly_the_keys_it_proved(tmp_p
         assert done.json["status"] == "enrolled"
         guest.attester_id = done.json["attester_id"]
         assert guest.attester_id == approved.json["attester"]
+        record = (await verifier.get(f"/v1/attesters/{guest.attester_id}")).json
+        assert record["endorsement"]["method"] == "approve"
+        assert record["endorsement"]["profile"]["methods"] == ["approve"]
         assert (await attest(guest)).json["verdict"]["status"] == "affirming"
         other = guest.tpm.make_ak(AkProfile(label="never approved"))
         refused = await attest(guest, quote={"ak": other})
@@ -137,7 +140,7 @@ async def test_a_certificate_goes_through_and_only_the_others_wait(tmp_path):
         )
         assert answer.json["status"] == "pending"
         (shown,) = (await verifier.get("/v1/enrollments")).json["enrollments"]
-        assert shown["endorsement"]["profile"]["methods"] == ["approve", "token"]
+        assert shown["endorsement"]["profile"]["methods"] == ["token"]
         assert shown["token"].startswith("tok-")
 
 
@@ -151,7 +154,7 @@ async def test_both_a_certificate_and_a_person_may_be_asked_for(tmp_path):
         (shown,) = (await verifier.get("/v1/enrollments")).json["enrollments"]
         assert shown["endorsement"]["method"] == "certificate"
         assert shown["endorsement"]["profile"]["key_matches"] is True
-        assert shown["endorsement"]["profile"]["methods"] == ["certificate", "approve"]
+        assert shown["endorsement"]["profile"]["methods"] == ["certificate"]
 
 
 async def test_a_refused_machine_is_told_why_and_stays_out_until_it_is_overruled(tmp_path, clock):
@@ -418,7 +421,7 @@ async def test_an_approved_replacement_takes_the_place_and_keeps_the_old_history
         assert shown["code"] == "identity-replaced"
         assert shown["candidates"] == [old.attester_id]
         assert [each["subject"] for each in shown["conflicts"]] == [old.attester_id]
-        assert shown["endorsement"]["profile"]["methods"] == ["certificate", "token", "approve"]
+        assert shown["endorsement"]["profile"]["methods"] == ["certificate", "token"]
         approved = (await decide(verifier, shown["id"], reason="new vTPM after restore")).json
         assert approved["replaces"] == old.attester_id
 
@@ -429,6 +432,7 @@ async def test_an_approved_replacement_takes_the_place_and_keeps_the_old_history
         record = (await verifier.get(f"/v1/attesters/{new.attester_id}")).json
         assert record["replaces"] == [old.attester_id]
         assert record["labels"] == {"tier": "web"}
+        assert record["endorsement"]["profile"]["methods"] == ["certificate", "token", "approve"]
         assert [
             one["id"] for one in (await verifier.get("/v1/attesters?label=tier=web")).json["attesters"]
         ] == sorted([old.attester_id, new.attester_id])

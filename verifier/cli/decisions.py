@@ -47,7 +47,7 @@ def listing(
     if not reply["enrollments"]:
         output.out.print(f"no {status} enrolments")
         return 0
-    table = _table("id", "hostname", "SMBIOS UUID", "from", "asked", "expires", "methods", "why")
+    table = _table("id", "hostname", "SMBIOS UUID", "from", "asked", "expires", "held", "why")
     for item in reply["enrollments"]:
         table.add_row(
             item["id"],
@@ -252,7 +252,7 @@ def _show(at: Where, item: Mapping[str, Any]) -> None:
         ("expires", item["expires_at"]),
         ("EK", endorsement["ek_sha256"]),
         ("AK name", item["ak_name"]),
-        ("methods", _methods(item)),
+        ("methods that held", _methods(item) or "none"),
         ("join token", item.get("token", "none")),
         ("EK certificate", endorsement.get("issuer") or "none that was validated"),
         *((key, _text(value)) for key, value in endorsement.get("profile", {}).items() if key != "methods"),

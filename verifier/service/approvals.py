@@ -15,6 +15,7 @@ from verifier.ports_enrollment import AuditEntry, Decision, EnrollmentRecord, En
 from verifier.reasons import Reason
 from verifier.service.ids import new_id
 from verifier.service.known import Known, KnownMachines
+from verifier.service.methods import Method
 from verifier.service.recorder import Recorder
 
 MAX_REASON: Final = 1_000
@@ -144,6 +145,7 @@ class ApprovalService:
             attester_id=new_id("att", self._random),
             replaces=replaces,
             overrule=overrule,
+            ek_profile=_approved_profile(record) if approved else None,
         )
         try:
             decided = await self._recorder.enrollment_decided(record.tenant, decision)
@@ -182,6 +184,13 @@ class ApprovalService:
             conflicts=tuple(conflicts),
             candidates=tuple(one.attester.id for one in known.namesakes) if known.is_replacement else (),
         )
+
+
+def _approved_profile(record: EnrollmentRecord) -> dict[str, object]:
+    """With the approval among the methods that let the machine in."""
+    held = record.ek_profile.get("methods")
+    methods = [*(held if isinstance(held, list) else []), Method.APPROVE.value]
+    return {**record.ek_profile, "methods": list(dict.fromkeys(methods))}
 
 
 def _place_of(record: EnrollmentRecord, known: Known, approval: Approval) -> str | None:

@@ -204,7 +204,7 @@ class EnrollmentService:
             _has_to_be_let_in_again(known) and request.token is None
         ):
             waits_for = Reason.ENROLLMENT_PENDING
-        endorsement = admission.endorsement if waits_for is None else _by_person(admission)
+        endorsement = admission.endorsement if waits_for is None else _without_approval(admission)
         return _Standing(endorsement=endorsement, waits_for=waits_for, replaces=replaces)
 
     async def activate(self, enrollment_id: str, proof: bytes) -> Activation:
@@ -353,10 +353,10 @@ def _approved_before(known: Known, ak_name: bytes) -> bool:
     return isinstance(methods, list) and Method.APPROVE.value in methods
 
 
-def _by_person(admission: Admission) -> Endorsement:
-    """The endorsement with the approval in it that is still out: it is looked at only once it was given."""
+def _without_approval(admission: Admission) -> Endorsement:
+    """What held by itself: the approval is added when it is given."""
     endorsement = admission.endorsement
-    methods = [method.value for method in dict.fromkeys((*admission.methods, Method.APPROVE))]
+    methods = [method.value for method in admission.methods if method is not Method.APPROVE]
     return replace(endorsement, profile={**endorsement.profile, "methods": methods})
 
 

@@ -231,6 +231,7 @@ def _decide(
             decision_reason=values.plain_text(decision.reason),
             replaces=decision.replaces,
             expires_at=values.micros(decision.keep_until),
+            **({} if decision.ek_profile is None else {"ek_profile": values.json_text(decision.ek_profile)}),
         )
         .returning(*rows.ENROLLMENT_COLUMNS)
     ).first()
