@@ -282,7 +282,9 @@ class Store(AnchorStore, EnrollmentStore, Protocol):
 
     async def revoke_attester(self, tenant: str, attester_id: str, now: datetime) -> bool: ...
     async def assign_policy(self, tenant: str, attester_id: str, policy_id: str | None) -> bool: ...
-    async def set_labels(self, tenant: str, attester_id: str, labels: Mapping[str, str]) -> bool:
+    async def set_labels(
+        self, tenant: str, attester_id: str, labels: Mapping[str, str], audit: AuditEntry
+    ) -> bool:
         """Replace the labels. Raises `EvidenceError` for too many of them, or one that is empty or too long."""
 
     # policies
@@ -301,13 +303,15 @@ class Store(AnchorStore, EnrollmentStore, Protocol):
         """Every revision of an id; the current one first."""
 
     async def list_assignments(self, tenant: str) -> tuple[Assignment, ...]: ...
-    async def put_assignment(self, tenant: str, record: Assignment, *, replacing: Sequence[str] = ()) -> None:
+    async def put_assignment(
+        self, tenant: str, record: Assignment, audit: AuditEntry, *, replacing: Sequence[str] = ()
+    ) -> None:
         """Add it, or change the one with its id, and remove those of `replacing`, in one transaction.
 
         Raises `EvidenceError` when a tenant would have too many.
         """
 
-    async def remove_assignment(self, tenant: str, assignment_id: str) -> bool: ...
+    async def remove_assignment(self, tenant: str, assignment_id: str, audit: AuditEntry) -> bool: ...
 
 
 class Clock(Protocol):

@@ -20,7 +20,7 @@ from verifier.ports import (
     TokenRecord,
     VerdictRecord,
 )
-from verifier.ports_enrollment import EnrollmentRecord
+from verifier.ports_enrollment import AuditEntry, EnrollmentRecord
 from verifier.reasons import Tier
 from verifier.tcg.attest import ClockInfo
 
@@ -33,6 +33,14 @@ _numbers = itertools.count(1)
 def sha256(data: bytes) -> bytes:
     """SHA-256."""
     return hashlib.sha256(data).digest()
+
+
+def audit_entry(**changes) -> AuditEntry:
+    """What someone did."""
+    made = AuditEntry(
+        tenant=DEFAULT_TENANT, at=NOW, actor="tok-1", action="thing.changed", subject="x-1", reason=""
+    )
+    return dataclasses.replace(made, **changes)
 
 
 def token(**changes) -> TokenRecord:

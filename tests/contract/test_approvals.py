@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 
-from tests.contract.records import MINUTE, NOW, enrol, enrollment, recording, sha256, token
+from tests.contract.records import MINUTE, NOW, audit_entry, enrol, enrollment, recording, sha256, token
 from verifier.appraisal.lineage import Incident, IncidentKind, Lineage
 from verifier.errors import EvidenceError, StateMovedError
 from verifier.ports import GuestIdentity, Lifecycle
@@ -226,7 +226,7 @@ async def test_listings_are_by_age_in_pages_of_one_status(store):
 
 async def known_machine(store):
     old = await enrol(store, "att-old", identity=GuestIdentity(smbios_uuid=VM, hostname="web"))
-    await store.set_labels("default", "att-old", {"tier": "web"})
+    await store.set_labels("default", "att-old", {"tier": "web"}, audit_entry())
     await store.assign_policy("default", "att-old", "strict")
     await store.record(recording("att-old"))
     return old

@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 
-from tests.contract.records import MINUTE, NOW, policy, sha256
+from tests.contract.records import MINUTE, NOW, audit_entry, policy, sha256
 from verifier.errors import EvidenceError
 from verifier.policy.assignment import Assignment, Mode
 from verifier.store.assignments import MAX_ASSIGNMENTS
@@ -35,46 +35,64 @@ class TestAssignments:
             assigned("asg-2", revision=None, selector={}, mode=Mode.ENFORCE, priority=2**31 - 1),
         )
         for each in added:
-            await store.put_assignment("default", each)
+            await store.put_assignment("default", each, audit_entry())
         assert await store.list_assignments("default") == added[::-1]
         assert await store.list_assignments(OTHER) == ()
-        assert not await store.remove_assignment(OTHER, "asg-1")
-        await store.put_assignment(OTHER, assigned(priority=7))
+        assert not await store.remove_assignment(OTHER, "asg-1", audit_entry())
+        await store.put_assignment(OTHER, assigned(priority=7), audit_entry())
         assert (await store.list_assignments("default"))[1] == added[0]
 
     async def test_putting_again_changes_it_and_removing_removes_it_once(self, store):
-        await store.put_assignment("default", assigned())
+        await store.put_assignment("default", assigned(), audit_entry())
         changed = assigned(mode=Mode.WARN, priority=4, revision=None, changed_at=NOW + MINUTE)
-        await store.put_assignment("default", changed)
+        await store.put_assignment("default", changed, audit_entry())
         assert await store.list_assignments("default") == (changed,)
-        assert await store.remove_assignment("default", "asg-1")
-        assert not await store.remove_assignment("default", "asg-1")
+        assert await store.remove_assignment("default", "asg-1", audit_entry())
+        assert not await store.remove_assignment("default", "asg-1", audit_entry())
         assert await store.list_assignments("default") == ()
 
     async def test_what_it_replaces_goes_with_it_or_not_at_all(self, store, monkeypatch):
-        await store.put_assignment("default", assigned("asg-staged"))
-        await store.put_assignment(OTHER, assigned("asg-staged"))
+        await store.put_assignment("default", assigned("asg-staged"), audit_entry())
+        await store.put_assignment(OTHER, assigned("asg-staged"), audit_entry())
         monkeypatch.setattr("verifier.store.assignments.MAX_ASSIGNMENTS", 0)
         with pytest.raises(EvidenceError):
-            await store.put_assignment("default", assigned("asg-new"), replacing=["asg-staged"])
+            await store.put_assignment(
+                "default", assigned("asg-new"), audit_entry(), replacing=["asg-staged"]
+            )
         assert [each.id for each in await store.list_assignments("default")] == ["asg-staged"]
         monkeypatch.setattr("verifier.store.assignments.MAX_ASSIGNMENTS", 1)
-        await store.put_assignment("default", assigned("asg-new"), replacing=["asg-staged", "asg-unknown"])
+        await store.put_assignment(
+            "default", assigned("asg-new"), audit_entry(), replacing=["asg-staged", "asg-unknown"]
+        )
         assert [each.id for each in await store.list_assignments("default")] == ["asg-new"]
         assert len(await store.list_assignments(OTHER)) == 1
 
     async def test_there_are_only_so_many_but_those_there_are_can_be_changed(self, store):
         for number in range(MAX_ASSIGNMENTS):
-            await store.put_assignment("default", assigned(f"asg-{number}"))
+            await store.put_assignment("default", assigned(f"asg-{number}"), audit_entry())
         with pytest.raises(EvidenceError, match=str(MAX_ASSIGNMENTS)):
-            await store.put_assignment("default", assigned("asg-more"))
-        await store.put_assignment("default", assigned("asg-7", mode=Mode.WARN))
+            await store.put_assignment("default", assigned("asg-more"), audit_entry())
+        await store.put_assignment("default", assigned("asg-7", mode=Mode.WARN), audit_entry())
         assert len(await store.list_assignments("default")) == MAX_ASSIGNMENTS
+
+    async def test_the_audit_log_has_what_was_done_and_nothing_that_was_not(self, store, monkeypatch):
+        put, gone = (audit_entry(action=name, subject="asg-1") for name in ("put", "removed"))
+        await store.put_assignment("default", assigned(), put)
+        monkeypatch.setattr("verifier.store.assignments.MAX_ASSIGNMENTS", 1)
+        with pytest.raises(EvidenceError):
+            await store.put_assignment("default", assigned("asg-2"), audit_entry(subject="asg-2"))
+        assert not await store.remove_assignment("default", "asg-2", audit_entry(subject="asg-2"))
+        assert await store.remove_assignment("default", "asg-1", gone)
+        kept = await store.list_audit("default", subject=None, before=None, limit=9)
+        assert [(entry.action, entry.subject) for entry in kept] == [("removed", "asg-1"), ("put", "asg-1")]
 
     async def test_two_replicas_that_put_the_same_one_leave_one(self, database):
         one, two = await database.open(), await database.open()
         await asyncio.gather(
-            *((one, two)[n % 2].put_assignment("default", assigned(priority=n)) for n in range(10))
+            *(
+                (one, two)[n % 2].put_assignment("default", assigned(priority=n), audit_entry())
+                for n in range(10)
+            )
         )
         (left,) = await one.list_assignments("default")
         assert 0 <= left.priority < 10

@@ -16,6 +16,7 @@ from tests.contract.records import (
     FINDINGS,
     MINUTE,
     NOW,
+    audit_entry,
     enrol,
     enrollment,
     policy,
@@ -572,16 +573,17 @@ class TestFleet:
     async def test_labels(self, store):
         await enrol(store, "att-1")
         await enrol(store, "att-2")
-        assert not await store.set_labels(OTHER, "att-1", {"a": "b"})
-        assert await store.set_labels("default", "att-1", {"site": "fra", "role": "db"})
-        assert await store.set_labels("default", "att-2", {"site": "muc"})
+        assert not await store.set_labels(OTHER, "att-1", {"a": "b"}, audit_entry())
+        assert await store.set_labels("default", "att-1", {"site": "fra", "role": "db"}, audit_entry())
+        assert await store.set_labels("default", "att-2", {"site": "muc"}, audit_entry())
         assert await _ids(store, FleetFilter(label=("site", "fra")), NOW) == {"1"}
-        assert await store.set_labels("default", "att-1", {"site": "muc"})
+        assert await store.set_labels("default", "att-1", {"site": "muc"}, audit_entry())
         assert await _ids(store, FleetFilter(label=("site", "muc")), NOW) == {"1", "2"}
         assert await _ids(store, FleetFilter(label=("role", "db")), NOW) == set()
         state = await store.attester_state("att-1")
         assert state is not None
         assert state.attester.labels == {"site": "muc"}
+        assert len(await store.list_audit("default", subject="x-1", before=None, limit=9)) == 3
 
     @pytest.mark.parametrize(
         "labels",
@@ -595,7 +597,7 @@ class TestFleet:
     async def test_labels_have_limits(self, store, labels):
         await enrol(store, "att-1")
         with pytest.raises(EvidenceError) as refused:
-            await store.set_labels("default", "att-1", labels)
+            await store.set_labels("default", "att-1", labels, audit_entry())
         assert refused.value.reason is Reason.MALFORMED_REQUEST
 
     async def test_the_longest_labels_are_kept(self, store):
@@ -603,7 +605,7 @@ class TestFleet:
         labels = {
             f"{n:03}{chr(0x10FFFF) * (MAX_LABEL - 3)}": "\U0001f4a5" * MAX_LABEL for n in range(MAX_LABELS)
         }
-        assert await store.set_labels("default", "att-1", labels)
+        assert await store.set_labels("default", "att-1", labels, audit_entry())
         state = await store.attester_state("att-1")
         assert state is not None
         assert state.attester.labels == labels

@@ -124,6 +124,42 @@ def test_attestctl_shows_whose_tpm_an_attester_is(verifier: Verifier, good) -> N
     assert "not-found" in missing.stderr
 
 
+def test_a_policy_is_tried_on_labelled_guests_and_taken_back(verifier: Verifier, good, tmp_path) -> None:
+    attester = good[1]["verdict"]["attester_id"]
+    secret = token(verifier.config, "operator")
+
+    def run(*arguments: str) -> str:
+        done = attestctl(verifier, *arguments, secret=secret)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    policy = tmp_path / "later.yaml"
+    source = (ROOT / "policies" / "permissive" / "policy.yaml").read_text()
+    policy.write_text(source.replace("id: permissive", "id: later", 1))
+    revision = json.loads(run("policy", "push", str(policy), "--json"))["revision"]
+    staged = policy.with_name("staged.yaml")
+    staged.write_text(policy.read_text() + "# next\n")
+    next_revision = json.loads(run("policy", "push", str(staged), "--stage", "--json"))["revision"]
+    assert "no labels" in run("label", attester)
+    assert "tier=web" in run("label", attester, "tier=web")
+    command = ("policy", "assign", "later", "--label", "tier=web", "--revision", next_revision)
+    made = json.loads(run(*command, "--mode", "observe", "--json"))
+    assert made["revision"] != revision
+    assert made["id"] in run("policy", "assignments")
+    why = run("policy", "assignments", "--attester", attester)
+    assert "uki-strict" in why
+    assert f"later ({next_revision[:16]}) is tried, mode observe" in why
+    assert "removed" in run("policy", "unassign", made["id"])
+    assert "nothing is assigned" in run("policy", "assignments")
+    assert "no labels" in run("label", attester, "--none")
+    refused = attestctl(verifier, "policy", "unassign", made["id"], secret=secret)
+    assert refused.returncode == 69
+    assert "not-found" in refused.stderr
+    unsure = attestctl(verifier, "policy", "assign", "later", "--label", "web", secret=secret)
+    assert unsure.returncode == 65
+    assert "KEY=VALUE" in unsure.stderr
+
+
 def test_a_tampered_guest_is_told_apart_and_the_exit_code_says_so(verifier: Verifier, good) -> None:
     with guest_tpm(verifier.work, 2) as tpm:
         bad = attest(verifier, tpm, 2, "uki-sb-on-cmdline-tampered")["verdict"]

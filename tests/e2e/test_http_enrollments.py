@@ -411,7 +411,7 @@ async def test_a_uuid_that_becomes_known_while_a_challenge_is_out_still_waits(tm
 async def test_an_approved_replacement_takes_the_place_and_keeps_the_old_history(tmp_path, clock):
     async with verifier_with(tmp_path, "certificate,token", clock) as verifier:
         old = await enrolled(verifier, 1)
-        await verifier.service.services.recorder.labelled("default", old.attester_id, {"tier": "web"}, "t")
+        await verifier.service.services.assignments.label("default", old.attester_id, {"tier": "web"}, "t")
         await attest(old)
         challenge = await old.challenge()
         clock.advance(minutes=1)

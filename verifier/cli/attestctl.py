@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError
 from verifier.cli import (
     ak_certificate,
     appraise,
+    assignments,
     attester,
     decisions,
     ek,
@@ -37,6 +38,7 @@ app.command(fleet.history)
 app.command(fleet.revoke)
 app.command(explain.explain)
 app.command(explain.evidence)
+app.command(assignments.label)
 app.command(decisions.enrollments)
 app.command(decisions.clones)
 app.command(decisions.resolve)

@@ -10,7 +10,7 @@ from cyclopts import App
 from rich.markup import escape
 from rich.table import Table
 
-from verifier.cli import compare, output, policy_learn, policy_sign, predict
+from verifier.cli import assignments, compare, output, policy_learn, policy_sign, predict
 from verifier.errors import VtpmAttestError
 from verifier.policy.dsse import open_policy
 from verifier.policy.lint import Level, Problem
@@ -99,3 +99,7 @@ app.command(compare.explain)
 app.command(predict.predict)
 app.command(policy_sign.sign_command, name="sign")
 app.command(policy_sign.verify_command, name="verify")
+app.command(assignments.push)
+app.command(assignments.assign)
+app.command(assignments.assignments)
+app.command(assignments.unassign)

@@ -54,14 +54,28 @@ class Remote:
         """POST `body` as JSON."""
         return self._call("POST", path, json.dumps(body).encode(), "application/json")
 
-    def _call(self, method: str, path: str, body: bytes | None, accept: str) -> Any:  # noqa: ANN401 - JSON
+    def put(self, path: str, body: object) -> Any:  # noqa: ANN401 - JSON
+        """PUT `body` as JSON."""
+        return self._call("PUT", path, json.dumps(body).encode(), "application/json")
+
+    def delete(self, path: str) -> None:
+        """DELETE `path`."""
+        self._call("DELETE", path, None, "application/json")
+
+    def upload(self, path: str, content: bytes, media_type: str) -> Any:  # noqa: ANN401 - JSON
+        """POST bytes as they are."""
+        return self._call("POST", path, content, "application/json", media_type)
+
+    def _call(
+        self, method: str, path: str, body: bytes | None, accept: str, media_type: str = "application/json"
+    ) -> Any:  # noqa: ANN401 - JSON
         parts = urlsplit(self.server)
         if parts.scheme != "https" or not parts.hostname:
             raise RemoteError(f"{self.server!r} is not an https:// address")
         connection = http.client.HTTPSConnection(
             parts.hostname, parts.port or 443, timeout=TIMEOUT, context=self._tls()
         )
-        headers = {"Accept": accept} | ({"Content-Type": "application/json"} if body is not None else {})
+        headers = {"Accept": accept} | ({"Content-Type": media_type} if body is not None else {})
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         try:

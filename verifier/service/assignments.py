@@ -106,9 +106,22 @@ class AssignmentService:
 
     async def remove(self, tenant: str, assignment_id: str, actor: str) -> None:
         """Take an assignment back; raises `NotFoundError`."""
-        if not await self._recorder.assignment_removed(tenant, assignment_id, actor):
+        found = next((each for each in await self.list(tenant) if each.id == assignment_id), None)
+        now = self._clock.now()
+        if found is None or not await self._recorder.assignment_removed(tenant, found, actor, now):
             raise NotFoundError("assignment", assignment_id)
         self._known.pop(tenant, None)
+
+    async def label(self, tenant: str, attester_id: str, labels: Mapping[str, str], actor: str) -> None:
+        """Give an attester exactly these labels; they choose its policies from its next attestation on.
+
+        Raises:
+            NotFoundError: no such attester.
+            EvidenceError: a label no selector could name, or too many of them.
+        """
+        check_labels(labels)
+        if not await self._recorder.labelled(tenant, attester_id, labels, actor, self._clock.now()):
+            raise NotFoundError("attester", attester_id)
 
     async def resolution(self, attester: AttesterRecord) -> Resolution:
         """Which policies judge this attester now, and why."""

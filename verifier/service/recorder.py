@@ -202,31 +202,61 @@ class Recorder:
         self, tenant: str, assignment: Assignment, replacing: Sequence[str], actor: str
     ) -> None:
         """A policy judges the attesters with these labels from their next attestation on."""
-        await self._store.put_assignment(tenant, assignment, replacing=replacing)
-        self._log.info(
-            "assignment.put",
-            assignment=assignment.id,
-            policy=assignment.policy_id,
-            revision=assignment.revision,
-            mode=assignment.mode.value,
-            priority=assignment.priority,
-            selector=dict(assignment.selector),
-            replacing=list(replacing),
+        audit = AuditEntry(
+            tenant=tenant,
+            at=assignment.changed_at,
             actor=actor,
+            action="assignment.put",
+            subject=assignment.id,
+            reason="",
+            detail={
+                "policy": assignment.policy_id,
+                "revision": assignment.revision,
+                "mode": assignment.mode.value,
+                "priority": assignment.priority,
+                "selector": dict(assignment.selector),
+                "replacing": list(replacing),
+            },
         )
+        await self._store.put_assignment(tenant, assignment, audit, replacing=replacing)
+        self._log.info(audit.action, assignment=assignment.id, actor=actor, **audit.detail)
 
-    async def assignment_removed(self, tenant: str, assignment_id: str, actor: str) -> bool:
-        """An assignment no longer holds."""
-        done = await self._store.remove_assignment(tenant, assignment_id)
+    async def assignment_removed(self, tenant: str, removed: Assignment, actor: str, now: datetime) -> bool:
+        """An assignment no longer holds; False where it was gone already."""
+        audit = AuditEntry(
+            tenant=tenant,
+            at=now,
+            actor=actor,
+            action="assignment.removed",
+            subject=removed.id,
+            reason="",
+            detail={
+                "policy": removed.policy_id,
+                "mode": removed.mode.value,
+                "selector": dict(removed.selector),
+            },
+        )
+        done = await self._store.remove_assignment(tenant, removed.id, audit)
         if done:
-            self._log.info("assignment.removed", assignment=assignment_id, actor=actor)
+            self._log.info(audit.action, assignment=removed.id, actor=actor, **audit.detail)
         return done
 
-    async def labelled(self, tenant: str, attester_id: str, labels: Mapping[str, str], actor: str) -> bool:
+    async def labelled(
+        self, tenant: str, attester_id: str, labels: Mapping[str, str], actor: str, now: datetime
+    ) -> bool:
         """An attester has these labels, which choose its policies."""
-        done = await self._store.set_labels(tenant, attester_id, labels)
+        audit = AuditEntry(
+            tenant=tenant,
+            at=now,
+            actor=actor,
+            action="attester.labelled",
+            subject=attester_id,
+            reason="",
+            detail={"labels": dict(labels)},
+        )
+        done = await self._store.set_labels(tenant, attester_id, labels, audit)
         if done:
-            self._log.info("attester.labelled", attester=attester_id, labels=dict(labels), actor=actor)
+            self._log.info(audit.action, attester=attester_id, labels=dict(labels), actor=actor)
         return done
 
     async def token_added(self, token: TokenRecord, actor: str) -> None:

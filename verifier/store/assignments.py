@@ -9,8 +9,10 @@ from sqlalchemy import Connection, delete, func, select
 
 from verifier.errors import EvidenceError
 from verifier.policy.assignment import Assignment, Mode
+from verifier.ports_enrollment import AuditEntry
 from verifier.reasons import Reason
 from verifier.store import values
+from verifier.store.audit_log import append
 from verifier.store.backend import StorePart, changed
 from verifier.store.rows import Row
 from verifier.store.schema import assignment
@@ -36,19 +38,33 @@ class Assignments(StorePart):
         )
         return tuple(_record(row) for row in await self._backend.rows(query))
 
-    async def put_assignment(self, tenant: str, record: Assignment, *, replacing: Sequence[str] = ()) -> None:
+    async def put_assignment(
+        self, tenant: str, record: Assignment, audit: AuditEntry, *, replacing: Sequence[str] = ()
+    ) -> None:
         """Add an assignment or change the one with its id; those of `replacing` go in the same transaction.
 
         Raises:
             EvidenceError: `malformed-request`: there would be too many. Nothing was changed.
         """
         into = self._backend.insert
-        await self._backend.write(lambda connection: _put(connection, into, tenant, record, replacing))
 
-    async def remove_assignment(self, tenant: str, assignment_id: str) -> bool:
+        def work(connection: Connection) -> None:
+            _put(connection, into, tenant, record, replacing)
+            append(connection, audit)
+
+        await self._backend.write(work)
+
+    async def remove_assignment(self, tenant: str, assignment_id: str, audit: AuditEntry) -> bool:
         """True when there was one."""
         gone = delete(assignment).where(assignment.c.tenant == tenant, assignment.c.id == assignment_id)
-        return bool(await self._change(gone))
+
+        def work(connection: Connection) -> bool:
+            if not changed(connection, gone):
+                return False
+            append(connection, audit)
+            return True
+
+        return await self._backend.write(work)
 
 
 def _put(

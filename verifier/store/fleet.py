@@ -23,9 +23,11 @@ from sqlalchemy import (
 
 from verifier.errors import EvidenceError
 from verifier.ports import AttesterState, FleetFilter, Lifecycle, Page
+from verifier.ports_enrollment import AuditEntry
 from verifier.reasons import Reason, Tier
 from verifier.store import statements, values
 from verifier.store.attestations import Attestations
+from verifier.store.audit_log import append
 from verifier.store.backend import changed
 from verifier.store.cursors import decode_cursor, encode_cursor
 from verifier.store.schema import attester, attester_label, latest
@@ -88,7 +90,9 @@ class Fleet(Attestations):
         """True when the attester exists."""
         return bool(await self._change(_of(tenant, attester_id).values(policy_id=policy_id)))
 
-    async def set_labels(self, tenant: str, attester_id: str, labels: Mapping[str, str]) -> bool:
+    async def set_labels(
+        self, tenant: str, attester_id: str, labels: Mapping[str, str], audit: AuditEntry
+    ) -> bool:
         """Replace the labels of an attester; True when it exists.
 
         Raises:
@@ -96,7 +100,14 @@ class Fleet(Attestations):
         """
         _check_labels(labels)
         clean = {_plain(key): _plain(value) for key, value in sorted(labels.items())}
-        return await self._backend.write(lambda connection: _label(connection, tenant, attester_id, clean))
+
+        def work(connection: Connection) -> bool:
+            if not _label(connection, tenant, attester_id, clean):
+                return False
+            append(connection, audit)
+            return True
+
+        return await self._backend.write(work)
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:

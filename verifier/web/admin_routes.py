@@ -8,6 +8,7 @@ from typing import Final
 from verifier.ports import Scope
 from verifier.reasons import Reason
 from verifier.web import messages as m
+from verifier.web.assignment_messages import PolicyQuery
 from verifier.web.routing import ADMINS, OPERATORS, WATCHERS, Call, Reply, Route
 
 YAML: Final = "application/yaml"
@@ -28,7 +29,9 @@ async def policy(call: Call) -> Reply:
 
 async def add_policy(call: Call) -> Reply:
     """Register a revision."""
-    record = await call.services.policies.register(call.tenant, call.body, call.caller.id)
+    record = await call.services.policies.register(
+        call.tenant, call.body, call.caller.id, current=call.query.current
+    )
     return Reply(status=201, body=m.policy_message(record, with_source=False))
 
 
@@ -73,6 +76,7 @@ ROUTES: Final = (
         access=OPERATORS,
         handler=add_policy,
         summary="Register a policy (YAML, or a signed envelope around it) as the current revision of its id",
+        query=PolicyQuery,
         request_media_type=YAML,
         response=m.Policy,
         status=201,

@@ -17,6 +17,7 @@ from verifier.web import (
     admin_routes,
     agent_routes,
     anchor_routes,
+    assignment_routes,
     decision_routes,
     evidence_routes,
     fleet_routes,
@@ -35,6 +36,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *evidence_routes.ROUTES,
     *decision_routes.ROUTES,
     *admin_routes.ROUTES,
+    *assignment_routes.ROUTES,
     *anchor_routes.ROUTES,
     *public_routes.ROUTES,
 )

@@ -27,12 +27,12 @@ class PolicyStore:
         self.reads += 1
         return tuple(each for (owner, _), each in self.assignments.items() if owner == tenant)
 
-    async def put_assignment(self, tenant: str, record: Assignment, *, replacing=()) -> None:
+    async def put_assignment(self, tenant: str, record: Assignment, audit, *, replacing=()) -> None:
         for each in replacing:
             self.assignments.pop((tenant, each), None)
         self.assignments[tenant, record.id] = record
 
-    async def remove_assignment(self, tenant: str, assignment_id: str) -> bool:
+    async def remove_assignment(self, tenant: str, assignment_id: str, audit) -> bool:
         return self.assignments.pop((tenant, assignment_id), None) is not None
 
     async def current_policy(self, tenant: str, policy_id: str) -> PolicyRecord | None:
