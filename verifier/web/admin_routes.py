@@ -8,7 +8,7 @@ from typing import Final
 from verifier.ports import Scope
 from verifier.reasons import Reason
 from verifier.web import messages as m
-from verifier.web.assignment_messages import PolicyQuery
+from verifier.web.assignment_messages import NewPolicyQuery
 from verifier.web.routing import ADMINS, OPERATORS, WATCHERS, Call, Reply, Route
 
 YAML: Final = "application/yaml"
@@ -76,7 +76,7 @@ ROUTES: Final = (
         access=OPERATORS,
         handler=add_policy,
         summary="Register a policy (YAML, or a signed envelope around it) as the current revision of its id",
-        query=PolicyQuery,
+        query=NewPolicyQuery,
         request_media_type=YAML,
         response=m.Policy,
         status=201,

@@ -81,7 +81,7 @@ class PutLabels(Body, frozen=True, kw_only=True):
     labels: Labels
 
 
-class PolicyQuery(Body, frozen=True, kw_only=True):
+class NewPolicyQuery(Body, frozen=True, kw_only=True):
     """How to keep a revision."""
 
     current: bool = True
