@@ -452,8 +452,9 @@ async def test_an_approved_replacement_takes_the_place_and_keeps_the_old_history
         assert [
             one["id"] for one in (await verifier.get("/v1/attesters?status=retired")).json["attesters"]
         ] == [old.attester_id]
-        (entry,) = await audit(verifier, old.attester_id)
+        entry, labelled = await audit(verifier, old.attester_id)
         assert (entry["action"], entry["detail"]["replaced_by"]) == ("identity.replaced", new.attester_id)
+        assert labelled["action"] == "attester.labelled"
 
 
 async def test_a_vtpm_that_comes_back_waits_too_and_then_changes_places(tmp_path):
