@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lint format bench coverage clean requirements
+.PHONY: help setup demo test lifecycles lint format bench coverage clean requirements
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,6 +23,9 @@ demo: setup ## Three guests with software TPMs against a fresh verifier (KEEP=1 
 test: setup lint ## Everything CI runs
 	@$(BIN)/python -m pytest -n 2 --cov --cov-report= tests
 	@$(BIN)/python scripts/coverage_gate.py
+
+lifecycles: setup ## 10,000 simulated lives of machines and 2,000 clones and rollbacks (make test lives a share of them)
+	@$(BIN)/python -m tests.lifecycles $(if $(FIRST),--first $(FIRST))
 
 lint: setup ## ruff, mypy --strict, import layers
 	@$(BIN)/ruff check .

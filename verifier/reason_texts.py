@@ -358,7 +358,8 @@ _HISTORY: Final = {
     ),
     Reason.RATCHET_DIVERGED: Entry(
         "The ratchet went two ways",
-        "From one content the TPM went on by one value, and this evidence by another: there are two of them.",
+        "From one content the TPM went on by one value, and this evidence by another: a copy of it runs, or a snapshot with memory "
+        "was brought back. If the TPM known before goes on as well, it is a copy, and the verdict says so.",
         "See both with `attestctl clones`, and resolve it there.",
     ),
     Reason.RATCHET_FOREIGN: Entry(

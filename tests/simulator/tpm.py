@@ -19,6 +19,8 @@ __all__ = ["Clock", "SoftwareTpm", "Tamper", "TpmRefusal", "parse_log"]
 
 BANKS = (HashAlg.SHA1, HashAlg.SHA256, HashAlg.SHA384)
 FIRMWARE_VERSION = 0x2019102300163636
+CLOCK_UPDATE = 22
+"""TPM_PT_CLOCK_UPDATE: the clock is saved every 2^22 ms, the longest that is allowed."""
 _ONES = frozenset(range(17, 23))
 _STARTUP_LOCALITY = b"StartupLocality\0"
 
@@ -65,6 +67,8 @@ class _State:
     clock: Clock
     pcrs: dict[HashAlg, list[bytes]]
     nv: dict[int, _ExtendIndex] = field(default_factory=dict)
+    saved_clock: int = 0
+    """What a power loss leaves of the clock."""
 
 
 @dataclass
@@ -173,12 +177,22 @@ class SoftwareTpm:
         return self._state.clock
 
     def advance(self, milliseconds: int) -> None:
-        """Let time pass."""
+        """Let time pass. Whenever the clock is saved, it is past everything it ever told, and so it is safe."""
         self._set_clock(clock=self.clock.clock + milliseconds)
+        if self.clock.clock >> CLOCK_UPDATE > self._state.saved_clock >> CLOCK_UPDATE:
+            self._state.saved_clock = self.clock.clock
+            self._set_clock(safe=True)
+
+    def power_loss(self) -> None:
+        """TPM Reset without TPM2_Shutdown: the clock goes back to what was saved."""
+        self._set_clock(clock=self._state.saved_clock)
+        self.reboot(orderly=False)
 
     def reboot(self, *, orderly: bool = True, locality: int = 0) -> None:
-        """TPM Reset: new PCRs, resetCount + 1, restartCount 0. A reset that is not orderly leaves `safe` off."""
-        self._set_clock(reset_count=self.clock.reset_count + 1, restart_count=0, safe=orderly)
+        """TPM Reset: new PCRs, resetCount + 1, restartCount 0. One that is not orderly turns `safe` off for a while."""
+        safe = orderly and self.clock.safe
+        self._set_clock(reset_count=self.clock.reset_count + 1, restart_count=0, safe=safe)
+        self._state.saved_clock = self.clock.clock
         self._reset_pcrs(locality)
 
     def restart(self) -> None:

@@ -136,9 +136,21 @@ def left_behind(line: Lineage, *contents: bytes | None) -> tuple[bytes, ...]:
 
 
 def seen(line: Lineage, guest: Guest) -> tuple[Guest, ...]:
-    """The guests, `guest` last; entries of the same machine and boot are replaced."""
+    """The guests, `guest` last; entries of the same machine and boot are replaced.
+
+    Where they become too many, earlier boots of a machine go first, so that its reboots push no other guest out.
+    """
     key = guest_key(guest)
-    return (*(one for one in line.guests if guest_key(one) != key), guest)[-MAX_GUESTS:]
+    kept = [*(one for one in line.guests if guest_key(one) != key), guest]
+    while len(kept) > MAX_GUESTS:
+        spare = (one for number, one in enumerate(kept) if _has_later_boot(one, kept[number + 1 :]))
+        kept.remove(next(spare, kept[0]))
+    return tuple(kept)
+
+
+def _has_later_boot(guest: Guest, later: Iterable[Guest]) -> bool:
+    who = machine_of(guest.smbios_uuid), guest.parted
+    return any((machine_of(one.smbios_uuid), one.parted) == who for one in later)
 
 
 def guest_key(guest: Guest) -> tuple[str | None, str | None, bool]:

@@ -33,7 +33,7 @@ class RatchetRelation(enum.Enum):
     SUPERSEDED = "superseded"
     """A content the line has left behind, or a step it never took that is older than what is remembered."""
     SIBLING = "sibling"
-    """Another value handed out for a content that the line left by a different one: both have gone on."""
+    """Another value handed out for a content that the line left by a different one."""
     FOREIGN = "foreign"
     """Nothing this verifier ever led to."""
 

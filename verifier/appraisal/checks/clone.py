@@ -212,9 +212,11 @@ def _incident(who: Who, clock: ClockRelation, shown: Shown, history: History) ->
 
 
 def _both_went_on(who: Who, shown: Shown, line: Lineage, *, parted: bool) -> bool:
-    """Whether this evidence shows a second line of states beside the one that is known."""
-    if shown.relation is RatchetRelation.SIBLING:
-        return True
+    """Whether this evidence shows a second line of states beside the one that is known.
+
+    That it has parted from the line is not enough, not even where it went on by another value: a snapshot that is
+    brought back with the agent's memory does that too. The line has to be seen to go on after it.
+    """
     if parted:
         # An older state in a machine with another UUID: it is a copy, whatever became of the original.
         return who.moved
