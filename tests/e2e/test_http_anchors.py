@@ -13,7 +13,9 @@ import pytest
 from tests import pki
 from tests.harness import Guest, Harness, b64, running, settings_for
 from tests.simulator import SoftwareCa
+from tests.unit.crypto.test_aia import at as aia_at
 from tests.unit.inventory.test_anchor_files import vmca_download, zipped
+from tests.unit.inventory.test_issuer_fetch import serving
 from verifier.crypto.keys import public_key
 from verifier.ports import Scope
 from verifier.tcg.public import parse_public
@@ -171,3 +173,31 @@ async def test_another_tenants_anchors_are_neither_seen_nor_trusted(verifier):
     assert (await verifier.get("/v1/trust-anchors")).json == {"sets": []}
     assert (await verifier.get("/v1/trust-anchors/lab")).status == 404
     assert (await begin(verifier)).code == "ek-certificate-untrusted"
+
+
+@pytest.mark.parametrize("listed", [False, True])
+async def test_a_missing_issuer_is_fetched_where_that_is_allowed_and_nowhere_else(tmp_path, listed):
+    """The machine brings its certificate alone; the certificate says where its issuer's is."""
+    root = pki.Ca.root("Fetched Root")
+    middle = root.below("Fetched Middle")
+    (tmp_path / "roots").mkdir()
+    (tmp_path / "roots" / "root.der").write_bytes(root.der)
+    async with serving() as server:
+        server.body = middle.der
+        changes = {"TRUST_FETCH_HOSTS": f"127.0.0.1:{server.port}", "TRUST_FETCH_PRIVATE": "true"}
+        settings = settings_for(
+            tmp_path, TRUST_ANCHORS=str(tmp_path / "roots"), **(changes if listed else {})
+        )
+        async with running(settings) as verifier:
+            guest = Guest.booted(verifier)
+            where = aia_at(server.url("issuer"))
+            key = public_key(parse_public(guest.tpm.ek_public))
+            certificate = middle.ek(key, extra=(where,))
+            body = guest.enrollment(await verifier.token(Scope.JOIN), ek_certificates=[b64(certificate)])
+            answer = await verifier.post("/v1/enrollments", body)
+        if listed:
+            assert answer.status == 201, answer.content
+            assert server.asked == ["/issuer"]
+        else:
+            assert (answer.status, answer.code) == (403, "ek-certificate-untrusted")
+            assert server.asked == []
