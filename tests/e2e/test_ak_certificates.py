@@ -27,7 +27,6 @@ async def attested(guest, **changes):
     challenge = await guest.challenge()
     body = guest.evidence(challenge, want_ak_certificate=True, **changes)
     reply = (await guest.harness.post("/v1/attestations", body)).json
-    guest.follow(challenge, reply)
     return reply, body
 
 

@@ -76,7 +76,7 @@ async def test_a_guest_attests_over_tls_and_the_service_ends_in_order(served):
     )
     connector = aiohttp.TCPConnector(ssl=pinned)
     async with aiohttp.ClientSession(connector=connector) as session:
-        verifier = Harness(None, FakeClock(), served.url, session, {Scope.ADMIN: admin["token"]})
+        verifier = Harness(None, FakeClock(), served.url, session, tokens={Scope.ADMIN: admin["token"]})
         guest = Guest.booted(verifier)
         await guest.enroll(join)
         assert (await guest.attest()).json["verdict"]["status"] == "affirming"
