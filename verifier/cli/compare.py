@@ -14,9 +14,9 @@ from verifier.cli.appraise import appraise_bundle, finding_document
 from verifier.cli.bundle import read_bundle
 from verifier.cli.proof import prove
 from verifier.errors import EvidenceError, VtpmAttestError
-from verifier.findings import Finding
+from verifier.findings import Finding, Status
 from verifier.policy.diff import EventChange, PolicyChange, diff_boots, diff_policies
-from verifier.policy.explain import EventVerdict, explain_events
+from verifier.policy.explain import EventVerdict, beside_events, explain_events
 from verifier.policy_files import SIGNED_SUFFIX, load_policy
 from verifier.reasons import Reason
 from verifier.tcg.algorithms import HashAlg
@@ -120,7 +120,8 @@ def _cell(value: object) -> str:
 def explain(bundle: Path, *, policy: Path, json: bool = False) -> int:
     """Show event by event which rule read it, what is proven of it, and what was wrong.
 
-    Exit code: 0 when no rule found anything wrong with an event, 1 otherwise.
+    What did not pass and is no single event's fault stands above the events. Exit code: 0 when every rule passed,
+    1 otherwise.
 
     Example:
         attestctl policy explain bundle.json --policy policies/uki-strict
@@ -140,13 +141,26 @@ def explain(bundle: Path, *, policy: Path, json: bool = False) -> int:
         document = {
             "bundle": loaded.name,
             "status": result.tier.label,
+            "findings": [finding_document(finding) for finding in beside_events(result.findings)],
             "events": [event_row(v) for v in verdicts],
         }
         output.print_json(document)
     else:
         output.out.print(f"{loaded.name}: {output.tier_text(result.tier.label)}\n")
-        output.out.print(event_table(verdicts))
-    return 1 if any(verdict.findings for verdict in verdicts) else 0
+        show_events(verdicts, beside_events(result.findings))
+    return 1 if any(finding.status is not Status.PASSED for finding in result.findings if finding.rule) else 0
+
+
+def show_events(verdicts: Sequence[EventVerdict], beside: Sequence[Finding]) -> None:
+    """Every event with who read it; before it what is wrong with no single one, after it why some are not judged."""
+    if beside:
+        output.out.print(output.findings_table(map(finding_document, beside)))
+        output.out.print()
+    reasons = list(dict.fromkeys(v.why_unjudged for v in verdicts if v.why_unjudged and not v.rules))
+    notes = {reason: f"not judged ({number})" for number, reason in enumerate(reasons, start=1)}
+    output.out.print(event_table(verdicts, notes))
+    for number, reason in enumerate(reasons, start=1):
+        output.out.print(f"[dim]({number}) {escape(reason)}[/]")
 
 
 def event_row(verdict: EventVerdict) -> dict[str, object]:
@@ -160,13 +174,17 @@ def event_row(verdict: EventVerdict) -> dict[str, object]:
         "binding": event.binding.value,
         "text": event.text,
         "rules": list(verdict.rules),
+        "broken": list(verdict.broken),
         "why_unjudged": verdict.why_unjudged,
         "findings": [finding_document(finding) for finding in verdict.findings],
     }
 
 
-def event_table(verdicts: Sequence[EventVerdict]) -> Table:
-    """Events as rows: what each is, how far it is proven, and which rule made what of it."""
+def event_table(verdicts: Sequence[EventVerdict], notes: Mapping[str, str] | None = None) -> Table:
+    """Events as rows: what each is, how far it is proven, and which rule made what of it.
+
+    `notes` are short words for reasons that explain many events.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column, wrap in (
         ("#", False),
@@ -182,17 +200,24 @@ def event_table(verdicts: Sequence[EventVerdict]) -> Table:
         what = " ".join(part for part in (event.type_name, event.name or "") if part)
         text = f"\n[dim]{escape(event.text)}[/]" if event.text else ""
         table.add_row(
-            str(event.index), str(event.pcr), what + text, event.binding.value, _judged(verdict), style=style
+            str(event.index),
+            str(event.pcr),
+            what + text,
+            event.binding.value,
+            _judged(verdict, notes or {}),
+            style=style,
         )
     return table
 
 
-def _judged(verdict: EventVerdict) -> str:
+def _judged(verdict: EventVerdict, notes: Mapping[str, str]) -> str:
     if verdict.event.binding is Binding.UNMEASURED:
         return "[dim]extends nothing[/]"
     if not verdict.rules:
-        return f"[dim]{escape(verdict.why_unjudged or 'no rule')}[/]"
-    lines = [", ".join(verdict.rules), *(_wrong(finding) for finding in verdict.findings)]
+        why = verdict.why_unjudged or "no rule"
+        return f"[dim]{escape(notes.get(why, why))}[/]"
+    rules = [f"[red]{rule} (broken)[/]" if rule in verdict.broken else rule for rule in verdict.rules]
+    lines = [", ".join(rules), *(_wrong(finding) for finding in verdict.findings)]
     return "\n".join(lines)
 
 

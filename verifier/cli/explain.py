@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from verifier.cli import output
 from verifier.cli.bundle import bundle_of
-from verifier.cli.compare import event_row, event_table
+from verifier.cli.compare import event_row, show_events
 from verifier.cli.fleet import EXIT_STATUS, Where, show_verdict
 from verifier.cli.proof import prove
 from verifier.cli.remote import Remote, RemoteError, path_of
@@ -63,7 +63,7 @@ def explain(attester_id: str, *, sequence: int | None = None, where: Where | Non
             output.out.print(f"\n[yellow]no event is explained:[/] {escape(problem)}")
         elif events:
             output.out.print()
-            output.out.print(event_table(events))
+            show_events(events, ())  # what is no event's fault was shown with the verdict
     return EXIT_STATUS[answers.verdict["status"]]
 
 

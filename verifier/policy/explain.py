@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from verifier.claims import EventFact, ProvenClaims
+from verifier.claims import BootFacts, EventFact, ProvenClaims
 from verifier.findings import Finding, Status
 from verifier.policy import model
 from verifier.policy.align import align
 from verifier.policy.catalogue import CATALOGUE
+from verifier.tcg.algorithms import HashAlg
+
+_SECURE_BOOT: Final = "boot.secure_boot.enabled"
+_LINES: Final = frozenset({"boot.kernel_command_line", "boot.kernel_arguments"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,13 +22,15 @@ class EventVerdict:
     """One event with the rules that read it.
 
     Attributes:
-        rules: ids of the rules that judged this event's digest or name.
-        findings: what they found wrong with it; empty when nothing.
+        rules: ids of the rules that judged this event's digest, name or text, or a claim read off its PCR.
+        broken: those of them that did not pass, be it for another event of the same claim.
+        findings: what they found wrong with this very event; empty when nothing.
         why_unjudged: when no rule read it, the policy's own reason; None when there is none to give.
     """
 
     event: EventFact
     rules: tuple[str, ...]
+    broken: tuple[str, ...]
     findings: tuple[Finding, ...]
     why_unjudged: str | None
 
@@ -38,14 +45,17 @@ def explain_events(
     if claims.boot is None:
         return ()
     readers = _readers(policy, claims)
+    failed = [finding for finding in findings if finding.status is not Status.PASSED]
+    broken = {finding.rule for finding in failed}
     wrong: dict[int, list[Finding]] = {}
-    for finding in findings:
-        if finding.event_index is not None and finding.status is not Status.PASSED:
+    for finding in failed:
+        if finding.event_index is not None:
             wrong.setdefault(finding.event_index, []).append(finding)
     return tuple(
         EventVerdict(
             event=event,
             rules=tuple(readers.get(event.index, ())),
+            broken=tuple(rule for rule in readers.get(event.index, ()) if rule in broken),
             findings=tuple(wrong.get(event.index, ())),
             why_unjudged=_why(policy, event, readers),
         )
@@ -53,40 +63,57 @@ def explain_events(
     )
 
 
+def beside_events(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """What did not pass and is not about one event: of the quote, of whole PCRs, of claims."""
+    return tuple(f for f in findings if f.status is not Status.PASSED and f.event_index is None)
+
+
 def _readers(policy: model.Policy, claims: ProvenClaims) -> dict[int, list[str]]:
-    bank = policy.quote.bank
-    boot = claims.boot
     readers: dict[int, list[str]] = {}
-    if boot is None:
+    if claims.boot is None:
         return readers
     for rule in policy.rules:
-        events = [
-            event
-            for event in boot.events
-            if bank in event.digests
-            and isinstance(rule, (model.SequenceRule, model.EventRule))
-            and event.pcr == rule.pcr
-        ]
-        if isinstance(rule, model.SequenceRule):
-            pairs = align(rule.steps, [event.digests[bank] for event in events])
-            indices = [events[place].index for _, place in pairs if place is not None]
-        elif isinstance(rule, model.EventRule):
-            indices = [event.index for event in events if rule.name in (None, event.name)]
-        elif isinstance(rule, model.SecureBootRule):
-            indices = [event.index for event in boot.events if event.name == "SecureBoot"]
-        elif isinstance(rule, model.CelRule):
-            indices = [event.index for event in boot.events if event.pcr in _certain_pcrs(rule)]
-        else:
-            indices = []
-        for index in indices:
+        for index in _read_by(rule, claims.boot, policy.quote.bank):
             readers.setdefault(index, []).append(rule.head.id)
     return readers
 
 
-def _certain_pcrs(rule: model.CelRule) -> set[int]:
-    """PCRs whose events the rule certainly reads: of claims that several PCRs can prove, no one can be named."""
-    sources = [CATALOGUE[name].pcrs for name in rule.program.references]
-    return {pcr for source in sources if len(source) == 1 for pcr in source}
+def _read_by(rule: model.Rule, boot: BootFacts, bank: HashAlg) -> list[int]:
+    """Indices of the events a rule read."""
+    match rule:
+        case model.SequenceRule():
+            events = [event for event in boot.events if event.pcr == rule.pcr and bank in event.digests]
+            pairs = align(rule.steps, [event.digests[bank] for event in events])
+            return [events[place].index for _, place in pairs if place is not None]
+        case model.EventRule():
+            return [
+                event.index
+                for event in boot.events
+                if event.pcr == rule.pcr and bank in event.digests and rule.name in (None, event.name)
+            ]
+        case model.PcrRule():
+            return []  # judged as a whole, whatever its events are
+        case _:
+            return _read_by_claims(model.references(rule), boot)
+
+
+def _read_by_claims(names: Iterable[str], boot: BootFacts) -> list[int]:
+    """Events that the claims were read off.
+
+    Secure Boot is one event, and a command line the events that say it. Of other claims the PCR is known; where
+    several PCRs can prove one, none can be named.
+    """
+    read: set[int] = set()
+    for name in names:
+        sources = CATALOGUE[name].pcrs
+        if name == _SECURE_BOOT:
+            read.update(event.index for event in boot.events if event.name == "SecureBoot")
+        elif name in _LINES:
+            line = boot.kernel_command_line
+            read.update(event.index for event in boot.events if line is not None and event.text == line)
+        elif len(sources) == 1:
+            read.update(event.index for event in boot.events if event.pcr in sources and event.digests)
+    return sorted(read)
 
 
 def _why(policy: model.Policy, event: EventFact, readers: dict[int, list[str]]) -> str | None:

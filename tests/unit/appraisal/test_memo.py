@@ -8,10 +8,11 @@ import pytest
 
 from tests.logs import agile_log
 from tests.unit.appraisal.machines import LINE, LOG, NOW, SHA256, Machine, boot_events, golden
+from tests.unit.policy.test_catalogue import NEVER_MEASURED, captured
 from verifier.appraisal.appraise import appraise
 from verifier.appraisal.evidence import History, JudgedHistory
 from verifier.appraisal.memo import BootKey, EvaluationKey, LocalMemo, boot_key, evaluation_key, reads_clock
-from verifier.claims import EndorsementFacts, ProvenClaims, QuoteFacts
+from verifier.claims import CloudInstance, DeviceFacts, EndorsementFacts, QuoteFacts
 from verifier.policy.catalogue import CATALOGUE, View
 from verifier.policy.parse import parse_policy
 from verifier.reasons import Reason, Tier
@@ -20,6 +21,22 @@ from verifier.tcg.attest import ClockInfo
 
 CLOCK = ClockInfo(clock=5, reset_count=1, restart_count=0, safe=True)
 ENDORSED = EndorsementFacts(endorsed_by="certificate", virtual=True)
+EVERYTHING = EndorsementFacts(
+    endorsed_by="certificate",
+    methods=("certificate",),
+    issuer="CN=CA",
+    manufacturer_id="id:564D5700",
+    manufacturer="VMware",
+    model="VMware TPM2",
+    version="id:00020065",
+    virtual=True,
+    eku_present=True,
+    san_present=True,
+    revocation="current",
+    ak_issuer="CN=AK CA",
+    cloud=CloudInstance(project_id="p", zone="z", instance_id="1", instance_name="i"),
+    device=DeviceFacts(issuer="CN=Maker", manufacturer="Maker", model="M", serial="00"),
+)
 
 
 class Spy(LocalMemo):
@@ -212,16 +229,29 @@ def test_a_policy_that_reads_the_clock_is_evaluated_at_every_clock(machine):
 
 
 @pytest.mark.parametrize("clock", [ClockInfo(6, 1, 0, True), ClockInfo(5, 2, 1, False)])
-def test_every_claim_that_depends_on_the_clock_is_named_as_such(machine, clock):
-    """The one thing of a quote that the key may leave out."""
-    claims = judged(machine, None, endorsement=ENDORSED).claims
-    later = ProvenClaims(claims.quote._replace(clock=clock), claims.boot, claims.endorsement)
-    read = 0
-    for name, entry in CATALOGUE.items():
-        first, second = entry.read(View(claims, SHA256)), entry.read(View(later, SHA256))
-        assert first == second or name.startswith("quote.clock.")
-        read += first is not None
-    assert read > len(CATALOGUE) // 4
+def test_every_claim_that_depends_on_the_clock_is_named_as_such(clock):
+    """The one thing of a quote that the key may leave out; asked of every claim that a captured boot can prove."""
+    read = set()
+    for boot in ("uki-sb-on", "grub-sb-on", "windows-sb-on"):
+        claims = dataclasses.replace(captured(boot), endorsement=EVERYTHING)
+        later = dataclasses.replace(claims, quote=claims.quote._replace(clock=clock))
+        for name, entry in CATALOGUE.items():
+            first, second = entry.read(View(claims, SHA256)), entry.read(View(later, SHA256))
+            assert first == second or name.startswith("quote.clock.")
+            read |= {name} if first is not None else set()
+    assert CATALOGUE.keys() - read <= NEVER_MEASURED
+
+
+def test_a_rule_over_the_boots_claims_is_reused_for_the_same_boot_and_judged_anew_for_another(machine):
+    boot_rule = CEL.format(cel="!boot.grub.commands.exists(c, c.contains('debug'))")
+    policy = parse_policy(boot_rule.replace("pcrs: [0]", "pcrs: [0, 4, 8, 9]").replace("ignored", "required"))
+    memo = Spy()
+    first = judged(machine, memo, policy=policy)
+    assert [f.reason for f in first.findings if f.rule == "rule"] == [Reason.RULE_HOLDS]
+    assert hits(memo, machine, policy=policy) == 2, "the boot, and what the policy makes of it"
+    machine.reboot(agile_log(boot_events(f"{LINE} debug")))
+    other = judged(machine, memo, policy=policy)
+    assert [f.reason for f in other.findings if f.rule == "rule"] == [Reason.RULE_BROKEN]
 
 
 def test_findings_of_an_earlier_history_are_taken_as_they_were(machine):

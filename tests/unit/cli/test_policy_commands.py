@@ -225,3 +225,20 @@ def test_openssl_agrees_on_what_was_signed(run: Run, tmp_path: Path, keys) -> No
         + b"\n---\n"
         + (ROOT / "policies/uki-strict/reference-values.yaml").read_bytes()
     )
+
+
+def test_explain_tells_what_is_no_single_events_fault_and_marks_what_was_read(run: Run) -> None:
+    tampered = str(EVIDENCE / "uki-sb-on-cmdline-tampered")
+    code, out, _ = run("policy", "explain", tampered, "--policy", str(ROOT / "policies" / "uki-guest"))
+    assert code == 1
+    assert "'lockdown=none' is forbidden" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("33 ")]
+    assert "lowered-guard (broken)" in line
+    assert "(1) the rules above judge" in out
+    document = json.loads(
+        run("policy", "explain", tampered, "--policy", str(ROOT / "policies" / "uki-guest"), "--json")[1]
+    )
+    assert "command-line-mismatch" in {finding["code"] for finding in document["findings"]}
+    assert document["events"][33]["broken"] == ["lowered-guard"]
+    good = str(EVIDENCE / "uki-sb-on")
+    assert run("policy", "explain", good, "--policy", str(ROOT / "policies" / "uki-guest"))[0] == 0
