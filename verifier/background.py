@@ -43,6 +43,7 @@ def start(
 
     async def watch() -> None:
         await services.expiry.tell(DEFAULT_TENANT)
+        await services.endorsements.tell(DEFAULT_TENANT)
 
     return [
         asyncio.create_task(repeat(_PURGE_EVERY, purge, "store.purge-failed")),

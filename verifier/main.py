@@ -40,6 +40,7 @@ from verifier.service.attestation import AttestationService
 from verifier.service.challenge import ChallengeService
 from verifier.service.ear import EarIssuer
 from verifier.service.ear_claims import EarIdentity
+from verifier.service.endorsement_review import EndorsementReview
 from verifier.service.enrollment import EnrollmentRules, EnrollmentService
 from verifier.service.events import LocalEvents
 from verifier.service.evidence import EvidenceService
@@ -280,6 +281,7 @@ def _wire(
         tokens=tokens,
         trust=anchors,
         ak_certificates=_ak_certificates(settings, ak_ca, recorder, clock),
+        endorsements=EndorsementReview(store=store, trust=anchors, recorder=recorder, clock=clock),
         expiry=ExpiryWatch(
             trust=anchors, recorder=recorder, clock=clock, own=lambda: own_endings(tls, ak_ca)
         ),

@@ -14,6 +14,7 @@ from typing import Protocol
 from verifier.crypto.anchors import AnchorCollection
 from verifier.crypto.keys import PublicKey
 from verifier.ports_enrollment import AuditEntry
+from verifier.reasons import Reason
 
 
 class AnchorPurpose(enum.StrEnum):
@@ -141,6 +142,16 @@ class ExpiryAlarm:
     """Negative once it has ended."""
     threshold_days: int
     """90, 30 or 7: within how many days; 0 when it has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostEndorsement:
+    """An enrolled machine whose EK certificate would not be accepted now."""
+
+    attester_id: str
+    hostname: str | None
+    reason: Reason
+    detail: str
 
 
 class ExpiryAlarms(Protocol):

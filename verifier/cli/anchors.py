@@ -22,6 +22,7 @@ from verifier.service.anchor_import import ImportMode, ImportRequest
 from verifier.web import anchor_messages as m
 
 _Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+_EXIT_SOME: Final = 2
 _ACTOR: Final = "cli"
 _SHOWN: Final = 16
 """Hexadecimal digits of a fingerprint in tables: enough for `anchors remove`."""
@@ -157,6 +158,47 @@ def remove(which: str, /, *, config: host.Config = None, as_json: host.Json = Fa
     for one in reply.removed:
         what = "the set" if one.sha256 is None else f"anchor {one.sha256}"
         output.out.print(f"{escape(one.set)}: {what} is trusted no longer")
+    output.err.print("machines enrolled under it: attest-verifier anchors review")
+
+
+@app.command(name="review")
+def review(*, config: host.Config = None, as_json: host.Json = False) -> int:
+    """List enrolled machines whose EK certificate would no longer be accepted. Exit code: 0 none, 2 some.
+
+    An anchor was removed, a revocation list came in, a date went by. They stay enrolled until you revoke them. A running
+    service looks by itself after each change, and says so once in its log and audit log.
+
+    Example:
+        attest-verifier anchors review
+        attest-verifier anchors review --json
+
+    Args:
+        config: TOML file with settings.
+        as_json: print one JSON document and nothing else.
+    """
+    settings = host.read_settings(config)
+    lost = host.ask(settings, lambda service: service.services.endorsements.review(DEFAULT_TENANT))
+    if as_json:
+        output.print_json(
+            [
+                {
+                    "attester_id": one.attester_id,
+                    "hostname": one.hostname,
+                    "code": one.reason.value,
+                    "detail": one.detail,
+                }
+                for one in lost
+            ]
+        )
+    elif lost:
+        table = _table("attester", "hostname", "code", "why")
+        for one in lost:
+            table.add_row(one.attester_id, escape(one.hostname or ""), one.reason.value, escape(one.detail))
+        output.out.print(table)
+        output.err.print("next: attestctl revoke ATTESTER, or import the anchor again")
+    else:
+        output.err.print("every EK certificate that was accepted still holds")
+    return _EXIT_SOME if lost else 0
 
 
 async def _all(service: Service) -> m.AnchorSetsReply:

@@ -73,7 +73,7 @@ class RevocationList:
         )
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=512)
 def parse_crl(data: bytes) -> RevocationList:
     """Parse one DER CRL; remembered, because an operator's lists serve every enrolment.
 

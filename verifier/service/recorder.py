@@ -25,7 +25,8 @@ from verifier.ports import (
     VerdictRecord,
 )
 from verifier.ports_enrollment import AuditEntry, Decision, EnrollmentBounds, EnrollmentRecord, Filed
-from verifier.ports_trust import AnchorAssignment, AnchorSetRecord, ExpiryAlarm
+from verifier.ports_trust import AnchorAssignment, AnchorSetRecord, ExpiryAlarm, LostEndorsement
+from verifier.service import trust_entries
 
 _EVIDENCE_AT_LEAST: Final = timedelta(days=1)
 """So that no verdict on its way into the store names what is just dropped, whatever replicas' clocks differ by."""
@@ -286,21 +287,7 @@ class Recorder:
         instead_of: bytes | None = None,
     ) -> bool:
         """A name stands for this set of trust anchors; False where it was to replace another than stands there."""
-        audit = AuditEntry(
-            tenant=assignment.tenant,
-            at=assignment.assigned_at,
-            actor=assignment.assigned_by,
-            action="anchors.assigned",
-            subject=assignment.name,
-            reason="",
-            detail={
-                "digest": assignment.digest.hex(),
-                "instead_of": None if instead_of is None else instead_of.hex(),
-                "purposes": sorted(assignment.purposes),
-                "anchors": count,
-                "source": assignment.source,
-            },
-        )
+        audit = trust_entries.assigned(assignment, count, instead_of)
         done = await self._store.assign_anchors(record, assignment, audit, instead_of=instead_of)
         if done:
             self._log.warning(
@@ -316,15 +303,7 @@ class Recorder:
 
     async def anchors_unassigned(self, assignment: AnchorAssignment, actor: str, now: datetime) -> bool:
         """A set is trusted no longer; False where its name stands for another meanwhile."""
-        audit = AuditEntry(
-            tenant=assignment.tenant,
-            at=now,
-            actor=actor,
-            action="anchors.removed",
-            subject=assignment.name,
-            reason="",
-            detail={"digest": assignment.digest.hex()},
-        )
+        audit = trust_entries.removed(assignment, actor, now)
         done = await self._store.unassign_anchors(
             assignment.tenant, assignment.name, audit, instead_of=assignment.digest
         )
@@ -346,10 +325,12 @@ class Recorder:
 
     async def expiring(self, alarms: Sequence[ExpiryAlarm], now: datetime) -> tuple[ExpiryAlarm, ...]:
         """Something passed a threshold before its end. Gives the alarms that nobody was told of before."""
-        fresh = [alarm for alarm in alarms if await self._store.raise_alarm(*_alarm_entry(alarm, now))]
+        fresh = [
+            alarm for alarm in alarms if await self._store.raise_alarm(*trust_entries.expiring(alarm, now))
+        ]
         for alarm in fresh:
             self._log.warning(
-                _alarm_name(alarm),
+                trust_entries.alarm_name(alarm),
                 kind=alarm.ending.kind.value,
                 holder=alarm.ending.holder,
                 sha256=alarm.ending.sha256,
@@ -361,6 +342,16 @@ class Recorder:
             await self._events.expiring(fresh)
         return tuple(fresh)
 
+    async def endorsement_lost(self, tenant: str, lost: LostEndorsement, now: datetime) -> bool:
+        """An enrolled machine's EK certificate no longer holds; False where that was told before. Changes nothing."""
+        audit = trust_entries.endorsement_lost(tenant, lost, now)
+        fresh = await self._store.raise_alarm(f"endorsement:{lost.attester_id}:{lost.reason.value}", 0, audit)
+        if fresh:
+            self._log.warning(
+                "endorsement.lost", attester=lost.attester_id, code=lost.reason.value, detail=lost.detail
+            )
+        return fresh
+
     async def purge(self, now: datetime) -> int:
         """Drop what has expired."""
         return await self._store.purge_expired(now)
@@ -371,27 +362,3 @@ class Recorder:
         if gone:
             self._log.info("evidence.purged", blobs=gone, keep=str(keep))
         return gone
-
-
-def _alarm_name(alarm: ExpiryAlarm) -> str:
-    return "expiry.ended" if alarm.threshold_days == 0 else "expiry.near"
-
-
-def _alarm_entry(alarm: ExpiryAlarm, now: datetime) -> tuple[str, int, AuditEntry]:
-    ending = alarm.ending
-    audit = AuditEntry(
-        tenant=alarm.tenant,
-        at=now,
-        actor="verifier",
-        action=_alarm_name(alarm),
-        subject=ending.holder,
-        reason="",
-        detail={
-            "kind": ending.kind.value,
-            "sha256": ending.sha256,
-            "certificate": ending.subject,
-            "ends_at": ending.ends_at.isoformat(),
-            "within_days": alarm.threshold_days,
-        },
-    )
-    return f"{ending.kind.value}:{ending.holder}:{ending.sha256}", alarm.threshold_days, audit

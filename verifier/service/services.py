@@ -11,6 +11,7 @@ from verifier.service.assignments import AssignmentService
 from verifier.service.attestation import AttestationService
 from verifier.service.challenge import ChallengeService
 from verifier.service.ear import EarIssuer
+from verifier.service.endorsement_review import EndorsementReview
 from verifier.service.enrollment import EnrollmentService
 from verifier.service.evidence import EvidenceService
 from verifier.service.expiry import ExpiryWatch
@@ -39,6 +40,7 @@ class Services:
     trust: TrustService
     ak_certificates: AkCertificates
     expiry: ExpiryWatch
+    endorsements: EndorsementReview
     ear: EarIssuer
     recorder: Recorder
     clock: Clock

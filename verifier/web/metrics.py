@@ -9,7 +9,7 @@ from typing import Final
 
 import prometheus_client as prom
 
-from verifier.ports_trust import Ending, EndingKind, ExpiryAlarm
+from verifier.ports_trust import Ending, EndingKind, ExpiryAlarm, LostEndorsement
 from verifier.service.expiry import THRESHOLDS
 
 METRICS_MEDIA_TYPE: Final = prom.CONTENT_TYPE_LATEST
@@ -45,6 +45,12 @@ class Metrics:
             ("kind", "within_days"),
             registry=self._registry,
         )
+        self._lost = prom.Gauge(
+            "vtpm_attest_endorsements_lost",
+            "Enrolled machines whose EK certificate would not be accepted now, as last reviewed by this process",
+            ("code",),
+            registry=self._registry,
+        )
         seconds = prom.Histogram(
             "vtpm_attest_request_seconds",
             "Time from the request's head to its reply",
@@ -77,6 +83,13 @@ class Metrics:
         for kind in EndingKind:
             for threshold in (*THRESHOLDS, 0):
                 self._alarms.labels(kind.value, threshold).set(counts[kind, threshold])
+
+    def lost(self, lost: Iterable[LostEndorsement]) -> None:
+        """Machines whose EK certificate no longer holds. Replaces what was said before."""
+        counts = Counter(one.reason.value for one in lost)
+        self._lost.clear()
+        for code, count in counts.items():
+            self._lost.labels(code).set(count)
 
     def render(self) -> bytes:
         """Prometheus text exposition."""

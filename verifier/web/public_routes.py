@@ -90,6 +90,7 @@ async def metrics(call: Call) -> Reply:
     ):  # counters of a verifier in trouble are worth most; the log says what the trouble is
         endings = ()
     known.endings(endings, alarms(DEFAULT_TENANT, endings, now), now)
+    known.lost(call.services.endorsements.lost)
     return Reply(body=known.render(), media_type=METRICS_MEDIA_TYPE)
 
 
