@@ -25,7 +25,9 @@ from agent.errors import Exit, SourceError, UsageError
 from agent.evidence import QuotedPcrs, quote_with_pcrs
 from agent.state import StateFile
 from agent.tpm import Key, Selection
+from agent.userspace import certify_nvpcrs
 from agent.version import VERSION
+from agent.wire.messages import NvCertificate
 
 FORMAT: Final = "vtpm-attest/bundle/1"
 _MAX_NONCE: Final = 64
@@ -60,12 +62,15 @@ def collect(settings: Settings, out: Path, nonce: bytes, selection: Selection, o
             chosen_ek(tpm, endorsements, settings.ek, state.ek_slot) as ek,
         ):
             quoted = quote_with_pcrs(tpm, ak, nonce, selection)
+            sources = sources_for(settings.root)
+            log = sources.collect(agent_version=VERSION).userspace_log or b""
+            nvpcrs = certify_nvpcrs(tpm, ak, log, nonce, lambda text: output.say(f"note: {text}"))
     finally:
         tpm.close()
-    collected = sources_for(settings.root).collect(agent_version=VERSION, with_ima=True)
+    collected = sources.collect(agent_version=VERSION, with_ima=True)
     for note in (*ek.notes, *collected.notes):
         output.say(f"note: {note}")
-    bundle = _bundle(nonce, (ak, ek, endorsements), quoted, collected)
+    bundle = _bundle(nonce, (ak, ek, endorsements), quoted, collected) | _userspace(collected, nvpcrs)
     content = msgspec.json.format(msgspec.json.encode(bundle)) + b"\n"
     _write(out, content)
     if str(out) != "-":
@@ -96,6 +101,16 @@ def _bundle(
         "kernel_command_line": collected.kernel_command_line,
         "boot_id": collected.boot_id,
         "collected_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _userspace(collected: Collected, nvpcrs: Sequence[NvCertificate]) -> dict[str, object]:
+    return {
+        "userspace_log": _text(collected.userspace_log),
+        "nvpcrs": [
+            {"public": _text(one.public), "attest": _text(one.attest), "signature": _text(one.signature)}
+            for one in nvpcrs
+        ],
     }
 
 

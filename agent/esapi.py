@@ -182,6 +182,13 @@ class EsapiTpm:
         with self._nv(index, f"looking at NV index {index:#010x}") as (_, public):
             return int(public.attributes)
 
+    def nv_public(self, index: int) -> bytes | None:
+        """TPMS_NV_PUBLIC of an index, as the TPM has it now."""
+        if index not in self._handles_from(index):
+            return None
+        with self._nv(index, f"looking at NV index {index:#010x}") as (_, public):
+            return bytes(public.marshal())
+
     def _handles_from(self, first: int) -> tuple[int, ...]:
         answer = self._capability("listing NV indices", self._tss.TPM2_CAP.HANDLES, first, 1)
         return tuple(int(handle) for handle in answer[1].data.handles)

@@ -46,6 +46,7 @@ from agent.state import LastVerdict, PendingEnrollment, State, StateFile
 from agent.templates import AkKind
 from agent.tpm import Key, Selection, Tpm
 from agent.transport import Transport
+from agent.userspace import certify_nvpcrs
 from agent.version import VERSION
 from agent.wire.codec import MSGPACK
 from agent.wire.messages import (
@@ -58,6 +59,7 @@ from agent.wire.messages import (
     EnrollmentReply,
     EnrollmentRequest,
     LogPart,
+    NvCertificate,
     PcrBank,
 )
 
@@ -278,19 +280,22 @@ class Agent:
         shown = None
         if challenge.ratchet_index is not None:
             shown = self._ratchet.show(tpm, ak, challenge)
-        collected = self._outside.sources.collect(agent_version=VERSION)
-        self._notes(collected.notes)
+        collected, certificates = self._collect(tpm, ak, challenge)
         request = AttestationRequest(
             attester_id=action.attester_id,
             nonce=challenge.nonce,
             attest=quoted.quote.attest,
             signature=quoted.quote.signature,
             pcrs=wire_pcrs(selection, quoted.values),
-            boot_log=boot_log_part(collected, challenge, whole=action.whole_log),
+            boot_log=log_part(collected.boot_log, challenge.boot_log_sha256, whole=action.whole_log),
             identity=collected.identity,
             boot_id=collected.boot_id,
             kernel_command_line=collected.kernel_command_line,
             ratchet=shown,
+            userspace_log=log_part(
+                collected.userspace_log, challenge.userspace_log_sha256, whole=action.whole_log
+            ),
+            nvpcrs=certificates,
             want_ear=self._options.want_ear,
             want_ak_certificate=self._certificate.wanted,
         )
@@ -307,6 +312,19 @@ class Agent:
         )
         return Judged(reply)
 
+    def _collect(self, tpm: Tpm, ak: Key, challenge: Challenge) -> tuple[Collected, list[NvCertificate]]:
+        """What this boot left behind, and the NvPCRs it names; their log is read after they are certified."""
+        collected = self._outside.sources.collect(agent_version=VERSION)
+        self._notes(collected.notes)
+        if not challenge.want_userspace_log or collected.userspace_log is None:
+            return msgspec.structs.replace(collected, userspace_log=None), []
+        certificates = certify_nvpcrs(
+            tpm, ak, collected.userspace_log, challenge.nonce, lambda text: self._notes((text,))
+        )
+        if certificates:
+            collected = self._outside.sources.collect(agent_version=VERSION)
+        return collected, certificates
+
     def _remember(self, **changes: object) -> State:
         state = msgspec.structs.replace(self._outside.store.load(), **changes)
         self._outside.store.save(state)
@@ -321,13 +339,12 @@ def wire_pcrs(selection: Selection, values: PcrValues) -> list[PcrBank]:
     ]
 
 
-def boot_log_part(collected: Collected, challenge: Challenge, *, whole: bool) -> LogPart | None:
-    """The boot log by digest if the verifier says it holds exactly these bytes, else whole."""
-    log = collected.boot_log
+def log_part(log: bytes | None, held: bytes | None, *, whole: bool) -> LogPart | None:
+    """A log by digest if the verifier says it holds exactly these bytes, else whole."""
     if log is None:
         return None
     digest = hashlib.sha256(log).digest()
-    if not whole and challenge.boot_log_sha256 == digest:
+    if not whole and held == digest:
         return LogPart(sha256=digest)
     return LogPart(content=log)
 

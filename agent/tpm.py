@@ -64,6 +64,9 @@ class Tpm(Protocol):
     def nv_attributes(self, index: int) -> int | None:
         """TPMA_NV of an index, None where it is not defined."""
 
+    def nv_public(self, index: int) -> bytes | None:
+        """TPMS_NV_PUBLIC of an index, None where it is not defined."""
+
     def nv_define_extend(self, index: int, attributes: int, size: int) -> None:
         """Define an index of the owner's with these attributes, an empty password and a SHA-256 Name."""
 

@@ -64,6 +64,10 @@ class FakeTpm:
         found = self.machine.nv_index(index)
         return None if found is None else found.all_attributes
 
+    def nv_public(self, index: int) -> bytes | None:
+        found = self.machine.nv_index(index)
+        return None if found is None else found.public
+
     def nv_define_extend(self, index: int, attributes: int, size: int) -> None:
         if self.nv_failure is not None:
             raise self.nv_failure

@@ -124,6 +124,8 @@ class FakeVerifier:
         self.enrollments: dict[str, Enrollment] = {}
         self.nonces: set[bytes] = set()
         self.boot_log_sha256: bytes | None = None
+        self.userspace_log_sha256: bytes | None = None
+        self.wants_userspace_log = True
         self.pending = False
         self.next_in = 300.0
         self.status = "affirming"
@@ -231,7 +233,12 @@ class FakeVerifier:
         self.nonces.add(nonce)
         selection = [PcrSelection(bank="sha256", pcrs=list(self.selection))]
         return Challenge(
-            nonce=nonce, expires_at=EXPIRES, selection=selection, boot_log_sha256=self.boot_log_sha256
+            nonce=nonce,
+            expires_at=EXPIRES,
+            selection=selection,
+            boot_log_sha256=self.boot_log_sha256,
+            want_userspace_log=self.wants_userspace_log,
+            userspace_log_sha256=self.userspace_log_sha256,
         )
 
     def _attest(self, request: AttestationRequest) -> object | Refusal:
@@ -242,6 +249,8 @@ class FakeVerifier:
             return Refusal(400, "quote-nonce")
         if request.boot_log is not None and request.boot_log.content is not None:
             self.boot_log_sha256 = hashlib.sha256(request.boot_log.content).digest()
+        if request.userspace_log is not None and request.userspace_log.content is not None:
+            self.userspace_log_sha256 = hashlib.sha256(request.userspace_log.content).digest()
         self.sequence += 1
         self.attested.set()
         verdict = Verdict(

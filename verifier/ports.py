@@ -125,6 +125,8 @@ class BootRecord:
     boot_log_sha256: bytes | None
     boot_id: str | None
     seen_at: datetime
+    userspace_log_sha256: bytes | None = None
+    """Of what systemd measured from userspace, as it was sent last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,16 +6,27 @@ Whatever is absent is None with a note; none of it is trusted by the verifier wi
 from __future__ import annotations
 
 import os
+import stat
+import time
 from pathlib import Path
 from typing import Final
 
 from agent.collect.sources import Collected, Notes
 from agent.errors import SourceError
-from agent.wire.limits import MAX_BOOT_LOG, MAX_COMMAND_LINE, MAX_IMA_LOG, MAX_TEXT
+from agent.wire.limits import MAX_BOOT_LOG, MAX_COMMAND_LINE, MAX_IMA_LOG, MAX_TEXT, MAX_USERSPACE_LOG
 from agent.wire.messages import GuestIdentity
 
+try:
+    import fcntl
+except ImportError:  # this collector is imported, never used, on Windows
+    fcntl = None  # type: ignore[assignment]
+
+_LOCK_TRIES: Final = 100
+_LOCK_PAUSE: Final = 0.01
+"""Seconds; a TPM takes some hundredths for an extend."""
 BOOT_LOGS: Final = tuple(f"sys/kernel/security/tpm{number}/binary_bios_measurements" for number in range(2))
 IMA_LOG: Final = "sys/kernel/security/ima/binary_runtime_measurements"
+USERSPACE_LOG: Final = "run/log/systemd/tpm2-measure.log"
 SMBIOS_UUID: Final = "sys/class/dmi/id/product_uuid"
 OS_RELEASE: Final = ("etc/os-release", "usr/lib/os-release")
 
@@ -41,8 +52,32 @@ class LinuxSources:
             identity=self._identity(agent_version, notes),
             kernel_command_line=self._command_line(notes),
             boot_id=self._text("proc/sys/kernel/random/boot_id", notes),
+            userspace_log=self._userspace_log(notes),
             notes=notes.texts,
         )
+
+    def _userspace_log(self, notes: Notes) -> bytes | None:
+        """Under the lock that systemd holds from before it extends until it has written what.
+
+        So the log is never behind a quote that was taken before. It may be ahead of it; the verifier sees to that.
+        """
+        where = self.root / USERSPACE_LOG
+        try:
+            with where.open("rb", buffering=0) as file:
+                if not _lock_shared(file.fileno()):
+                    notes.add(f"{where} was read while something held its lock; a record may be missing")
+                if os.fstat(file.fileno()).st_mode & stat.S_ISVTX:
+                    notes.add(f"{where} lacks a record: systemd was interrupted while it measured")
+                content = _read_all(file.fileno(), MAX_USERSPACE_LOG + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            notes.add(f"{where} cannot be read: {error.strerror}")
+            return None
+        if len(content) > MAX_USERSPACE_LOG:
+            notes.add(f"{where} is longer than {MAX_USERSPACE_LOG} bytes; not sent")
+            return None
+        return content or None
 
     def _identity(self, agent_version: str, notes: Notes) -> GuestIdentity:
         uuid = self._text(SMBIOS_UUID, notes)
@@ -108,6 +143,21 @@ class LinuxSources:
                 f"{where} is longer than {limit} bytes", "the verifier would refuse it; look at the file"
             )
         return content or None
+
+
+def _lock_shared(descriptor: int) -> bool:
+    """Wait for the writer, but not for ever: whoever may write the file may hold its lock."""
+    if fcntl is None:
+        return True
+    for attempt in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            if attempt + 1 < _LOCK_TRIES:
+                time.sleep(_LOCK_PAUSE)
+        else:
+            return True
+    return False
 
 
 def _read_all(descriptor: int, limit: int) -> bytes:

@@ -17,6 +17,8 @@ class Collected(Struct, frozen=True, kw_only=True):
     identity: GuestIdentity
     kernel_command_line: str | None
     boot_id: str | None
+    userspace_log: bytes | None = None
+    """What systemd logs of its own measurements."""
     notes: tuple[str, ...] = ()
 
 

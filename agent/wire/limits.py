@@ -11,6 +11,11 @@ MAX_COMPRESSED_BODY: Final = 16 * 1024 * 1024
 MAX_SMALL_BODY: Final = 256 * 1024
 """Every request but an attestation."""
 MAX_BOOT_LOG: Final = 4 * 1024 * 1024
+MAX_USERSPACE_LOG: Final = 1024 * 1024
+"""What systemd logs of its own measurements; a boot writes about 5 KB."""
+MAX_NV_PUBLIC: Final = 256
+MAX_NVPCRS: Final = 8
+"""NV indices certified beside a quote; systemd has five, and each costs a signature."""
 MAX_IMA_LOG: Final = 48 * 1024 * 1024
 MAX_ATTEST: Final = 4096
 MAX_SIGNATURE: Final = 2048

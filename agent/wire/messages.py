@@ -144,6 +144,10 @@ class Challenge(Reply, frozen=True, kw_only=True):
     ratchet_index: int | None = None
     """NV index of the ratchet this machine is asked to keep; absent: none is wanted."""
     ratchet: RatchetStep | None = None
+    want_userspace_log: bool = False
+    """The verifier reads what systemd measures from userspace; one that does not say so refuses it."""
+    userspace_log_sha256: Sha256 | None = None
+    """As `boot_log_sha256`, of that log."""
 
 
 class LogPart(Message, frozen=True, kw_only=True):
@@ -177,6 +181,17 @@ class RatchetProof(Message, frozen=True, kw_only=True):
     """What that value came with."""
 
 
+class NvCertificate(Message, frozen=True, kw_only=True):
+    """An NV index that can only be extended, certified by the AK over the nonce of the quote (TPM2_NV_Certify)."""
+
+    public: Annotated[bytes, Meta(max_length=limits.MAX_NV_PUBLIC)]
+    """TPMS_NV_PUBLIC; believed only where its Name is the certified one."""
+    attest: Annotated[bytes, Meta(max_length=limits.MAX_ATTEST)]
+    """TPMS_ATTEST as signed."""
+    signature: Annotated[bytes, Meta(max_length=limits.MAX_SIGNATURE)]
+    """TPMT_SIGNATURE."""
+
+
 class AttestationRequest(Message, frozen=True, kw_only=True):
     """Evidence over a nonce: the quote authenticates it, so no other credential is needed."""
 
@@ -195,6 +210,10 @@ class AttestationRequest(Message, frozen=True, kw_only=True):
     kernel_command_line: Annotated[str, Meta(max_length=limits.MAX_COMMAND_LINE)] | None = None
     """Believed only where a measured digest covers exactly this text."""
     ratchet: RatchetProof | None = None
+    userspace_log: LogPart | None = None
+    """What systemd measured from userspace (`/run/log/systemd/tpm2-measure.log`), whole or by digest."""
+    nvpcrs: Annotated[list[NvCertificate], Meta(max_length=limits.MAX_NVPCRS)] = []
+    """The NV indices that log names."""
     want_ear: bool = False
     want_ak_certificate: bool = False
 

@@ -365,6 +365,17 @@ class TestRecording:
         assert state is not None
         assert state.boot == item.boot
 
+    async def test_the_log_of_systemd_that_is_held_is_the_one_sent_last(self, store):
+        """It grows while a boot goes on; the boot stays the same one."""
+        await enrol(store, "att-1")
+        for minutes, held in enumerate((sha256(b"a log"), sha256(b"a longer log"), None)):
+            item = recording("att-1", at=NOW + minutes * MINUTE)
+            boot = dataclasses.replace(item.boot, userspace_log_sha256=held)
+            await store.record(dataclasses.replace(item, boot=boot))
+            state = await store.attester_state("att-1")
+            assert state is not None
+            assert state.boot == boot
+
     async def test_a_guest_that_says_another_uuid_is_remembered_under_both(self, store):
         before = await enrol(store, "att-1")
         await store.record(recording("att-1", identity=GuestIdentity(smbios_uuid="b", os_release="13")))

@@ -25,7 +25,7 @@ async def stored(verifier, guest, sequence=None):
     (record,) = await store.history(DEFAULT_TENANT, guest.attester_id, before=before, limit=1)
     roles = await store.evidence_of(DEFAULT_TENANT, guest.attester_id, record.sequence)
     parts = {role: await store.blob(bytes.fromhex(digest)) for role, digest in roles.items()}
-    logs = {bytes.fromhex(roles["boot-log"]): parts["boot-log"]} if "boot-log" in roles else {}
+    logs = {bytes.fromhex(roles[role]): part for role, part in parts.items() if role != "quote"}
     return Case(verdict=record, bundle=parts["quote"]), logs
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from verifier.appraisal.evidence import Evidence
+from verifier.appraisal.evidence import Evidence, NvCertificate
 from verifier.errors import EvidenceError
 from verifier.reasons import Reason
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
@@ -85,6 +85,15 @@ def _pcr_banks(value: Mapping[str, Mapping[str, str]]) -> dict[HashAlg, dict[int
     }
 
 
+def _certificates(value: object) -> tuple[NvCertificate, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise TypeError("not a list of objects")
+    return tuple(
+        NvCertificate(*(_base64(one.get(name)) for name in ("public", "attest", "signature")))
+        for one in value
+    )
+
+
 def _text(value: object) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError("not text")
@@ -105,7 +114,7 @@ def _bundle(path: Path, document: Mapping[str, Any]) -> Bundle:
         raise _bad(path, f"format is {document.get('format')!r}, not {BUNDLE_FORMAT!r}")
     quote = _field(path, document, "quote", dict)
     identity = document.get("identity") or {}
-    log = document.get("boot_log")
+    log, userspace = document.get("boot_log"), document.get("userspace_log")
     return Bundle(
         name=path.stem,
         evidence=Evidence(
@@ -116,6 +125,8 @@ def _bundle(path: Path, document: Mapping[str, Any]) -> Bundle:
             kernel_command_line=_text(document.get("kernel_command_line")),
             smbios_uuid=_text(identity.get("smbios_uuid")) if isinstance(identity, dict) else None,
             boot_id=_text(document.get("boot_id")),
+            userspace_log=None if userspace is None else _field(path, document, "userspace_log", _base64),
+            nvpcrs=_field(path, {"nvpcrs": document.get("nvpcrs", [])}, "nvpcrs", _certificates),
         ),
         ak_public=_field(path, document, "ak_public", _base64),
         nonce=_field(path, document, "nonce", bytes.fromhex),
@@ -125,7 +136,8 @@ def _bundle(path: Path, document: Mapping[str, Any]) -> Bundle:
 def _read_folder(folder: Path, ak: str) -> Bundle:
     meta_path, pcr_path = folder / "meta.json", folder / "pcrs.json"
     meta = _read_object(meta_path)
-    log = folder / "binary_bios_measurements"
+    log, userspace = folder / "binary_bios_measurements", folder / "tpm2-measure.log"
+    certificates = folder / "nvpcrs.json"
     return Bundle(
         name=folder.name,
         evidence=Evidence(
@@ -134,6 +146,10 @@ def _read_folder(folder: Path, ak: str) -> Bundle:
             pcrs=_field(pcr_path, {"pcrs": _read_object(pcr_path)}, "pcrs", _pcr_banks),
             boot_log=_read(log) if log.exists() else None,
             kernel_command_line=_text(meta.get("cmdline")),
+            userspace_log=_read(userspace) if userspace.exists() else None,
+            nvpcrs=_field(certificates, _read_object(certificates), ak, _certificates)
+            if certificates.exists()
+            else (),
         ),
         ak_public=_read(folder / f"ak_{ak}.pub"),
         nonce=_field(meta_path, meta, "nonce", bytes.fromhex),

@@ -19,7 +19,15 @@ from verifier.ports import AttesterState, BootRecord, Clock, Recording, Store, V
 from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
 from verifier.service.bundle import pack
-from verifier.service.challenge import ChallengeService, asked_for, demanded, known_attester
+from verifier.service.challenge import (
+    HELD_NOTHING,
+    ChallengeService,
+    Held,
+    asked_for,
+    demanded,
+    held_of,
+    known_attester,
+)
 from verifier.service.ear import EarIssuer
 from verifier.service.endorsement_facts import endorsement_facts, facts_mapping
 from verifier.service.held_logs import HeldLog, HeldLogs
@@ -34,7 +42,7 @@ from verifier.service.lineage import (
     next_line,
     refuse_copy,
 )
-from verifier.service.model import AttestCommand, AttestOutcome
+from verifier.service.model import AttestCommand, AttestOutcome, LogReference
 from verifier.service.nonces import Nonces
 from verifier.service.recorder import Recorder
 from verifier.service.verdicts import finding_mapping, view
@@ -55,6 +63,7 @@ class _Judged:
     policies: PolicySet
     appraisal: Appraisal
     boot_log: HeldLog | None
+    userspace_log: HeldLog | None
     nonce_expires_at: datetime
     line: Lineage
     """The attester's past with this evidence in it."""
@@ -116,8 +125,10 @@ class AttestationService:
         """Judge by what is known now, and store that if it is still what is known."""
         state = known_attester(await self._store.attester_state(command.attester_id), command.attester_id)
         policies = await self._policies.for_attester(state.attester)
-        boot_log = await self._boot_log(command, state)
-        appraisal = await self._appraise(command, state, policies, boot_log, now)
+        held = HELD_NOTHING if state.boot is None else held_of(state.boot)
+        boot_log = await self._log(command.boot_log, held.boot_log)
+        userspace_log = await self._log(command.userspace_log, held.userspace_log)
+        appraisal = await self._appraise(command, state, policies, (boot_log, userspace_log), now)
         if not appraisal.authenticated:
             raise _refusal(appraisal)
         refuse_copy(state, command.identity)
@@ -130,6 +141,7 @@ class AttestationService:
             policies=policies,
             appraisal=appraisal,
             boot_log=boot_log,
+            userspace_log=userspace_log,
             nonce_expires_at=expires_at,
             line=next_line(state, appraisal.place, self._ratchets, now),
             at=now,
@@ -141,29 +153,26 @@ class AttestationService:
         if await self._store.nonce_spent(hashlib.sha256(command.nonce).digest()):
             raise _reused()
 
-    async def _boot_log(self, command: AttestCommand, state: AttesterState) -> HeldLog | None:
-        """The log: as sent, or as held.
+    async def _log(self, reference: LogReference | None, held: bytes | None) -> HeldLog | None:
+        """A log: as sent, or as held.
 
         Only the log this attester last sent can be named by digest: nobody can probe for what others sent,
         and an agent never names another.
         """
-        reference = command.boot_log
         if reference is None:
             return None
         if reference.content is not None:
             return HeldLog.of(reference.content)
-        held = state.boot.boot_log_sha256 if state.boot is not None else None
         if reference.sha256 is None or reference.sha256 != held:
             raise RefusedError(
-                Reason.BOOT_LOG_MISSING,
-                "no boot log with this digest is held for this attester; send it whole",
+                Reason.BOOT_LOG_MISSING, "no log with this digest is held for this attester; send it whole"
             )
         at_hand = self._logs.get(reference.sha256)
         if at_hand is not None:
             return at_hand
         content = await self._store.blob(reference.sha256)  # proven to have this digest
         if content is None:
-            raise RefusedError(Reason.BOOT_LOG_MISSING, "this boot log is no longer held; send it whole")
+            raise RefusedError(Reason.BOOT_LOG_MISSING, "this log is no longer held; send it whole")
         return HeldLog(content, reference.sha256, stored=True)
 
     async def _appraise(
@@ -171,9 +180,10 @@ class AttestationService:
         command: AttestCommand,
         state: AttesterState,
         policies: PolicySet,
-        boot_log: HeldLog | None,
+        logs: tuple[HeldLog | None, HeldLog | None],
         now: datetime,
     ) -> Appraisal:
+        boot_log, userspace_log = logs
         evidence = Evidence(
             attest=command.attest,
             signature=command.signature,
@@ -184,6 +194,9 @@ class AttestationService:
             boot_id=command.boot_id,
             boot_log_sha256=None if boot_log is None else boot_log.sha256,
             ratchet=command.ratchet,
+            userspace_log=None if userspace_log is None else userspace_log.content,
+            userspace_log_sha256=None if userspace_log is None else userspace_log.sha256,
+            nvpcrs=command.nvpcrs,
             hostname=command.identity.hostname,
             address=command.address,
         )
@@ -197,20 +210,22 @@ class AttestationService:
             ratchet=self._ratchets.chain(state.attester.id),
         )
         arguments = (evidence, expectation, policies, history_of(state), now, self._memo)
-        if boot_log is not None and len(boot_log.content) > _OFFLOAD_ABOVE:
+        if sum(len(log.content) for log in logs if log is not None) > _OFFLOAD_ABOVE:
             return await asyncio.to_thread(appraise_staged, *arguments)
         return appraise_staged(*arguments)
 
     async def _record(self, judged: _Judged) -> AttestOutcome:
         command, attester = judged.command, judged.state.attester
-        bundle = pack(command, attester.ak_public, asked_for(judged.policies), judged.boot_log)
+        bundle = pack(
+            command, attester.ak_public, asked_for(judged.policies), judged.boot_log, judged.userspace_log
+        )
         verdict = self._verdict(judged, hashlib.sha256(bundle).digest())
         next_in = min(self._interval, (verdict.valid_until - verdict.judged_at) / 2)
         place = judged.appraisal.place
         challenge = self._challenges.make(
             attester,
             judged.policies,
-            None if judged.boot_log is None else judged.boot_log.sha256,
+            Held(_sha256(judged.boot_log), _sha256(judged.userspace_log)),
             next_in,
             mark_of(judged.state.position + 1, verdict.evidence_sha256),
             None if place is not None and place.parted else judged.line,
@@ -221,8 +236,9 @@ class AttestationService:
         )
         if stored is None:
             raise _reused()
-        if judged.boot_log is not None:
-            self._logs.keep(judged.boot_log)
+        for log in (judged.boot_log, judged.userspace_log):
+            if log is not None:
+                self._logs.keep(log)
         shown = view(attester, stored, judged.at)
         ear = await self._ear.issue(shown, judged.at) if command.want_ear else None
         return AttestOutcome(verdict=shown, attester=attester, challenge=challenge, next_in=next_in, ear=ear)
@@ -249,13 +265,14 @@ class AttestationService:
 
 
 def _recording(judged: _Judged, verdict: VerdictRecord, bundle: bytes, line: Lineage) -> Recording:
-    command, boot_log = judged.command, judged.boot_log
+    command = judged.command
     clock, firmware_version = _clock(judged)
     blobs, evidence = {verdict.evidence_sha256: bundle}, {"quote": verdict.evidence_sha256.hex()}
-    if boot_log is not None:
-        evidence["boot-log"] = boot_log.sha256.hex()
-        if not boot_log.stored:
-            blobs[boot_log.sha256] = boot_log.content
+    for role, log in (("boot-log", judged.boot_log), ("userspace-log", judged.userspace_log)):
+        if log is not None:
+            evidence[role] = log.sha256.hex()
+            if not log.stored:
+                blobs[log.sha256] = log.content
     return Recording(
         nonce_hash=hashlib.sha256(command.nonce).digest(),
         nonce_expires_at=judged.nonce_expires_at,
@@ -263,9 +280,10 @@ def _recording(judged: _Judged, verdict: VerdictRecord, bundle: bytes, line: Lin
         boot=BootRecord(
             clock=clock,
             firmware_version=firmware_version,
-            boot_log_sha256=None if boot_log is None else boot_log.sha256,
+            boot_log_sha256=_sha256(judged.boot_log),
             boot_id=command.boot_id,
             seen_at=judged.at,
+            userspace_log_sha256=_sha256(judged.userspace_log),
         ),
         identity=command.identity,
         blobs=blobs,
@@ -273,6 +291,10 @@ def _recording(judged: _Judged, verdict: VerdictRecord, bundle: bytes, line: Lin
         lineage=line,
         position=judged.state.position,
     )
+
+
+def _sha256(log: HeldLog | None) -> bytes | None:
+    return None if log is None else log.sha256
 
 
 def _newly(judged: _Judged) -> Incident | None:

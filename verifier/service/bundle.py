@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from verifier.appraisal.evidence import Evidence, PcrRequest, RatchetEvidence
+from verifier.appraisal.evidence import Evidence, NvCertificate, PcrRequest, RatchetEvidence
 from verifier.errors import StoredDataDamaged
 from verifier.service.held_logs import HeldLog
 from verifier.service.model import AttestCommand
@@ -26,7 +26,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class StoredEvidence(msgspec.Struct, frozen=True):
-    """What was judged, but for the boot log, which is named by its digest.
+    """What was judged, but for the logs, which are named by their digests.
 
     `ak_public` is the AK that was bound to the attester's EK then; `nonce` was proven to be its own, and fresh.
     """
@@ -45,9 +45,18 @@ class StoredEvidence(msgspec.Struct, frozen=True):
     boot_id: str | None
     ratchet: tuple[bytes, bytes, int | None, bytes | None, bytes | None] | None = None
     """Attest, signature, step, base and nonce of the step."""
+    userspace_log_sha256: bytes | None = None
+    nvpcrs: list[tuple[bytes, bytes, bytes]] = []
+    """Public area, attest and signature of each certified NV index."""
 
-    def evidence(self, boot_log: bytes | None) -> Evidence:
-        """As it was judged. `boot_log` must be the bytes that `boot_log_sha256` names."""
+    @property
+    def logs(self) -> tuple[bytes, ...]:
+        """SHA-256 of the logs it names."""
+        named = (self.boot_log_sha256, self.userspace_log_sha256)
+        return tuple(digest for digest in named if digest is not None)
+
+    def evidence(self, boot_log: bytes | None, userspace_log: bytes | None = None) -> Evidence:
+        """As it was judged. The logs must be the bytes that `boot_log_sha256` and `userspace_log_sha256` name."""
         return Evidence(
             attest=self.attest,
             signature=self.signature,
@@ -58,6 +67,9 @@ class StoredEvidence(msgspec.Struct, frozen=True):
             boot_id=self.boot_id,
             boot_log_sha256=self.boot_log_sha256,
             ratchet=None if self.ratchet is None else RatchetEvidence(*self.ratchet),
+            userspace_log=userspace_log,
+            userspace_log_sha256=self.userspace_log_sha256,
+            nvpcrs=tuple(NvCertificate(*each) for each in self.nvpcrs),
         )
 
 
@@ -65,9 +77,18 @@ _decoder: Final = msgspec.msgpack.Decoder(StoredEvidence)
 
 
 def pack(
-    command: AttestCommand, ak_public: bytes, requests: Iterable[PcrRequest], boot_log: HeldLog | None
+    command: AttestCommand,
+    ak_public: bytes,
+    requests: Iterable[PcrRequest],
+    boot_log: HeldLog | None,
+    userspace_log: HeldLog | None = None,
 ) -> bytes:
-    """The bundle (MessagePack), the log by digest. Its own SHA-256 names the evidence."""
+    """The bundle (MessagePack), the logs by digest. Its own SHA-256 names the evidence."""
+    userspace: dict[str, object] = {}
+    if userspace_log is not None:
+        userspace["userspace_log_sha256"] = userspace_log.sha256
+    if command.nvpcrs:
+        userspace["nvpcrs"] = [dataclasses.astuple(each) for each in command.nvpcrs]
     return msgspec.msgpack.encode(
         {
             "format": FORMAT,
@@ -83,6 +104,7 @@ def pack(
             "smbios_uuid": command.identity.smbios_uuid,
             "boot_id": command.boot_id,
             "ratchet": None if command.ratchet is None else dataclasses.astuple(command.ratchet),
+            **userspace,
         }
     )
 

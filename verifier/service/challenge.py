@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from verifier.appraisal.evidence import PcrRequest
 from verifier.appraisal.lineage import Lineage
 from verifier.appraisal.staged import PolicySet, demand_of, union
 from verifier.errors import NotFoundError, RefusedError
 from verifier.policy.model import Policy
-from verifier.ports import AttesterRecord, AttesterState, Clock, Lifecycle, Store
+from verifier.ports import AttesterRecord, AttesterState, BootRecord, Clock, Lifecycle, Store
 from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
 from verifier.service.lineage import NO_RATCHETS, RatchetRules, line_of, mark_of_state
@@ -20,6 +20,21 @@ from verifier.tcg.algorithms import HashAlg
 
 WITHOUT_POLICY: Final = PcrRequest(bank=HashAlg.SHA256, pcrs=frozenset(range(16)))
 """What is asked for while no policy is assigned, so that an operator can see and learn."""
+
+
+class Held(NamedTuple):
+    """SHA-256 of the logs the verifier holds of an attester, which it need not send again."""
+
+    boot_log: bytes | None
+    userspace_log: bytes | None
+
+
+HELD_NOTHING: Final = Held(None, None)
+
+
+def held_of(boot: BootRecord) -> Held:
+    """What was held after that boot's last attestation."""
+    return Held(boot.boot_log_sha256, boot.userspace_log_sha256)
 
 
 def demanded(policy: Policy | None) -> PcrRequest:
@@ -74,14 +89,14 @@ class ChallengeService:
         """A challenge for an enrolled attester; raises `NotFoundError`, `RefusedError` (revoked)."""
         state = known_attester(await self._store.attester_state(attester_id), attester_id)
         policies = await self._policies.for_attester(state.attester)
-        held = state.boot.boot_log_sha256 if state.boot is not None else None
+        held = HELD_NOTHING if state.boot is None else held_of(state.boot)
         return self.make(state.attester, policies, held, timedelta(0), mark_of_state(state), line_of(state))
 
     def make(
         self,
         attester: AttesterRecord,
         policies: PolicySet,
-        boot_log_sha256: bytes | None,
+        held: Held,
         due_in: timedelta,
         past: bytes,
         line: Lineage | None,
@@ -98,7 +113,8 @@ class ChallengeService:
             nonce=nonce,
             expires_at=expires_at,
             requests=asked_for(policies),
-            boot_log_sha256=boot_log_sha256,
+            boot_log_sha256=held.boot_log,
+            userspace_log_sha256=held.userspace_log,
             ratchet_index=None if chain is None else chain.index,
             ratchet=None if line is None else self._ratchets.handed(attester, line, nonce, now + due_in),
         )

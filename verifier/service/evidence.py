@@ -49,9 +49,11 @@ class EvidenceService:
             raise EvidenceError(
                 Reason.EVIDENCE_UNAVAILABLE, f"evidence {verdict.evidence_sha256.hex()} is not kept any more"
             )
-        digest = unpack(bundle).boot_log_sha256
-        log = None if digest is None else await self._store.blob(digest)
-        logs = {} if digest is None or log is None else {digest: log}
+        logs: dict[bytes, bytes] = {}
+        for digest in unpack(bundle).logs:
+            log = await self._store.blob(digest)
+            if log is not None:
+                logs[digest] = log
         stored, evidence = stored_evidence(Case(verdict=verdict, bundle=bundle), logs)
         await self._recorder.evidence_read(verdict, self._clock.now(), actor)
         return EvidenceView(attester=state.attester, verdict=verdict, stored=stored, evidence=evidence)

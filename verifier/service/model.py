@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from verifier.appraisal.evidence import PcrRequest, RatchetEvidence
+from verifier.appraisal.evidence import NvCertificate, PcrRequest, RatchetEvidence
 from verifier.appraisal.place import Handed
 from verifier.ports import AttesterRecord, AttesterState, GuestIdentity, Lifecycle, VerdictRecord
 from verifier.reasons import Tier
@@ -61,6 +61,7 @@ class IssuedChallenge:
     requests: tuple[PcrRequest, ...]
     """One per bank."""
     boot_log_sha256: bytes | None
+    userspace_log_sha256: bytes | None = None
     ratchet_index: int | None = None
     """NV index of the ratchet the attester is asked to keep; None where it is not asked for one."""
     ratchet: Handed | None = None
@@ -69,7 +70,7 @@ class IssuedChallenge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogReference:
-    """A boot log: its bytes, or the digest of bytes that were sent before."""
+    """A log: its bytes, or the digest of bytes that were sent before."""
 
     content: bytes | None
     sha256: bytes | None
@@ -90,6 +91,8 @@ class AttestCommand:
     kernel_command_line: str | None
     want_ear: bool
     ratchet: RatchetEvidence | None = None
+    userspace_log: LogReference | None = None
+    nvpcrs: tuple[NvCertificate, ...] = ()
     address: str | None = None
     """Where it came from."""
 

@@ -40,7 +40,7 @@ def rejudge(case: Case, logs: Mapping[bytes, bytes], policy: Policy | None, memo
 
     Args:
         case: verdict and evidence.
-        logs: boot logs by SHA-256, proven by the store.
+        logs: the logs it names, by SHA-256, proven by the store.
         policy: what judges; None: that no policy does.
         memo: what other appraisals may leave for this one.
 
@@ -50,7 +50,7 @@ def rejudge(case: Case, logs: Mapping[bytes, bytes], policy: Policy | None, memo
         StoredDataDamaged: a part is there and is not what it should be.
     """
     stored = unpack(case.bundle)
-    log = _log(stored, logs)
+    evidence = _evidence(stored, logs)
     if policy is not None:
         _check_coverage(stored, policy)
     if case.verdict.endorsement is None:
@@ -63,21 +63,28 @@ def rejudge(case: Case, logs: Mapping[bytes, bytes], policy: Policy | None, memo
         endorsement=read_facts(case.verdict.endorsement),
     )
     findings = tuple(map(read_finding, case.verdict.findings))
-    return appraise_again(stored.evidence(log), expectation, policy, findings, memo)
+    return appraise_again(evidence, expectation, policy, findings, memo)
 
 
 def stored_evidence(case: Case, logs: Mapping[bytes, bytes]) -> tuple[StoredEvidence, Evidence]:
     """The evidence to be shown; raises as `rejudge` does where it is not there."""
     stored = unpack(case.bundle)
-    return stored, stored.evidence(_log(stored, logs))
+    return stored, _evidence(stored, logs)
 
 
-def _log(stored: StoredEvidence, logs: Mapping[bytes, bytes]) -> bytes | None:
-    if stored.boot_log_sha256 is None:
+def _evidence(stored: StoredEvidence, logs: Mapping[bytes, bytes]) -> Evidence:
+    return stored.evidence(
+        _log("boot log", stored.boot_log_sha256, logs),
+        _log("userspace log", stored.userspace_log_sha256, logs),
+    )
+
+
+def _log(what: str, sha256: bytes | None, logs: Mapping[bytes, bytes]) -> bytes | None:
+    if sha256 is None:
         return None
-    log = logs.get(stored.boot_log_sha256)
+    log = logs.get(sha256)
     if log is None:
-        raise _unavailable(f"boot log {stored.boot_log_sha256.hex()} is not stored any more")
+        raise _unavailable(f"{what} {sha256.hex()} is not stored any more")
     return log
 
 

@@ -223,6 +223,7 @@ def _boot_values(recording: Recording) -> Values:
         "boot_id": values.plain_text(boot.boot_id),
         "first_seen_at": seen,
         "seen_at": seen,
+        "userspace_log_sha256": boot.userspace_log_sha256,
     }
 
 

@@ -90,6 +90,7 @@ BOOT_COLUMNS: Final = tuple(
         "boot_log_sha256",
         "boot_id",
         "seen_at",
+        "userspace_log_sha256",
     )
 )
 
@@ -306,13 +307,14 @@ def verdict_record(row: Row, judgement: Judgement) -> VerdictRecord:
 
 def boot_record(row: Row) -> BootRecord:
     """A boot, from `BOOT_COLUMNS`."""
-    clock, resets, restarts, safe, firmware, log, boot_id, seen = row
+    clock, resets, restarts, safe, firmware, log, boot_id, seen, userspace_log = row
     return BootRecord(
         clock=ClockInfo(values.unsigned64(clock), resets, restarts, bool(safe)),
         firmware_version=values.unsigned64(firmware),
         boot_log_sha256=log or None,
         boot_id=boot_id,
         seen_at=values.moment(seen),
+        userspace_log_sha256=userspace_log,
     )
 
 

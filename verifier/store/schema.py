@@ -237,6 +237,8 @@ boot: Final = Table(
     Column("boot_id", Text),
     Column("first_seen_at", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
+    # As sent last: systemd's log grows while a boot goes on, so that it is no part of the key.
+    Column("userspace_log_sha256", LargeBinary),
     sqlite_with_rowid=False,
 )
 

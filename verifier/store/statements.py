@@ -206,5 +206,6 @@ class HotStatements:
                 "firmware_version": seen.excluded.firmware_version,
                 "boot_id": func.coalesce(seen.excluded.boot_id, boot.c.boot_id),
                 "seen_at": seen.excluded.seen_at,
+                "userspace_log_sha256": seen.excluded.userspace_log_sha256,
             },
         )

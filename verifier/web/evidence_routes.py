@@ -45,6 +45,14 @@ class BundleRatchet(Body, frozen=True):
     base: str | None = None
 
 
+class BundleIndex(Body, frozen=True):
+    """A certified NV index: TPMS_NV_PUBLIC, TPMS_ATTEST and TPMT_SIGNATURE, base64."""
+
+    public: str
+    attest: str
+    signature: str
+
+
 class EvidenceBundle(Body, frozen=True):
     """Evidence as `attest-agent collect` writes it and `attestctl appraise` reads it.
 
@@ -71,6 +79,8 @@ class EvidenceBundle(Body, frozen=True):
     kernel_command_line: str | None
     boot_id: str | None
     ratchet: BundleRatchet | None
+    userspace_log: str | None
+    nvpcrs: list[BundleIndex]
     collected_at: str
     """When it was judged."""
 
@@ -107,6 +117,13 @@ def bundle_message(view: EvidenceView) -> EvidenceBundle:
         kernel_command_line=found.kernel_command_line,
         boot_id=found.boot_id,
         ratchet=_ratchet(found.ratchet),
+        userspace_log=None if found.userspace_log is None else _base64(found.userspace_log),
+        nvpcrs=[
+            BundleIndex(
+                public=_base64(one.public), attest=_base64(one.attest), signature=_base64(one.signature)
+            )
+            for one in found.nvpcrs
+        ],
         collected_at=rfc3339(view.verdict.judged_at),
     )
 

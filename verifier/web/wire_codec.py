@@ -15,7 +15,7 @@ import msgspec
 
 from agent.wire import limits, messages
 from agent.wire.codec import JSON, MEDIA_TYPES, MSGPACK, WireError, decode, encode
-from verifier.appraisal.evidence import RatchetEvidence
+from verifier.appraisal.evidence import NvCertificate, RatchetEvidence
 from verifier.errors import EvidenceError, MalformedInputError
 from verifier.ports import GuestIdentity
 from verifier.ports_trust import IssuedCertificate
@@ -142,6 +142,8 @@ def challenge_reply(challenge: IssuedChallenge) -> messages.Challenge:
         expires_at=rfc3339(challenge.expires_at),
         selection=selection,
         boot_log_sha256=challenge.boot_log_sha256,
+        want_userspace_log=True,
+        userspace_log_sha256=challenge.userspace_log_sha256,
         ratchet_index=challenge.ratchet_index,
         ratchet=None
         if challenge.ratchet is None
@@ -159,7 +161,9 @@ def attest_command(message: messages.AttestationRequest, address: str | None = N
         attest=message.attest,
         signature=message.signature,
         pcrs=_banks(message.pcrs),
-        boot_log=_boot_log(message.boot_log),
+        boot_log=_log(message.boot_log, "boot_log", limits.MAX_BOOT_LOG),
+        userspace_log=_log(message.userspace_log, "userspace_log", limits.MAX_USERSPACE_LOG),
+        nvpcrs=tuple(NvCertificate(each.public, each.attest, each.signature) for each in message.nvpcrs),
         identity=_identity(message.identity),
         boot_id=message.boot_id,
         kernel_command_line=message.kernel_command_line,
@@ -258,22 +262,22 @@ def _values(values: Mapping[str, bytes], alg: HashAlg, where: str) -> dict[int, 
     return result
 
 
-def _boot_log(part: messages.LogPart | None) -> LogReference | None:
+def _log(part: messages.LogPart | None, name: str, limit: int) -> LogReference | None:
     if part is None:
         return None
     if part.content is None and part.sha256 is None:
-        raise _request_error("boot_log", "neither `content` nor `sha256` is given")
+        raise _request_error(name, "neither `content` nor `sha256` is given")
     if part.offset:
-        raise _request_error("boot_log", "a boot log is sent whole or named by digest, never from an offset")
+        raise _request_error(name, "this log is sent whole or named by digest, never from an offset")
     if part.content is not None:
-        if len(part.content) > limits.MAX_BOOT_LOG:
+        if len(part.content) > limit:
             raise EvidenceError(
                 Reason.BODY_TOO_LARGE,
-                f"{len(part.content)} bytes; at most {limits.MAX_BOOT_LOG} are taken",
-                structure="boot_log",
+                f"{len(part.content)} bytes; at most {limit} are taken",
+                structure=name,
             )
         if part.sha256 is not None and hashlib.sha256(part.content).digest() != part.sha256:
-            raise _request_error("boot_log", "`sha256` is not the digest of `content`")
+            raise _request_error(name, "`sha256` is not the digest of `content`")
     return LogReference(content=part.content, sha256=part.sha256)
 
 

@@ -8,6 +8,7 @@
 | 0004 | 0.1 | lines of TPM states and open incidents, beside the latest verdict | yes, columns with constant defaults |
 | 0005 | 0.1 | enrolments that wait for a person, attesters that another one replaced, the audit log | yes, columns with constant defaults and a new table |
 | 0006 | 0.1 | alarms of what ends, each told once | yes, new table |
+| 0007 | 0.1 | which log of systemd is held of a boot | yes, nullable column |
 
 A database of an unknown revision was made by a newer version: it is refused, not guessed at.
 """
