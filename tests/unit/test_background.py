@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from datetime import timedelta
 
 import pytest
@@ -11,9 +12,12 @@ from tests import pki
 from tests.harness import FakeClock, running, settings_for
 from verifier import background
 from verifier.errors import StoreUnavailable
+from verifier.logs import configure_logs
 
 
 async def test_a_fault_is_not_the_end():
+    log = io.StringIO()
+    configure_logs("json", "error", log)
     done = asyncio.Event()
     calls = []
 
@@ -27,6 +31,7 @@ async def test_a_fault_is_not_the_end():
     await asyncio.wait_for(done.wait(), 10)
     task.cancel()
     assert len(calls) >= 2
+    assert '"event": "test.failed"' in log.getvalue()
 
 
 async def test_a_fault_of_the_code_is_not_swallowed():
