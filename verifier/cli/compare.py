@@ -8,18 +8,16 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from verifier.claims import Binding, EventFact
+from verifier.claims import Binding
 from verifier.cli import output
 from verifier.cli.appraise import appraise_bundle, finding_document
-from verifier.cli.bundle import read_bundle
-from verifier.cli.proof import prove
+from verifier.cli.boot_diff import boot_table, compare_boots
 from verifier.errors import EvidenceError, VtpmAttestError
 from verifier.findings import Finding, Status
-from verifier.policy.diff import EventChange, PolicyChange, diff_boots, diff_policies
+from verifier.policy.diff import PolicyChange, diff_policies
 from verifier.policy.explain import EventVerdict, beside_events, explain_events
 from verifier.policy_files import SIGNED_SUFFIX, load_policy
 from verifier.reasons import Reason
-from verifier.tcg.algorithms import HashAlg
 
 _STYLE = {"added": "green", "removed": "red", "changed": "yellow"}
 
@@ -42,13 +40,14 @@ def diff(before: Path, after: Path, *, json: bool = False) -> int:
             raise EvidenceError(
                 Reason.MALFORMED_REQUEST, "one is a policy and the other evidence; compare like with like"
             )
-        rows = _policies(before, after) if _is_policy(before) else _boots(before, after)
+        policies = _is_policy(before)
+        rows = _policies(before, after) if policies else compare_boots(before, after)
     except VtpmAttestError as error:
         output.fail(error)
     if json:
         output.print_json({"before": before.name, "after": after.name, "changes": rows})
     elif rows:
-        output.out.print(table(rows))
+        output.out.print(table(rows) if policies else boot_table(rows))
     else:
         output.out.print("no difference")
     return 1 if rows else 0
@@ -75,31 +74,6 @@ def policy_row(change: PolicyChange) -> dict[str, object]:
     }
 
 
-def _boots(before: Path, after: Path) -> list[dict[str, object]]:
-    changes = diff_boots(prove(read_bundle(before)), prove(read_bundle(after)), HashAlg.SHA256)
-    return [_boot_row(change) for change in changes]
-
-
-def _boot_row(change: EventChange) -> dict[str, object]:
-    event = change.after or change.before
-    return {
-        "change": change.change.value,
-        "pcr": change.pcr,
-        "where": f"PCR {change.pcr}" + (f" {event.name or event.type_name}" if event else ""),
-        "before_index": change.before.index if change.before else None,
-        "after_index": change.after.index if change.after else None,
-        "before": _side(change.before, change.before_value),
-        "after": _side(change.after, change.after_value),
-    }
-
-
-def _side(event: EventFact | None, value: bytes | None) -> str | None:
-    if event is None:
-        return None if value is None else value.hex()
-    digest = event.digests[HashAlg.SHA256].hex()
-    return f"{digest} {event.text}" if event.text else digest
-
-
 def table(rows: Sequence[Mapping[str, object]]) -> Table:
     """Changes as rows: what, where, before and after."""
     shown = Table(box=None, pad_edge=False, header_style="bold")
@@ -107,9 +81,9 @@ def table(rows: Sequence[Mapping[str, object]]) -> Table:
         shown.add_column(column, overflow="fold", no_wrap=not column)
     for row in rows:
         kind = str(row["change"])
-        index = row.get("after_index", row.get("before_index"))
-        where = f"{row['where']}" + (f"\n[dim]event {index}[/]" if index is not None else "")
-        shown.add_row(f"[{_STYLE[kind]}]{kind}[/]", where, _cell(row["before"]), _cell(row["after"]))
+        shown.add_row(
+            f"[{_STYLE[kind]}]{kind}[/]", str(row["where"]), _cell(row["before"]), _cell(row["after"])
+        )
     return shown
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from verifier.appraisal.eventlog_report import explain_log
 from verifier.cli import output
+from verifier.cli.event_words import says
 from verifier.errors import MalformedInputError, VtpmAttestError
 from verifier.tcg.eventlog import DEFAULT_LIMIT
 
@@ -82,51 +83,9 @@ def _events(events: Sequence[Mapping[str, Any]]) -> Table:
             event["type"].removeprefix("EV_"),
             digest,
             mark,
-            escape(_says(event)),
+            escape(says(event)),
         )
     return table
-
-
-def _says(event: Mapping[str, Any]) -> str:
-    data = event["data"]
-    if event.get("text"):
-        said = f"{event['name']}: {event['text']}" if event.get("name") else str(event["text"])
-    elif "records" in data:
-        said = " ".join(_records(data["records"]))
-    elif "variable" in data:
-        said = data["variable"] + _variable(data)
-    else:
-        keys = ("device_path", "text", "signature", "description", "address", "disk", "hex", "tables")
-        said = next((str(data[key]) for key in keys if data.get(key)), "")
-    return said + (f" [{data['problem']}]" if "problem" in data else "")
-
-
-def _records(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Names of what Windows measured, modules counted."""
-    modules = 0
-    for record in records:
-        if record["record"] == "loadedmodule_aggregation":
-            modules += 1
-        elif "parts" in record:
-            yield from _records(record["parts"])
-        else:
-            yield f"{record['record']}={record['value']}" if "value" in record else record["record"]
-    if modules:
-        yield f"({modules} modules)"
-
-
-def _variable(data: Mapping[str, Any]) -> str:
-    if "entries" in data:
-        subjects = [entry["subject"] for entry in data["signatures"] if "subject" in entry]
-        return f" ({data['entries']} entries{''.join(f', {subject}' for subject in subjects)})"
-    if "authority" in data:
-        return f" {data['authority'].get('subject') or data['authority'].get('hex', '')}"
-    if "order" in data:
-        return f" = {' '.join(data['order'])}"
-    if "description" in data:
-        return f" = {data['description']} {data['device_path']}"
-    value = data.get("value")
-    return f" = {value if not isinstance(value, Mapping) else value.get('text', value.get('hex'))}"
 
 
 def _pcrs(bank: str, values: Mapping[str, str]) -> Table:

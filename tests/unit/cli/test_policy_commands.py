@@ -242,3 +242,40 @@ def test_explain_tells_what_is_no_single_events_fault_and_marks_what_was_read(ru
     assert document["events"][33]["broken"] == ["lowered-guard"]
     good = str(EVIDENCE / "uki-sb-on")
     assert run("policy", "explain", good, "--policy", str(ROOT / "policies" / "uki-guest"))[0] == 0
+
+
+# --- diff of boots
+
+
+def changes(run: Run, before: str, after: str) -> list[dict]:
+    code, out, _ = run("policy", "diff", str(EVIDENCE / before), str(EVIDENCE / after), "--json")
+    assert code == 1
+    return [row for row in json.loads(out)["changes"] if row["pcr"] != 10]
+
+
+def test_a_diff_of_boots_says_what_is_different_within_an_event(run: Run) -> None:
+    (database,) = changes(run, "uki-sb-on", "uki-sb-on-extra-db-key")
+    (added,) = database["parts"]
+    assert added.startswith("+ x509 ")
+    assert added.endswith(" CN=vmlab db2")
+    assert database["proven"]
+    line = [row for row in changes(run, "uki-sb-on", "uki-sb-on-cmdline-tampered") if row["parts"]]
+    assert [(row["pcr"], row["parts"]) for row in line] == [
+        (9, ["+ lockdown=none", "+ module.sig_enforce=0"]),
+        (11, ["+ lockdown=none", "+ module.sig_enforce=0"]),
+    ]
+    windows = changes(run, "windows-sb-on", "windows-test-signing")
+    assert {tuple(row["parts"]) for row in windows} == {("- testsigning=0", "+ testsigning=1")}
+
+
+def test_a_diff_of_boots_for_people_marks_labels_and_tells_why_a_pcr_stands_alone(run: Run) -> None:
+    good, off = str(EVIDENCE / "uki-sb-on"), str(EVIDENCE / "uki-sb-off")
+    _, out, _ = run("policy", "diff", good, off)
+    rows = out.splitlines()
+    added = next(row for row in rows if row.startswith("added"))
+    assert "PCR 4 EV_EFI_BOOT_SERVICES_APPLICATION" in added
+    assert "(label)" in added, "nothing signed says where the image came from"
+    secure_boot = next(row for row in rows if "SecureBoot = 1" in row)
+    assert "(label)" not in secure_boot
+    assert "the kernel's integrity list extends it" in next(row for row in rows if "PCR 10" in row)
+    assert any(row.startswith("removed") and "CN=vmlab db" in row for row in rows)
