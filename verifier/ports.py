@@ -186,6 +186,14 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSample:
+    """What the fleet looked like: attesters by tier or lifecycle, as `status_counts` has them."""
+
+    at: datetime
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetFilter:
     """Which attesters to list."""
 
@@ -272,6 +280,15 @@ class Store(AnchorStore, EnrollmentStore, Protocol):
     ) -> Page[AttesterState]: ...
     async def status_counts(self, tenant: str, now: datetime) -> Mapping[str, int]:
         """Counts by tier label of current verdicts, plus `stale`, `revoked`, `enrolled` (never attested)."""
+
+    async def add_fleet_sample(self, tenant: str, at: datetime, counts: Mapping[str, int]) -> None:
+        """Keep it; of several for one tenant and time the first counts."""
+
+    async def fleet_samples(self, tenant: str, since: datetime) -> tuple[FleetSample, ...]:
+        """Oldest first."""
+
+    async def purge_fleet_samples(self, before: datetime) -> int:
+        """Drop older ones. Returns how many."""
 
     async def history(
         self, tenant: str, attester_id: str, *, before: int | None, limit: int

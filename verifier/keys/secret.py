@@ -13,6 +13,7 @@ from verifier.keys.files import locked, read_secret, write_file
 
 _SIZE: Final = 32
 _NONCE_INFO: Final = b"vtpm-attest nonce key v1"
+_SESSION_INFO: Final = b"vtpm-attest session key v1"
 _RATCHET_INFO: Final = b"vtpm-attest ratchet key v1"
 
 
@@ -31,6 +32,11 @@ def ratchet_key(state_dir: Path) -> bytes:
     Losing the secret loses no ratchet: the value handed out last is known by its effect, which is stored.
     """
     return _derived(state_dir, _RATCHET_INFO)
+
+
+def session_key(state_dir: Path) -> bytes:
+    """32-byte key of dashboard sessions, derived as `nonce_key` is."""
+    return _derived(state_dir, _SESSION_INFO)
 
 
 def _derived(state_dir: Path, info: bytes) -> bytes:

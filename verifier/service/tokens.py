@@ -40,6 +40,11 @@ def join_secret_hash(text: str) -> bytes:
     return _secret_hash(_JOIN, text, Reason.JOIN_TOKEN_INVALID, "not a join token (vtj1.…)")
 
 
+def api_secret_hash(text: str) -> bytes:
+    """SHA-256 of the secret in `vta1.<secret>`; raises `RefusedError` for anything else."""
+    return _secret_hash(_API, text, Reason.UNAUTHENTICATED, "not an API token (vta1.…)")
+
+
 def _secret_hash(pattern: re.Pattern[str], text: str, reason: Reason, otherwise: str) -> bytes:
     found = pattern.match(text)
     if found is None:
@@ -125,9 +130,11 @@ class TokenService:
         Raises:
             RefusedError: `unauthenticated` when it is unknown, expired or revoked.
         """
-        secret_hash = _secret_hash(_API, text, Reason.UNAUTHENTICATED, "not an API token (vta1.…)")
-        now = self._clock.now()
-        record = await self._lookup(secret_hash, now)
+        return await self.resume(api_secret_hash(text))
+
+    async def resume(self, secret_hash: bytes) -> TokenRecord:
+        """The API token with this hash, for a session that began with its secret; refuses as `authenticate` does."""
+        record = await self._lookup(secret_hash, now := self._clock.now())
         if record is None:
             raise RefusedError(Reason.UNAUTHENTICATED, "this token is not known")
         if record.revoked_at is not None:

@@ -360,6 +360,15 @@ alarm: Final = Table(
     Column("raised_at", BigInteger, nullable=False),
 )
 
+# What the fleet looked like, once a minute: for plots. The counts are JSON.
+fleet_sample: Final = Table(
+    "fleet_sample",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("at", BigInteger, primary_key=True),
+    Column("counts", Text, nullable=False),
+)
+
 # One row that a health check writes: the only way to know that writes work.
 probe: Final = Table(
     "probe",

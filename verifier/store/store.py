@@ -13,11 +13,12 @@ from verifier.store.evidence import Evidences
 from verifier.store.fleet import Fleet
 from verifier.store.machines import Machines
 from verifier.store.policies import Policies
+from verifier.store.samples import Samples
 from verifier.store.schema import probe
 from verifier.store.tokens import Tokens
 
 
-class SqlStore(Tokens, Enrollments, Fleet, Evidences, Machines, Policies, Assignments, Anchors, AuditLog):
+class SqlStore(Tokens, Enrollments, Fleet, Evidences, Machines, Policies, Assignments, Anchors, AuditLog, Samples):
     """`verifier.ports.Store`, durable, shared by any number of processes."""
 
     async def close(self) -> None:
