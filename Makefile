@@ -21,6 +21,7 @@ demo: setup ## Three guests with software TPMs against a fresh verifier (KEEP=1 
 	@$(BIN)/python -m scripts.demo $(if $(KEEP),--keep)
 
 test: setup lint ## Everything CI runs
+	@scripts/install-system-packages.sh test
 	@$(BIN)/python -m pytest -n 2 --cov --cov-report= tests
 	@$(BIN)/python scripts/coverage_gate.py
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Debian packages this project needs: the TPM library the agent is built against, a software TPM for the
-# demo and the tests, a PostgreSQL server for the tests (they start a cluster of their own), a PKCS#11 token in software for
-# the tests, and what Python needs to build and to make a virtual environment.
+# usage: install-system-packages.sh [test]   Debian packages this project needs: the TPM library the agent is built against,
+# a software TPM for the demo, and what Python needs to build and to make a virtual environment. With `test`, what only the
+# tests need: a PostgreSQL server (they start a cluster of their own), a PKCS#11 token in software, and a browser.
 set -euo pipefail
 
-packages=(libtss2-dev swtpm swtpm-tools tpm2-tools pkg-config gcc python3-dev python3-venv openssl ca-certificates postgresql softhsm2)
+packages=(libtss2-dev swtpm swtpm-tools tpm2-tools pkg-config gcc python3-dev python3-venv openssl ca-certificates)
+[ "${1:-}" != test ] || packages=(postgresql softhsm2 chromium fonts-dejavu-core)
 missing=()
 for package in "${packages[@]}"; do
     status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)

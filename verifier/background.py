@@ -11,6 +11,7 @@ import structlog
 
 from verifier.errors import VtpmAttestError
 from verifier.ports import DEFAULT_TENANT
+from verifier.service.samples import EVERY
 from verifier.service.services import Services
 
 _PURGE_EVERY: Final = 60.0
@@ -41,6 +42,9 @@ def start(
     async def renew() -> None:
         renew_tls()
 
+    async def sample() -> None:
+        await services.samples.take(DEFAULT_TENANT)
+
     async def watch() -> None:
         await services.expiry.tell(DEFAULT_TENANT)
         await services.endorsements.tell(DEFAULT_TENANT)
@@ -49,6 +53,7 @@ def start(
         asyncio.create_task(repeat(_PURGE_EVERY, purge, "store.purge-failed")),
         asyncio.create_task(repeat(_RETAIN_EVERY, retain, "evidence.purge-failed", at_once=True)),
         asyncio.create_task(repeat(_RENEW_EVERY, renew, "tls.renewal-failed")),
+        asyncio.create_task(repeat(EVERY.total_seconds(), sample, "fleet.sample-failed", at_once=True)),
         asyncio.create_task(repeat(_WATCH_EVERY, watch, "expiry.watch-failed", at_once=True)),
     ]
 

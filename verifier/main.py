@@ -25,7 +25,7 @@ from verifier.keys.ak_ca import AkCa
 from verifier.keys.endings import own_endings
 from verifier.keys.files import ensure_directory
 from verifier.keys.fixed_signer import open_fixed
-from verifier.keys.secret import nonce_key, ratchet_key
+from verifier.keys.secret import nonce_key, ratchet_key, session_key
 from verifier.keys.signer import FileSigner, KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
 from verifier.policy_files import find_policies, read_policy_signers, read_policy_source
@@ -37,6 +37,7 @@ from verifier.service.approvals import ApprovalService
 from verifier.service.assignments import AssignmentService
 from verifier.service.attempts import AttemptLimiter
 from verifier.service.attestation import AttestationService
+from verifier.service.boots import BootService
 from verifier.service.challenge import ChallengeService
 from verifier.service.ear import EarIssuer
 from verifier.service.ear_claims import EarIdentity
@@ -54,6 +55,7 @@ from verifier.service.methods import Method, Requirements, parse_methods
 from verifier.service.nonces import Nonces
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
+from verifier.service.samples import FleetSamples
 from verifier.service.services import Services
 from verifier.service.tokens import TokenService
 from verifier.service.trust import TrustService
@@ -61,6 +63,8 @@ from verifier.settings import Settings
 from verifier.store import open_store, upgrade
 from verifier.trust import TrustFiles, issuer_finder, load_trust
 from verifier.web.app import build_app as build_web_app
+from verifier.web.dashboard.setup import NAMES as DASHBOARD_OPERATIONS
+from verifier.web.dashboard.setup import add_dashboard
 from verifier.web.routing import WebConfig
 
 VERSION: Final = version("vtpm-attest")
@@ -117,7 +121,9 @@ def build_app(service: Service) -> web.Application:
         body_timeout=settings.limits.body_timeout.total_seconds(),
         access_log=settings.log.access,
     )
-    return build_web_app(service.services, config)
+    app = build_web_app(service.services, config, DASHBOARD_OPERATIONS)
+    add_dashboard(app, service.services, config, session_key(settings.state_dir), SystemRandom())
+    return app
 
 
 def prepare_tls(settings: Settings, clock: Clock) -> TlsFiles:
@@ -201,7 +207,8 @@ def _wire(
     settings: Settings, store: Store, tls: TlsFiles, trust: TrustFiles, clock: Clock, random: Random
 ) -> Services:
     attestation = settings.attestation
-    recorder = Recorder(store, LocalEvents())
+    events = LocalEvents()
+    recorder = Recorder(store, events)
     nonces = Nonces(nonce_key(settings.state_dir), random)
     ratchets = RatchetRules(
         key=ratchet_key(settings.state_dir) if attestation.ratchet else None,
@@ -275,6 +282,9 @@ def _wire(
             memo=AppraisalMemo(),
         ),
         fleet=FleetService(store, recorder, clock),
+        boots=BootService(store),
+        samples=FleetSamples(store, clock),
+        events=events,
         evidence=EvidenceService(store, recorder, clock),
         policies=policies,
         assignments=assignments,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final
 
 from verifier.ports import VerdictRecord
@@ -45,7 +45,7 @@ class LocalEvents:
         finally:
             self._alarm_queues.discard(queue)
 
-    async def subscribe(self) -> AsyncIterator[VerdictRecord]:
+    async def subscribe(self) -> AsyncGenerator[VerdictRecord, None]:
         """Every verdict recorded from now on, until the iterator is closed."""
         queue: asyncio.Queue[VerdictRecord] = asyncio.Queue(_QUEUE)
         self._queues.add(queue)

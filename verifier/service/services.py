@@ -9,16 +9,19 @@ from verifier.service.ak_certificates import AkCertificates
 from verifier.service.approvals import ApprovalService
 from verifier.service.assignments import AssignmentService
 from verifier.service.attestation import AttestationService
+from verifier.service.boots import BootService
 from verifier.service.challenge import ChallengeService
 from verifier.service.ear import EarIssuer
 from verifier.service.endorsement_review import EndorsementReview
 from verifier.service.enrollment import EnrollmentService
+from verifier.service.events import LocalEvents
 from verifier.service.evidence import EvidenceService
 from verifier.service.expiry import ExpiryWatch
 from verifier.service.fleet import FleetService
 from verifier.service.incidents import IncidentService
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
+from verifier.service.samples import FleetSamples
 from verifier.service.tokens import TokenService
 from verifier.service.trust import TrustService
 
@@ -33,6 +36,9 @@ class Services:
     challenges: ChallengeService
     attestations: AttestationService
     fleet: FleetService
+    boots: BootService
+    samples: FleetSamples
+    events: LocalEvents
     evidence: EvidenceService
     policies: PolicyService
     assignments: AssignmentService

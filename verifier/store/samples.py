@@ -30,8 +30,8 @@ class Samples(StorePart):
             .order_by(fleet_sample.c.at)
         )
         return tuple(
-            FleetSample(at=values.moment(row.at), counts=msgspec.json.decode(row.counts, type=dict[str, int]))
-            for row in await self._backend.rows(query)
+            FleetSample(at=values.moment(at), counts=msgspec.json.decode(counts, type=dict[str, int]))
+            for at, counts in await self._backend.rows(query)
         )
 
     async def purge_fleet_samples(self, before: datetime) -> int:

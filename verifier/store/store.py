@@ -18,7 +18,9 @@ from verifier.store.schema import probe
 from verifier.store.tokens import Tokens
 
 
-class SqlStore(Tokens, Enrollments, Fleet, Evidences, Machines, Policies, Assignments, Anchors, AuditLog, Samples):
+class SqlStore(
+    Tokens, Enrollments, Fleet, Evidences, Machines, Policies, Assignments, Anchors, AuditLog, Samples
+):
     """`verifier.ports.Store`, durable, shared by any number of processes."""
 
     async def close(self) -> None:

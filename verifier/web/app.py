@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -50,11 +51,11 @@ _SECURITY_HEADERS: Final = {
 _log = structlog.get_logger("vtpm_attest.web")
 
 
-def build_app(services: Services, config: WebConfig) -> web.Application:
+def build_app(services: Services, config: WebConfig, more: Sequence[str] = ()) -> web.Application:
     """The application over these use cases. Serve it with `auto_decompress=False`: bodies are expanded here,
-    within limits.
+    within limits. `more`: names of operations that others add.
     """  # noqa: D205 - one sentence does not fit one line
-    metrics = Metrics([route.name for route in ROUTES], [tier.label for tier in Tier])
+    metrics = Metrics([*(route.name for route in ROUTES), *more], [tier.label for tier in Tier])
     app = web.Application(middlewares=[_border(metrics, config)])
     app[public_routes.METRICS_KEY] = metrics
     app[public_routes.OPENAPI_KEY] = encode(build_document(ROUTES, config.version, config.issuer))
@@ -80,7 +81,8 @@ def _border(metrics: Metrics, config: WebConfig) -> Middleware:
         operation = request.match_info.route.name or "unmatched"
         elapsed = time.perf_counter() - started
         metrics.request(operation, elapsed)
-        response.headers.update(_SECURITY_HEADERS)
+        for name, value in _SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
         response.headers["X-Request-Id"] = request_id
         if config.access_log:
             _log.info(

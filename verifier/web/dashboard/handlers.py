@@ -41,13 +41,9 @@ async def login_form(call: PageCall) -> web.StreamResponse:
 
 async def login(call: PageCall) -> web.StreamResponse:
     """Begin a session."""
-    target = call.form.get("next", "")
+    target, text = call.form.get("next", ""), call.form.get("token", "").strip()
     try:
-        text = call.form.get("token", "").strip()
-        token = await call.services.tokens.authenticate(text)
-        if not token.scopes & WATCHERS:
-            needed = ", ".join(sorted(WATCHERS))
-            raise RefusedError(Reason.FORBIDDEN, f"the dashboard needs a token with one of the scopes {needed}")
+        await _check_token(call, text)
     except RefusedError as error:
         return call.render("login.html", status=403, target=target, problem=error)
     response = web.Response(status=303, headers={"Location": _local(target)})
@@ -55,8 +51,16 @@ async def login(call: PageCall) -> web.StreamResponse:
     return response
 
 
+async def _check_token(call: PageCall, text: str) -> None:
+    token = await call.services.tokens.authenticate(text)
+    if not token.scopes & WATCHERS:
+        needed = ", ".join(sorted(WATCHERS))
+        raise RefusedError(Reason.FORBIDDEN, f"the dashboard needs a token with one of the scopes {needed}")
+
+
 async def logout(call: PageCall) -> web.StreamResponse:
     """End it."""
+    del call
     response = web.Response(status=303, headers={"Location": LOGIN})
     drop_cookie(response)
     return response
@@ -64,7 +68,9 @@ async def logout(call: PageCall) -> web.StreamResponse:
 
 def _local(target: str) -> str:
     """A page of ours; anything else would send people away with a link of ours."""
-    if target == HOME or (target.startswith((HOME + "/", HOME + "?")) and target.isprintable() and "\\" not in target):
+    if target == HOME or (
+        target.startswith((HOME + "/", HOME + "?")) and target.isprintable() and "\\" not in target
+    ):
         return target
     return HOME
 
@@ -146,7 +152,12 @@ async def boot(call: PageCall) -> web.StreamResponse:
     chosen = call.request.query.get("pcr", "")
     pcr = int(chosen) if chosen.isdecimal() and len(chosen) <= 2 else None  # noqa: PLR2004 - two digits
     return call.render(
-        "boot.html", view=view, boot=shown, earlier=earlier, changes=changes, pcr=pcr,
+        "boot.html",
+        view=view,
+        boot=shown,
+        earlier=earlier,
+        changes=changes,
+        pcr=pcr,
         pcrs=sorted({event.fact.pcr for event in shown.events}),
     )
 
@@ -173,7 +184,9 @@ async def approve(call: PageCall) -> web.StreamResponse:
     """Let a machine in."""
     place = call.form.get("place", "")
     approval = Approval(
-        reason=_reason(call), replaces=place if place not in ("", "new") else None, as_new=place == "new",
+        reason=_reason(call),
+        replaces=place if place not in ("", "new") else None,
+        as_new=place == "new",
         overrule="overrule" in call.form,
     )
     await call.services.approvals.approve(
@@ -236,7 +249,9 @@ async def audit(call: PageCall) -> web.StreamResponse:
     if before and not before.isdecimal():
         raise EvidenceError(Reason.MALFORMED_REQUEST, "`before` is a number", structure="query")
     entries = await call.services.approvals.audit(call.tenant, None, int(before) if before else None, ROWS)
-    return call.render("audit.html", entries=entries, more=entries[-1].sequence if len(entries) == ROWS else None)
+    return call.render(
+        "audit.html", entries=entries, more=entries[-1].sequence if len(entries) == ROWS else None
+    )
 
 
 async def live(call: PageCall) -> web.StreamResponse:
@@ -272,7 +287,9 @@ async def _of_tenant(events: AsyncGenerator[VerdictRecord, None], tenant: str) -
 def _reason(call: PageCall) -> str:
     reason = call.form.get("reason", "").strip()
     if len(reason) > MAX_REASON:
-        raise EvidenceError(Reason.MALFORMED_REQUEST, f"a reason has {MAX_REASON} characters at most", structure="form")
+        raise EvidenceError(
+            Reason.MALFORMED_REQUEST, f"a reason has {MAX_REASON} characters at most", structure="form"
+        )
     return reason
 
 

@@ -151,7 +151,9 @@ class PageDispatcher:
         try:
             fields = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS))
         except (UnicodeDecodeError, ValueError) as error:
-            raise EvidenceError(Reason.MALFORMED_REQUEST, "the form cannot be read", structure="form") from error
+            raise EvidenceError(
+                Reason.MALFORMED_REQUEST, "the form cannot be read", structure="form"
+            ) from error
         if session is not None:
             self._sessions.check_csrf(session, fields.pop("csrf", ""))
         return fields

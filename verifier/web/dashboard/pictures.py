@@ -42,7 +42,7 @@ def plot(samples: Sequence[FleetSample]) -> Plot | None:
     """Counts by state over time; None where there are not two samples to draw between."""
     if len(samples) < 2:  # noqa: PLR2004 - a line has two ends
         return None
-    top = max(max(sum(sample.counts.values()) for sample in samples), 1)
+    top = max(*(sum(sample.counts.values()) for sample in samples), 1)
     start, span = samples[0].at, (samples[-1].at - samples[0].at).total_seconds()
     across = [WIDTH * (sample.at - start).total_seconds() / span for sample in samples]
     below = [0] * len(samples)

@@ -52,14 +52,14 @@ class Sessions:
         """The cookie of a new session; its id is new, so that none can be fixed beforehand."""
         ends = int((now + LIFETIME).timestamp())
         sealed = msgspec.msgpack.encode(Session(self._random.bytes(_ID_SIZE), token_hash, ends))
-        return base64.urlsafe_b64encode(sealed + self._tag(b"session", sealed)).decode()
+        return base64.urlsafe_b64encode(sealed + self._tag(b"session", sealed)).rstrip(b"=").decode()
 
     def open(self, cookie: str, now: datetime) -> Session | None:
         """The session, or None for anything that was not sealed here or is over."""
         if len(cookie) > _MAX_COOKIE:
             return None
         try:
-            raw = base64.urlsafe_b64decode(cookie)
+            raw = base64.urlsafe_b64decode(cookie + "=" * (-len(cookie) % 4))
         except (ValueError, binascii.Error):
             return None
         sealed, tag = raw[:-_TAG_SIZE], raw[-_TAG_SIZE:]

@@ -11,6 +11,7 @@ from typing import Final
 import aiohttp_jinja2
 import jinja2
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from verifier.ports import Random
 from verifier.reasons import Reason
@@ -41,7 +42,9 @@ def add_dashboard(
         lstrip_blocks=True,
     )
     environment.filters |= {"when": _when, "utc": _utc, "span": _span, "remedy": _remedy}
-    environment.globals["static"] = {name: f"/dashboard/static/{digest}/{name}" for name, (digest, _) in static.items()}
+    environment.globals["static"] = {
+        name: f"/dashboard/static/{digest}/{name}" for name, (digest, _) in static.items()
+    }
     sessions = Sessions(session_key, random)
     for page in PAGES:
         handler = PageDispatcher(page, services, sessions, config).handle
@@ -64,7 +67,7 @@ def _static_files() -> dict[str, tuple[str, bytes]]:
     return found
 
 
-def _server_of(static: dict[str, tuple[str, bytes]]):  # noqa: ANN202 - an aiohttp handler
+def _server_of(static: dict[str, tuple[str, bytes]]) -> Handler:
     async def serve(request: web.Request) -> web.Response:
         name = request.match_info["name"]
         digest, content = static.get(name, ("", b""))

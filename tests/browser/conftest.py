@@ -1,0 +1,138 @@
+"""A real verifier with real guests, and a real headless Chromium that looks at it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from scripts.demo import Verifier, attest, guest_tpm, run_agent, token
+from tests import swtpm
+from tests.conftest import ROOT
+
+CHROMIUM = shutil.which("chromium")
+SHOTS = ROOT / "build" / "screenshots"
+SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
+
+
+@dataclass
+class Fleet:
+    """The verifier, and ids of what is in it."""
+
+    verifier: Verifier
+    good: str
+    bad: str
+    operator: str
+    dashboard: str
+    again: Callable[[], object]
+    """The good guest attests once more."""
+
+    @property
+    def url(self) -> str:
+        return f"{self.verifier.url}/dashboard"
+
+
+@dataclass
+class Errors:
+    """What the browser complained of."""
+
+    seen: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory):
+    if not swtpm.available():
+        pytest.skip("SKIPPED FOR WANT OF A TPM: swtpm or its tools are not installed")
+    work = tmp_path_factory.mktemp("dashboard")
+    tpms = [guest_tpm(work, number) for number in (1, 2)]
+    with tpms[0] as first, tpms[1] as second, Verifier.running(work) as verifier:
+        good = attest(verifier, first, 1, "uki-sb-on")
+        bad = attest(verifier, second, 2, "uki-sb-on-cmdline-tampered")
+        yield Fleet(
+            verifier,
+            good["verdict"]["attester_id"],
+            bad["verdict"]["attester_id"],
+            token(verifier.config, "operator"),
+            verifier.dashboard_token,
+            lambda: attest_again(work, first),
+        )
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("SKIPPED FOR WANT OF A BROWSER: chromium is not installed, so no page was looked at")
+    from playwright.sync_api import sync_playwright
+
+    options = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    options += ["--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def sessions():
+    """Cookies by token: signing in is tested by itself."""
+    return {}
+
+
+@pytest.fixture(params=list(SIZES))
+def size(request):
+    return request.param
+
+
+@pytest.fixture
+def open_page(browser, fleet, request):
+    """Opens a page; the test fails if the browser complains of anything on it."""
+    contexts, errors = [], Errors()
+    sessions = request.getfixturevalue("sessions")
+
+    def opened(*, size="desktop", scheme="light", script=True, token=None):
+        context = browser.new_context(
+            viewport=SIZES[size], color_scheme=scheme, java_script_enabled=script, ignore_https_errors=True
+        )
+        if token in sessions:
+            context.add_cookies(sessions[token])
+        contexts.append(context)
+        page = context.new_page()
+        page.on(
+            "console", lambda message: errors.seen.append(message.text) if message.type == "error" else None
+        )
+        page.on("pageerror", lambda error: errors.seen.append(str(error)))
+        if token is not None and token not in sessions:
+            sign_in(page, fleet, token)
+            sessions[token] = context.cookies()
+        elif token is not None:
+            page.goto(fleet.url)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    expected = request.node.get_closest_marker("expects_errors")
+    assert expected or errors.seen == [], errors.seen
+
+
+def attest_again(work: Path, tpm) -> None:
+    options = ["--tcti", tpm.tcti, "--root", str(work / "guest1" / "root")]
+    run_agent("attest", "--once", *options, "--state-dir", str(work / "guest1" / "agent"), "--json")
+
+
+def sign_in(page, fleet: Fleet, token: str) -> None:
+    page.goto(f"{fleet.url}/login")
+    page.get_by_label("API token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(re.compile(r"/dashboard(?!/login)"))
+
+
+def shoot(page, name: str) -> Path:
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    path = SHOTS / f"{name}.png"
+    page.screenshot(path=path, full_page=True)
+    return path
