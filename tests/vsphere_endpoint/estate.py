@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pyVmomi import vim
+from pyVmomi.VmomiSupport import binary
 
 from tests.simulator import SoftwareCa
 from tests.simulator.keys import private_key
@@ -24,8 +25,8 @@ def vtpm(*ek_certificates: bytes, requests: Iterable[bytes] = ()) -> Any:
     return vim.vm.device.VirtualTPM(
         key=11000,
         deviceInfo=vim.Description(label="Virtual TPM", summary="Trusted Platform Module"),
-        endorsementKeyCertificate=list(ek_certificates),
-        endorsementKeyCertificateSigningRequest=list(requests),
+        endorsementKeyCertificate=[binary(der) for der in ek_certificates],
+        endorsementKeyCertificateSigningRequest=[binary(der) for der in requests],
     )
 
 
@@ -60,7 +61,8 @@ class Machine:
         value: Any = self
         for part in path.split("."):
             value = None if value is None else getattr(value, part)
-        return value
+        # As a value of any type, an array has to say of what; pyVmomi keeps a list as it was given.
+        return vim.vm.device.VirtualDevice.Array(value) if type(value) is list else value
 
     def _vtpms(self) -> list[Any]:
         return [one for one in self.config.hardware.device if isinstance(one, vim.vm.device.VirtualTPM)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 from xml.parsers.expat import ParserCreate
+from xml.sax.saxutils import escape
 
 from pyVmomi import vmodl
 from pyVmomi.SoapAdapter import (
@@ -107,13 +108,15 @@ def write_result(call: Call, result: Any, version: str) -> bytes:
 def write_fault(fault: Any, version: str) -> bytes:
     namespaces = {**SOAP_NSMAP, GetWsdlNamespace(version): ""}
     kind = type(fault)
-    field = Object(name=GetWsdlName(kind) + "Fault", type=kind, version=version, flags=0)
+    # Of the base type, so that the element says which fault it is.
+    name = GetWsdlName(kind) + "Fault"
+    field = Object(name=name, type=vmodl.MethodFault, version=version, flags=0)
     detail = SerializeFaultDetail(fault, field, version, namespaces)
-    text = str(fault.msg or "")
-    space = GetWsdlNamespace(version)
+    detail = detail.replace(f"<{name} ", f'<{name} xmlns="{GetWsdlNamespace(version)}" ', 1)
+    text = escape(str(fault.msg or ""))
     return _envelope(
         "<soapenv:Fault><faultcode>ServerFaultCode</faultcode>"
-        f'<faultstring>{text}</faultstring><detail xmlns="{space}">{detail}</detail></soapenv:Fault>'.encode()
+        f"<faultstring>{text}</faultstring><detail>{detail}</detail></soapenv:Fault>".encode()
     )
 
 

@@ -16,11 +16,12 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """`ca` is what a client trusts; `chain` and `key` are the server's."""
+    """`ca` is what a client trusts; `chain` and `key` are the server's; `thumbprint` its certificate's SHA-256."""
 
     ca: Path
     chain: Path
     key: Path
+    thumbprint: bytes
 
 
 def make_tls(folder: Path, *, address: str = "127.0.0.1") -> TlsFiles:
@@ -31,7 +32,8 @@ def make_tls(folder: Path, *, address: str = "127.0.0.1") -> TlsFiles:
     sub = _certificate("Test VMCA", sub_key.public_key(), "Test root", root_key, ca=True)
     san = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
     leaf = _certificate("vcenter", key.public_key(), "Test VMCA", sub_key, ca=False, san=san)
-    files = TlsFiles(folder / "ca.pem", folder / "chain.pem", folder / "key.pem")
+    thumbprint = x509.load_pem_x509_certificate(leaf).fingerprint(hashes.SHA256())
+    files = TlsFiles(folder / "ca.pem", folder / "chain.pem", folder / "key.pem", thumbprint)
     files.ca.write_bytes(root)
     (folder / "subordinate.pem").write_bytes(sub)
     files.chain.write_bytes(leaf + sub)

@@ -15,6 +15,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]")
 _MAX_SECRET: Final = 4096
 _MAX_PORT: Final = 65535
+_SHA256: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class VcenterSettings:
         host: DNS name or address, as its certificate has it.
         ca_file: PEM of the CAs that may vouch for it, and no others; None: those of the operating system. There
             is no way to leave its certificate unchecked.
+        thumbprint: SHA-256 of its certificate, instead of any CA; it has to be changed when the certificate is.
         timeout: longest a single answer may take.
         wait: how long vCenter may hold a request for changes: the delay with which events are seen.
         full_sync: every machine is read again this often, changed or not.
@@ -122,6 +124,7 @@ class VcenterSettings:
     credentials: Credentials
     port: int = 443
     ca_file: Path | None = None
+    thumbprint: bytes | None = None
     timeout: timedelta = timedelta(seconds=60)
     wait: timedelta = timedelta(seconds=20)
     full_sync: timedelta = timedelta(hours=6)
@@ -137,6 +140,12 @@ class VcenterSettings:
             raise InventorySettingError(f"{self.name}: host {self.host!r} is no host name or address")
         if not 0 < self.port <= _MAX_PORT:
             raise InventorySettingError(f"{self.name}: port {self.port} is none")
+        if self.thumbprint is not None and self.ca_file is not None:
+            raise InventorySettingError(f"{self.name}: either ca_file or thumbprint, not both")
+        if self.thumbprint is not None and len(self.thumbprint) != _SHA256:
+            raise InventorySettingError(
+                f"{self.name}: thumbprint is not a SHA-256, which has {_SHA256} bytes"
+            )
         if self.page_size < 1:
             raise InventorySettingError(f"{self.name}: page_size must be at least 1")
         durations = {

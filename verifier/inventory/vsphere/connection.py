@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import socket
 import ssl
 import weakref
@@ -37,10 +39,11 @@ _GONE: Final = (
 
 
 def tls_context(settings: VcenterSettings) -> ssl.SSLContext:
-    """TLS that verifies chain and host name; there is no other kind here.
+    """TLS that verifies chain and host name, or exactly one certificate; there is no other kind here.
 
     Where the operator names the CAs, exactly those are trusted, a subordinate one included: a VMCA below a
-    corporate root can be named by itself.
+    corporate root can be named by itself. Where a certificate is pinned, chain, host name and dates say nothing
+    that the pin does not: `_PinnedConnection` compares it before a byte is sent.
 
     Raises:
         VcenterUntrustedError: the CA file cannot be used.
@@ -50,9 +53,36 @@ def tls_context(settings: VcenterSettings) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise VcenterUntrustedError(settings.name, f"CA file {settings.ca_file}: {reason}") from None
+    if settings.thumbprint is not None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     if settings.ca_file is not None:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
+
+
+class _PinnedConnection(HTTPSConnection):
+    """Talks to the holder of one certificate."""
+
+    def __init__(self, thumbprint: bytes, **arguments: Any) -> None:  # noqa: ANN401 - whatever pyVmomi passes on
+        super().__init__(**arguments)
+        self._thumbprint = thumbprint
+
+    def connect(self) -> None:
+        """Connect, and hang up on whoever shows another certificate."""
+        super().connect()
+        shown = self.sock.getpeercert(binary_form=True) if isinstance(self.sock, ssl.SSLSocket) else None
+        digest = hashlib.sha256(shown or b"").digest()
+        if not hmac.compare_digest(digest, self._thumbprint):
+            self.close()
+            raise OtherCertificateError(digest)
+
+
+class OtherCertificateError(OSError):
+    """Not the pinned certificate."""
+
+    def __init__(self, shown: bytes) -> None:
+        super().__init__(f"its certificate is another one than the pinned: SHA-256 {shown.hex()}")
 
 
 class Transport:
@@ -65,6 +95,7 @@ class Transport:
     def __init__(self, settings: VcenterSettings, context: ssl.SSLContext) -> None:
         self._connections: weakref.WeakSet[HTTPSConnection] = weakref.WeakSet()
         self._closed = False
+        self._thumbprint = settings.thumbprint
         # The longest silence on a socket is that of a request for changes that vCenter holds.
         silence = settings.timeout + settings.wait
         self.stub: Any = SoapStubAdapter(
@@ -80,7 +111,11 @@ class Transport:
     def _connection(self, **arguments: Any) -> HTTPSConnection:  # noqa: ANN401 - whatever pyVmomi passes on
         if self._closed:
             raise ConnectionAbortedError("closed")
-        connection = HTTPSConnection(**arguments)
+        connection = (
+            HTTPSConnection(**arguments)
+            if self._thumbprint is None
+            else _PinnedConnection(self._thumbprint, **arguments)
+        )
         self._connections.add(connection)
         return connection
 
@@ -101,6 +136,8 @@ def translate(name: str, error: BaseException) -> VcenterError:  # noqa: PLR0911
         return error
     if isinstance(error, ssl.SSLCertVerificationError):
         return VcenterUntrustedError(name, f"its certificate is not trusted: {error.verify_message}")
+    if isinstance(error, OtherCertificateError):
+        return VcenterUntrustedError(name, str(error))
     if isinstance(error, TimeoutError):
         return VcenterTimeoutError(name, "it did not answer in time")
     if isinstance(error, (OSError, HTTPException)):
