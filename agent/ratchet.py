@@ -113,14 +113,19 @@ class Ratchet:
         if attributes & ~WRITTEN != ATTRIBUTES:
             self._note(f"no ratchet: NV index {index:#010x} exists and is something else")
             return False
+        if not self._known(index):
+            self._save(RatchetState(index=index))  # so that it is missed if it goes
         if not attributes & WRITTEN:
             # An index can be certified only once it holds something. What, does not matter, but that nobody knows it.
             tpm.nv_extend(index, os.urandom(SIZE))
         return True
 
-    def _define(self, tpm: Tpm, index: int) -> bool:
+    def _known(self, index: int) -> bool:
         memory = self._store.load().ratchet
-        if memory is not None and memory.index == index:
+        return memory is not None and memory.index == index
+
+    def _define(self, tpm: Tpm, index: int) -> bool:
+        if self._known(index):
             self._note(f"the ratchet is gone: NV index {index:#010x} was deleted, or the TPM was cleared")
             return False
         try:
@@ -133,7 +138,6 @@ class Ratchet:
                 raise
             self._note(f"no ratchet: {error.message}")
             return False
-        self._save(RatchetState(index=index))
         return True
 
     # --- what is remembered

@@ -128,16 +128,16 @@ class Swtpm:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self) -> None:
-        """Power on: TPM2_Startup(CLEAR). Keeps its ports over a power cycle."""
+    def start(self, *, resume: bool = False) -> None:
+        """Power on: TPM2_Startup(CLEAR), or (STATE) to `resume`. Keeps its ports over a power cycle."""
         ports = [self.port] if self.port else [_free_pair() for _ in range(5)]
         for port in ports:
-            if self._start_on(port):
+            if self._start_on(port, "startup-state" if resume else "startup-clear"):
                 self.port = port
                 return
         raise RuntimeError(f"swtpm does not start with the state in {self.state}")
 
-    def _start_on(self, port: int) -> bool:
+    def _start_on(self, port: int, startup: str) -> bool:
         def listen(number: int) -> str:
             return f"type=tcp,port={number},bindaddr=127.0.0.1"
 
@@ -149,7 +149,7 @@ class Swtpm:
             "--ctrl",
             listen(port + 1),
             "--flags",
-            "not-need-init,startup-clear",
+            f"not-need-init,{startup}",
         ]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + _START_SECONDS
@@ -178,6 +178,30 @@ class Swtpm:
                 esapi.shutdown(TPM2_SU.CLEAR)
         self.stop()
         self.start()
+
+    def suspend(self) -> None:
+        """Sleep and wake up: TPM2_Shutdown(STATE), power off and on, TPM2_Startup(STATE). PCRs stay."""
+        from tpm2_pytss import TPM2_SU
+
+        with self.esapi() as esapi:
+            esapi.shutdown(TPM2_SU.STATE)
+        self.stop()
+        self.start(resume=True)
+
+    def handles(self, first: int) -> list[int]:
+        """Those in use from `first` on, in its range."""
+        with self.esapi() as esapi:
+            answer = esapi.get_capability(
+                1, first, 254
+            )  # the tuple must stay: it owns the memory of its parts
+            return [int(one) for one in answer[1].data.handles]
+
+    def flush(self) -> None:
+        """Drop the objects that a killed program has left, as a kernel's resource manager does."""
+        left = self.handles(0x80000000)
+        with self.esapi() as esapi:
+            for handle in left:
+                esapi.flush_context(esapi.tr_from_tpmpublic(handle))
 
     def esapi(self) -> Any:
         """A tpm2-pytss connection, to be closed (it is a context manager)."""

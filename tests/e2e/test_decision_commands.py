@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from scripts.demo import BIN, EVIDENCE, Verifier, guest_root, token
+from scripts.demo import Verifier, token
 from tests import swtpm
-from tests.swtpm import Manufactured, Swtpm, manufacture, replay_boot_log
+from tests.real_guests import Operator, booted, guest
+from tests.swtpm import manufacture
 
 pytestmark = [
     pytest.mark.swtpm,
@@ -24,7 +20,6 @@ pytestmark = [
         not swtpm.available(), reason="SKIPPED FOR WANT OF A TPM: swtpm or tpm2-pytss is missing"
     ),
 ]
-BOOT = EVIDENCE / "uki-sb-on"
 REFUSED, TRY_LATER = 65, 75
 
 
@@ -42,69 +37,9 @@ def verifier(work) -> Iterator[Verifier]:
         yield running
 
 
-@dataclass
-class Operator:
-    verifier: Verifier
-    secret: str
-
-    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {
-            "ATTESTCTL_SERVER": self.verifier.url,
-            "ATTESTCTL_CA": str(self.verifier.ca),
-            "ATTESTCTL_TOKEN": self.secret,
-        }
-        command = [BIN / "attestctl", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-
-    def json(self, *arguments: str) -> Any:
-        done = self.call(*arguments, "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def waiting(self) -> Any:
-        (item,) = self.json("enrollments")["enrollments"]
-        return item
-
-
 @pytest.fixture(scope="module")
 def operator(verifier) -> Operator:
     return Operator(verifier, token(verifier.config, "operator"))
-
-
-@dataclass
-class Machine:
-    """A guest: what its agent reads, what it remembers, and a TPM that can be taken out."""
-
-    verifier: Verifier
-    root: Path
-    state: Path
-    tpm: Swtpm
-
-    def agent(self, command: str, *options: str, token: bool = True) -> subprocess.CompletedProcess[str]:
-        where = ["--tcti", self.tpm.tcti, "--root", str(self.root), "--state-dir", str(self.state)]
-        if command != "status":
-            where += ["--server", self.verifier.url, "--ca-file", str(self.verifier.ca)]
-            where += ["--token", self.verifier.join_token] if token else []
-        arguments = [BIN / "attest-agent", command, *options, *where]
-        return subprocess.run(arguments, capture_output=True, text=True, check=False)
-
-    def attest(self, **options: bool) -> Any:
-        done = self.agent("attest", "--once", "--json", **options)
-        assert done.returncode <= 3, done.stderr
-        return json.loads(done.stdout)["verdict"]
-
-
-@contextmanager
-def booted(made: Manufactured) -> Iterator[Swtpm]:
-    """A powered-on TPM into which a good boot was measured."""
-    with Swtpm(made.state) as tpm:
-        replay_boot_log(tpm.tcti, (BOOT / "binary_bios_measurements").read_bytes())
-        yield tpm
-
-
-def guest(verifier: Verifier, number: int, tpm: Swtpm) -> Machine:
-    root = guest_root(verifier.work, number, BOOT)
-    return Machine(verifier, root, verifier.work / f"guest{number}" / "agent", tpm)
 
 
 def test_a_machine_without_a_certificate_is_let_in_by_an_operator(verifier, operator, work):
