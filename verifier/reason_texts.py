@@ -544,6 +544,17 @@ _POLICY: Final = {
         "Read its findings, whose rule begins with the policy's id. When none is left that should not be, assign it in"
         " mode `enforce`; otherwise change the policy, or the machines.",
     ),
+    Reason.REVOCATIONS_PRESENT: Entry(
+        "What must be revoked is",
+        "The dbx that firmware measured, and shim's level where it is asked for, hold every required revocation.",
+        "Nothing to do.",
+    ),
+    Reason.REVOCATIONS_MISSING: Entry(
+        "Revocations are missing",
+        "The dbx that firmware measured, or shim's SbatLevel, lacks revocations that the policy requires: images with known"
+        " holes would still have run.",
+        "Update the machine's dbx (`fwupdmgr update`, Windows Update, the hypervisor's firmware) or shim, then reboot it.",
+    ),
 }
 
 ENTRIES: Final[Mapping[Reason, Entry]] = {**_INPUT, **_ENROLMENT, **_QUOTE, **_HISTORY, **_BOOT, **_POLICY}

@@ -174,6 +174,8 @@ class Reason(enum.StrEnum):
     RULE_FAULTY = "rule-faulty"
     POLICY_SIGNATURE = "policy-signature"
     POLICY_STAGED = "policy-staged"
+    REVOCATIONS_PRESENT = "revocations-present"
+    REVOCATIONS_MISSING = "revocations-missing"
 
     @property
     def entry(self) -> Entry:

@@ -10,7 +10,7 @@ from cyclopts import App
 from rich.markup import escape
 from rich.table import Table
 
-from verifier.cli import assignments, compare, output, policy_learn, policy_sign, predict
+from verifier.cli import assignments, compare, output, policy_learn, policy_sign, predict, revocations
 from verifier.errors import VtpmAttestError
 from verifier.policy.dsse import open_policy
 from verifier.policy.lint import Level, Problem
@@ -97,6 +97,7 @@ app.command(policy_learn.learn_command, name="learn")
 app.command(compare.diff)
 app.command(compare.explain)
 app.command(predict.predict)
+app.command(revocations.revocations)
 app.command(policy_sign.sign_command, name="sign")
 app.command(policy_sign.verify_command, name="verify")
 app.command(assignments.push)

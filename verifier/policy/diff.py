@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from typing import Final
 
 from verifier.claims import EventFact, ProvenClaims
-from verifier.policy.model import Policy, Rule
+from verifier.policy.model import Accepted, Policy, Rule
 from verifier.tcg.algorithms import HashAlg
 
 
@@ -131,6 +131,8 @@ def diff_policies(before: Policy, after: Policy) -> tuple[PolicyChange, ...]:
     return tuple(changes)
 
 
+_SHOWN_TOGETHER: Final = 8
+"""Longer lists of digests are compared digest by digest."""
 _COMPARED: Final = ("description", "validity", "quote", "boot_log", "unjudged")
 
 
@@ -155,7 +157,10 @@ def _rule_changes(rule_id: str, before: Rule, after: Rule) -> Iterator[PolicyCha
 
 def _leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:
     """Every leaf of a rule as (path, text), so that two rules can be compared place by place."""
-    if is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, Accepted) and len(value.digests) > _SHOWN_TOGETHER:
+        for digest, note in value.digests.items():
+            yield f"{path} {digest.hex()}", note or "accepted"
+    elif is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):
             if field.compare:
                 yield from _leaves(getattr(value, field.name), f"{path}.{field.name}".lstrip("."))

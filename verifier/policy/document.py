@@ -23,7 +23,7 @@ MAX_RULES: Final = 2048
 POLICY_SCHEMA: Final = "vtpm-attest/policy/1"
 REFERENCE_SCHEMA: Final = "vtpm-attest/reference-values/1"
 MAX_SOURCE: Final = 8 * 1024 * 1024
-RULE_KINDS: Final = ("pcr", "event", "sequence", "secure_boot", "command_line", "cel")
+RULE_KINDS: Final = ("pcr", "event", "sequence", "secure_boot", "command_line", "revocations", "cel")
 
 
 def _about(description: str) -> Meta:
@@ -39,7 +39,12 @@ def _choice(description: str, values: Iterable[str]) -> Meta:
 Identifier = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Pcr = Annotated[int, Meta(ge=0, le=23, description="Index of a PCR.")]
 DigestText = Annotated[
-    str, Meta(min_length=1, max_length=256, description="Hex, or `ref:SET/NAME` naming a reference value.")
+    str,
+    Meta(
+        min_length=1,
+        max_length=256,
+        description="Hex, or `ref:SET/NAME` naming a reference value, or `ref:SET/*` for all of a set.",
+    ),
 ]
 Hash = Annotated[str, _choice("A hash algorithm.", ("sha1", "sha256", "sha384", "sha512"))]
 SecureBootText = Annotated[
@@ -120,6 +125,21 @@ class CommandLineDocument(_Document, frozen=True, kw_only=True):
     forbid: Annotated[list[str], _about("Words that must not be in it.")] = []
 
 
+class RevocationsDocument(_Document, frozen=True, kw_only=True):
+    """What must be revoked already."""
+
+    require: Annotated[
+        list[DigestText],
+        _about(
+            "SHA-256 of images and certificates that dbx must hold; `attestctl policy revocations` lists them."
+        ),
+    ] = []
+    sbat: Annotated[
+        dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[int, Meta(ge=1)]],
+        _about("Component to the lowest generation that shim's revocation level (SbatLevel) must name."),
+    ] = {}
+
+
 class RuleDocument(_Document, frozen=True, kw_only=True):
     """One rule: exactly one of the kinds below its head."""
 
@@ -136,6 +156,7 @@ class RuleDocument(_Document, frozen=True, kw_only=True):
     sequence: SequenceDocument | None = None
     secure_boot: SecureBootText | None = None
     command_line: CommandLineDocument | None = None
+    revocations: RevocationsDocument | None = None
     cel: Expression | None = None
 
 

@@ -11,6 +11,7 @@ from verifier.policy import model
 from verifier.policy.align import align
 from verifier.policy.catalogue import View
 from verifier.policy.evaluate_cel import CelJudge
+from verifier.policy.evaluate_revocations import judge_revocations
 from verifier.policy.rule_finding import rule_finding
 from verifier.reasons import Reason
 from verifier.tcg.algorithms import HashAlg
@@ -43,6 +44,7 @@ class _Judge:
     """The claims, indexed once per evaluation."""
 
     def __init__(self, view: View) -> None:
+        self._view = view
         self._bank = bank = view.bank
         self._pcrs = view.pcrs
         self._boot = view.boot
@@ -59,6 +61,8 @@ class _Judge:
             return (self._pcr(rule),)
         if isinstance(rule, model.CelRule):
             return (self._cel.finding(rule),)
+        if isinstance(rule, model.RevocationsRule):
+            return (judge_revocations(rule, self._view),)
         return self._of_log(rule)
 
     def _of_log(

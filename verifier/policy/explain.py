@@ -13,7 +13,17 @@ from verifier.policy.align import align
 from verifier.policy.catalogue import CATALOGUE
 from verifier.tcg.algorithms import HashAlg
 
-_SECURE_BOOT: Final = "boot.secure_boot.enabled"
+_VARIABLES: Final = {
+    "boot.secure_boot.enabled": "SecureBoot",
+    "boot.secure_boot.pk.certificates": "PK",
+    "boot.secure_boot.kek.certificates": "KEK",
+    "boot.secure_boot.db.certificates": "db",
+    "boot.secure_boot.db.digests": "db",
+    "boot.secure_boot.dbx.certificates": "dbx",
+    "boot.secure_boot.dbx.digests": "dbx",
+    "boot.secure_boot.dbx.entries": "dbx",
+}
+"""Claims that one variable of firmware proves."""
 _LINES: Final = frozenset({"boot.kernel_command_line", "boot.kernel_arguments"})
 
 
@@ -100,14 +110,18 @@ def _read_by(rule: model.Rule, boot: BootFacts, bank: HashAlg) -> list[int]:
 def _read_by_claims(names: Iterable[str], boot: BootFacts) -> list[int]:
     """Events that the claims were read off.
 
-    Secure Boot is one event, and a command line the events that say it. Of other claims the PCR is known; where
+    A variable of Secure Boot is one event, and a command line the events that say it. Of other claims the PCR is known; where
     several PCRs can prove one, none can be named.
     """
     read: set[int] = set()
     for name in names:
         sources = CATALOGUE[name].pcrs
-        if name == _SECURE_BOOT:
-            read.update(event.index for event in boot.events if event.name == "SecureBoot")
+        if name in _VARIABLES:
+            read.update(
+                event.index
+                for event in boot.events
+                if event.name == _VARIABLES[name] and not event.after_separator
+            )
         elif name in _LINES:
             line = boot.kernel_command_line
             read.update(event.index for event in boot.events if line is not None and event.text == line)

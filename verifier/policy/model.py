@@ -127,6 +127,21 @@ class CommandLineRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationsRule:
+    """What must be revoked already, in the dbx that firmware measured and in shim's level.
+
+    Attributes:
+        required: SHA-256, whatever the policy's bank: image digests, certificates (of the DER), or to-be-signed
+            parts of certificates; an entry that is a security version of Windows is met by a later version.
+        sbat: lowest generation that shim's level must name per component.
+    """
+
+    head: RuleHead
+    required: Accepted
+    sbat: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CelRule:
     """An expression over proven claims is true."""
 
@@ -134,7 +149,7 @@ class CelRule:
     program: Program
 
 
-Rule = PcrRule | EventRule | SequenceRule | SecureBootRule | CommandLineRule | CelRule
+Rule = PcrRule | EventRule | SequenceRule | SecureBootRule | CommandLineRule | RevocationsRule | CelRule
 
 
 def references(rule: Rule) -> tuple[str, ...]:
@@ -146,6 +161,9 @@ def references(rule: Rule) -> tuple[str, ...]:
             return ("boot.secure_boot.enabled",)
         case CommandLineRule():
             return ("boot.kernel_command_line",)
+        case RevocationsRule():
+            dbx = ("boot.secure_boot.dbx.digests",) if rule.required.digests else ()
+            return (*dbx, "boot.shim.sbat_level") if rule.sbat else dbx
         case _:
             return ()
 

@@ -138,10 +138,15 @@ class _Builder:
             return self._event(head, rule.event, where)
         if rule.sequence is not None:
             return self._sequence(head, rule.sequence, where)
+        return self._claim_rule(head, rule, where)
+
+    def _claim_rule(self, head: model.RuleHead, rule: doc.RuleDocument, where: str) -> model.Rule:
         if rule.secure_boot is not None:
             return _secure_boot(head, rule.secure_boot, where)
         if rule.command_line is not None:
             return _command_line(head, rule.command_line, where)
+        if rule.revocations is not None:
+            return self._revocations(head, rule.revocations, where)
         if rule.cel is not None:
             return _cel(head, rule.cel, where)
         raise AssertionError("unreachable: one kind was counted above")
@@ -181,34 +186,44 @@ class _Builder:
             raise PolicyError(f"PCR {pcr} is judged but not quoted; add it to quote.pcrs", where=where)
         return pcr
 
-    def _accepted(self, texts: list[str], where: str) -> model.Accepted:
+    def _revocations(
+        self, head: model.RuleHead, revocations: doc.RevocationsDocument, where: str
+    ) -> model.RevocationsRule:
+        if not (revocations.require or revocations.sbat):
+            raise PolicyError("revocations requires nothing, so it would always pass", where=where)
+        required = self._accepted(revocations.require, where, HashAlg.SHA256)
+        return model.RevocationsRule(head=head, required=required, sbat=dict(revocations.sbat))
+
+    def _accepted(self, texts: list[str], where: str, alg: HashAlg | None = None) -> model.Accepted:
         digests: dict[bytes, str] = {}
         for text in texts:
-            values, note = self._resolve(text, where)
-            for value in values:
-                digests[self._digest(value, where)] = note
+            for values, note in self._resolve(text, where):
+                for value in values:
+                    digests[_digest(value, alg or self._bank, where)] = note
         return model.Accepted(digests=digests)
 
-    def _resolve(self, text: str, where: str) -> tuple[tuple[str, ...], str]:
+    def _resolve(self, text: str, where: str) -> Iterable[tuple[tuple[str, ...], str]]:
         if not text.startswith("ref:"):
-            return (text,), ""
+            return (((text,), ""),)
         key = text.removeprefix("ref:")
-        if key not in self._references:
+        whole = key.removesuffix("/*") + "/" if key.endswith("/*") else None
+        keys = [each for each in self._references if (each.startswith(whole) if whole else each == key)]
+        if not keys:
             raise PolicyError(f"reference value {key!r} is not defined in this source", where=where)
-        self._used.add(key)
-        return self._references[key]
+        self._used.update(keys)
+        return [self._references[each] for each in keys]
 
-    def _digest(self, text: str, where: str) -> bytes:
-        try:
-            digest = bytes.fromhex(text)
-        except ValueError:
-            raise PolicyError(f"{text!r} is not hexadecimal", where=where) from None
-        if len(digest) != self._bank.size:
-            raise PolicyError(
-                f"{text[:16]}… has {len(digest)} bytes; a {self._bank.label} digest has {self._bank.size}",
-                where=where,
-            )
-        return digest
+
+def _digest(text: str, alg: HashAlg, where: str) -> bytes:
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        raise PolicyError(f"{text!r} is not hexadecimal", where=where) from None
+    if len(digest) != alg.size:
+        raise PolicyError(
+            f"{text[:16]}… has {len(digest)} bytes; a {alg.label} digest has {alg.size}", where=where
+        )
+    return digest
 
 
 def _secure_boot(head: model.RuleHead, text: str, where: str) -> model.SecureBootRule:

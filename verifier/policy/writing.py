@@ -127,7 +127,7 @@ class PolicyWriter:
             "description": "Digests of what the image ships; an update adds or replaces them.",
             "values": self._references,
         }
-        return Proposal(_dump(policy), _dump(references) if self._references else "")
+        return Proposal(dump(policy), dump(references) if self._references else "")
 
     def _pcr_rule(self, pcr: int, rule: dict[str, Any]) -> None:
         self._rule(f"pcr-{pcr}", _CLAIMS.get(pcr, Claim.CONFIGURATION), _MEANING.get(pcr), rule)
@@ -152,6 +152,7 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _dump(document_: dict[str, Any]) -> str:
+def dump(document_: dict[str, Any]) -> str:
+    """A document of a policy source as YAML."""
     text: str = yaml.dump(document_, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from verifier.errors import MalformedInputError
 from verifier.tcg.guid import guid_bytes, guid_text
@@ -82,3 +82,37 @@ def parse_signature(data: bytes) -> tuple[bytes, bytes]:
     reader = Reader(data, "EFI_SIGNATURE_DATA")
     owner = reader.take(OWNER_SIZE, "SignatureOwner")
     return owner, reader.take(reader.remaining, "SignatureData")
+
+
+SVN_COMPONENTS: Final = {
+    guid_bytes("9d132b61-59d5-4388-ab1c-185c3cb2eb92"): "bootmgfw.efi",
+    guid_bytes("e8f82e9d-e127-4158-a488-4c18abe2f284"): "cdboot.efi",
+    guid_bytes("c999cac2-7ffe-496f-8127-9e2a8a535976"): "wdsmgfw.efi",
+}
+"""Boot managers of Windows that refuse to run below a security version that dbx holds for them."""
+_SVN_SIZE: Final = 32
+_SVN_HEAD: Final = b"\x01"
+_SVN_TAIL: Final = bytes(11)
+
+
+class SecurityVersion(NamedTuple):
+    """Lowest version of a Windows boot manager that may run."""
+
+    component: str
+    major: int
+    minor: int
+
+
+def parse_security_version(entry: bytes) -> SecurityVersion | None:
+    """What a `sha256` entry of dbx says if it is none: a version instead of a digest; None for digests.
+
+    Microsoft keeps minimum versions among the digests: 01, the component's GUID, minor and major version (u16,
+    little-endian), 11 zero bytes. No digest has that form but by a chance of 2**-224.
+    """
+    if len(entry) != _SVN_SIZE or not entry.startswith(_SVN_HEAD) or not entry.endswith(_SVN_TAIL):
+        return None
+    component = SVN_COMPONENTS.get(entry[1:17])
+    if component is None:
+        return None
+    minor, major = (int.from_bytes(entry[at : at + 2], "little") for at in (17, 19))
+    return SecurityVersion(component, major, minor)

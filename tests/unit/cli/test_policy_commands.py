@@ -279,3 +279,47 @@ def test_a_diff_of_boots_for_people_marks_labels_and_tells_why_a_pcr_stands_alon
     assert "(label)" not in secure_boot
     assert "the kernel's integrity list extends it" in next(row for row in rows if "PCR 10" in row)
     assert any(row.startswith("removed") and "CN=vmlab db" in row for row in rows)
+
+
+# --- revocations
+
+
+def test_a_published_list_becomes_reference_values_that_a_policy_requires(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "web"
+    folder.mkdir()
+    digest = "ab" * 32
+    published = tmp_path / "dbx_info.json"
+    published.write_text(
+        json.dumps(
+            {
+                "images": {"x64": [{"authenticodeHash": digest, "filename": "shim.efi", "companyName": "A"}]},
+                "certificates": [{"subjectName": "CN = Old CA"}],
+            }
+        )
+    )
+    out = folder / "reference-values-dbx.yaml"
+    code, text, err = run("policy", "revocations", str(published), "--set-id", "dbx-1", "--out", str(out))
+    assert (code, text) == (0, "")
+    assert "1 revocations" in err
+    assert "ref:dbx-1/*" in err
+    assert "left out: certificate CN = Old CA" in err
+    (folder / "policy.yaml").write_text(
+        "schema: vtpm-attest/policy/1\nid: web\nquote: {pcrs: [7]}\nrules:\n"
+        "  - {id: revoked, claim: configuration, revocations: {require: ['ref:dbx-1/*']}}\n"
+        "unjudged: [{pcrs: [7], why: judged by the rule above}]\n"
+    )
+    code, text, _ = run("appraise", UKI, "--policy", str(folder), "--ak-trusted")
+    assert code == 2
+    assert "1 of 1 required revocations are missing" in text
+    assert f"{digest} (shim.efi, A)" in text
+    document = json.loads(run("policy", "revocations", str(published), "--json")[1])
+    assert [entry["digest"] for entry in document["entries"]] == [digest]
+
+
+def test_what_is_no_list_of_revocations_is_an_input_error(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "dbx.bin"
+    path.write_bytes(b"not a dbx, whatever its name says, and long enough to be one")
+    code, out, err = run("policy", "revocations", str(path))
+    assert (code, out) == (65, "")
+    assert "neither signature lists" in err
+    assert run("policy", "revocations", str(tmp_path / "absent"))[0] == 64

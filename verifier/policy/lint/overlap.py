@@ -44,11 +44,21 @@ def check_overlap(policy: model.Policy) -> Iterator[Problem]:
 
 
 def _relate(first: model.Rule, second: model.Rule, bank: HashAlg) -> Relation:
+    if isinstance(first, model.RevocationsRule) and isinstance(second, model.RevocationsRule):
+        return Relation.of_implications(
+            first_second=_requires_all_of(first, second), second_first=_requires_all_of(second, first)
+        )
     if isinstance(first, _OnPcr) and isinstance(second, _OnPcr) and first.pcr == second.pcr:
         if isinstance(second, model.SequenceRule):
             return _on_pcr(second, first, bank).swapped
         return _on_pcr(first, second, bank)
     return Relation.NONE
+
+
+def _requires_all_of(strict: model.RevocationsRule, lax: model.RevocationsRule) -> bool:
+    return lax.required.digests.keys() <= strict.required.digests.keys() and all(
+        strict.sbat.get(component, 0) >= least for component, least in lax.sbat.items()
+    )
 
 
 def _on_pcr(first: _OnPcr, second: _OnPcr, bank: HashAlg) -> Relation:

@@ -27,6 +27,8 @@ def check_rules(policy: model.Policy) -> Iterator[Problem]:
             case model.SequenceRule():
                 for number, step in enumerate(rule.steps):
                     yield from _digests(step.accepted.digests, policy.quote.bank, f"{where} step {number}")
+            case model.RevocationsRule():
+                yield from _claim_mismatch(rule, where)
             case model.PcrRule() | model.SecureBootRule():
                 pass  # any PCR value can be meant, and either state of Secure Boot
 
@@ -43,7 +45,11 @@ def _cel(rule: model.CelRule, where: str) -> Iterator[Problem]:
         yield Problem(ProblemId.ALWAYS_FALSE, where, "the expression is false whatever the claims are")
     for part in analysis.idle:
         yield Problem(ProblemId.IDLE_PART, where, f"the outcome never depends on {part}")
-    usual = {claim for name in names for claim in CATALOGUE[name].speaks_for}
+    yield from _claim_mismatch(rule, where)
+
+
+def _claim_mismatch(rule: model.Rule, where: str) -> Iterator[Problem]:
+    usual = {claim for name in model.references(rule) for claim in CATALOGUE[name].speaks_for}
     if rule.head.claim not in usual:
         listed = ", ".join(sorted(claim.value for claim in usual))
         yield Problem(
