@@ -124,7 +124,9 @@ class Systemd:
             record({HashAlg.SHA256: digest}, text, label, nv=named, timestamp=len(self.records))
         )
 
-    def boot(self, *, secret: bytes | None = None, encrypted: bool = False) -> Systemd:
+    def boot(
+        self, *, secret: bytes | None = None, encrypted: bool = False, machine_id: str = MACHINE_ID
+    ) -> Systemd:
         """What an ordinary boot measures."""
         self.phase("enter-initrd")
         self.nvpcr("hardware", HARDWARE, secret=secret)
@@ -139,7 +141,7 @@ class Systemd:
             )
         self.phase("leave-initrd")
         self.nvpcr_extend(HARDWARE, PRODUCT)
-        self.machine_id()
+        self.machine_id(machine_id)
         self.file_system()
         self.phase("sysinit", "ready")
         return self

@@ -11,33 +11,47 @@ from dataclasses import fields, is_dataclass
 
 from verifier.appraisal.boot.binding import BoundLog, bind_events
 from verifier.appraisal.boot.command_line import find_command_line
+from verifier.appraisal.boot.continuation import append_all, set_aside_separators
 from verifier.appraisal.boot.details import read_details
 from verifier.appraisal.boot.sections import name_sections
 from verifier.appraisal.boot.secure_boot import read_secure_boot
 from verifier.appraisal.event_data import Described, describe
 from verifier.claims import Binding, EventFact
-from verifier.errors import UnsupportedError
+from verifier.errors import MalformedInputError, UnsupportedError
 from verifier.reasons import Reason
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.eventlog import ParsedEventLog, parse_event_log, replay
+from verifier.tcg.userspace_log import STRUCTURE, UserspaceEvent, UserspaceLog, parse_userspace_log
+
+_SEQUENCE = b"\x1e{"
 
 
-def explain_log(data: bytes) -> dict[str, object]:
-    """Parse, replay and explain a boot log.
+def explain_log(data: bytes, userspace_data: bytes | None = None) -> dict[str, object]:
+    """Parse, replay and explain a boot log, and what systemd logged behind it.
 
     Returns:
-        A JSON-ready document: format, digest_algorithms, pcrs, events, claims, findings.
+        A JSON-ready document: format, digest_algorithms, pcrs, events, nv_events, claims, findings. Events of systemd's
+        log follow those of the boot log; what extended NV indices stands in `nv_events`.
 
     Raises:
-        MalformedInputError: not a boot log; carries the offset.
+        MalformedInputError: not such a log; carries the offset.
         UnsupportedError: no bank of the log is of an algorithm that is known.
     """
+    if data.startswith(_SEQUENCE):
+        raise MalformedInputError(
+            STRUCTURE,
+            0,
+            "this is systemd's log, which continues a boot log: name that, and this one with --userspace",
+        )
     log = parse_event_log(data)
+    userspace = UserspaceLog((), 0) if userspace_data is None else parse_userspace_log(userspace_data)
+    first, log = len(log.events), append_all(log, userspace)
     values, findings = _replay_all(log)
     # Not SHA-1 if there is another: logs exist whose SHA-1 digests are wrong while the others are right.
     bank = min(values, key=lambda alg: alg is HashAlg.SHA1, default=None)
     banks = () if bank is None else (bank,)
     bound = bind_events(log, dict.fromkeys(range(24), banks), strong=frozenset(banks))
+    set_aside_separators(bound, first)
     name_sections(bound)
     return {
         "format": log.format.value,
@@ -47,6 +61,7 @@ def explain_log(data: bytes) -> dict[str, object]:
             for alg, pcrs in values.items()
         },
         "events": [_event(log, position, fact) for position, fact in enumerate(bound.facts)],
+        "nv_events": [_nv_event(event) for event in userspace.events if event.nv_index is not None],
         "claims": _claims(bound, banks),
         "findings": [_not_compared(), *_log_findings(log, banks), *findings, *_event_findings(bound)],
     }
@@ -87,6 +102,26 @@ def _event(log: ParsedEventLog, position: int, fact: EventFact) -> dict[str, obj
     if fact.binding is Binding.BOUND and fact.name is None and "variable" in data:
         data["labels"] = ["variable", "vendor"]  # the digest covers the value alone
     return {**shown, "data": data}
+
+
+def _nv_event(event: UserspaceEvent) -> dict[str, object]:
+    """An extension of an NV index; its name is a label."""
+    covered = (
+        []
+        if event.text is None
+        else [
+            alg.digest(event.text.encode()) == digest
+            for alg, digest in event.digests.items()
+            if alg.new is not None
+        ]
+    )
+    return {
+        "nv_index": f"{event.nv_index:#010x}",
+        "label": event.nv_name,
+        "digests": {alg.label: digest.hex() for alg, digest in event.digests.items()},
+        "bound": bool(covered) and all(covered),
+        "text": event.text,
+    }
 
 
 def _claims(bound: BoundLog, banks: tuple[HashAlg, ...]) -> dict[str, object]:

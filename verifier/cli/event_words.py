@@ -16,7 +16,8 @@ def says(event: Shown) -> str:
     """What the event says, in one line."""
     data = event["data"]
     if event.get("text"):
-        said = f"{event['name']}: {event['text']}" if event.get("name") else str(event["text"])
+        name, text = event.get("name"), str(event["text"])
+        said = text if not name or text.startswith(str(name)) else f"{name}: {text}"
     elif "records" in data:
         said = " ".join(_records(data["records"]))
     elif "variable" in data:

@@ -18,7 +18,7 @@ from verifier.tcg.eventlog import DEFAULT_LIMIT
 _NOT_SAID: Final = "not said"
 
 
-def eventlog(file: Path, *, json: bool = False) -> int:
+def eventlog(file: Path, *, userspace: Path | None = None, json: bool = False) -> int:
     """Parse, replay and explain a boot log. Exit code: 0 explained, 65 not a boot log.
 
     Shows what each event says and whether its digest covers that. Nothing here is proven by a TPM: that takes
@@ -28,13 +28,15 @@ def eventlog(file: Path, *, json: bool = False) -> int:
         attestctl eventlog /sys/kernel/security/tpm0/binary_bios_measurements
 
         attestctl eventlog 0000000003-0000000000.log --json
+        attestctl eventlog boot.log --userspace /run/log/systemd/tpm2-measure.log
 
     Args:
         file: the log: SHA-1 or crypto-agile, as firmware, Linux or Windows (WBCL) writes it.
+        userspace: what systemd logged of its own measurements afterwards, shown behind it.
         json: print one JSON document.
     """
     try:
-        document = explain_log(_read(file))
+        document = explain_log(_read(file), None if userspace is None else _read(userspace))
     except (OSError, VtpmAttestError) as error:
         output.fail(error)
     if json:
@@ -59,6 +61,8 @@ def _show(document: Mapping[str, Any]) -> None:
     banks = ", ".join(document["digest_algorithms"])
     output.out.print(f"[bold]{len(events)} events[/], {document['format']} log, banks {banks}")
     output.out.print(_events(events))
+    if document["nv_events"]:
+        output.out.print(_nv_events(document["nv_events"]))
     for bank, values in document["pcrs"].items():
         output.out.print(_pcrs(bank, values))
     output.out.print(_claims(document["claims"]))
@@ -84,6 +88,19 @@ def _events(events: Sequence[Mapping[str, Any]]) -> Table:
             digest,
             mark,
             escape(says(event)),
+        )
+    return table
+
+
+def _nv_events(events: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("NV index", "called", "digest", "", "says"):
+        table.add_column(column, no_wrap=column != "says", overflow="fold")
+    for event in events:
+        digest = next(reversed(event["digests"].values()), "")[:12]
+        mark = "[green]bound[/]" if event["bound"] else "[dim]label[/]"
+        table.add_row(
+            event["nv_index"], escape(event["label"] or ""), digest, mark, escape(event["text"] or "")
         )
     return table
 
@@ -125,8 +142,19 @@ def _claim_rows(claims: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name.replace("_", " "), _word(claims[name])
     if claims["uki_sections"]:
         yield "UKI", " ".join(claims["uki_sections"])
+    yield from _userspace(claims["userspace"])
     if claims["windows"]:
         yield "Windows", _windows(claims["windows"])
+
+
+def _userspace(claims: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What systemd measured, where there is anything of it."""
+    if claims["machine_id"]:
+        yield "machine id", claims["machine_id"]
+    if claims["file_systems"]:
+        yield "file systems", ", ".join(claims["file_systems"])
+    if claims["volume_keys"]:
+        yield "volume keys", f"{len(claims['volume_keys'])} of PCR 15's events have no proven text"
 
 
 def _list(items: Sequence[Any] | None, text: Callable[[Any], str]) -> str:

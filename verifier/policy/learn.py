@@ -14,19 +14,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from verifier.claims import EventFact, ProvenClaims
+from verifier.claims import Binding, EventFact, ProvenClaims
 from verifier.errors import PolicyError
 from verifier.policy.align import align
 from verifier.policy.catalogue import CATALOGUE
 from verifier.policy.learn_facts import Fact, constant_facts
 from verifier.policy.model import Accepted, Step
 from verifier.policy.writing import PolicyHead, PolicyWriter, Proposal
+from verifier.tcg.userspace_text import (
+    FILE_SYSTEM,
+    IDENTITY_PCR,
+    MACHINE_ID,
+    NVPCR_INIT,
+    NVPCR_PCR,
+    nvpcr_start,
+)
 
 IMA_PCR: Final = 10
+_IDENTITIES: Final = frozenset({MACHINE_ID, FILE_SYSTEM})
 _WHY_IMA: Final = "the kernel's integrity measurements extend this PCR while the guest runs"
 _WHY_UNLOGGED: Final = "the boot log does not explain this PCR"
 _WHY_CLAIMS: Final = "judged by what its events say, not by which events there are"
 _WHY_NO_CLAIM: Final = "no claim of this policy comes from this PCR: whatever was measured into it passes"
+_WHY_MACHINE: Final = (
+    "it names the machine (machine id, disks, volume keys), which differs in each: see `boot.machine_id`"
+)
+_WHY_ANCHORED: Final = (
+    "systemd 259 to 261 start NvPCRs from a secret of the machine, so this PCR differs in each"
+)
 _COMMAND_LINE_PCRS: Final = CATALOGUE["boot.kernel_command_line"].pcrs
 
 
@@ -127,6 +142,10 @@ class _Learner:
             return False
         values = self._values(pcr)
         sequences = [self._events(claims, pcr) for claims in self._boots.values()]
+        own = next((why for events in sequences if events and (why := _of_one_machine(pcr, events))), None)
+        if own is not None:
+            self._writer.unjudged(pcr, own)
+            return False
         if all(sequence for sequence in sequences):
             self._writer.sequence(pcr, self._steps([sequence for sequence in sequences if sequence]))
         elif set(values) == {bytes(self._options.bank.size)} or None not in sequences:
@@ -173,6 +192,15 @@ class _Learner:
         return merged
 
 
+def _of_one_machine(pcr: int, events: Sequence[EventFact]) -> str | None:
+    """Why these events are another machine's in the next machine; None where they are the image's."""
+    if pcr == IDENTITY_PCR and any(e.name in _IDENTITIES or e.binding is Binding.UNBOUND for e in events):
+        return _WHY_MACHINE
+    starts = (nvpcr_start(event.text or "") for event in events if event.name == NVPCR_INIT)
+    anchored = any(start is not None and start.index_name is None for start in starts)
+    return _WHY_ANCHORED if pcr == NVPCR_PCR and anchored else None
+
+
 def _step(place: _Place, boots: int) -> dict[str, Any]:
     step: dict[str, Any] = {"label": place.label, "any_of": [digest.hex() for digest in place.digests]}
     if place.boots < boots:
@@ -184,7 +212,7 @@ def _label(event: EventFact) -> str:
     """What a person calls this event: its proven name and text, or its type where neither is proven."""
     text = _short(event.text)
     if event.name:
-        return f"{event.name}: {text}" if text else event.name
+        return text if text.startswith(event.name) else f"{event.name}: {text}" if text else event.name
     return f"{event.type_name} {text}" if text else event.type_name
 
 

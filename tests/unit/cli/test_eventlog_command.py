@@ -11,8 +11,11 @@ import pytest
 from tests.conftest import shared_path
 from tests.event_logs import CAPTURES
 from tests.logs import Written, agile_log, secure_boot, separators, sha1_log, variable
+from tests.unit.appraisal.test_userspace import Guest
+from tests.userspace import MACHINE_ID, PRODUCT
 from verifier.cli import attestctl
 from verifier.cli.output import EXIT_DATA
+from verifier.tcg.algorithms import HashAlg
 
 UKI = CAPTURES / "uki-sb-on" / "binary_bios_measurements"
 GRUB = CAPTURES / "grub-sb-on" / "binary_bios_measurements"
@@ -183,3 +186,40 @@ def test_what_is_not_a_boot_log_is_refused_with_its_offset(
     assert run(str(path)) == EXIT_DATA
     assert "not a boot log" in capsys.readouterr().err.replace("\n", " ")
     assert run(str(tmp_path / "absent")) != 0
+
+
+def test_systemds_own_log_is_shown_behind_the_boot_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest = Guest.booted(encrypted=True)
+    boot_log, userspace = tmp_path / "boot.log", tmp_path / "tpm2-measure.log"
+    boot_log.write_bytes(guest.log)
+    userspace.write_bytes(guest.systemd.log)
+    assert run(str(boot_log), "--userspace", str(userspace), "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    true = guest.tpm.pcrs(HashAlg.SHA256)
+    for pcr in ("9", "11", "15"):
+        assert document["pcrs"]["sha256"][pcr] == true[int(pcr)].hex()
+    texts = {event.get("text") for event in document["events"] if event["type"] == "SYSTEMD_USERSPACE"}
+    assert {f"machine-id:{MACHINE_ID}", "ready", "nvpcr-separator"} <= texts
+    key = next(event for event in document["events"] if "cryptsetup:root" in event["data"].get("text", ""))
+    assert (key["bound"], key.get("text")) == (False, None)
+    product = next(event for event in document["nv_events"] if event["label"] == "hardware")
+    assert (product["nv_index"], product["bound"], product["text"]) == ("0x01d10200", True, PRODUCT)
+    assert document["claims"]["userspace"]["identity_texts"][0] == f"machine-id:{MACHINE_ID}"
+    assert document["claims"]["userspace"]["nvpcrs"] == {}, "nothing is certified here"
+    assert run(str(boot_log), "--userspace", str(userspace)) == 0
+    table = capsys.readouterr().out
+    assert "cryptsetup-keyslot:root" in table
+    assert "nvpcr-init: nvpcr-init" not in table
+
+
+def test_systemds_log_alone_is_refused_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "tpm2-measure.log"
+    log.write_bytes(Guest.booted().systemd.log)
+    assert run(str(log)) == 65
+    assert "--userspace" in capsys.readouterr().err
+    assert run(str(UKI), "--userspace", str(UKI)) == 65
+    assert "userspace measurement log" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from tests.unit.appraisal.test_userspace import Guest
 from tests.unit.policy.test_catalogue import captured
 from tests.unit.policy.test_evaluate import BOOT, CLAIMS, QUOTE, SHA256, event
 from verifier.claims import BootDetails, ProvenClaims
@@ -204,3 +205,24 @@ def test_boots_that_cannot_share_a_policy_are_refused() -> None:
     other = replace(CLAIMS, quote=QUOTE._replace(pcrs={SHA256: {1: bytes(32)}}))
     with pytest.raises(PolicyError, match="no quoted PCR in common"):
         learn({"a": CLAIMS, "b": other}, OPTIONS)
+
+
+def measured(machine_id: str, secret: bytes | None) -> ProvenClaims:
+    """What a guest with systemd's log proves: `machine_id` and, of old, the secret are its own."""
+    guest = Guest.booted(secret=secret, machine_id=machine_id)
+    claims = guest.judged().claims
+    assert claims is not None
+    return claims
+
+
+@pytest.mark.parametrize("secret", [None, b"one machine's"], ids=["systemd 262", "systemd 259"])
+@pytest.mark.parametrize("style", Style)
+def test_what_names_the_machine_is_not_learned_as_golden(style: Style, secret: bytes | None) -> None:
+    one = measured("1" * 32, secret)
+    other = measured("2" * 32, None if secret is None else b"another machine's")
+    assert one.boot.details.userspace.machine_id != other.boot.details.userspace.machine_id
+    source = learn({"one": one}, OPTIONS, style).source
+    assert check_policy(source)[1] == ()
+    assert wrong(source, one) == set()
+    assert wrong(source, other) == set(), "another machine of the same image"
+    assert "1" * 32 not in source

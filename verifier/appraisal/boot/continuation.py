@@ -95,6 +95,12 @@ def continue_log(log: ParsedEventLog, userspace: UserspaceLog, quoted: Quoted) -
     )
 
 
+def append_all(log: ParsedEventLog, userspace: UserspaceLog) -> ParsedEventLog:
+    """Every event of the userspace log behind the boot log, for a display that is held against nothing."""
+    added = [_event(event, log.algorithms) for event in userspace.events if event.pcr is not None]
+    return dataclasses.replace(log, events=(*log.events, *added)) if added else log
+
+
 def _by_pcr(userspace: UserspaceLog) -> dict[int, list[UserspaceEvent]]:
     per_pcr: dict[int, list[UserspaceEvent]] = {}
     for event in userspace.events:
