@@ -5,17 +5,12 @@ The TPM boots as a captured guest did; then its PCRs and NV indices are extended
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-
 import pytest
 
-from agent.cli import main
-from agent.collect.linux import USERSPACE_LOG
 from tests import swtpm
 from tests.conftest import ROOT
 from tests.harness import Guest, b64, running, settings_for, unb64
+from tests.real_systemd import Machine
 from tests.swtpm import replay_boot_log
 from tests.userspace import HARDWARE, MACHINE_ID, PRODUCT, Systemd
 from tests.userspace import ROOT as ROOT_FS
@@ -34,73 +29,10 @@ needs_swtpm = pytest.mark.skipif(
 )
 
 
-class RealTpm:
-    """`tests.userspace.Measures` on a TPM that answers at a TCTI."""
-
-    def __init__(self, machine: swtpm.Swtpm) -> None:
-        self._machine = machine
-
-    def extend(self, pcr: int, digests: Mapping[HashAlg, bytes]) -> None:
-        from tpm2_pytss import TPML_DIGEST_VALUES, TPMT_HA, TPMU_HA
-        from tpm2_pytss.constants import ESYS_TR
-
-        values = [
-            TPMT_HA(hashAlg=alg.tpm_id, digest=TPMU_HA(**{alg.label: digest}))
-            for alg, digest in digests.items()
-        ]
-        with self._machine.esapi() as esapi:
-            esapi.pcr_extend(ESYS_TR(pcr), TPML_DIGEST_VALUES(values))
-
-    def nv_define_extend(self, handle: int, attributes: int) -> None:
-        from tpm2_pytss import TPM2B_NV_PUBLIC, TPMS_NV_PUBLIC
-        from tpm2_pytss.constants import TPM2_ALG, TPMA_NV
-
-        public = TPMS_NV_PUBLIC(
-            nvIndex=handle, nameAlg=TPM2_ALG.SHA256, attributes=TPMA_NV(attributes), dataSize=32
-        )
-        with self._machine.esapi() as esapi:
-            esapi.nv_define_space(None, TPM2B_NV_PUBLIC(nvPublic=public))
-
-    def nv_extend(self, handle: int, data: bytes) -> None:
-        with self._machine.esapi() as esapi:
-            esapi.nv_extend(esapi.tr_from_tpmpublic(handle), data)
-
-    def nv_name(self, handle: int) -> bytes:
-        with self._machine.esapi() as esapi:
-            return bytes(esapi.nv_read_public(esapi.tr_from_tpmpublic(handle))[1])
-
-    def nv_undefine(self, handle: int) -> None:
-        with self._machine.esapi() as esapi:
-            esapi.nv_undefine_space(esapi.tr_from_tpmpublic(handle))
-
-
-class Machine:
-    """The captured guest on a real TPM, with a file system for the agent to read."""
-
-    def __init__(self, running_tpm: swtpm.Swtpm, folder: Path) -> None:
-        self.swtpm, self.folder, self.root = running_tpm, folder, folder / "root"
-        self.tpm = RealTpm(running_tpm)
-        self.systemd = Systemd(self.tpm)
-        boot_log = (CAPTURE / "binary_bios_measurements").read_bytes()
-        replay_boot_log(running_tpm.tcti, boot_log)
-        self.write("sys/kernel/security/tpm0/binary_bios_measurements", boot_log)
-        line = json.loads((CAPTURE / "meta.json").read_text())["cmdline"]
-        self.write("proc/cmdline", line.encode() + b"\n")
-
-    def write(self, path: str, content: bytes) -> None:
-        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / path).write_bytes(content)
-
-    def collected(self) -> Path:
-        self.write(USERSPACE_LOG, self.systemd.log)
-        out = self.folder / "bundle.json"
-        options = ["--tcti", self.swtpm.tcti, "--root", str(self.root), "--state-dir", str(self.folder)]
-        assert main(["collect", "--out", str(out), *options]) == 0
-        return out
-
-    def read(self, *names: str) -> list[object]:
-        view = View(prove(read_bundle(self.collected())), SHA256)
-        return [CATALOGUE[name].read(view) for name in names]
+def read(machine: Machine, *names: str) -> list[object]:
+    """Claims of what the agent collects from this machine now."""
+    view = View(prove(read_bundle(machine.collected())), SHA256)
+    return [CATALOGUE[name].read(view) for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -120,13 +52,13 @@ def machine(made, tmp_path):
 @pytest.mark.parametrize("secret", [None, SECRET], ids=["systemd 262", "systemd 259"])
 def test_a_real_tpm_proves_what_systemd_measured(machine, secret):
     machine.systemd.boot(secret=secret)
-    assert machine.read("boot.unexplained_pcrs") == [[]]
-    assert machine.read("boot.machine_id", "boot.file_systems", "boot.volume_keys") == [
+    assert read(machine, "boot.unexplained_pcrs") == [[]]
+    assert read(machine, "boot.machine_id", "boot.file_systems", "boot.volume_keys") == [
         MACHINE_ID,
         [ROOT_FS],
         [],
     ]
-    assert machine.read("boot.phases", "boot.product_id", "boot.nvpcr_texts") == [
+    assert read(machine, "boot.phases", "boot.product_id", "boot.nvpcr_texts") == [
         ["enter-initrd", "leave-initrd", "sysinit", "ready"],
         PRODUCT.removeprefix("product-id:"),
         {"hardware": [PRODUCT], "cryptsetup": []},
@@ -138,14 +70,14 @@ def test_a_real_tpm_proves_what_systemd_measured(machine, secret):
 def test_a_reboot_starts_nvpcrs_anew_and_the_log_of_before_proves_nothing(machine):
     machine.systemd.boot()
     before = machine.systemd.log
-    assert machine.read("boot.product_id") != [None]
+    assert read(machine, "boot.product_id") != [None]
     machine.swtpm.reboot()
     replay_boot_log(
         machine.swtpm.tcti, (machine.root / "sys/kernel/security/tpm0/binary_bios_measurements").read_bytes()
     )
     machine.systemd = Systemd(machine.tpm, records=[before])
     # clear_stclear: the index is there and holds nothing, so that nobody can certify it.
-    assert machine.read("boot.machine_id", "boot.nvpcrs") == [None, {}]
+    assert read(machine, "boot.machine_id", "boot.nvpcrs") == [None, {}]
 
 
 @pytest.mark.swtpm
@@ -157,7 +89,7 @@ def test_an_index_that_root_made_anew_is_not_the_nvpcr_that_was_measured(machine
     machine.tpm.nv_define_extend(HARDWARE, 0x00060044 if secret is None else 0x08060044)
     machine.tpm.nv_extend(HARDWARE, bytes(32))
     machine.systemd.nvpcr_extend(HARDWARE, "product-id:" + "0" * 32)
-    values = machine.read("boot.product_id", "boot.nvpcrs", "boot.machine_id")
+    values = read(machine, "boot.product_id", "boot.nvpcrs", "boot.machine_id")
     assert values[0] is None
     assert "hardware" not in values[1]
     assert values[2] == MACHINE_ID
@@ -168,7 +100,7 @@ def test_an_index_that_root_made_anew_is_not_the_nvpcr_that_was_measured(machine
 def test_what_was_extended_without_a_record_leaves_the_pcr_unexplained(machine):
     machine.systemd.boot()
     machine.tpm.extend(15, {SHA256: SHA256.digest(b"not logged")})
-    assert machine.read("boot.unexplained_pcrs", "boot.machine_id", "boot.product_id") == [
+    assert read(machine, "boot.unexplained_pcrs", "boot.machine_id", "boot.product_id") == [
         [15],
         None,
         PRODUCT.removeprefix("product-id:"),

@@ -68,6 +68,8 @@ def _row(change: EventChange, left: Sequence[Event], right: Sequence[Event]) -> 
 def _shown(fact: EventFact | None, events: Sequence[Event]) -> Shown | None:
     if fact is None:
         return None
+    if fact.index >= len(events):  # systemd's own log continues the boot log
+        return {"name": fact.name, "text": fact.text, "data": {}}
     event = events[fact.index]
     return {"name": fact.name, "text": fact.text, "data": describe(event.event_type, event.data)}
 
