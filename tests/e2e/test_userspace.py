@@ -235,5 +235,9 @@ async def test_stored_evidence_is_judged_again_with_its_logs_and_certificates(ve
     assert again.tier.label == verdict["status"] == "affirming"
     path = f"/v1/attesters/{machine.guest.attester_id}/evidence"
     bundle = (await verifier.get(path, scope=Scope.AUDITOR)).json
+    shown = await verifier.service.services.boots.boot(case.verdict)
+    assert shown.problem is None
+    assert f"machine-id:{MACHINE_ID}" in {event.fact.text for event in shown.events}
+    assert shown.facts.details.userspace.product_id == PRODUCT.removeprefix("product-id:")
     assert unb64(bundle["userspace_log"]) == machine.systemd.log
     assert len(bundle["nvpcrs"]) == 1

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Final
 
+from verifier.appraisal.boot.userspace import Userspace
 from verifier.appraisal.boot_facts import bind_log
+from verifier.appraisal.checks.nvpcrs import check_nvpcrs
 from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
 from verifier.appraisal.event_data import Described, describe
 from verifier.appraisal.evidence import Expectation
@@ -18,6 +21,10 @@ from verifier.ports import Store, VerdictRecord
 from verifier.service.bundle import StoredEvidence, unpack
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
 from verifier.tcg.eventlog import parse_event_log
+from verifier.tcg.userspace_log import parse_userspace_log
+
+_Logs = Mapping[bytes, bytes | None]
+"""The logs a bundle names, by SHA-256; None where one is no longer kept."""
 
 _LOOK_BACK: Final = 200
 """Verdicts that are searched for an earlier boot: more than half a day of one every five minutes."""
@@ -60,12 +67,12 @@ class BootService:
     async def boot(self, record: VerdictRecord) -> BootView:
         """The boot behind a verdict; parts that cannot be had are told, not raised."""
         try:
-            stored, log = await self._evidence(record)
+            stored, logs = await self._evidence(record)
         except StoredDataDamaged as error:
             return BootView(verdict=record, pcrs={}, problem=f"its evidence is damaged: {error}")
         if stored is None:
             return BootView(verdict=record, pcrs={}, problem="its evidence is no longer kept")
-        return await asyncio.to_thread(_read, record, stored, log)
+        return await asyncio.to_thread(_read, record, stored, logs)
 
     async def previous(self, record: VerdictRecord) -> VerdictRecord | None:
         """The latest verdict over another boot, or None if none is kept."""
@@ -85,21 +92,20 @@ class BootService:
             return None
         return await asyncio.to_thread(diff_boots, left, right, bank)
 
-    async def _evidence(self, record: VerdictRecord) -> tuple[StoredEvidence | None, bytes | None]:
+    async def _evidence(self, record: VerdictRecord) -> tuple[StoredEvidence | None, _Logs]:
         bundle = await self._store.blob(record.evidence_sha256)
         if bundle is None:
-            return None, None
+            return None, {}
         stored = unpack(bundle)
-        if stored.boot_log_sha256 is None:
-            return stored, None
-        return stored, await self._store.blob(stored.boot_log_sha256)
+        return stored, {digest: await self._store.blob(digest) for digest in stored.logs}
 
 
 def _claims(view: BootView) -> ProvenClaims | None:
     return None if view.quote is None else ProvenClaims(quote=view.quote, boot=view.facts)
 
 
-def _read(record: VerdictRecord, stored: StoredEvidence, log: bytes | None) -> BootView:
+def _read(record: VerdictRecord, stored: StoredEvidence, logs: _Logs) -> BootView:
+    log = None if stored.boot_log_sha256 is None else logs.get(stored.boot_log_sha256)
     pcrs = {HASH_BY_LABEL[label]: values for label, values in stored.pcrs.items()}
     if stored.boot_log_sha256 is None:
         return BootView(verdict=record, pcrs=pcrs, problem="no boot log came with the quote")
@@ -110,16 +116,21 @@ def _read(record: VerdictRecord, stored: StoredEvidence, log: bytes | None) -> B
         if quote is None:
             return BootView(verdict=record, pcrs={}, problem="the quote proves no PCR values")
         parsed = parse_event_log(log)
-        bound = bind_log(log, parsed, quote.pcrs, stored.kernel_command_line)
+        bound = bind_log(log, parsed, quote.pcrs, stored.kernel_command_line, _userspace(stored, logs, quote))
     except EvidenceError as error:
         return BootView(verdict=record, pcrs=pcrs, problem=f"the evidence does not parse: {error}")
     if bound.facts is None:
         return BootView(verdict=record, pcrs=pcrs, problem="the boot log does not lead to the quoted PCRs")
-    events = tuple(
-        ShownEvent(fact, describe(event.event_type, event.data))
-        for fact, event in zip(bound.facts.events, parsed.events, strict=True)
-    )
+    data = [describe(event.event_type, event.data) for event in parsed.events]
+    # Events of systemd's log stand behind; what is proven of one is its text.
+    events = tuple(ShownEvent(fact, shown or {}) for fact, shown in zip_longest(bound.facts.events, data))
     return BootView(verdict=record, pcrs=quote.pcrs, facts=bound.facts, events=events, quote=quote)
+
+
+def _userspace(stored: StoredEvidence, logs: _Logs, quote: QuoteFacts) -> Userspace | None:
+    """What systemd measured, if its log is still kept; certified indices as they were proven then."""
+    sent = None if stored.userspace_log_sha256 is None else logs.get(stored.userspace_log_sha256)
+    return None if sent is None else Userspace(parse_userspace_log(sent), quote.indices)
 
 
 def _proven(stored: StoredEvidence, log: bytes) -> QuoteFacts | None:
@@ -129,4 +140,6 @@ def _proven(stored: StoredEvidence, log: bytes) -> QuoteFacts | None:
         nonce=stored.nonce,
         request=(),
     )
-    return check_quote(stored.evidence(log), expectation, DEFAULT_SIGNATURE_HASHES).facts
+    evidence = stored.evidence(log)
+    facts = check_quote(evidence, expectation, DEFAULT_SIGNATURE_HASHES).facts
+    return None if facts is None else facts._replace(indices=check_nvpcrs(evidence, expectation, facts)[1])
