@@ -9,29 +9,48 @@ guests (CCEL) write the same structures.
 from __future__ import annotations
 
 import enum
-import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from verifier.errors import MalformedInputError, UnsupportedError
+from verifier.errors import UnsupportedError
+from verifier.quirks import Quirk
 from verifier.tcg.algorithms import HASH_BY_ID, HashAlg
 from verifier.tcg.event_types import EventType
+from verifier.tcg.logevent import (
+    DEFAULT_LIMIT,
+    EVENT2_HEAD,
+    HEADER,
+    MAX_PCR,
+    NO_PCR,
+    EndsInsideError,
+    Event,
+    checked_pcr,
+    event2_layout,
+    malformed,
+    new_event,
+    parse_event1,
+    parse_event2,
+)
 from verifier.tcg.spec_id import SPEC_ID_03, STRUCTURE, SpecId, parse_spec_id
 
-DEFAULT_LIMIT: Final = 4 * 1024 * 1024
-"""Bytes; the largest real log seen is 1 MiB, of which 99 % is padding."""
+__all__ = [
+    "DEFAULT_LIMIT",
+    "MAX_EVENTS",
+    "MAX_PCR",
+    "NO_PCR",
+    "Event",
+    "LogFormat",
+    "ParsedEventLog",
+    "extend_all",
+    "initial_value",
+    "measured_digests",
+    "parse_event_log",
+    "replay",
+]
+
 MAX_EVENTS: Final = 16_384
 """Real logs have up to about 220 events; this bounds the memory a log of empty events can claim."""
-MAX_PCR: Final = 23
-NO_PCR: Final = 0xFFFFFFFF
-"""PCR index of records that Windows appends without measuring them."""
 
-_HEADER: Final = struct.Struct("<II20sI")
-_EVENT2: Final = struct.Struct("<III")
-_EVENT2_HEAD: Final = struct.Struct("<II")
-_U16: Final = struct.Struct("<H")
-_U32: Final = struct.Struct("<I")
 _STARTUP_LOCALITY: Final = b"StartupLocality\0"
 _NO_ACTION: Final = int(EventType.EV_NO_ACTION)
 _HCRTM: Final = int(EventType.EV_EFI_HCRTM_EVENT)
@@ -39,7 +58,6 @@ _LOCALITIES: Final = frozenset({0, 3, 4})
 _HCRTM_LOCALITY: Final = 4
 _DYNAMIC_PCRS: Final = range(17, 23)
 _FILLERS: Final = (0x00, 0xFF)
-_new_event: Final = tuple.__new__  # a named tuple's own constructor is a Python call
 
 
 class LogFormat(enum.Enum):
@@ -47,35 +65,6 @@ class LogFormat(enum.Enum):
 
     SHA1 = "sha1"
     CRYPTO_AGILE = "crypto-agile"
-
-
-class LogQuirk(enum.Enum):
-    """A deviation from the specification that this parser tolerates because real logs have it, by name."""
-
-    PADDED = "padded"
-    """The buffer after the last event is filled with 0x00 or 0xff (CCEL areas, dumps of ACPI memory)."""
-    SPEC_ID_SIZE_OMITS_VENDOR_INFO = "spec-id-size-omits-vendor-info"
-    """The first event's size does not count the vendor information that it carries."""
-
-
-class Event(NamedTuple):
-    """One entry as it stands in the log. Nothing of it is proven.
-
-    A named tuple, not a dataclass: a frozen dataclass costs several times as much to make, and a log has hundreds.
-
-    Attributes:
-        pcr: PCR index; `NO_PCR` for unmeasured records of Windows.
-        event_type: TCG_EVENTTYPE.
-        digests: one per bank of `ParsedEventLog.algorithms`, in that order; empty where the event lacks it.
-        data: the event field, undecoded.
-        offset: byte offset of the event in the log.
-    """
-
-    pcr: int
-    event_type: int
-    digests: tuple[bytes, ...]
-    data: bytes
-    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +79,8 @@ class ParsedEventLog:
         size: bytes that hold events; what follows is padding.
         locality: what StartupLocality says, a claim that only a replay of PCR 0 can confirm; None without one.
         hcrtm: an EV_EFI_HCRTM_EVENT is in the log, so PCR 0 starts as after TPM2_HASH_START of locality 4.
+        quirks: harmless deviations that were read over.
+        cut_at: offset of an event that the log ends inside; everything before it was read. None: the log is whole.
     """
 
     format: LogFormat
@@ -100,7 +91,8 @@ class ParsedEventLog:
     size: int
     locality: int | None
     hcrtm: bool
-    quirks: tuple[LogQuirk, ...]
+    quirks: tuple[Quirk, ...]
+    cut_at: int | None = None
 
     @property
     def initial_locality(self) -> int:
@@ -110,28 +102,30 @@ class ParsedEventLog:
         return _HCRTM_LOCALITY if self.hcrtm else 0
 
 
-def parse_event_log(data: bytes, *, limit: int = DEFAULT_LIMIT) -> ParsedEventLog:
+def parse_event_log(data: bytes, *, limit: int = DEFAULT_LIMIT, allow_cut: bool = False) -> ParsedEventLog:
     """Parse a whole boot log of either format.
 
     Args:
         data: the log as the kernel, the firmware table or Windows gives it, little-endian.
         limit: largest accepted size in bytes.
+        allow_cut: take a log that ends inside an event, if at least one event before it is whole, for what it is
+            (`cut_at`). Whoever asks for this must not take the result for the whole log.
 
     Raises:
         MalformedInputError: not such a log; `offset` is that of the field at fault.
         UnsupportedError: every bank of the log is of an unknown algorithm.
     """
     if len(data) > limit:
-        raise _error(limit, f"the log has {len(data)} bytes, at most {limit} are read")
-    if len(data) < _HEADER.size:
-        raise _error(len(data), f"the first event needs {_HEADER.size} bytes, {len(data)} are here")
-    _, event_type, _, size = _HEADER.unpack_from(data, 0)
-    if size > len(data) - _HEADER.size:
-        raise _error(28, f"event size {size} exceeds the {len(data) - _HEADER.size} bytes left")
-    first = data[_HEADER.size : _HEADER.size + size]
+        raise malformed(limit, f"the log has {len(data)} bytes, at most {limit} are read")
+    if len(data) < HEADER.size:
+        raise malformed(len(data), f"the first event needs {HEADER.size} bytes, {len(data)} are here")
+    _, event_type, _, size = HEADER.unpack_from(data, 0)
+    if size > len(data) - HEADER.size:
+        raise malformed(28, f"event size {size} exceeds the {len(data) - HEADER.size} bytes left")
+    first = data[HEADER.size : HEADER.size + size]
     if event_type == _NO_ACTION and first.startswith(SPEC_ID_03):
-        return _parse_agile(data, first)
-    return _parse_sha1(data)
+        return _parse_agile(data, first, allow_cut=allow_cut)
+    return _parse_sha1(data, allow_cut=allow_cut)
 
 
 def replay(log: ParsedEventLog, bank: HashAlg) -> dict[int, bytes]:
@@ -190,122 +184,75 @@ def extend_all(value: bytes, digests: list[bytes], bank: HashAlg) -> bytes:
     return value
 
 
-def _error(offset: int, detail: str) -> MalformedInputError:
-    return MalformedInputError(STRUCTURE, offset, detail)
-
-
-def _checked_pcr(pcr: int, event_type: int, offset: int) -> int:
-    if pcr > MAX_PCR and not (pcr == NO_PCR and event_type == _NO_ACTION):
-        raise _error(offset, f"PCR index {pcr} is above {MAX_PCR}")
-    return pcr
-
-
-def _parse_sha1(data: bytes) -> ParsedEventLog:
+def _parse_sha1(data: bytes, *, allow_cut: bool) -> ParsedEventLog:
     """A list of TCG_PCClientPCREvent (section 10.2.1)."""
     events: list[Event] = []
-    offset, end, padding = 0, len(data), _padding_start(data)
-    while offset < padding:
-        if len(events) >= MAX_EVENTS:
-            raise _error(offset, f"more than {MAX_EVENTS} events")
-        start = offset + _HEADER.size
-        if start > end:
-            raise _error(offset, f"an event needs {_HEADER.size} bytes, {end - offset} are left")
-        pcr, event_type, digest, size = _HEADER.unpack_from(data, offset)
-        _checked_pcr(pcr, event_type, offset)
-        if size > end - start:
-            raise _error(offset + 28, f"event size {size} exceeds the {end - start} bytes left")
-        events.append(_new_event(Event, (pcr, event_type, (digest,), data[start : start + size], offset)))
-        offset = start + size
-    return _finish(LogFormat.SHA1, None, (HashAlg.SHA1,), events, _Extent(offset, end))
+    offset, padding, cut = 0, _padding_start(data), False
+    try:
+        while offset < padding:
+            _bounded(events, offset)
+            event, offset = parse_event1(data, offset)
+            events.append(event)
+    except EndsInsideError:
+        if not (allow_cut and events):
+            raise
+        cut = True
+    return _finish(LogFormat.SHA1, None, (HashAlg.SHA1,), events, _Extent(offset, len(data), cut=cut))
 
 
-def _parse_agile(data: bytes, first: bytes) -> ParsedEventLog:
-    """A Spec ID event, then a list of TCG_PCR_EVENT2 (section 10.2.2).
+def _bounded(events: list[Event], offset: int) -> None:
+    if len(events) >= MAX_EVENTS:
+        raise malformed(offset, f"more than {MAX_EVENTS} events")
 
-    Nearly every event has one digest per declared bank in the declared order, so that one unpacking reads all
-    of its fixed part; anything else goes to the careful path, which knows where a fault is.
-    """
-    spec_id, excess = parse_spec_id(data, _HEADER.size, len(first))
+
+def _parse_agile(data: bytes, first: bytes, *, allow_cut: bool) -> ParsedEventLog:
+    """A Spec ID event, then a list of TCG_PCR_EVENT2 (section 10.2.2)."""
+    spec_id, excess = parse_spec_id(data, HEADER.size, len(first))
     declared = spec_id.algorithms
     banks = tuple([HASH_BY_ID[alg] for alg, _ in declared if alg in HASH_BY_ID])
     if not banks:
         raise UnsupportedError("no bank of the log is of a known algorithm", structure=STRUCTURE, offset=60)
-    pcr, event_type = _EVENT2_HEAD.unpack_from(data, 0)
+    pcr, event_type = EVENT2_HEAD.unpack_from(data, 0)
     none = (b"",) * len(banks)
-    events = [Event(_checked_pcr(pcr, event_type, 0), event_type, none, first, 0)]
-    layout, marks = _layout(declared)
+    events = [Event(checked_pcr(pcr, event_type, 0), event_type, none, first, 0)]
+    offset, cut = _parse_events2(data, HEADER.size + len(first) + excess, spec_id, banks, events)
+    if cut is not None and not allow_cut:
+        raise cut
+    extent = _Extent(offset, len(data), overhang=excess, cut=cut is not None)
+    return _finish(LogFormat.CRYPTO_AGILE, spec_id, banks, events, extent)
+
+
+def _parse_events2(
+    data: bytes, offset: int, spec_id: SpecId, banks: tuple[HashAlg, ...], events: list[Event]
+) -> tuple[int, EndsInsideError | None]:
+    """Appends to `events`; returns where they end, and why where that is inside one.
+
+    Nearly every event has one digest per declared bank in the declared order, so that one unpacking reads all
+    of its fixed part; anything else goes to the careful path, which knows where a fault is.
+    """
+    declared = spec_id.algorithms
+    layout, marks = event2_layout(declared)
     unpack, fixed = layout.unpack_from, layout.size
     usual = fixed if len(banks) == len(declared) else len(data) + 1
-    offset, end, padding = _HEADER.size + len(first) + excess, len(data), _padding_start(data)
+    end, padding = len(data), _padding_start(data)
     while offset < padding:
-        if len(events) >= MAX_EVENTS:
-            raise _error(offset, f"more than {MAX_EVENTS} events")
+        _bounded(events, offset)
         if end - offset >= usual:
             fields = unpack(data, offset)
             start = offset + fixed
             stop = start + fields[-1]
             if fields[2:-1:2] == marks and fields[0] <= MAX_PCR and stop <= end:
                 events.append(
-                    _new_event(Event, (fields[0], fields[1], fields[3:-1:2], data[start:stop], offset))
+                    new_event(Event, (fields[0], fields[1], fields[3:-1:2], data[start:stop], offset))
                 )
                 offset = stop
                 continue
-        event, offset = _parse_event2(data, offset, spec_id, banks)
+        try:
+            event, offset = parse_event2(data, offset, spec_id, banks)
+        except EndsInsideError as cut:
+            return offset, cut
         events.append(event)
-    return _finish(LogFormat.CRYPTO_AGILE, spec_id, banks, events, _Extent(offset, end, overhang=excess))
-
-
-def _layout(declared: tuple[tuple[int, int], ...]) -> tuple[struct.Struct, tuple[bytes, ...]]:
-    """The fixed part of a usual event, and the constant bytes before each digest: count and ids."""
-    layout, marks = "<II", []
-    for number, (alg, size) in enumerate(declared):
-        mark = (_U32.pack(len(declared)) if number == 0 else b"") + _U16.pack(alg)
-        layout += f"{len(mark)}s{size}s"
-        marks.append(mark)
-    return struct.Struct(layout + "I"), tuple(marks)
-
-
-def _parse_event2(data: bytes, start: int, spec_id: SpecId, banks: tuple[HashAlg, ...]) -> tuple[Event, int]:
-    """One TCG_PCR_EVENT2, field by field; returns it and the offset after it."""
-    end = len(data)
-    if end - start < _EVENT2.size:
-        raise _error(start, f"an event needs {_EVENT2.size} bytes, {end - start} are left")
-    pcr, event_type, count = _EVENT2.unpack_from(data, start)
-    _checked_pcr(pcr, event_type, start)
-    if not 0 < count <= len(spec_id.algorithms):
-        raise _error(start + 8, f"{count} digests where the log declares {len(spec_id.algorithms)} banks")
-    digests, offset = _parse_digests(data, start + _EVENT2.size, count, dict(spec_id.algorithms))
-    if end - offset < _U32.size:
-        raise _error(offset, "the log ends before the event size")
-    (size,) = _U32.unpack_from(data, offset)
-    if size > end - offset - _U32.size:
-        raise _error(offset, f"event size {size} exceeds the {end - offset - _U32.size} bytes left")
-    offset += _U32.size
-    values = tuple([digests.get(bank.tpm_id, b"") for bank in banks])
-    return Event(pcr, event_type, values, data[offset : offset + size], start), offset + size
-
-
-def _parse_digests(
-    data: bytes, offset: int, count: int, sizes: Mapping[int, int]
-) -> tuple[dict[int, bytes], int]:
-    """A TPML_DIGEST_VALUES without its count, little-endian, and the offset after it."""
-    end = len(data)
-    digests: dict[int, bytes] = {}
-    for _ in range(count):
-        if end - offset < _U16.size:
-            raise _error(offset, "the log ends inside a digest")
-        (alg,) = _U16.unpack_from(data, offset)
-        size = sizes.get(alg)
-        if size is None or alg in digests:
-            raise _error(
-                offset, f"algorithm 0x{alg:04x} is {'repeated' if alg in digests else 'not declared'}"
-            )
-        offset += _U16.size
-        if end - offset < size:
-            raise _error(offset, f"a digest needs {size} bytes, {end - offset} are left")
-        digests[alg] = data[offset : offset + size]
-        offset += size
-    return digests, offset
+    return offset, None
 
 
 def _padding_start(data: bytes) -> int:
@@ -314,11 +261,12 @@ def _padding_start(data: bytes) -> int:
 
 
 class _Extent(NamedTuple):
-    """Where the events end, how long the log is, and by how much the Spec ID event overhangs its size."""
+    """Where the events end (inside another one: `cut`), the log's length, and the Spec ID event's overhang."""
 
     used: int
     total: int
     overhang: int = 0
+    cut: bool = False
 
 
 def _finish(
@@ -328,13 +276,14 @@ def _finish(
     events: list[Event],
     extent: _Extent,
 ) -> ParsedEventLog:
-    locality, hcrtm = None, False
+    locality, hcrtm, padded = None, False, False
     for event in events:
         event_type = event.event_type
         if event_type == _HCRTM:
             hcrtm = True
         elif event_type == _NO_ACTION and locality is None and event.data.startswith(_STARTUP_LOCALITY):
             locality = _startup_locality(event)
+            padded = padded or (locality is not None and len(event.data) > len(_STARTUP_LOCALITY) + 1)
     return ParsedEventLog(
         format=log_format,
         spec_id=spec_id,
@@ -346,18 +295,26 @@ def _finish(
         size=extent.used,
         locality=locality,
         hcrtm=hcrtm,
-        quirks=_quirks(extent),
+        quirks=_quirks(extent, padded_locality=padded),
+        cut_at=extent.used if extent.cut else None,
     )
 
 
-def _quirks(extent: _Extent) -> tuple[LogQuirk, ...]:
-    padded = (LogQuirk.PADDED,) if extent.used < extent.total else ()
-    return (*padded, LogQuirk.SPEC_ID_SIZE_OMITS_VENDOR_INFO) if extent.overhang else padded
+def _quirks(extent: _Extent, *, padded_locality: bool) -> tuple[Quirk, ...]:
+    found = (
+        (Quirk.PADDED, extent.used < extent.total and not extent.cut),
+        (Quirk.SPEC_ID_SIZE_OMITS_VENDOR_INFO, extent.overhang > 0),
+        (Quirk.STARTUP_LOCALITY_PADDED, padded_locality),
+    )
+    return tuple([quirk for quirk, there in found if there])
 
 
 def _startup_locality(event: Event) -> int | None:
-    """The locality TPM2_Startup came from (section 10.4.5.3), or None where the record is not one of PCR 0."""
+    """The locality TPM2_Startup came from (section 10.4.5.3), or None where the record is not one of PCR 0.
+
+    Zeros may follow: firmware with records of one size fills them up.
+    """
     value = event.data[len(_STARTUP_LOCALITY) :]
-    if event.pcr != 0 or len(value) != 1 or value[0] not in _LOCALITIES:
+    if event.pcr != 0 or not value or value[0] not in _LOCALITIES or any(value[1:]):
         return None
     return value[0]

@@ -21,9 +21,10 @@ from tests.logs import (
 )
 from verifier.errors import MalformedInputError, UnsupportedError
 from verifier.tcg import eventlog
+from verifier.quirks import Quirk
 from verifier.tcg.algorithms import HASH_BY_ID, HashAlg
 from verifier.tcg.event_types import EVENT_TYPE_BY_NAME, EventType, type_name
-from verifier.tcg.eventlog import LogFormat, LogQuirk, parse_event_log, replay
+from verifier.tcg.eventlog import LogFormat, parse_event_log, replay
 
 SHA1, SHA256, SHA384 = HashAlg.SHA1, HashAlg.SHA256, HashAlg.SHA384
 ACTION = Written(4, EV_EFI_ACTION, b"Calling EFI Application from Boot Option")
@@ -156,7 +157,7 @@ def test_vendor_information_is_kept() -> None:
 
 def test_vendor_information_behind_the_events_size_is_a_named_quirk() -> None:
     log = parse_event_log(declaring((11, 32), vendor=b"acme", counted=False) + agile_event(ACTION, (SHA256,)))
-    assert log.quirks == (LogQuirk.SPEC_ID_SIZE_OMITS_VENDOR_INFO,)
+    assert log.quirks == (Quirk.SPEC_ID_SIZE_OMITS_VENDOR_INFO,)
     assert log.events[1].data == ACTION.data
 
 
@@ -264,7 +265,7 @@ def test_a_buffer_padded_behind_the_last_event_is_a_named_quirk(
     log: bytes, length: int, filler: bytes
 ) -> None:
     parsed = parse_event_log(log + filler * length)
-    assert parsed.quirks == (LogQuirk.PADDED,)
+    assert parsed.quirks == (Quirk.PADDED,)
     assert parsed.events == parse_event_log(log).events
     assert parsed.size == len(log)
 

@@ -10,8 +10,9 @@ import pytest
 from tests.conftest import shared_path
 from tests.event_logs import CORPUS, CorpusLog, corpus_logs, pcrs_of
 from verifier.errors import MalformedInputError
+from verifier.quirks import Quirk
 from verifier.tcg.algorithms import HashAlg
-from verifier.tcg.eventlog import LogFormat, LogQuirk, ParsedEventLog, parse_event_log, replay
+from verifier.tcg.eventlog import LogFormat, ParsedEventLog, parse_event_log, replay
 
 LOGS = list(corpus_logs())
 
@@ -57,7 +58,7 @@ def test_events_banks_and_localities_are_those_of_an_independent_parser(log: Cor
     stated = re.search(r"locality (\d)", log.own_parser)
     assert own.locality == (int(stated[1]) if stated else None)
     assert own.hcrtm == ("HCRTM" in log.own_parser)
-    assert (LogQuirk.PADDED in own.quirks) == ("padding" in log.own_parser)
+    assert (Quirk.PADDED in own.quirks) == ("padding" in log.own_parser)
 
 
 @pytest.mark.parametrize("file", sorted(REFUSED))
