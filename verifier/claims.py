@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from verifier.quirks import Quirk
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
 
@@ -297,6 +298,8 @@ class BootFacts:
     boot_phases: tuple[str, ...] | None = ()
     """Words systemd-pcrphase extended into PCR 11 after the log ended, in order; proven by the quoted value. None
     where something else was extended among them."""
+    quirks: tuple[tuple[int, Quirk], ...] = ()
+    """PCRs that the log does not lead to as it stands, each with the known quirk that fits: names, and no facts."""
     decode: Callable[[], BootDetails] | None = field(default=None, compare=False, repr=False)
     """Decodes the details, once; most policies never ask, and decoding costs as much as all the rest."""
 

@@ -148,7 +148,7 @@ _FITS: Final[Mapping[Quirk, QuirkEntry]] = {
         pcrs=frozenset({0}),
         explanation="Guests on VMware have been reported whose log replays to every PCR but 0. The report is open and nobody has published "
         "which measurement the log lacks; a value that stays the same from boot to boot can be pinned.",
-        shown_by="PCR 0 alone of PCRs 0 to 7 does not replay, no other quirk explains it, and the log names VMware.",
+        shown_by="PCR 0 alone of PCRs 0 to 7 does not replay, no other quirk explains it, and the log names VMware's virtual hardware: a firmware version `VMW…`, or boot entries `EFI VMware Virtual …`.",
         source="google/go-tpm-tools#223 (2022: RHEL 8 guest with vTPM, `the following registers failed to replay: [0]`).",
         remedy=f"{_PIN} Learn the value anew after updates of ESXi or of the virtual hardware.",
     ),

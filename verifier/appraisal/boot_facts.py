@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from verifier.appraisal.boot.binding import BoundLog, bind_events
@@ -15,6 +15,7 @@ from verifier.appraisal.boot.sections import name_sections
 from verifier.appraisal.boot.secure_boot import read_secure_boot
 from verifier.appraisal.boot.userspace import Userspace
 from verifier.claims import Binding, BootFacts, EventFact
+from verifier.quirks import Quirk
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.event_types import USERSPACE, type_name
 from verifier.tcg.eventlog import ParsedEventLog
@@ -47,6 +48,7 @@ def bind_log(
     pcrs: Mapping[HashAlg, Mapping[int, bytes]],
     kernel_command_line: str | None,
     userspace: Userspace | None = None,
+    tolerated: Collection[tuple[Quirk, int]] = (),
 ) -> BoundBoot:
     """Hold a log against PCR values that a quote has proven, and read off what both together prove.
 
@@ -60,15 +62,16 @@ def bind_log(
         pcrs: quoted values per bank.
         kernel_command_line: what the guest says; believed only where a measured digest covers it.
         userspace: what systemd measured after the boot, if the guest sent its log.
+        tolerated: quirks of the log, each with its PCR, in spite of which what still replays is read.
     """
     continuation = Continuation(log, len(log.events))
     if userspace is not None:
         continuation = continue_log(log, userspace.log, pcrs)
         log = continuation.log
-    explanation = explain(log, pcrs, continuation.phases)
+    explanation = explain(log, pcrs, continuation.phases, tolerated)
     if not explanation.replayed_banks:
         return BoundBoot(None, explanation.mismatches, explanation.missing_banks)
-    bound = bind_events(log, explanation.believed)
+    bound = bind_events(log, explanation.believed, dropped=explanation.dropped)
     set_aside_separators(bound, continuation.first)
     name_sections(bound)
     command_line = find_command_line(bound, explanation.believed, kernel_command_line)
@@ -78,10 +81,13 @@ def bind_log(
         events=(*bound.facts, *_unproven(continuation)) if continuation.later else tuple(bound.facts),
         secure_boot=read_secure_boot(bound),
         kernel_command_line=command_line,
-        startup_locality=log.initial_locality if 0 in explanation.believed else None,
+        startup_locality=explanation.locality if 0 in explanation.believed else None,
         unlogged_pcrs=explanation.unlogged,
         boot_phases=_phases(bound, explanation, continuation.first),
         error_separators=tuple(sorted(bound.failed)),
+        quirks=tuple(
+            dict.fromkeys((each.pcr, each.quirk) for each in explanation.mismatches if each.quirk is not None)
+        ),
         decode=functools.cache(functools.partial(read_details, bound, userspace)),
     )
     return BoundBoot(

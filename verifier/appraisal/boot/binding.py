@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from verifier.claims import Binding, EventFact
@@ -75,6 +75,7 @@ def bind_events(
     believed: Mapping[int, tuple[HashAlg, ...]],
     *,
     strong: frozenset[HashAlg] = STRONG_BANKS,
+    dropped: Collection[int] = (),
 ) -> BoundLog:
     """Mark every event.
 
@@ -86,6 +87,7 @@ def bind_events(
         log: the log to bind.
         believed: per PCR the banks in which the log explains the quoted value.
         strong: banks of which one must take part; only a display that judges nothing may widen it.
+        dropped: positions of events that were not extended although their PCR is believed: they are labels.
     """
     bound = BoundLog(log, believed, strong)
     facts, positions = bound.facts, bound.positions
@@ -99,7 +101,7 @@ def bind_events(
         digests, binding = _NO_DIGESTS, Binding.UNBOUND
         if event_type == _NO_ACTION:
             binding = Binding.UNMEASURED
-        elif banks:
+        elif banks and position not in dropped:
             digests = {bank: values[column[bank]] for bank in banks}
             proven = _prove(event_type, data, digests) if pcr in provable else None
             if proven is not None and (pcr not in IMAGE_PCRS or _printable(proven[1])):
