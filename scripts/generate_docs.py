@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from scripts.quirk_docs import quirks
 from verifier import reason_texts
 from verifier.policy.catalogue import CATALOGUE, ClaimEntry
 from verifier.policy.lint.problem import PROBLEMS
@@ -108,6 +109,7 @@ DOCUMENTS: Final[Mapping[str, Callable[[], str]]] = {
     "claims.md": claims,
     "lint.md": problems,
     "policy.schema.json": schema,
+    "quirks.md": quirks,
 }
 
 

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import assert_never
 
+from verifier.quirks import Quirk
 from verifier.reasons import Claim, Reason, Tier
 
 
@@ -33,6 +34,7 @@ class Finding:
         rule: id of the policy rule that concluded this; None for the verifier's own checks.
         event_index: index into the boot log, as `attestctl eventlog` counts.
         expected, actual: for people; digests as hex.
+        quirk: the known deviation of boot logs that fits.
     """
 
     reason: Reason
@@ -45,11 +47,14 @@ class Finding:
     event_index: int | None = None
     expected: str | None = None
     actual: str | None = None
+    quirk: Quirk | None = None
 
     @property
     def remedy(self) -> str | None:
         """What to do next; None where nothing is wrong."""
-        return None if self.status is Status.PASSED else self.reason.entry.remedy
+        if self.status is Status.PASSED:
+            return None
+        return self.reason.entry.remedy if self.quirk is None else self.quirk.entry.remedy
 
     @property
     def tier(self) -> Tier:

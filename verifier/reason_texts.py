@@ -417,8 +417,9 @@ _BOOT: Final = {
     Reason.BOOT_LOG_MISMATCH: Entry(
         "The boot log does not replay",
         "Its events do not add up to a quoted PCR: the log was edited or cut, or something extended the PCR without logging it. "
-        "No event of that PCR is believed.",
-        "Compare with `attestctl eventlog`; a known firmware quirk must be allowed by the policy in words.",
+        "No event of that PCR is believed. The message says after which event log and value part, as far as that can be told, and which "
+        "known quirk fits.",
+        "Hold it against the PCRs with `attestctl eventlog --pcrs`; a known quirk must be tolerated by the policy in words.",
     ),
     Reason.BOOT_LOG_BANK_MISSING: Entry(
         "The log lacks the quoted bank",
@@ -429,6 +430,23 @@ _BOOT: Final = {
         "Event text is not bound",
         "The digest does not cover the text, so nobody vouches for it. It is shown and never judged.",
         "Nothing to do; write rules on digests or on bound events.",
+    ),
+    Reason.BOOT_LOG_QUIRK: Entry(
+        "A known quirk of the boot log, tolerated",
+        "The log does not lead to a quoted PCR as it stands, a known quirk fits, and the policy tolerates it for this PCR. What the quirk "
+        "leaves unproven stays unproven.",
+        "See docs/quirks.md for what makes the quirk go away.",
+    ),
+    Reason.BOOT_LOG_CUT: Entry(
+        "The boot log ends inside an event",
+        "Everything before its last event can be read, and events behind may be missing. PCRs that replay are believed all the same.",
+        "Have the agent read the whole log; look for a full log area of the firmware.",
+    ),
+    Reason.BOOT_LOG_EMPTY: Entry(
+        "The boot log has no measured event",
+        "A log came and says nothing: it has no byte, or no event that extends a PCR. Nothing is believed of it, not even that nothing was "
+        "measured.",
+        "Check that firmware hands a log to the guest; judge guests that have none by `pcr` rules.",
     ),
     Reason.USERSPACE_LOG_REPLAYS: Entry(
         "The userspace log replays",

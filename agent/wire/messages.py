@@ -232,6 +232,8 @@ class Finding(Reply, frozen=True, kw_only=True):
     event_index: int | None = None
     expected: str | None = None
     actual: str | None = None
+    quirk: str | None = None
+    """Known deviation of boot logs that fits, by its stable name."""
 
 
 class PolicyRef(Reply, frozen=True, kw_only=True):

@@ -122,7 +122,9 @@ def judge(examined: Examined, evidence: Evidence, policy: Policy | None, memo: M
         # The quote proved nothing; its own finding already keeps the verdict from affirming.
         return Judged((), _NO_POLICY if policy is None else (), None)
     log_use = policy.boot_log if policy is not None else LogUse.OPTIONAL
-    log_findings, boot = check_boot_log(evidence, facts, log_use, memo)
+    log_findings, boot = check_boot_log(
+        evidence, facts, log_use, memo, policy.tolerated if policy is not None else ()
+    )
     claims = ProvenClaims(quote=facts, boot=boot, endorsement=examined.endorsement)
     return Judged(
         log_findings, _NO_POLICY if policy is None else _evaluate(policy, claims, evidence, memo), claims
@@ -210,6 +212,7 @@ def _evaluate(
         claims.quote,
         evidence.kernel_command_line,
         userspace_sha256(evidence),
+        policy.tolerated,
     )
     key = evaluation_key(policy, boot, claims.quote, claims.endorsement)
     findings = memo.evaluation(key)

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 from verifier.claims import BootFacts, CertifiedIndex, EndorsementFacts, QuoteFacts
 from verifier.findings import Finding
-from verifier.policy.model import CelRule, Policy
+from verifier.policy.model import CelRule, Policy, Toleration
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
 
@@ -33,6 +33,8 @@ class BootKey(NamedTuple):
     """Of the log of systemd; None where there is none, or nothing that it could continue."""
     indices: tuple[CertifiedIndex, ...] = ()
     """NV indices as they were certified, certificates apart: those are judged anew every time."""
+    tolerated: tuple[Toleration, ...] = ()
+    """Quirks of the log that the policy tolerates: they decide what is believed, and how grave it is."""
 
 
 class BootOutcome(NamedTuple):
@@ -99,12 +101,13 @@ def boot_key(
     quote: QuoteFacts,
     kernel_command_line: str | None,
     userspace_sha256: bytes | None = None,
+    tolerated: tuple[Toleration, ...] = (),
 ) -> BootKey:
-    """The key of what a log, and systemd's behind it, prove against this quote."""
+    """The key of what a log, and systemd's behind it, prove against this quote under a policy that tolerates this."""
     pcrs = _ordered(quote.pcrs)
     if log_sha256 is None or userspace_sha256 is None:
-        return BootKey(log_sha256, pcrs, kernel_command_line)
-    return BootKey(log_sha256, pcrs, kernel_command_line, userspace_sha256, quote.indices)
+        return BootKey(log_sha256, pcrs, kernel_command_line, tolerated=tolerated)
+    return BootKey(log_sha256, pcrs, kernel_command_line, userspace_sha256, quote.indices, tolerated)
 
 
 def evaluation_key(

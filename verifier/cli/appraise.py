@@ -113,6 +113,7 @@ def finding_document(finding: Finding) -> dict[str, object]:
         "event_index": finding.event_index,
         "expected": finding.expected,
         "actual": finding.actual,
+        "quirk": finding.quirk,
     }
     return document | {key: value for key, value in optional.items() if value is not None}
 

@@ -114,6 +114,7 @@ def diff_policies(before: Policy, after: Policy) -> tuple[PolicyChange, ...]:
         for name, old, new in _fields(before, after)
         if old != new
     ]
+    changes.extend(_toleration_changes(before, after))
     left, right = _by_id(before.rules), _by_id(after.rules)
     for rule_id in [*left, *(each for each in right if each not in left)]:
         old_rule, new_rule = left.get(rule_id), right.get(rule_id)
@@ -129,6 +130,23 @@ def diff_policies(before: Policy, after: Policy) -> tuple[PolicyChange, ...]:
         elif old_rule != new_rule:
             changes.extend(_rule_changes(rule_id, old_rule, new_rule))
     return tuple(changes)
+
+
+def _toleration_changes(before: Policy, after: Policy) -> Iterator[PolicyChange]:
+    """Quirk by quirk and PCR by PCR, so that a toleration that grows cannot hide in one that was there."""
+    old, new = _tolerations(before), _tolerations(after)
+    for where in [*old, *(each for each in new if each not in old)]:
+        left, right = old.get(where), new.get(where)
+        if left != right:
+            yield PolicyChange(change=_kind(left, right), where=where, before=left, after=right)
+
+
+def _tolerations(policy: Policy) -> Mapping[str, str]:
+    return {
+        f"tolerate {each.quirk.value}{'' if pcr is None else f' PCR {pcr}'}": f"{each.severity.value}: {each.why}"
+        for each in policy.tolerated
+        for pcr in sorted(each.pcrs) or (None,)
+    }
 
 
 _SHOWN_TOGETHER: Final = 8

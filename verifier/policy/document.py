@@ -17,6 +17,7 @@ from verifier.errors import PolicyError
 from verifier.findings import Severity
 from verifier.policy.cel import MAX_EXPRESSION
 from verifier.policy.model import LogUse, Occurs
+from verifier.quirks import Quirk
 from verifier.reasons import Claim
 
 MAX_RULES: Final = 2048
@@ -167,6 +168,21 @@ class UnjudgedDocument(_Document, frozen=True, kw_only=True):
     why: Annotated[str, Meta(min_length=10, description="For the next reader.")]
 
 
+TOLERABLE: Final = tuple(quirk for quirk in Quirk if quirk.entry.tolerable)
+TOLERATED_AS: Final = (Severity.WARNING, Severity.INFO)
+
+
+class TolerateDocument(_Document, frozen=True, kw_only=True):
+    """A known quirk of the boot log that is expected, and why that is acceptable."""
+
+    quirk: Annotated[str, _choice("Its name; docs/quirks.md explains each.", TOLERABLE)]
+    pcrs: Annotated[
+        list[Pcr], Meta(max_length=24, description="Where it is expected; none for `zero-length-log`.")
+    ] = []
+    severity: Annotated[str, _choice("What it means for the verdict all the same.", TOLERATED_AS)] = "warning"
+    why: Annotated[str, Meta(min_length=10, description="For the next reader.")]
+
+
 class PolicyDocument(_Document, frozen=True, kw_only=True):
     """An appraisal policy."""
 
@@ -188,6 +204,9 @@ class PolicyDocument(_Document, frozen=True, kw_only=True):
     ] = "required"
     rules: Annotated[list[RuleDocument], Meta(min_length=1, max_length=MAX_RULES)]
     unjudged: list[UnjudgedDocument] = []
+    tolerate: Annotated[
+        list[TolerateDocument], Meta(max_length=64, description="Quirks of the boot log that are expected.")
+    ] = []
 
 
 class ReferenceValueDocument(_Document, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from datetime import timedelta
 from verifier.findings import Severity
 from verifier.policy.catalogue import CATALOGUE
 from verifier.policy.cel import Program
+from verifier.quirks import Quirk
 from verifier.reasons import Claim
 from verifier.tcg.algorithms import HashAlg
 
@@ -176,6 +177,21 @@ def reads_log(rule: Rule) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Toleration:
+    """A quirk of the boot log that is no contraindication, where it is expected.
+
+    Attributes:
+        pcrs: those it is expected in; empty for a quirk of the whole log.
+        severity: how grave it is all the same; never `contraindicated`.
+    """
+
+    quirk: Quirk
+    pcrs: frozenset[int]
+    severity: Severity
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """An appraisal policy for reference values (RFC 9334, section 4.1), one immutable revision.
 
@@ -183,6 +199,7 @@ class Policy:
         revision: hex SHA-256 of the source bytes, reference values included.
         validity: how long a verdict under it may be relied on.
         unjudged: PCR to the written reason why no rule speaks for it.
+        tolerated: quirks of the boot log, in the order of the document; each with its PCR at most once.
     """
 
     id: str
@@ -193,6 +210,7 @@ class Policy:
     boot_log: LogUse
     rules: tuple[Rule, ...]
     unjudged: Mapping[int, str]
+    tolerated: tuple[Toleration, ...] = ()
 
     @property
     def needs_boot_log(self) -> bool:

@@ -14,6 +14,7 @@ from verifier.policy import document as doc
 from verifier.policy import model
 from verifier.policy.cel import compile_program
 from verifier.policy.lint import Level, Problem, ProblemId, lint
+from verifier.policy.tolerate import read_tolerations
 from verifier.reasons import Claim
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
 
@@ -98,6 +99,7 @@ class _Builder:
             boot_log=log_use,
             rules=rules,
             unjudged=unjudged,
+            tolerated=read_tolerations(document.tolerate, quote.pcrs),
         )
 
     def _quote(self, quote: doc.QuoteDocument) -> model.QuoteRule:

@@ -14,7 +14,7 @@ from verifier.ports import AttesterRecord, AttesterState, Lifecycle, VerdictReco
 from verifier.reasons import Claim, Reason, Tier
 from verifier.service.model import AttesterView, VerdictView
 
-_OPTIONAL: Final = ("rule", "pcr", "event_index", "expected", "actual")
+_OPTIONAL: Final = ("rule", "pcr", "event_index", "expected", "actual", "quirk")
 
 
 def finding_mapping(finding: Finding) -> dict[str, object]:

@@ -119,6 +119,8 @@ def parse_event_log(data: bytes, *, limit: int = DEFAULT_LIMIT, allow_cut: bool 
         raise malformed(limit, f"the log has {len(data)} bytes, at most {limit} are read")
     if len(data) < HEADER.size:
         raise malformed(len(data), f"the first event needs {HEADER.size} bytes, {len(data)} are here")
+    if not _padding_start(data):
+        return _finish(LogFormat.SHA1, None, (HashAlg.SHA1,), [], _Extent(0, len(data)))
     _, event_type, _, size = HEADER.unpack_from(data, 0)
     if size > len(data) - HEADER.size:
         raise malformed(28, f"event size {size} exceeds the {len(data) - HEADER.size} bytes left")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.logs import Written, agile_event, agile_log
+from tests.logs import Written, agile_event, agile_log, spec_id
 from tests.simulator import RSA_AK, AkProfile, Tamper
 from tests.unit.appraisal.machines import (
     LINE,
@@ -26,6 +26,7 @@ from verifier.appraisal.result import Status
 from verifier.claims import EndorsementFacts
 from verifier.errors import MalformedInputError
 from verifier.policy.parse import parse_policy
+from verifier.quirks import Quirk
 from verifier.reasons import Claim, Reason, Tier
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
@@ -307,11 +308,33 @@ def test_a_log_without_the_quoted_bank_cannot_be_judged() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, len(LOG) // 2])
-def test_a_log_cut_inside_an_event_is_a_typed_error_with_its_offset(cut: int) -> None:
+def test_a_log_cut_inside_an_event_is_a_finding_and_never_good(cut: int) -> None:
+    machine = Machine.booted()
+    result = judge(machine, machine.evidence(boot_log=LOG[:-cut]))
+    (finding,) = (each for each in result.findings if each.reason is Reason.BOOT_LOG_CUT)
+    assert result.authenticated
+    assert result.tier in (Tier.NONE, Tier.CONTRAINDICATED)
+    assert (finding.quirk, finding.tier) == (Quirk.TRUNCATED_LOG, Tier.NONE)
+    assert Reason.BOOT_LOG_REPLAYS not in {each.reason for each in result.findings}
+
+
+@pytest.mark.parametrize("damage", [4, len(LOG) // 2])
+def test_a_log_damaged_before_its_end_is_a_typed_error_with_its_offset(damage: int) -> None:
     machine = Machine.booted()
     with pytest.raises(MalformedInputError) as caught:
-        judge(machine, machine.evidence(boot_log=LOG[:-cut]))
+        judge(machine, machine.evidence(boot_log=LOG[:damage] + b"\xee" * 40 + LOG[damage + 40 :]))
     assert caught.value.offset is not None
+
+
+@pytest.mark.parametrize(
+    "log", [b"", bytes(4096), b"\xff" * 64, spec_id()], ids=["0", "zeros", "ff", "header"]
+)
+def test_a_log_without_a_measured_event_is_no_log(log: bytes) -> None:
+    machine = Machine.booted()
+    result = judge(machine, machine.evidence(boot_log=log))
+    (finding,) = (each for each in result.findings if each.reason is Reason.BOOT_LOG_EMPTY)
+    assert (result.authenticated, result.tier, finding.quirk) == (True, Tier.NONE, Quirk.ZERO_LENGTH_LOG)
+    assert result.claims.boot is None
 
 
 # --- the policy

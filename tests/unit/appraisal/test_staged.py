@@ -21,7 +21,7 @@ from verifier.reasons import Reason, Tier
 from verifier.tcg.algorithms import HashAlg
 
 OTHER_LOG = agile_log(boot_events(kernel=b"kernel 2"))
-MALFORMED = b"\xff" * 40
+MALFORMED = b"\xee" * 40
 
 LAX = """\
 schema: vtpm-attest/policy/1

@@ -213,6 +213,36 @@ PROBLEMS = {
         "quote.signature_hashes",
     ),
     "sha1 bank": (check(SB, quote=", bank: sha1"), "weak-hash", "quote.bank"),
+    "a quirk of another PCR": (
+        check(SB, tolerate=f"[{{quirk: vmware-pcr0, pcrs: [4], why: {WHY}}}]"),
+        "impossible-quirk",
+        "tolerate",
+    ),
+    "a quirk whose value nothing judges": (
+        check(SB, sequence(A), tolerate=f"[{{quirk: event-unlogged, pcrs: [4], why: {WHY}}}]", judged=(4,)),
+        "tolerated-unjudged",
+        "tolerate",
+    ),
+    "a quirk of what a rule reads": (
+        check(SB, tolerate=f"[{{quirk: truncated-log, pcrs: [7], why: {WHY}}}]"),
+        "tolerated-unproven",
+        "rule r0",
+    ),
+    "no log, and a rule that reads it": (
+        check(SB, tolerate=f"[{{quirk: zero-length-log, why: {WHY}}}]"),
+        "tolerated-unproven",
+        "rule r0",
+    ),
+    "a quirk of a log that is ignored": (
+        check(
+            pcr(A),
+            boot_log="ignored",
+            tolerate=f"[{{quirk: bank-capped, pcrs: [7], why: {WHY}}}]",
+            judged=(4,),
+        ),
+        "log-ignored",
+        "tolerate",
+    ),
     "another AR4SI claim": (
         check(cel("boot.secure_boot.enabled", "hardware")),
         "claim-mismatch",
@@ -237,6 +267,15 @@ def test_every_problem_has_a_policy_that_shows_it() -> None:
 GOLDEN_4 = extend_all(initial_value(4, HashAlg.SHA256), [bytes.fromhex(A)], HashAlg.SHA256).hex()
 FINE = {
     "plain": check(SB, sequence(A, B), judged=(4,)),
+    "a quirk that leaves the events proven": check(
+        SB,
+        sequence(A, B),
+        judged=(4,),
+        tolerate=f"[{{quirk: final-events-duplicated, pcrs: [4, 7], why: {WHY}}}]",
+    ),
+    "a quirk of a pinned PCR": check(
+        SB, pcr(A), judged=(4,), tolerate=f"[{{quirk: event-unlogged, pcrs: [4], why: {WHY}}}]"
+    ),
     "graver than what implies it": check(
         sequence(A, B, severity="warning"), event(B, severity="contraindicated"), judged=(4,)
     ),

@@ -20,8 +20,8 @@ from tests.logs import (
     spec_id,
 )
 from verifier.errors import MalformedInputError, UnsupportedError
-from verifier.tcg import eventlog
 from verifier.quirks import Quirk
+from verifier.tcg import eventlog
 from verifier.tcg.algorithms import HASH_BY_ID, HashAlg
 from verifier.tcg.event_types import EVENT_TYPE_BY_NAME, EventType, type_name
 from verifier.tcg.eventlog import LogFormat, parse_event_log, replay

@@ -70,6 +70,8 @@ class Insertion:
     place: int
     content: bytes | None
     """What was measured; None: the event before it, once more."""
+    at_end: bool = False
+    """No event of the PCR is behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,12 @@ class Deviation:
     dropped: frozenset[int] = frozenset()
     inserted: Insertion | None = None
     suffix: tuple[bytes | None, ...] = ()
+
+    @property
+    def lacks_its_end(self) -> bool:
+        """Something known is missing behind all events of the PCR."""
+        at_end = self.inserted is not None and self.inserted.at_end
+        return at_end or self.quirk is Quirk.EXIT_BOOT_SERVICES_UNLOGGED
 
 
 class Track:
@@ -173,7 +181,7 @@ class Search:
                 continue
             if place == 0:
                 text = f"it has the value of a PCR that nothing extended, and the log has {len(positions)} events of it"
-                yield self._new(Quirk.PCR_NEVER_EXTENDED, 0, text)
+                yield self._new(Quirk.PCR_NEVER_EXTENDED, 0, text, dropped=frozenset(positions))
                 return
             dropped = frozenset(positions[place:])
             last, many = self._track.name(positions[place - 1]), len(dropped)
@@ -233,11 +241,10 @@ class Search:
             yield from self._checked(self._new(Quirk.EVENT_NOT_EXTENDED, zeros[0], text, dropped=dropped))
 
     def _one_less(self) -> Iterator[Deviation]:
-        count = len(self._digests)
-        if not self._budget.spend(count * (count // 2 + self._cost)):
-            return
         states = self._states()
-        for place in range(count - 1, -1, -1):
+        for place in range(len(self._digests) - 1, -1, -1):  # from the end, where a try is cheap
+            if not self._budget.spend(len(self._digests) - place + self._cost):
+                return
             if self._reaches(extend_all(states[place], _there(self._digests[place + 1 :]), self._bank)):
                 position = self._track.positions[place]
                 text = f"without {self._track.name(position)} it does: that event was not extended"
@@ -246,7 +253,7 @@ class Search:
     def _one_more(self) -> Iterator[Deviation]:
         pcr, states = self._track.pcr, self._states()
         contents = (*(_SEPARATORS if pcr in _FIRMWARE else ()), *_WELL_KNOWN.get(pcr, ()), None)
-        for content, place in product(contents, range(len(states))):
+        for content, place in product(contents, range(len(states) - 1, -1, -1)):
             rest = self._digests[place:]
             if (content is None and place == 0) or not self._budget.spend(len(rest) + self._cost):
                 continue
@@ -255,7 +262,7 @@ class Search:
                 what = "that event once more" if content is None else _quoted(content)
                 where = self._track.name(self._track.positions[place - 1]) if place else "the first event"
                 text = f"it does with {what} {'behind' if place else 'before'} {where}, which the log does not have"
-                insertion = Insertion(place=place, content=content)
+                insertion = Insertion(place=place, content=content, at_end=place == len(states) - 1)
                 yield self._new(Quirk.EVENT_UNLOGGED, place, text, inserted=insertion)
 
     def _checked(self, deviation: Deviation) -> Iterator[Deviation]:

@@ -89,6 +89,8 @@ def _one(replayed: Replayed, pcr: int, copies: list[frozenset[int]], goal: Goal,
     reaches = Reaches(lambda value: goal.reached(pcr, first, value), goal.cost(pcr))
     for found in Search(track, first, copies, reaches, budget).found():
         if all(goal.reached(pcr, bank, track.value(bank, found)) for bank in others):
+            if replayed.log.cut_at is not None and found.lacks_its_end:
+                break  # it was cut off
             repair = found if _sound(found, track, replayed) else None
             return Diagnosis(found.quirk, found.after_event, found.at_event, found.text, repair)
     return _by_signature(replayed, track)

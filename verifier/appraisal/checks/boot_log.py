@@ -11,37 +11,69 @@ from verifier.appraisal.evidence import Evidence
 from verifier.appraisal.memo import BootOutcome, Memo, boot_key
 from verifier.appraisal.result import Finding, Severity, Status
 from verifier.claims import Binding, BootFacts, QuoteFacts
-from verifier.policy.model import LogUse
+from verifier.policy.model import LogUse, Toleration
+from verifier.policy.tolerate import tolerated_pcrs, toleration_of
+from verifier.quirks import Certainty, Quirk
 from verifier.reasons import Claim, Reason
 from verifier.tcg.algorithms import HashAlg
-from verifier.tcg.event_types import USERSPACE
+from verifier.tcg.event_types import USERSPACE, EventType
 from verifier.tcg.eventlog import parse_event_log
 from verifier.tcg.userspace_log import parse_userspace_log
 
 
 def check_boot_log(
-    evidence: Evidence, quote: QuoteFacts, use: LogUse, memo: Memo | None = None
+    evidence: Evidence,
+    quote: QuoteFacts,
+    use: LogUse,
+    memo: Memo | None = None,
+    tolerated: tuple[Toleration, ...] = (),
 ) -> tuple[tuple[Finding, ...], BootFacts | None]:
     """Parse, replay and bind the log against the quoted PCRs, or take from `memo` what that gave before.
 
-    Proven where it replays: the digests, in order. Event types and texts only as `BootFacts` marks them.
+    Proven where it replays: the digests, in order. Event types and texts only as `BootFacts` marks them. A log that
+    ends inside an event, or has none, is a finding; `tolerated` says which quirks are expected (docs/quirks.md).
     Raises `MalformedInputError` for bytes that are no event log.
     """
     if use is LogUse.IGNORED:
         return (), None
     if evidence.boot_log is None:
-        severity = Severity.CONTRAINDICATED if use is LogUse.REQUIRED else Severity.WARNING
         message = "no boot log came with the quote"
-        return (_finding(Reason.BOOT_LOG_MISSING, Status.NOT_EVALUATED, severity, message),), None
+        return (_finding(Reason.BOOT_LOG_MISSING, Status.NOT_EVALUATED, _absent(use), message),), None
+    if not evidence.boot_log:
+        return (_empty("the boot log has no byte", use, tolerated),), None
+    outcome = _outcome(evidence.boot_log, evidence, quote, memo, tolerated)
+    if outcome.facts is None and not outcome.findings:
+        return (_empty("the boot log has no event that extends a PCR", use, tolerated),), None
+    return outcome
+
+
+def _outcome(
+    log: bytes, evidence: Evidence, quote: QuoteFacts, memo: Memo | None, tolerated: tuple[Toleration, ...]
+) -> BootOutcome:
     if memo is None:
-        return _hold_against(evidence.boot_log, evidence, quote)
-    digest = evidence.boot_log_sha256 or HashAlg.SHA256.digest(evidence.boot_log)
-    key = boot_key(digest, quote, evidence.kernel_command_line, userspace_sha256(evidence))
+        return _hold_against(log, evidence, quote, tolerated)
+    digest = evidence.boot_log_sha256 or HashAlg.SHA256.digest(log)
+    key = boot_key(digest, quote, evidence.kernel_command_line, userspace_sha256(evidence), tolerated)
     outcome = memo.boot(key)
     if outcome is None:
-        outcome = _hold_against(evidence.boot_log, evidence, quote)
-        memo.keep_boot(key, outcome, len(evidence.boot_log) + len(evidence.userspace_log or b""))
+        outcome = _hold_against(log, evidence, quote, tolerated)
+        memo.keep_boot(key, outcome, len(log) + len(evidence.userspace_log or b""))
     return outcome
+
+
+def _absent(use: LogUse) -> Severity:
+    """How grave it is that there is no log."""
+    return Severity.CONTRAINDICATED if use is LogUse.REQUIRED else Severity.WARNING
+
+
+def _empty(message: str, use: LogUse, tolerated: tuple[Toleration, ...]) -> Finding:
+    """Nothing can be read off it, tolerated or not."""
+    quirk = Quirk.ZERO_LENGTH_LOG
+    leave = toleration_of(tolerated, quirk)
+    severity = _absent(use) if leave is None else leave.severity
+    message += "" if leave is None else f"; tolerated: {leave.why}"
+    finding = _finding(Reason.BOOT_LOG_EMPTY, Status.NOT_EVALUATED, severity, message)
+    return replace(finding, quirk=quirk)
 
 
 def userspace_sha256(evidence: Evidence) -> bytes | None:
@@ -51,14 +83,20 @@ def userspace_sha256(evidence: Evidence) -> bytes | None:
     return evidence.userspace_log_sha256 or HashAlg.SHA256.digest(evidence.userspace_log)
 
 
-def _hold_against(log_bytes: bytes, evidence: Evidence, quote: QuoteFacts) -> BootOutcome:
-    """Reads nothing but what `memo.BootKey` names."""
+def _hold_against(
+    log_bytes: bytes, evidence: Evidence, quote: QuoteFacts, tolerated: tuple[Toleration, ...]
+) -> BootOutcome:
+    """Reads nothing but what `memo.BootKey` names. Neither facts nor findings: the log measures nothing."""
+    log = parse_event_log(log_bytes, allow_cut=True)
+    if log.cut_at is None and all(event.event_type == EventType.EV_NO_ACTION for event in log.events):
+        return BootOutcome((), None)
     sent = evidence.userspace_log
     userspace = None if sent is None else Userspace(parse_userspace_log(sent), quote.indices)
-    bound = bind_log(
-        log_bytes, parse_event_log(log_bytes), quote.pcrs, evidence.kernel_command_line, userspace
-    )
-    findings = [_mismatch(mismatch) for mismatch in bound.mismatches]
+    leave = tolerated_pcrs(tolerated) if tolerated else ()
+    bound = bind_log(log_bytes, log, quote.pcrs, evidence.kernel_command_line, userspace, leave)
+    findings = [_mismatch(mismatch, tolerated) for mismatch in bound.mismatches]
+    if log.cut_at is not None:
+        findings.append(_cut(log.cut_at, len(log.events), tolerated))
     for bank in bound.missing_banks:
         message = (
             f"the log has no {bank.label} digests, so it cannot be held against the quoted {bank.label} PCRs"
@@ -98,18 +136,45 @@ def _replays(facts: BootFacts) -> Finding:
     return _finding(Reason.BOOT_LOG_REPLAYS, Status.PASSED, Severity.CONTRAINDICATED, message)
 
 
-def _mismatch(mismatch: ReplayMismatch) -> Finding:
+def _mismatch(mismatch: ReplayMismatch, tolerated: tuple[Toleration, ...]) -> Finding:
+    leave = toleration_of(tolerated, mismatch.quirk, mismatch.pcr)
     return Finding(
-        reason=Reason.BOOT_LOG_MISMATCH,
+        reason=Reason.BOOT_LOG_MISMATCH if leave is None else Reason.BOOT_LOG_QUIRK,
         status=Status.FAILED,
-        severity=Severity.CONTRAINDICATED,
+        severity=Severity.CONTRAINDICATED if leave is None else leave.severity,
         claim=Claim.CONFIGURATION,
-        message=f"the boot log does not replay to the quoted {mismatch.bank.label} PCR {mismatch.pcr}",
+        message=_told(mismatch) if leave is None else f"{_told(mismatch)}; tolerated: {leave.why}",
         pcr=mismatch.pcr,
         event_index=mismatch.after_event,
         expected=mismatch.expected.hex(),
         actual=mismatch.actual.hex(),
+        quirk=mismatch.quirk,
     )
+
+
+def _told(mismatch: ReplayMismatch) -> str:
+    text = (
+        f"the boot log does not replay to the quoted {mismatch.bank.label} PCR {mismatch.pcr}:"
+        f" {mismatch.diagnosis.text}"
+    )
+    if mismatch.quirk is None:
+        return text
+    fits = mismatch.quirk.entry.certainty is Certainty.FITS
+    text += f" ({mismatch.quirk.value}{', which fits and is not proven' if fits else ''})"
+    left = "what is left of its events is proven" if mismatch.repaired else "none of its events is believed"
+    return f"{text}; {left}"
+
+
+def _cut(offset: int, events: int, tolerated: tuple[Toleration, ...]) -> Finding:
+    quirk = Quirk.TRUNCATED_LOG
+    leave = toleration_of(tolerated, quirk)
+    message = (
+        f"the boot log ends inside event {events}, which begins at byte {offset}: what followed is not there"
+    )
+    message += "" if leave is None else f"; tolerated: {leave.why}"
+    severity = Severity.CONTRAINDICATED if leave is None else leave.severity
+    finding = _finding(Reason.BOOT_LOG_CUT, Status.NOT_EVALUATED, severity, message)
+    return replace(finding, quirk=quirk)
 
 
 def _finding(reason: Reason, status: Status, severity: Severity, message: str) -> Finding:

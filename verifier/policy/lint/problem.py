@@ -36,6 +36,9 @@ class ProblemId(enum.StrEnum):
     EMPTY_DIGEST = "empty-digest"
     WEAK_HASH = "weak-hash"
     CLAIM_MISMATCH = "claim-mismatch"
+    IMPOSSIBLE_QUIRK = "impossible-quirk"
+    TOLERATED_UNJUDGED = "tolerated-unjudged"
+    TOLERATED_UNPROVEN = "tolerated-unproven"
 
     @property
     def entry(self) -> ProblemEntry:
@@ -146,5 +149,17 @@ PROBLEMS: Final[Mapping[ProblemId, ProblemEntry]] = {
     ProblemId.CLAIM_MISMATCH: _warning(
         "The rule speaks for another AR4SI claim than the claims it reads usually do.",
         "See docs/claims.md; keep it if it is meant.",
+    ),
+    ProblemId.IMPOSSIBLE_QUIRK: _error(
+        "A quirk is tolerated in a PCR where it cannot occur.",
+        "See docs/quirks.md for the PCRs of each quirk; remove the PCR.",
+    ),
+    ProblemId.TOLERATED_UNJUDGED: _error(
+        "A tolerated quirk leaves a PCR's events unproven, and nothing judges its value: whatever it holds would pass.",
+        "Pin its value by a `pcr` rule, or list the PCR under `unjudged` with the reason.",
+    ),
+    ProblemId.TOLERATED_UNPROVEN: _warning(
+        "A rule reads what a tolerated quirk leaves unproven: guests with that quirk can never pass it.",
+        "Judge such guests by another policy, or remove the rule; toleration proves nothing.",
     ),
 }
