@@ -239,7 +239,7 @@ def test_neither_time_nor_memory_explodes_on_a_log_of_empty_events() -> None:
     error(log)
     seconds, (_, peak) = time.perf_counter() - started, tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert seconds < 2.0
+    assert seconds < 30.0, "a hang, whatever else the machine is doing"
     assert peak < 10 * len(log)
 
 
