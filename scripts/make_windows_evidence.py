@@ -38,6 +38,14 @@ GOOD: dict[int, bytes] = {
     Sipa.CODEINTEGRITY: b"\x01",
     Sipa.DATAEXECUTIONPREVENTION: b"\x01",
     Sipa.BITLOCKER_UNLOCK: struct.pack("<I", 4),
+    Sipa.HYPERVISOR_LAUNCH_TYPE: struct.pack("<Q", 1),
+    Sipa.VSM_LAUNCH_TYPE: struct.pack("<Q", 1),
+    Sipa.VBS_HVCI_POLICY: struct.pack("<Q", 1),
+    Sipa.LSAISO_CONFIG: struct.pack("<I", 2),
+    Sipa.HIBERNATION_DISABLED: b"\0",
+    Sipa.TRANSFER_CONTROL: struct.pack("<I", 1),
+    Sipa.BOOTCOUNTER: struct.pack("<Q", 71),
+    Sipa.EVENTCOUNTER: struct.pack("<Q", 1536),
 }
 SCENARIOS: dict[str, dict[int, bytes]] = {
     "windows-sb-on": {},

@@ -13,17 +13,16 @@ from verifier.claims import BootDetails, BootFacts
 from verifier.policy import claim_readers as readers
 from verifier.policy.claim_entry import (
     ClaimEntry,
-    Extract,
     Kind,
     Value,
     View,
     boot,
     claim,
     details,
-    windows,
 )
 from verifier.policy.identity_claims import IDENTITY
 from verifier.policy.userspace_claims import USERSPACE
+from verifier.policy.windows_claims import WINDOWS
 from verifier.reasons import Claim
 
 __all__ = ["CATALOGUE", "ClaimEntry", "Kind", "Value", "View"]
@@ -62,18 +61,6 @@ def _mode(name: str, about: str) -> ClaimEntry:
         return value
 
     return claim(f"boot.secure_boot.{name}", Kind.BOOL, about, boot(read), 7, 1)
-
-
-def _windows(
-    name: str, kind: Kind, about: str, extract: Extract, *, speaks_for: tuple[Claim, ...] = ()
-) -> ClaimEntry:
-    """Windows facts come from both of its PCRs, or are none."""
-    return claim(f"boot.windows.{name}", kind, about, extract, 12, 13, every=True, speaks_for=speaks_for)
-
-
-def _windows_flag(name: str, parameter: str, about: str, *, speaks_for: tuple[Claim, ...] = ()) -> ClaimEntry:
-    extract = windows(lambda facts: facts.flag(parameter))
-    return _windows(name, Kind.BOOL, about, extract, speaks_for=speaks_for)
 
 
 _QUOTE: Final = (
@@ -269,6 +256,32 @@ _LOADERS: Final = (
         12,
     ),
     claim(
+        "boot.files",
+        Kind.STRINGS,
+        "Files that GRUB or the kernel's EFI stub read (configuration, modules, kernel, initrd): every digest of PCR 9"
+        " but that of the command line.",
+        lambda view: readers.files(view, 9),
+        9,
+        speaks_for=_EXECUTABLES,
+    ),
+    claim(
+        "boot.credentials",
+        Kind.STRINGS,
+        "What a loader or systemd-stub passed on beside command lines (credentials, configuration extensions, addons):"
+        " every digest of PCR 12 that no readable text explains; not proven of Windows.",
+        lambda view: readers.passed_on(view, 12),
+        12,
+        speaks_for=_WHAT_MAY_RUN,
+    ),
+    claim(
+        "boot.extensions",
+        Kind.STRINGS,
+        "System extensions that systemd-stub passed on: every digest of PCR 13; not proven of Windows.",
+        lambda view: readers.passed_on(view, 13),
+        13,
+        speaks_for=_EXECUTABLES,
+    ),
+    claim(
         "boot.uki.sections",
         Kind.TEXT_MAP,
         "Section name to content digest of the unified kernel image; empty where none booted.",
@@ -300,61 +313,7 @@ _LOADERS: Final = (
     ),
 )
 
-_WINDOWS: Final = (
-    _windows_flag("boot_debugging", "bootdebugging", "A debugger could be attached to the boot manager."),
-    _windows_flag("kernel_debugging", "oskerneldebug", "A debugger could be attached to the kernel."),
-    _windows_flag(
-        "hypervisor_debugging", "hypervisor_debug", "A debugger could be attached to the hypervisor."
-    ),
-    _windows_flag("code_integrity", "codeintegrity", "Drivers had to be signed.", speaks_for=_WHAT_MAY_RUN),
-    _windows_flag("test_signing", "testsigning", "Test signatures were accepted.", speaks_for=_WHAT_MAY_RUN),
-    _windows_flag("safe_mode", "safemode", "Safe mode."),
-    _windows_flag("winpe", "winpe", "The preinstallation environment, not an installed Windows."),
-    _windows(
-        "parameters",
-        Kind.NUMBER_MAP,
-        "Every number Windows measured before its kernel ran, by its name in wbcl.h, lower case (`vbs_hvci_policy`,"
-        " `hypervisor_launch_type`, ...); without those measured with different values.",
-        windows(readers.parameters),
-        speaks_for=_WHAT_MAY_RUN,
-    ),
-    _windows(
-        "transfers",
-        Kind.INTS,
-        "What the boot manager handed over to, as wbcl.h numbers it; 1 is the OS loader.",
-        windows(lambda facts: sorted(facts.transfers)),
-    ),
-    _windows(
-        "bitlocker_unlock",
-        Kind.STRINGS,
-        "By what the system volume was unlocked: `tpm`, `pin`, `recovery`, ...; empty where it was not locked.",
-        windows(lambda facts: sorted(facts.bitlocker_unlock)),
-        speaks_for=(Claim.STORAGE_OPAQUE, Claim.CONFIGURATION),
-    ),
-    _windows(
-        "elam_drivers",
-        Kind.STRINGS,
-        "Early-launch antimalware drivers.",
-        windows(lambda facts: list(facts.elam_drivers)),
-        speaks_for=_EXECUTABLES,
-    ),
-    _windows(
-        "code_integrity_policies",
-        Kind.STRINGS,
-        "Names of the active code-integrity policies.",
-        windows(lambda facts: list(facts.policies)),
-        speaks_for=_WHAT_MAY_RUN,
-    ),
-    _windows(
-        "modules",
-        Kind.STRINGS,
-        "Authenticode digests of the images Windows loaded before its kernel ran, in order.",
-        windows(lambda facts: readers.hexed(module.digest for module in facts.modules)),
-        speaks_for=_EXECUTABLES,
-    ),
-)
-
 CATALOGUE: Final[Mapping[str, ClaimEntry]] = {
     entry.name: entry
-    for entry in (*_QUOTE, *_FIRMWARE, *_SECURE_BOOT, *_LOADERS, *USERSPACE, *_WINDOWS, *IDENTITY)
+    for entry in (*_QUOTE, *_FIRMWARE, *_SECURE_BOOT, *_LOADERS, *USERSPACE, *WINDOWS, *IDENTITY)
 }

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from verifier.claims import Binding, BootDetails, BootFacts, WindowsFacts
+from verifier.claims import Binding, BootDetails, BootFacts, EventFact, WindowsFacts
 from verifier.policy.claim_entry import Scalar, Value, View
+from verifier.tcg.userspace_text import NVPCR_SEPARATOR, OS_SEPARATOR, nvpcr_start
 
 UKI_PCR: Final = 11
+_SEPARATORS: Final = frozenset({NVPCR_SEPARATOR, OS_SEPARATOR})
 _MAX_INT: Final = 2**63 - 1
 
 
@@ -45,6 +47,32 @@ def images(view: View, pcr: int) -> Value:
     only add to the list.
     """
     return hexed(e.digests[view.bank] for e in view.events(pcr) if e.binding is Binding.UNBOUND)
+
+
+def files(view: View, pcr: int) -> Value:
+    """Every digest of the PCR but a command line's, which a candidate explained, and what systemd measured later.
+
+    No other text in the log takes anything off the list: whoever edits the log could put a file's content there.
+    """
+    return hexed(e.digests[view.bank] for e in view.events(pcr) if not _no_file(e))
+
+
+def _no_file(event: EventFact) -> bool:
+    if event.binding is Binding.KNOWN:
+        return True
+    text = event.text
+    return text is not None and (text in _SEPARATORS or nvpcr_start(text) is not None)
+
+
+def passed_on(view: View, pcr: int) -> Value | None:
+    """Every digest of the PCR that no readable text explains; an archive is never one line of text.
+
+    None where Windows booted, which measures other things there.
+    """
+    found = None if view.boot is None else view.boot.details
+    if found is None or found.windows is not None:
+        return None
+    return hexed(e.digests[view.bank] for e in view.events(pcr) if not (e.text and e.text.isprintable()))
 
 
 def arguments(facts: BootFacts) -> Value | None:

@@ -22,6 +22,9 @@ _SETS: Final = {
     "boot.secure_boot.authorities": "another certificate let an image run",
     "boot.drivers": "another option ROM or driver ran",
     "boot.images": "another boot loader or kernel ran",
+    "boot.files": "another file was read by the boot loader or kernel",
+    "boot.credentials": "other credentials, extensions or addons were passed on",
+    "boot.extensions": "other system extensions were passed on",
     "boot.windows.bitlocker_unlock": "the system volume was unlocked in another way",
     "boot.windows.elam_drivers": "another antimalware driver was started first",
     "boot.windows.code_integrity_policies": "another code-integrity policy was active",
@@ -29,7 +32,17 @@ _SETS: Final = {
 _ONE_OF: Final = {"boot.firmware.version": "the firmware is another one"}
 _EMPTY: Final = {"boot.error_separators": "firmware reported an error"}
 _MINIMUM: Final = {"boot.secure_boot.dbx.entries": "revocations went missing"}
-_EXACT: Final = frozenset({"boot.drivers", "boot.images", "boot.uki.sections", "boot.firmware.version"})
+_EXACT: Final = frozenset(
+    {
+        "boot.drivers",
+        "boot.images",
+        "boot.files",
+        "boot.credentials",
+        "boot.extensions",
+        "boot.uki.sections",
+        "boot.firmware.version",
+    }
+)
 _SECTIONS: Final = "boot.uki.sections"
 _SBAT: Final = "boot.shim.sbat_level"
 

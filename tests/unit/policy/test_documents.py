@@ -82,8 +82,8 @@ def guide_rules() -> str:
     rules = "".join(blocks("yaml rules"))
     (references,) = blocks("yaml references")
     return (
-        "schema: vtpm-attest/policy/1\nid: guide\nquote: {pcrs: [2, 4, 7, 8, 9, 11, 12]}\nrules:\n"
-        f"{rules}unjudged:\n- {{pcrs: [2, 7, 8, 9, 11, 12], why: judged by what their events say}}\n---\n{references}"
+        "schema: vtpm-attest/policy/1\nid: guide\nquote: {pcrs: [2, 4, 7, 8, 9, 11, 12, 13]}\nrules:\n"
+        f"{rules}unjudged:\n- {{pcrs: [2, 7, 8, 9, 11, 12, 13], why: judged by what their events say}}\n---\n{references}"
     )
 
 

@@ -82,7 +82,7 @@ BY_EVENTS = {
 }
 """Rule, code and event of all that did not pass. `grub-sb-off` has no boot log and a test of its own."""
 
-IMAGES = "images rule-broken"
+IMAGES, FILES = "images rule-broken", "files rule-broken"
 LINE_CLAIMS = {"command-line command-line-mismatch", IMAGES, "uki-sections-cmdline rule-broken"}
 BY_CLAIMS = {
     "uki-sb-on": set(),
@@ -101,17 +101,18 @@ BY_CLAIMS = {
     "uki-sb-on-no-ima": LINE_CLAIMS,
     "uki-sb-on-systemd": LINE_CLAIMS,
     "uki-sb-on-systemd-min": LINE_CLAIMS,
-    "uki-sb-on-initrd-modified": {IMAGES, "uki-sections-initrd rule-broken"},
+    "uki-sb-on-initrd-modified": {IMAGES, FILES, "uki-sections-initrd rule-broken"},
     "uki-sb-on-kernel-6.1.0-54": {
         IMAGES,
+        FILES,
         "uki-sections-initrd rule-broken",
         "uki-sections-linux rule-broken",
     },
     "grub-sb-on": set(),
-    "grub-sb-on-cmdline-tampered": {"command-line command-line-mismatch"},
-    "grub-sb-on-systemd": {"command-line command-line-mismatch"},
-    "grub-sb-on-kernel-6.1.0-54": {IMAGES},
-    "grub-sb-on-kernel-6.12": {IMAGES},
+    "grub-sb-on-cmdline-tampered": {"command-line command-line-mismatch", FILES},  # grub.cfg has the line
+    "grub-sb-on-systemd": {"command-line command-line-mismatch", FILES},
+    "grub-sb-on-kernel-6.1.0-54": {IMAGES, FILES},
+    "grub-sb-on-kernel-6.12": {IMAGES, FILES},
     "grub-sb-on-smm-4M": set(),  # another firmware, and nothing that a claim speaks of
 }
 """The same where the policy was learned from what the events say; claims have no event to point at."""
