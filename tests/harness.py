@@ -23,6 +23,7 @@ from aiohttp import web
 
 from tests.logs import EV_EFI_BOOT_SERVICES_APPLICATION, EV_IPL, Written, agile_log, secure_boot, separators
 from tests.simulator import SoftwareCa, SoftwareTpm
+from verifier.inventory_wiring import follow
 from verifier.main import Service, open_service, register_policies
 from verifier.ports import DEFAULT_TENANT, Scope
 from verifier.settings import Settings, load_settings
@@ -337,8 +338,8 @@ def write_anchors(directory: Path, ca: SoftwareCa | None = None) -> Path:
     return directory
 
 
-def settings_for(directory: Path, **changes: str) -> Settings:
-    """Settings as an operator would write them; `changes` are environment variables without their prefix."""
+def settings_for(directory: Path, toml: str = "", **changes: str) -> Settings:
+    """Settings as an operator would write them: a file, and environment variables without their prefix over it."""
     policies = directory / "policies"
     policies.mkdir(exist_ok=True)
     (policies / "secure-boot.yaml").write_text(POLICY)
@@ -349,7 +350,9 @@ def settings_for(directory: Path, **changes: str) -> Settings:
         "DEFAULT_POLICY": "secure-boot",
         "PUBLIC_URL": "https://verifier.test",
     } | changes
-    return load_settings(None, {f"VTPM_ATTEST_VERIFIER_{name}": value for name, value in values.items()})
+    file = directory / "verifier.toml"
+    file.write_text(toml)
+    return load_settings(file, {f"VTPM_ATTEST_VERIFIER_{name}": value for name, value in values.items()})
 
 
 @asynccontextmanager
@@ -358,6 +361,7 @@ async def running(settings: Settings, clock: FakeClock | None = None) -> AsyncIt
     clock = clock or FakeClock()
     async with open_service(settings, clock=clock) as service:
         await register_policies(service)
+        await follow(service.inventory)
         runner = web.AppRunner(service.app(), auto_decompress=False, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

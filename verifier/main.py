@@ -21,6 +21,8 @@ from verifier import background
 from verifier.adapters import SystemClock, SystemRandom
 from verifier.errors import EvidenceError, VerifierFault
 from verifier.inventory.anchor_files import read_anchor_bytes
+from verifier.inventory.live import LiveInventory
+from verifier.inventory_wiring import enrollment_rules, follow, question, sources
 from verifier.keys.ak_ca import AkCa
 from verifier.keys.endings import own_endings
 from verifier.keys.files import ensure_directory
@@ -30,7 +32,6 @@ from verifier.keys.signer import FileSigner, KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
 from verifier.policy_files import find_policies, read_policy_signers, read_policy_source
 from verifier.ports import DEFAULT_TENANT, Clock, Random, Store, TokenSigner
-from verifier.ports_enrollment import EnrollmentBounds
 from verifier.ports_trust import AnchorPurpose
 from verifier.service.ak_certificates import AkCertificateRules, AkCertificates, Issue
 from verifier.service.approvals import ApprovalService
@@ -42,16 +43,17 @@ from verifier.service.challenge import ChallengeService
 from verifier.service.ear import EarIssuer
 from verifier.service.ear_claims import EarIdentity
 from verifier.service.endorsement_review import EndorsementReview
-from verifier.service.enrollment import EnrollmentRules, EnrollmentService
+from verifier.service.enrollment import EnrollmentService
 from verifier.service.events import LocalEvents
 from verifier.service.evidence import EvidenceService
 from verifier.service.expiry import ExpiryWatch
 from verifier.service.fleet import FleetService
 from verifier.service.incidents import IncidentService
+from verifier.service.inventory import InventoryService
 from verifier.service.known import KnownMachines
 from verifier.service.lineage import RatchetRules
 from verifier.service.memo import AppraisalMemo
-from verifier.service.methods import Method, Requirements, parse_methods
+from verifier.service.methods import Method, parse_methods
 from verifier.service.nonces import Nonces
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
@@ -59,7 +61,7 @@ from verifier.service.samples import FleetSamples
 from verifier.service.services import Services
 from verifier.service.tokens import TokenService
 from verifier.service.trust import TrustService
-from verifier.settings import Settings
+from verifier.settings import Settings, environment
 from verifier.store import open_store, upgrade
 from verifier.trust import TrustFiles, issuer_finder, load_trust
 from verifier.web.app import build_app as build_web_app
@@ -84,6 +86,8 @@ class Service:
     tls: TlsFiles
     trust: TrustFiles
     clock: Clock
+    inventory: LiveInventory | None
+    """Says nothing until it is started: whoever only asks for something else disturbs no vCenter."""
 
     def app(self) -> web.Application:
         """The web application over this service."""
@@ -103,11 +107,23 @@ async def open_service(
     ensure_directory(settings.state_dir)
     tls = prepare_tls(settings, clock)
     trust = _trust_files(settings)
+    inventory = sources(settings, clock, environment())
     store = await open_store(settings.database_url)
     try:
-        services = _wire(settings, store, tls, trust, clock, random)
-        yield Service(settings=settings, store=store, services=services, tls=tls, trust=trust, clock=clock)
+        asked = InventoryService(inventory, clock, settings.inventory_max_age)
+        services = _wire(settings, store, tls, trust, clock, random, asked)
+        yield Service(
+            settings=settings,
+            store=store,
+            services=services,
+            tls=tls,
+            trust=trust,
+            clock=clock,
+            inventory=inventory,
+        )
     finally:
+        if inventory is not None:
+            await inventory.close()
         await store.close()
 
 
@@ -173,6 +189,7 @@ async def serve(settings: Settings, announce: Announce) -> None:
     async with open_service(settings) as service:
         await _report_trust(service)
         await register_policies(service)
+        await follow(service.inventory)
         context = service.tls.context()
         runner = web.AppRunner(
             service.app(),
@@ -204,7 +221,13 @@ async def serve(settings: Settings, announce: Announce) -> None:
 
 
 def _wire(
-    settings: Settings, store: Store, tls: TlsFiles, trust: TrustFiles, clock: Clock, random: Random
+    settings: Settings,
+    store: Store,
+    tls: TlsFiles,
+    trust: TrustFiles,
+    clock: Clock,
+    random: Random,
+    inventory: InventoryService,
 ) -> Services:
     attestation = settings.attestation
     events = LocalEvents()
@@ -239,7 +262,7 @@ def _wire(
         store=store, recorder=recorder, clock=clock, configured=trust.configured, read=read_anchor_bytes
     )
     ak_ca = AkCa(settings.state_dir / "ak-ca", clock.now)
-    known = KnownMachines(store, None)
+    known = KnownMachines(store, question(inventory))
     return Services(
         approvals=ApprovalService(
             store=store,
@@ -250,6 +273,7 @@ def _wire(
             keep=settings.enrollment.approval_lifetime,
         ),
         incidents=IncidentService(store, recorder, clock),
+        inventory=inventory,
         enrollment=EnrollmentService(
             store=store,
             recorder=recorder,
@@ -257,7 +281,7 @@ def _wire(
             clock=clock,
             random=random,
             trust=anchors,
-            rules=_enrollment_rules(settings),
+            rules=enrollment_rules(settings),
             known=known,
             limiter=AttemptLimiter(settings.limits.wrong_proofs),
             issuers=issuer_finder(
@@ -313,30 +337,6 @@ def _trust_files(settings: Settings) -> TrustFiles:
         ak=load_trust(settings.trust.ak_anchors),
         device=load_trust(settings.trust.device_anchors),
     )
-
-
-def _requirements(settings: Settings) -> Requirements:
-    """What enrolment asks for; a method nobody can answer stops the service, as it would refuse every machine."""
-    requirements = parse_methods(settings.enrollment.methods)
-    for method, missing in _UNAVAILABLE.items():
-        if method in requirements:
-            raise VerifierFault(f"enrollment.methods asks for '{method}', and {missing}")
-    return requirements
-
-
-def _enrollment_rules(settings: Settings) -> EnrollmentRules:
-    own = settings.enrollment
-    return EnrollmentRules(
-        requirements=_requirements(settings),
-        lifetime=own.lifetime,
-        approval_lifetime=own.approval_lifetime,
-        bounds=EnrollmentBounds(per_tenant=own.max_pending, per_source=own.max_pending_per_address),
-    )
-
-
-_UNAVAILABLE: Final = {
-    Method.INVENTORY: "no inventory is configured",
-}
 
 
 def _ak_certificates(settings: Settings, signer: AkCa, recorder: Recorder, clock: Clock) -> AkCertificates:

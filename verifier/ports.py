@@ -387,4 +387,10 @@ class Inventory(Protocol):
     async def status(self) -> tuple[SourceStatus, ...]:
         """How each configured source stands, in the order of configuration."""
 
+    async def sync(self) -> None:
+        """Read every source anew: files before this returns, what is far away as soon as it answers.
+
+        What goes wrong is told by `status`.
+        """
+
     async def close(self) -> None: ...

@@ -17,30 +17,19 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from verifier.durations import DURATION, Duration
 from verifier.errors import VtpmAttestError
+from verifier.inventory.errors import InventorySettingError
 from verifier.service.methods import parse_methods
+from verifier.settings_inventory import SourceSettings, inventory_settings
 
 ENVIRONMENT_PREFIX: Final = "VTPM_ATTEST_VERIFIER_"
 CONFIG_VARIABLE: Final = "VTPM_ATTEST_VERIFIER_CONFIG"
 _NOT_SETTINGS: Final = frozenset({CONFIG_VARIABLE})
-_DURATION: Final = re.compile(r"^([0-9]{1,9})(s|m|h|d)$")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class SettingsError(VtpmAttestError):
     """The configuration cannot be used; the text names the file or variable and the key."""
-
-
-class Duration(timedelta):
-    """A time span written as `90s`, `5m`, `24h` or `30d`."""
-
-    @classmethod
-    def parse(cls, text: str) -> Duration:
-        """Read `90s`, `5m`, `24h` or `30d`. Raises `ValueError` otherwise."""
-        found = _DURATION.match(text)
-        if found is None:
-            raise ValueError(f"{text!r} is not a duration such as 90s, 5m, 24h or 30d")
-        return cls(seconds=int(found[1]) * _UNITS[found[2]])
 
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -107,7 +96,7 @@ class Retention(timedelta):
         """Read `30d` or `latest`. Raises `ValueError` otherwise."""
         if text == "latest":
             return cls(0)
-        if _DURATION.match(text) is None:
+        if DURATION.match(text) is None:
             raise ValueError(f"{text!r} is neither a duration such as 30d nor `latest`")
         return cls(seconds=Duration.parse(text).total_seconds())
 
@@ -188,6 +177,10 @@ class Settings(_Section, frozen=True):
     """PEM public keys (P-256 or Ed25519). When set, every policy must be signed by one of them, stored ones too."""
     default_policy: str | None = None
     """Policy of every attester that was assigned none; unset: their verdict is `none`."""
+    inventory: tuple[SourceSettings, ...] = ()
+    """Files and vCenters that say which EK is whose; only in the file, as `[[inventory]]`."""
+    inventory_max_age: Duration = Duration(minutes=15)
+    """How long what a source said last is believed when it can no longer be read."""
     listen: ListenSettings = ListenSettings()
     tls: TlsSettings = TlsSettings()
     enrollment: EnrollmentSettings = EnrollmentSettings()
@@ -261,6 +254,8 @@ def known_variables() -> dict[str, tuple[str, str, bool]]:
     """Every environment variable that is a setting: its section, key, and whether it is a list."""
     known: dict[str, tuple[str, str, bool]] = {}
     for field in msgspec.structs.fields(Settings):
+        if field.name == "inventory":
+            continue  # tables have no place in a variable
         if isinstance(field.type, type) and issubclass(field.type, _Section):
             for inner in msgspec.structs.fields(field.type):
                 name = f"{ENVIRONMENT_PREFIX}{field.name}_{inner.name}".upper()
@@ -291,6 +286,10 @@ def _check(settings: Settings, origin: str) -> None:
     except ValueError as error:
         listed = list(settings.enrollment.methods)
         raise SettingsError(f"{origin}: enrollment.methods = {listed} {error}") from error
+    try:
+        inventory_settings(settings.inventory)
+    except InventorySettingError as error:
+        raise SettingsError(f"{origin}: inventory: {error}") from error
     if (settings.tls.certificate is None) != (settings.tls.key is None):
         raise SettingsError(f"{origin}: tls.certificate and tls.key go together")
     if settings.public_url and not re.match(r"^https?://[^/\s]+", settings.public_url):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from verifier.durations import Duration
 from verifier.settings import (
     ENVIRONMENT_PREFIX,
-    Duration,
     Retention,
     Settings,
     SettingsError,

@@ -17,6 +17,7 @@ from verifier.cli import (
     eventlog,
     explain,
     fleet,
+    inventory,
     output,
     policy,
 )
@@ -43,6 +44,7 @@ app.command(decisions.enrollments)
 app.command(decisions.clones)
 app.command(decisions.resolve)
 app.command(decisions.audit)
+app.command(inventory.inventory)
 app.command(ak_certificate.ak_certificate)
 
 _ek = App(name="ek", help="Endorsement key certificates.")

@@ -64,6 +64,9 @@ def _rows(reply: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "EK issuer", str(endorsement["issuer"])
     yield "EK SHA-256", str(endorsement["ek_sha256"])
     yield "AK name", str(reply["ak_name"])
+    now = reply.get("inventory")
+    if now:
+        yield "inventory now", f"{now['outcome']}: {now['explanation']}"
 
 
 def _trusted_by(endorsement: Mapping[str, Any]) -> str:
@@ -89,7 +92,7 @@ def profile_rows(profile: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "device", ", ".join(str(value) for value in device.values() if isinstance(value, str))
     inventory = profile.get("inventory")
     if isinstance(inventory, Mapping):
-        yield "inventory", f"{inventory.get('outcome')}: {inventory.get('explanation')}"
+        yield "inventory then", f"{inventory.get('outcome')}: {inventory.get('explanation')}"
     for note in profile.get("notes", ()):
         yield "note", str(note)
 

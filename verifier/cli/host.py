@@ -13,9 +13,10 @@ from typing import Annotated, Any, Final, NoReturn, TypeVar
 from cyclopts import Parameter
 
 from verifier import main as root
+from verifier.durations import Duration
 from verifier.errors import EvidenceError, NotFoundError, VtpmAttestError
 from verifier.logs import configure_logs
-from verifier.settings import Duration, Settings, SettingsError, environment, load_settings
+from verifier.settings import Settings, SettingsError, environment, load_settings
 
 EXIT_USAGE: Final = 64
 EXIT_INPUT: Final = 65

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Protocol
 
 import structlog
@@ -20,6 +20,8 @@ from verifier.ports import Clock
 class _Source(Protocol):
     def run(self) -> Coroutine[None, None, None]: ...
 
+    async def sync(self) -> None: ...
+
 
 async def open_inventory(
     settings: InventorySettings,
@@ -28,26 +30,15 @@ async def open_inventory(
     environ: Mapping[str, str],
     progress: ProgressCallback = ignore_progress,
 ) -> LiveInventory:
-    """Read the files, and begin to follow the vCenters.
-
-    Does not wait for a vCenter: one that is down is told of by `status`, and tried again for as long as it takes.
-
-    Args:
-        settings: what to follow.
-        clock: for the age of what is held.
-        environ: where credentials named by variable are found.
-        progress: told, on the event loop, how far a vCenter's machines were read.
+    """A `LiveInventory` that is started: files are read, vCenters are followed.
 
     Raises:
         InventoryFileError: a file must not be used; nothing is running then.
         InventorySettingError: a vCenter is configured and pyVmomi is not installed.
     """
-    registry = Registry([*(one.name for one in settings.files), *(one.name for one in settings.vcenters)])
-    files = [StaticSource(one, registry, clock) for one in settings.files]
-    for file in files:
-        await file.check()
-    vcenters = [_vcenter(one, registry, clock, environ, progress) for one in settings.vcenters]
-    return LiveInventory(registry, [*files, *vcenters])
+    inventory = LiveInventory(settings, clock=clock, environ=environ, progress=progress)
+    await inventory.start()
+    return inventory
 
 
 def _vcenter(
@@ -70,13 +61,50 @@ def _vcenter(
 
 
 class LiveInventory:
-    """The `Inventory` port over running sources. Made by `open_inventory`, within a running event loop."""
+    """The `Inventory` port over the configured sources. Knows nothing until it is started.
 
-    def __init__(self, registry: Registry, sources: list[_Source]) -> None:
-        self._registry = registry
-        self._tasks = [asyncio.create_task(source.run()) for source in sources]
+    Args:
+        settings: what to follow.
+        clock: for the age of what is held.
+        environ: where credentials named by variable are found.
+        progress: told, on the event loop, how far a vCenter's machines were read.
+
+    Raises:
+        InventorySettingError: a vCenter is configured and pyVmomi is not installed.
+    """
+
+    def __init__(
+        self,
+        settings: InventorySettings,
+        *,
+        clock: Clock,
+        environ: Mapping[str, str],
+        progress: ProgressCallback = ignore_progress,
+    ) -> None:
+        names = (*(one.name for one in settings.files), *(one.name for one in settings.vcenters))
+        self._registry = Registry(names)
+        self._files = [StaticSource(one, self._registry, clock) for one in settings.files]
+        self._vcenters = [
+            _vcenter(one, self._registry, clock, environ, progress) for one in settings.vcenters
+        ]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Read the files, and begin to follow the vCenters. Once, within a running event loop.
+
+        Does not wait for a vCenter: one that is down is told of by `status`, and tried again for as long as it takes.
+
+        Raises:
+            InventoryFileError: a file must not be used; nothing is running then.
+        """
+        for file in self._files:
+            await file.check()
+        self._tasks = [asyncio.create_task(source.run()) for source in self._sources()]
         for task in self._tasks:
             task.add_done_callback(_report_fault)
+
+    def _sources(self) -> Iterable[_Source]:
+        return (*self._files, *self._vcenters)
 
     async def machines(self) -> tuple[InventoryMachine, ...]:
         """See `Inventory.machines`."""
@@ -97,6 +125,10 @@ class LiveInventory:
     async def status(self) -> tuple[SourceStatus, ...]:
         """See `Inventory.status`."""
         return self._registry.status()
+
+    async def sync(self) -> None:
+        """See `Inventory.sync`."""
+        await asyncio.gather(*(source.sync() for source in self._sources()))
 
     async def close(self) -> None:
         """Stop following; log out of every vCenter that still answers. What was read can still be asked for."""

@@ -24,6 +24,7 @@ from verifier.inventory.static_rows import Row, read_rows
 
 MAX_FILE: Final = 64 * 1024 * 1024
 MAX_CERTIFICATE_FILE: Final = 64 * 1024
+MAX_NAME: Final = 200
 MAX_KEYS: Final = 16
 """Endorsement keys of one machine; a TPM has two or three."""
 _SHA256: Final = re.compile(r"(?:[0-9a-f]{2}:?){31}[0-9a-f]{2}", re.IGNORECASE)
@@ -52,6 +53,8 @@ def read_static(source: str, path: Path) -> StaticInventory:
     for row in read_rows(path, _read(path, path, None, MAX_FILE)):
         if not row.name:
             raise InventoryFileError(path, row.line, "name", "is empty")
+        if len(row.name) > MAX_NAME:
+            raise InventoryFileError(path, row.line, "name", f"longer than {MAX_NAME} characters")
         if row.name in lines:
             detail = f"{row.name!r} is on line {lines[row.name]} already"
             raise InventoryFileError(path, row.line, "name", detail)

@@ -36,6 +36,7 @@ class StaticSource:
         self._stamp: _Stamp | None = None
         self._loaded = False
         self._problem: str | None = None
+        self._reading = asyncio.Lock()
         self._log = structlog.get_logger("vtpm_attest.inventory").bind(source=settings.name)
 
     async def check(self) -> None:
@@ -44,6 +45,10 @@ class StaticSource:
         Raises:
             InventoryFileError: it must not be used as it is now.
         """
+        async with self._reading:
+            await self._check()
+
+    async def _check(self) -> None:
         stamp = await self._in_thread(lambda: _stamp(self._files))
         if stamp != self._stamp or not self._loaded:
             found = await self._in_thread(lambda: read_static(self._settings.name, self._settings.path))
@@ -61,13 +66,17 @@ class StaticSource:
         """Look at the file until cancelled."""
         while True:
             await asyncio.sleep(self._settings.interval.total_seconds())
-            try:
-                await self.check()
-            except InventoryError as error:
-                self._registry.set_status(self._settings.name, problem=str(error))
-                if str(error) != self._problem:
-                    self._log.warning("inventory.failed", problem=str(error), kind=type(error).__name__)
-                self._problem = str(error)
+            await self.sync()
+
+    async def sync(self) -> None:
+        """Look at the file now; what is wrong with it becomes the source's status."""
+        try:
+            await self.check()
+        except InventoryError as error:
+            self._registry.set_status(self._settings.name, problem=str(error))
+            if str(error) != self._problem:
+                self._log.warning("inventory.failed", problem=str(error), kind=type(error).__name__)
+            self._problem = str(error)
 
     def _take(self, found: StaticInventory, token: str) -> None:
         now = self._clock.now()

@@ -19,6 +19,7 @@ from verifier.service.evidence import EvidenceService
 from verifier.service.expiry import ExpiryWatch
 from verifier.service.fleet import FleetService
 from verifier.service.incidents import IncidentService
+from verifier.service.inventory import InventoryService
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
 from verifier.service.samples import FleetSamples
@@ -33,6 +34,7 @@ class Services:
     enrollment: EnrollmentService
     approvals: ApprovalService
     incidents: IncidentService
+    inventory: InventoryService
     challenges: ChallengeService
     attestations: AttestationService
     fleet: FleetService

@@ -22,6 +22,7 @@ from verifier.web import (
     decision_routes,
     evidence_routes,
     fleet_routes,
+    inventory_routes,
     public_routes,
 )
 from verifier.web.dispatch import VERDICT_KEY, Dispatcher
@@ -39,6 +40,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *admin_routes.ROUTES,
     *assignment_routes.ROUTES,
     *anchor_routes.ROUTES,
+    *inventory_routes.ROUTES,
     *public_routes.ROUTES,
 )
 _SECURITY_HEADERS: Final = {

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from msgspec.structs import replace
+
 from verifier.errors import EvidenceError
-from verifier.ports import FleetFilter, Lifecycle
+from verifier.ports import DEFAULT_TENANT, FleetFilter, Lifecycle
 from verifier.reasons import Reason, Tier
 from verifier.service.ear_claims import PROFILES, Profile
 from verifier.service.model import VerdictView
 from verifier.web import messages as m
+from verifier.web.inventory_messages import opinion_message
 from verifier.web.pem import PEM_CHAIN, pem_chain
 from verifier.web.routing import OPERATORS, READERS, WATCHERS, Call, Reply, Route
 from verifier.web.wire_codec import Verdict, verdict_message
@@ -40,7 +43,11 @@ async def attester(call: Call) -> Reply:
     """One attester."""
     view = await call.services.fleet.attester(call.tenant, _id(call))
     replaces = await call.services.fleet.predecessors(call.tenant, view.attester.id)
-    return Reply(body=m.attester_message(view, replaces))
+    found = await call.services.inventory.about(view.attester)
+    message = m.attester_message(view, replaces)
+    if found is not None and call.tenant == DEFAULT_TENANT:
+        message = replace(message, inventory=opinion_message(found))
+    return Reply(body=message)
 
 
 async def verdict(call: Call) -> Reply:

@@ -71,6 +71,22 @@ class Endorsement(Body, frozen=True):
     profile: dict[str, Any] = {}
 
 
+class InventoryOpinion(Body, frozen=True):
+    """What the inventories say now of a machine: unproven, and judged by them alone, not by its evidence."""
+
+    outcome: str
+    """`match`, `ek-only`, `ek-of-another-machine`, `ek-on-several-machines`, `uuid-known-ek-unknown`, `ek-not-listed`,
+    `unknown`, or `inventory-stale`."""
+    explanation: str
+    machine: str | None = None
+    """Key of the machine it is taken to be."""
+    others: list[str] = []
+    """Keys of further machines concerned."""
+    last_known: str | None = None
+    """With `inventory-stale`: the outcome when the sources were last read."""
+    stale_sources: list[str] = []
+
+
 class Attester(Body, frozen=True):
     """One machine: who it is, how it is trusted, and its latest verdict."""
 
@@ -89,6 +105,8 @@ class Attester(Body, frozen=True):
     """Attesters of the TPMs that this machine had before; their history stays with them."""
     replaced_by: str | None = None
     """Attester of the TPM that this machine has now."""
+    inventory: InventoryOpinion | None = None
+    """Absent where no inventory is configured."""
     verdict: Verdict | None = None
 
 

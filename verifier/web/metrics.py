@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
@@ -11,11 +12,20 @@ import prometheus_client as prom
 
 from verifier.ports_trust import Ending, EndingKind, ExpiryAlarm, LostEndorsement
 from verifier.service.expiry import THRESHOLDS
+from verifier.service.inventory import Standing
 
 METRICS_MEDIA_TYPE: Final = prom.CONTENT_TYPE_LATEST
 _SHOWN: Final = 16
 """Hexadecimal digits of a fingerprint, as in the tables of `attest-verifier anchors`."""
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+_INVENTORY: Final = {
+    "age_seconds": "Seconds since an inventory's content was last known to be whole and current; infinite: never",
+    "machines": "Machines that an inventory lists",
+    "failing": "1 while an inventory cannot be read",
+    "stale": "1 while nothing rests on what an inventory says, because that is too old",
+    "warnings": "Kinds of things that cannot be read of an inventory while the rest can",
+}
 
 
 class Metrics:
@@ -51,6 +61,10 @@ class Metrics:
             ("code",),
             registry=self._registry,
         )
+        self._inventory = {
+            what: prom.Gauge(f"vtpm_attest_inventory_{what}", text, ("source",), registry=self._registry)
+            for what, text in _INVENTORY.items()
+        }
         seconds = prom.Histogram(
             "vtpm_attest_request_seconds",
             "Time from the request's head to its reply",
@@ -90,6 +104,21 @@ class Metrics:
         self._lost.clear()
         for code, count in counts.items():
             self._lost.labels(code).set(count)
+
+    def inventory(self, sources: Iterable[Standing], now: datetime) -> None:
+        """How the inventories stand. Replaces what was said before."""
+        for source in sources:
+            status = source.status
+            age = math.inf if status.synced_at is None else (now - status.synced_at).total_seconds()
+            told = {
+                "age_seconds": age,
+                "machines": status.machines,
+                "failing": status.problem is not None,
+                "stale": source.stale,
+                "warnings": len(status.warnings),
+            }
+            for what, value in told.items():
+                self._inventory[what].labels(status.name).set(value)
 
     def render(self) -> bytes:
         """Prometheus text exposition."""

@@ -91,6 +91,7 @@ async def metrics(call: Call) -> Reply:
         endings = ()
     known.endings(endings, alarms(DEFAULT_TENANT, endings, now), now)
     known.lost(call.services.endorsements.lost)
+    known.inventory(await call.services.inventory.sources(), now)
     return Reply(body=known.render(), media_type=METRICS_MEDIA_TYPE)
 
 

@@ -66,6 +66,9 @@ class VcenterSource:
         self._failures = 0
         self._problem: str | None = None
         self._refused: Login | None = None
+        self._asked = asyncio.Event()
+        """Somebody wants everything read anew: do not wait."""
+        self._read_all = False
 
     async def run(self) -> None:
         """Follow the vCenter until cancelled."""
@@ -75,6 +78,14 @@ class VcenterSource:
             except InventoryError as error:
                 self._failed(error)
                 await self._pause(error)
+
+    async def sync(self) -> None:
+        """Have every machine read again with the next answer, or try at once what is being waited for.
+
+        A password that was refused is not sent again before its time: that would lock the account.
+        """
+        self._read_all = True
+        self._asked.set()
 
     async def _serve(self) -> None:
         login = self._settings.credentials.read(self._environ)
@@ -103,12 +114,15 @@ class VcenterSource:
 
     async def _cycle(self, session: VcenterSession, *, listing: bool) -> None:
         """One round: wait for changes, read what changed, read events. The source is current at its end."""
-        wait = 0 if listing or self._mirror.dirty else math.ceil(self._settings.wait.total_seconds())
+        at_once = listing or self._asked.is_set() or bool(self._mirror.dirty)
+        wait = 0 if at_once else math.ceil(self._settings.wait.total_seconds())
         updates = await self._step(session, lambda: session.poll(wait), wait)
         gone = self._mirror.take(updates, listing=listing)
         self._remove(gone)
         now = self._clock.now()
-        whole = self._whole_at is None or now - self._whole_at >= self._settings.full_sync
+        asked, self._read_all = self._read_all, False
+        self._asked.clear()
+        whole = asked or self._whole_at is None or now - self._whole_at >= self._settings.full_sync
         if whole:
             self._mirror.read_all_again()
         await self._read_details(session)
@@ -187,7 +201,12 @@ class VcenterSource:
         if isinstance(error, VcenterLoginError):
             await self._wait_for_password()
             return
-        await asyncio.sleep(min(longest, _FIRST_PAUSE * 2.0 ** min(self._failures - 1, 16)))
+        pause = min(longest, _FIRST_PAUSE * 2.0 ** min(self._failures - 1, 16))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._asked.wait()
+        # One question is one attempt at once; `_read_all` stays until everything was read.
+        self._asked.clear()
 
     async def _wait_for_password(self) -> None:
         """Do not send a password again that was refused: vCenter locks accounts after a few."""
