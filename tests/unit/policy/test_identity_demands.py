@@ -69,7 +69,7 @@ def test_a_demand_passes_with_what_it_asks_for_and_with_nothing_else(name):
     assert judged(f"!({demand})", FACTS).tier is Tier.CONTRAINDICATED
 
 
-@pytest.mark.parametrize("name", set(DEMANDS) - {"identity.endorsed_by"})
+@pytest.mark.parametrize("name", sorted(set(DEMANDS) - {"identity.endorsed_by"}))
 def test_what_no_certificate_says_is_not_evaluated_whichever_way_it_is_asked(name):
     for facts in (NOTHING, None):
         for expression in (f"{name} {DEMANDS[name]}", f"!({name} {DEMANDS[name]})"):
