@@ -307,7 +307,7 @@ def _wire(
         ),
         fleet=FleetService(store, recorder, clock),
         boots=BootService(store),
-        samples=FleetSamples(store, clock),
+        samples=FleetSamples(store, recorder, clock),
         events=events,
         evidence=EvidenceService(store, recorder, clock),
         policies=policies,

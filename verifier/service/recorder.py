@@ -352,6 +352,14 @@ class Recorder:
             )
         return fresh
 
+    async def fleet_sample(self, tenant: str, at: datetime, counts: Mapping[str, int]) -> None:
+        """What the fleet looked like; for plots, and no change of anything."""
+        await self._store.add_fleet_sample(tenant, at, counts)
+
+    async def purge_fleet_samples(self, before: datetime) -> int:
+        """Drop older samples."""
+        return await self._store.purge_fleet_samples(before)
+
     async def purge(self, now: datetime) -> int:
         """Drop what has expired."""
         return await self._store.purge_expired(now)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from verifier.ports import Clock, FleetSample, Store
+from verifier.service.recorder import Recorder
 
 EVERY: Final = timedelta(minutes=1)
 KEPT: Final = timedelta(days=30)
@@ -14,8 +15,9 @@ KEPT: Final = timedelta(days=30)
 class FleetSamples:
     """Takes and reads samples."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, recorder: Recorder, clock: Clock) -> None:
         self._store = store
+        self._recorder = recorder
         self._clock = clock
 
     async def take(self, tenant: str) -> None:
@@ -23,9 +25,9 @@ class FleetSamples:
         now = self._clock.now()
         counts = await self._store.status_counts(tenant, now)
         minute = now.replace(second=0, microsecond=0)
-        await self._store.add_fleet_sample(tenant, minute, counts)
+        await self._recorder.fleet_sample(tenant, minute, counts)
         if minute.minute == 0:
-            await self._store.purge_fleet_samples(minute - KEPT)
+            await self._recorder.purge_fleet_samples(minute - KEPT)
 
     async def since(self, tenant: str, span: timedelta, at_most: int) -> tuple[FleetSample, ...]:
         """Samples of the last `span`, oldest first, every n-th of them so that there are no more than `at_most`."""

@@ -25,6 +25,7 @@ READS = {
     "enrollment",
     "enrollments_of_ek",
     "evidence_of",
+    "fleet_samples",
     "has_blob",
     "history",
     "list_assignments",
