@@ -181,6 +181,21 @@ def test_an_index_that_was_deleted_is_missing_and_one_made_by_another_agent_is_f
             assert said(machine.attest()) == ("affirming", set()), "the index was made anew"
 
 
+def test_a_cleared_tpm_is_named_and_begins_anew_with_a_join_token(verifier, numbers):
+    """Same EK and AK; clock, counters and the owner's indices are gone."""
+    from tpm2_pytss.constants import ESYS_TR
+
+    with living(verifier, numbers) as machine:
+        with machine.tpm.esapi() as esapi:
+            esapi.clear(ESYS_TR.LOCKOUT)
+        machine.reboot()
+        status, codes = said(machine.attest())
+        assert (status, codes) == ("contraindicated", {"rollback", "clock-rollback", "ratchet-missing"})
+        assert machine.agent("enroll", "--again").returncode == 0
+        for _ in range(2):
+            assert said(machine.attest()) == ("affirming", set())
+
+
 def delete_ratchets(machine: Machine) -> None:
     """As root of a guest can."""
     from tpm2_pytss.constants import ESYS_TR

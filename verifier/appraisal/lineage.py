@@ -1,7 +1,7 @@
 """What is known of the line of states a TPM went through, and who showed them. Pure data and its transitions.
 
 A TPM's state moves one way: its clock and counters rise, its ratchet grows. Whatever shows a state that is not after
-the last one has *parted* from the line: an older state was restored, or a copy runs. See docs/clones-and-rollbacks.md.
+the last one has *parted* from the line: an older state was restored, or a copy runs. See docs/clones.md.
 """
 
 from __future__ import annotations
