@@ -16,6 +16,7 @@ from verifier.tcg.devicepath import device_path_text
 from verifier.tcg.event_types import EventType
 from verifier.tcg.guid import guid_text
 from verifier.tcg.preimage import SHIM_EXCESS
+from verifier.tcg.reader import Reader
 from verifier.tcg.signature_list import Signature, parse_signature, parse_signature_lists
 from verifier.tcg.windows import SIPA_NAMES, Record, parse_sipa
 
@@ -186,11 +187,47 @@ def _tables2(data: bytes) -> Described:
     return _tables(data, described=True)
 
 
+def _platform_flags(data: bytes) -> Described:
+    """td-shim: a name of 16 bytes, a length, and what was measured; of others, as it is."""
+    if not data.startswith(b"td_"):
+        return _raw(data)
+    reader = Reader(data, "td-shim event")
+    name = reader.take(16, "signature").rstrip(b"\0").decode("ascii", "replace")
+    return {
+        "description": name,
+        "content": _raw(reader.take(reader.u32le("length"), "content").rstrip(b"\0")),
+    }
+
+
 def _tagged(data: bytes) -> Described:
     if SIPA_NAMES.get(int.from_bytes(data[:4], "little")) is not None:
         return {"records": [_record(record) for record in parse_sipa(data)]}
     tag, content = uefi.parse_tagged_event(data)
-    return {"tag": f"0x{tag:08x}", **_raw(content)}
+    named: Described = {"tag_name": _TAGS[tag]} if tag in _TAGS else {}
+    return {"tag": f"0x{tag:08x}", **named, **_raw(content)}
+
+
+_TAGS: Final = {
+    0x8F3B22EC: "Linux EFI stub: initrd",
+    0x8F3B22ED: "Linux EFI stub: command line",
+    0xF5BC582A: "systemd-boot: loader.conf",
+    0x6C46F751: "systemd-stub: devicetree addon",
+    0x49DFFE0F: "systemd-stub: initrd addon",
+    0xDAC08E1A: "systemd-stub: microcode addon",
+    0x13AED6DB: "systemd-stub: profile of the image",
+    0xD5CB7CBC: "systemd-boot: SMBIOS type 1",
+    0xE0D47BC8: "systemd-boot: SMBIOS type 2",
+    0xC0B3BD23: "systemd-boot: SMBIOS type 11",
+    0x4141454C: "attestation agent of the guest (AAEL)",
+}
+"""Tags of EV_EVENT_TAG that are no records of Windows; as everywhere, a tag is a label."""
+
+
+def _loader(data: bytes) -> Described:
+    """EV_IPL: text of a boot loader; some put bytes behind its end."""
+    wide = data[1:2] == b"\0"
+    end = next((at for at in range(0, len(data) - 1, 2) if data[at : at + 2] == b"\0\0"), len(data))
+    return _raw(data[:end]) if wide else _raw(data.split(b"\0", 1)[0] or data)
 
 
 def _record(record: Record) -> Described:
@@ -211,6 +248,8 @@ _RULES: Final[dict[int, Callable[[bytes], Described]]] = {
     EventType.EV_NO_ACTION: _no_action,
     EventType.EV_SEPARATOR: _separator,
     EventType.EV_EVENT_TAG: _tagged,
+    EventType.EV_IPL: _loader,
+    EventType.EV_PLATFORM_CONFIG_FLAGS: _platform_flags,
     EventType.EV_EFI_VARIABLE_DRIVER_CONFIG: _variable,
     EventType.EV_EFI_VARIABLE_BOOT: _variable,
     EventType.EV_EFI_VARIABLE_BOOT2: _variable,

@@ -15,7 +15,9 @@ from verifier.appraisal.boot.continuation import append_all, set_aside_separator
 from verifier.appraisal.boot.details import read_details
 from verifier.appraisal.boot.sections import name_sections
 from verifier.appraisal.boot.secure_boot import read_secure_boot
+from verifier.appraisal.cc_log import REGISTERS, as_pcrs, is_cc_log
 from verifier.appraisal.event_data import Described, describe
+from verifier.appraisal.let_run import let_run
 from verifier.claims import Binding, EventFact
 from verifier.errors import MalformedInputError, UnsupportedError
 from verifier.reasons import Reason
@@ -30,7 +32,8 @@ def explain_log(data: bytes, userspace_data: bytes | None = None) -> dict[str, o
     """Parse, replay and explain a boot log, and what systemd logged behind it.
 
     Returns:
-        A JSON-ready document: format, digest_algorithms, pcrs, events, nv_events, claims, findings. Events of systemd's
+        A JSON-ready document: format, digest_algorithms, registers (of a confidential guest, by index; else null), pcrs,
+        events, nv_events, claims, findings. Events of systemd's
         log follow those of the boot log; what extended NV indices stands in `nv_events`.
 
     Raises:
@@ -47,23 +50,32 @@ def explain_log(data: bytes, userspace_data: bytes | None = None) -> dict[str, o
     userspace = UserspaceLog((), 0) if userspace_data is None else parse_userspace_log(userspace_data)
     first, log = len(log.events), append_all(log, userspace)
     values, findings = _replay_all(log)
+    registers = is_cc_log(log)
     # Not SHA-1 if there is another: logs exist whose SHA-1 digests are wrong while the others are right.
     bank = min(values, key=lambda alg: alg is HashAlg.SHA1, default=None)
     banks = () if bank is None else (bank,)
-    bound = bind_events(log, dict.fromkeys(range(24), banks), strong=frozenset(banks))
+    homed = as_pcrs(log) if registers else log
+    bound = bind_events(homed, dict.fromkeys(range(24), banks), strong=frozenset(banks))
     set_aside_separators(bound, first)
     name_sections(bound)
     return {
         "format": log.format.value,
         "digest_algorithms": [alg.label for alg in log.algorithms],
+        "registers": {str(index): name for index, name in REGISTERS.items()} if registers else None,
         "pcrs": {
             alg.label: {str(pcr): value.hex() for pcr, value in sorted(pcrs.items())}
             for alg, pcrs in values.items()
         },
         "events": [_event(log, position, fact) for position, fact in enumerate(bound.facts)],
         "nv_events": [_nv_event(event) for event in userspace.events if event.nv_index is not None],
-        "claims": _claims(bound, banks),
-        "findings": [_not_compared(), *_log_findings(log, banks), *findings, *_event_findings(bound)],
+        "claims": {**_claims(bound, banks), "let_run": let_run(bound)},
+        "findings": [
+            *_of_registers(registers=registers),
+            _not_compared(),
+            *_log_findings(log, banks),
+            *findings,
+            *_event_findings(bound),
+        ],
     }
 
 
@@ -158,6 +170,16 @@ def _plain(value: object) -> object:
 
 def _plain_fields(value: object) -> dict[str, object]:
     return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}  # type: ignore[arg-type]
+
+
+def _of_registers(*, registers: bool) -> list[dict[str, object]]:
+    if not registers:
+        return []
+    message = (
+        "the log of a confidential guest: its indices are registers (1 to 4: RTMR0 to RTMR3), not PCRs; what is read off"
+        " sorts events by type and label, as a PC would have measured them"
+    )
+    return [_finding(Reason.BOOT_LOG_REPLAYS, message)]
 
 
 def _not_compared() -> dict[str, object]:

@@ -24,6 +24,7 @@ def says(event: Shown) -> str:
         said = data["variable"] + _variable(data)
     else:
         said = next((str(data[key]) for key in _KEYS if data.get(key)), "")
+        said = f"{data['tag_name']}: {said}" if "tag_name" in data else said
     return said + (f" [{data['problem']}]" if "problem" in data else "")
 
 

@@ -59,20 +59,21 @@ def _read(file: Path) -> bytes:
 def _show(document: Mapping[str, Any]) -> None:
     events: Sequence[Mapping[str, Any]] = document["events"]
     banks = ", ".join(document["digest_algorithms"])
+    registers: Mapping[str, str] = document["registers"] or {}
     output.out.print(f"[bold]{len(events)} events[/], {document['format']} log, banks {banks}")
-    output.out.print(_events(events))
+    output.out.print(_events(events, registers))
     if document["nv_events"]:
         output.out.print(_nv_events(document["nv_events"]))
     for bank, values in document["pcrs"].items():
-        output.out.print(_pcrs(bank, values))
+        output.out.print(_pcrs(bank, values, registers))
     output.out.print(_claims(document["claims"]))
     for finding in document["findings"]:
         output.out.print(f"[yellow]-[/] {escape(finding['message'])} [dim]({finding['code']})[/]")
 
 
-def _events(events: Sequence[Mapping[str, Any]]) -> Table:
+def _events(events: Sequence[Mapping[str, Any]], registers: Mapping[str, str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("#", "PCR", "type", "digest", "", "says"):
+    for column in ("#", "register" if registers else "PCR", "type", "digest", "", "says"):
         table.add_column(column, no_wrap=column not in ("says", "type"), overflow="fold")
     for event in events:
         measured = event["binding"] != "unmeasured"
@@ -80,7 +81,7 @@ def _events(events: Sequence[Mapping[str, Any]]) -> Table:
         mark = {"bound": "[green]bound[/]", "known": "[green]known[/]", "unbound": "[dim]label[/]"}.get(
             event["binding"], ""
         )
-        pcr = event["pcr"] if measured else "-"
+        pcr = registers.get(str(event["pcr"]), event["pcr"]) if measured else "-"
         table.add_row(
             str(event["index"]),
             str(pcr),
@@ -105,14 +106,14 @@ def _nv_events(events: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _pcrs(bank: str, values: Mapping[str, str]) -> Table:
+def _pcrs(bank: str, values: Mapping[str, str], registers: Mapping[str, str]) -> Table:
     table = Table(
         box=None, pad_edge=False, header_style="bold", title=f"replayed {bank}", title_justify="left"
     )
-    table.add_column("PCR", justify="right")
+    table.add_column("register" if registers else "PCR", justify="right")
     table.add_column("value", no_wrap=True)
     for pcr, value in values.items():
-        table.add_row(pcr, value)
+        table.add_row(registers.get(pcr, pcr), value)
     return table
 
 
@@ -135,7 +136,7 @@ def _claim_rows(claims: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         "let run by",
         _list(claims["authorities"], lambda who: f"{who['variable']} (event {who['event_index']})"),
     )
-    yield "images", _list(claims["images"], lambda image: f"event {image['event_index']}")
+    yield "images", "\n".join(map(_image, claims["let_run"])) or "none"
     yield "command line", _word(claims["kernel_command_line"])
     for name in ("firmware_version", "startup_locality", "sbat_level", "firmware_actions", "loader_lines"):
         if claims[name]:
@@ -155,6 +156,15 @@ def _userspace(claims: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "file systems", ", ".join(claims["file_systems"])
     if claims["volume_keys"]:
         yield "volume keys", f"{len(claims['volume_keys'])} of PCR 15's events have no proven text"
+
+
+def _image(image: Mapping[str, Any]) -> str:
+    said = f"event {image['image_event']} {image['device_path'] or ''}".rstrip()
+    by = [
+        " ".join(part for part in (one["variable"], one["subject"], f"(event {one['event']})") if part)
+        for one in image["authorities"]
+    ]
+    return said + (f"\n  after {', '.join(by)} was measured; log order, not proven" if by else "")
 
 
 def _list(items: Sequence[Any] | None, text: Callable[[Any], str]) -> str:

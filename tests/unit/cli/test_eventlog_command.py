@@ -223,3 +223,105 @@ def test_systemds_log_alone_is_refused_with_what_to_do(
     assert "--userspace" in capsys.readouterr().err
     assert run(str(UKI), "--userspace", str(UKI)) == 65
     assert "userspace measurement log" in capsys.readouterr().err
+
+
+# --- confidential guests
+
+CC_LOGS = [
+    "confidential-containers_trustee/CCEL_AAEL_alibabacloud",
+    "confidential-containers_trustee/CCEL_data_csv",
+    "confidential-containers_trustee/CCEL_data_gcp",
+    "confidential-containers_trustee/CCEL_data_grub",
+    "confidential-containers_trustee/CCEL_data_grub_gke",
+    "confidential-containers_trustee/CCEL_data_ovmf",
+    "cc-api_cc-trusted-api/ccel_data.bin",
+    "intel_trustauthority-client-for-go/CCEL.data.bin",
+]
+
+
+@pytest.mark.parametrize("name", CC_LOGS)
+def test_a_log_of_a_confidential_guest_is_explained_by_register(explain: Any, name: str) -> None:
+    document = explain(shared_path(f"corpus/{name}"))
+    assert document["registers"]["1"] == "RTMR0"
+    assert {event["pcr"] for event in document["events"] if event["binding"] != "unmeasured"} <= {1, 2, 3, 4}
+    said = by_variable(document, "SecureBoot")["data"]["value"]
+    on = said == 1
+    assert document["claims"]["secure_boot"]["enabled"] is on
+    images = [e["index"] for e in document["events"] if e["type"] == "EV_EFI_BOOT_SERVICES_APPLICATION"]
+    assert images
+    assert set(images) <= {image["event_index"] for image in document["claims"]["images"]}
+    assert any("confidential guest" in finding["message"] for finding in document["findings"])
+
+
+def test_what_a_confidential_guests_log_says_is_read_off_as_of_a_pc(explain: Any) -> None:
+    gke = explain(shared_path("corpus/confidential-containers_trustee/CCEL_data_grub_gke"))["claims"]
+    assert list(gke["uki_sections"]) == [".linux", ".osrel", ".cmdline", ".initrd", ".uname", ".sbat"]
+    assert gke["databases"]["dbx"]["entries"] == 186
+    grub = explain(shared_path("corpus/cc-api_cc-trusted-api/ccel_data.bin"))["claims"]
+    assert grub["kernel_command_line"].endswith("ima_hash=sha384 xxx")
+    assert "insmod gzio" in grub["grub_commands"]
+
+
+def test_a_td_shims_log_is_explained_by_register_too(explain: Any) -> None:
+    document = explain(shared_path("corpus/confidential-containers_trustee/CCEL_data"))
+    assert document["registers"]["2"] == "RTMR1"
+    named = {event["data"].get("description") for event in document["events"]}
+    assert {"td_hob", "td_payload", "td_payload_info"} <= named
+    info = next(e for e in document["events"] if e["data"].get("description") == "td_payload_info")
+    assert info["data"]["content"]["text"].startswith("root=/dev/vda1")
+    assert not info["bound"]
+
+
+def test_a_pcs_log_is_not_taken_for_a_confidential_guests(explain: Any) -> None:
+    for log in (UKI, GRUB, agile_log([secure_boot(on=True), *separators()])):
+        assert explain(log)["registers"] is None
+
+
+def test_registers_are_shown_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(str(shared_path("corpus/confidential-containers_trustee/CCEL_AAEL_alibabacloud"))) == 0
+    shown = capsys.readouterr().out
+    rows = [line.split()[:3] for line in shown.splitlines()]
+    assert ["1", "RTMR0", "EFI_HANDOFF_TABLES2"] in rows
+    assert "attestation agent of the guest (AAEL): " in shown
+
+
+# --- which certificate let which image run
+
+
+def test_images_are_shown_with_the_certificate_that_was_measured_before_them(explain: Any) -> None:
+    claims = explain(GRUB)["claims"]
+    shown = {
+        image["image_event"]: [(one["variable"], one["event"]) for one in image["authorities"]]
+        for image in claims["let_run"]
+    }
+    assert shown == {24: [("db", 22)], 30: [("MokListRT", 29)], 42: [], 43: []}
+    assert not any(image["proven"] for image in claims["let_run"])
+    assert set(shown) == {image["event_index"] for image in claims["images"]}
+
+
+def test_with_secure_boot_off_no_certificate_is_named(explain: Any) -> None:
+    claims = explain(CAPTURES / "uki-sb-off" / "binary_bios_measurements")["claims"]
+    assert [image["authorities"] for image in claims["let_run"]] == [[], []]
+
+
+# --- labels of loaders
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "shown"),
+    [
+        (6, b"\x2a\x58\xbc\xf5\x18\0\0\0" + "loader.conf\0".encode("utf-16-le"), "systemd-boot: loader.conf"),
+        (6, b"\xec\x22\x3b\x8f\x0d\0\0\0Linux initrd\0", "Linux EFI stub: initrd"),
+        (0xD, b"MokList\0\xaf", "MokList"),
+        (0xD, b"grub_linuxefi Kernel\0l", "grub_linuxefi Kernel"),
+    ],
+)
+def test_labels_of_loaders_are_readable(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: int, data: bytes, shown: str
+) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(agile_log([Written(5, kind, data, b"something that is not in the log")]))
+    assert run(str(path)) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("1 ")]
+    assert "label" in row
+    assert shown in row
