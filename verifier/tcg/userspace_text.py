@@ -21,6 +21,8 @@ NVPCR_SEPARATOR: Final = "nvpcr-separator"
 OS_SEPARATOR: Final = "os-separator"
 _PREFIXES: Final = (MACHINE_ID, FILE_SYSTEM, PRODUCT_ID, NVPCR_INIT, "cryptsetup-keyslot", "verity", "login")
 _WORDS: Final = (NVPCR_SEPARATOR, OS_SEPARATOR)
+NAMES: Final = frozenset((*_PREFIXES, *_WORDS))
+"""What `kind_of` can say: the names that events of systemd can have."""
 
 _MACHINE_ID: Final = re.compile(r"machine-id:([0-9a-f]{32})")
 _PRODUCT_ID: Final = re.compile(r"product-id:([0-9a-f]{32}|missing)")

@@ -38,7 +38,7 @@ def event(index: int, pcr: int, measured: str, *, name: str | None = None, bound
 EVENTS = (
     event(0, 4, "loader", bound=False),
     event(1, 4, "kernel", bound=False),
-    event(2, 8, "quiet", name="kernel_cmdline"),
+    event(2, 8, "quiet", name="login"),
 )
 BOOT = BootFacts(
     digest=bytes(32),
@@ -90,7 +90,7 @@ PASSES = {
     "pcr": (f"pcr: {{index: 4, any_of: {hexed('other', 'pcr4')}}}", Reason.PCR_MATCHES),
     "sequence": (SEQUENCE, Reason.EVENT_MATCHES),
     "event by name": (
-        f"event: {{pcr: 8, name: kernel_cmdline, any_of: {hexed('quiet')}}}",
+        f"event: {{pcr: 8, name: login, any_of: {hexed('quiet')}}}",
         Reason.EVENT_MATCHES,
     ),
     "event by digest": (f"event: {{pcr: 4, any_of: {hexed('kernel')}}}", Reason.EVENT_MATCHES),
@@ -98,7 +98,7 @@ PASSES = {
         f"event: {{pcr: 4, occurs: never, any_of: {hexed('bad')}}}",
         Reason.EVENT_MATCHES,
     ),
-    "event never by name": ("event: {pcr: 8, name: module, occurs: never}", Reason.EVENT_MATCHES),
+    "event never by name": ("event: {pcr: 8, name: verity, occurs: never}", Reason.EVENT_MATCHES),
     "secure boot": ("secure_boot: enabled", Reason.SECURE_BOOT_ON),
     "command line": (
         'command_line: {require: [quiet], forbid: ["lockdown=none"]}',
@@ -118,12 +118,17 @@ FAILS = {
     "pcr": (f"pcr: {{index: 4, any_of: {hexed('x')}}}", Reason.PCR_MISMATCH, 4, None),
     "another event": (SEQUENCE.replace(hexed("loader"), hexed("x")), Reason.EVENT_MISMATCH, 4, 0),
     "event by name": (
-        f"event: {{pcr: 8, name: kernel_cmdline, any_of: {hexed('x')}}}",
+        f"event: {{pcr: 8, name: login, any_of: {hexed('x')}}}",
         Reason.EVENT_MISMATCH,
         8,
         2,
     ),
-    "no such name": (f"event: {{pcr: 8, name: absent, any_of: {hexed('x')}}}", Reason.EVENT_MISSING, 8, None),
+    "no such name": (
+        f"event: {{pcr: 8, name: machine-id, any_of: {hexed('x')}}}",
+        Reason.EVENT_MISSING,
+        8,
+        None,
+    ),
     "no such digest": (f"event: {{pcr: 4, any_of: {hexed('x')}}}", Reason.EVENT_MISSING, 4, None),
     "forbidden": (
         f"event: {{pcr: 4, occurs: never, any_of: {hexed('kernel')}}}",
@@ -131,7 +136,7 @@ FAILS = {
         4,
         1,
     ),
-    "forbidden name": ("event: {pcr: 8, name: kernel_cmdline, occurs: never}", Reason.EVENT_UNEXPECTED, 8, 2),
+    "forbidden name": ("event: {pcr: 8, name: login, occurs: never}", Reason.EVENT_UNEXPECTED, 8, 2),
     "secure boot": ("secure_boot: disabled", Reason.SECURE_BOOT_ON, 7, None),
     "forbidden word": ("command_line: {forbid: [quiet]}", Reason.COMMAND_LINE_MISMATCH, None, None),
     "missing word": ("command_line: {require: [ro]}", Reason.COMMAND_LINE_MISMATCH, None, None),
@@ -202,7 +207,7 @@ def test_a_missing_event_is_named_by_its_label() -> None:
 
 
 def test_an_event_that_must_stand_once_may_not_stand_twice() -> None:
-    twice = replace(BOOT, events=(*EVENTS, event(3, 8, "quiet", name="kernel_cmdline")))
+    twice = replace(BOOT, events=(*EVENTS, event(3, 8, "quiet", name="login")))
     (finding,) = judge(
         FAILS["event by name"][0].replace(hexed("x"), hexed("quiet")), replace(CLAIMS, boot=twice)
     )
@@ -212,9 +217,9 @@ def test_an_event_that_must_stand_once_may_not_stand_twice() -> None:
 def test_taking_an_events_name_away_does_not_hide_it_from_a_never_rule() -> None:
     """An edited text unbinds an event; absence of its name then proves nothing."""
     nameless = replace(BOOT, events=(event(2, 8, "quiet", bound=False),))
-    (finding,) = judge("event: {pcr: 8, name: kernel_cmdline, occurs: never}", replace(CLAIMS, boot=nameless))
+    (finding,) = judge("event: {pcr: 8, name: login, occurs: never}", replace(CLAIMS, boot=nameless))
     assert (finding.reason, finding.status) == (Reason.EVENT_DATA_UNBOUND, Status.NOT_EVALUATED)
-    rule = f"event: {{pcr: 8, name: kernel_cmdline, occurs: never, any_of: {hexed('quiet')}}}"
+    rule = f"event: {{pcr: 8, name: login, occurs: never, any_of: {hexed('quiet')}}}"
     (by_digest,) = judge(rule, replace(CLAIMS, boot=nameless))
     assert (by_digest.reason, by_digest.status) == (Reason.EVENT_UNEXPECTED, Status.FAILED)
 

@@ -49,8 +49,10 @@ def cel(text: str, claim: str = "configuration") -> str:
     return f'claim: {claim}, cel: "{text}"'
 
 
-def event(accepted: str | None = None, occurs: str = "once", name: str = "", **head: str) -> str:
-    parts = ["pcr: 4", f"occurs: {occurs}"] + ([f"name: {name}"] if name else [])
+def event(
+    accepted: str | None = None, occurs: str = "once", name: str = "", pcr: int = 4, **head: str
+) -> str:
+    parts = [f"pcr: {pcr}", f"occurs: {occurs}"] + ([f"name: {name}"] if name else [])
     parts += [f"any_of: [{accepted}]"] if accepted else []
     return ", ".join([*(f"{key}: {value}" for key, value in head.items()), f"event: {{{', '.join(parts)}}}"])
 
@@ -151,7 +153,7 @@ PROBLEMS = {
     ),
     "event nobody measures": (check(sequence(A, B), event(C), judged=(4,)), "contradiction", "rule r1"),
     "named event nobody measures": (
-        check(event(C, name="kernel"), sequence(A, B), judged=(4,)),
+        check(event(C, name="kernel", pcr=7), sequence(A, B, pcr=7), judged=(7,)),
         "contradiction",
         "rule r1",
     ),
@@ -173,7 +175,7 @@ PROBLEMS = {
         "rule r1",
     ),
     "optional and golden anyway": (
-        check(sequence(A, B), event(f"{A}, {B}", occurs="optional", name="x"), judged=(4,)),
+        check(sequence(A, B, pcr=7), event(f"{A}, {B}", occurs="optional", name="x", pcr=7), judged=(7,)),
         "implied-rule",
         "rule r1",
     ),
@@ -184,23 +186,27 @@ PROBLEMS = {
     "value and sequence disagree": (check(pcr(A), sequence(A), judged=(4,)), "contradiction", "rule r1"),
     "forbidden and demanded": (check(event(A, occurs="never"), event(A)), "contradiction", "rule r1"),
     "forbidden and demanded by name": (
-        check(event(occurs="never", name="x"), event(A, name="x")),
+        check(event(occurs="never", name="x", pcr=7), event(A, name="x", pcr=7)),
         "contradiction",
         "rule r1",
     ),
-    "one name, other digests": (check(event(A, name="x"), event(B, name="x")), "contradiction", "rule r1"),
+    "one name, other digests": (
+        check(event(A, name="x", pcr=7), event(B, name="x", pcr=7)),
+        "contradiction",
+        "rule r1",
+    ),
     "forbidden twice": (
         check(event(f"{A}, {B}", occurs="never"), event(A, occurs="never")),
         "implied-rule",
         "rule r1",
     ),
     "demanded twice": (
-        check(event(A, name="x"), event(f"{A}, {B}", occurs="at-least-once")),
+        check(event(A, name="x", pcr=7), event(f"{A}, {B}", occurs="at-least-once", pcr=7)),
         "implied-rule",
         "rule r1",
     ),
     "once is at least once": (
-        check(event(A, name="x"), event(f"{A}, {B}", occurs="at-least-once", name="x")),
+        check(event(A, name="x", pcr=7), event(f"{A}, {B}", occurs="at-least-once", name="x", pcr=7)),
         "implied-rule",
         "rule r1",
     ),
@@ -243,6 +249,13 @@ PROBLEMS = {
         "log-ignored",
         "tolerate",
     ),
+    "a name of a PCR without names": (
+        check(event(A, name="MokList", pcr=14), pcrs=(14,)),
+        "unbound-name",
+        "rule r0",
+    ),
+    "a file by its name": (check(event(A, name="/vmlinuz", pcr=9), pcrs=(9,)), "unbound-name", "rule r0"),
+    "a section there is not": (check(event(A, name=".evil", pcr=11), pcrs=(11,)), "unbound-name", "rule r0"),
     "another AR4SI claim": (
         check(cel("boot.secure_boot.enabled", "hardware")),
         "claim-mismatch",
@@ -286,9 +299,16 @@ FINE = {
     "event of an optional step": check(sequence(A, f"{B}?"), event(B), judged=(4,)),
     "one of several": check(sequence(f"{A}, {B}"), event(A), judged=(4,)),
     "revoked among golden": check(sequence(f"{A}, {B}"), event(B, occurs="never"), judged=(4,)),
-    "forbidden name": check(sequence(A), event(occurs="never", name="x"), judged=(4,)),
+    "forbidden name": check(sequence(A, pcr=7), event(occurs="never", name="x", pcr=7), judged=(7,)),
     "two events": check(event(A), event(B)),
-    "two events of other names": check(event(A, name="x"), event(B, name="y")),
+    "names that can be proven": check(
+        event(A, name="SecureBoot", pcr=7),
+        event(A, name=".cmdline", pcr=11),
+        event(occurs="never", name="nvpcr-init", pcr=9),
+        event(A, name="machine-id", pcr=15),
+        pcrs=(7, 9, 11, 15),
+    ),
+    "two events of other names": check(event(A, name="x", pcr=7), event(B, name="y", pcr=7)),
     "zero value of a PCR": check(pcr(ZERO), judged=(4,)),
     "overlapping values": check(pcr(A, B), pcr(B, C), judged=(4,)),
     "value beside a sequence, other PCRs": check(pcr(A, index=8), sequence(A), judged=(4, 8)),

@@ -12,25 +12,9 @@ from typing import Final
 from verifier.appraisal.boot.binding import BoundLog
 from verifier.claims import Binding
 from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.uki import UKI_SECTIONS
 
 UKI_PCR: Final = 11
-UKI_SECTIONS: Final = (
-    ".linux",
-    ".osrel",
-    ".cmdline",
-    ".initrd",
-    ".ucode",
-    ".splash",
-    ".dtb",
-    ".uname",
-    ".sbat",
-    ".pcrpkey",
-    ".profile",
-    ".dtbauto",
-    ".hwids",
-    ".efifw",
-)
-"""In the order in which the stub measures them."""
 
 _ORDER: Final = {name: place for place, name in enumerate(UKI_SECTIONS)}
 _BY_DIGEST: Final = {

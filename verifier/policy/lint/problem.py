@@ -31,6 +31,7 @@ class ProblemId(enum.StrEnum):
     DUPLICATE_RULE = "duplicate-rule"
     IMPLIED_RULE = "implied-rule"
     ZERO_DIGEST = "zero-digest"
+    UNBOUND_NAME = "unbound-name"
     DEAD_LINE = "dead-line"
     IDLE_PART = "idle-part"
     EMPTY_DIGEST = "empty-digest"
@@ -130,6 +131,11 @@ PROBLEMS: Final[Mapping[ProblemId, ProblemEntry]] = {
     ProblemId.ZERO_DIGEST: _error(
         "An all-zero digest is accepted for an event. Nothing hashes to it: firmware that logs it measured nothing.",
         "Find out what was not measured; accept the PCR as a whole with a `pcr` rule if it must be accepted.",
+    ),
+    ProblemId.UNBOUND_NAME: _error(
+        "A rule picks events by a name that no event of that PCR can prove: file names, images and `MokList` are labels in"
+        " the log, which no digest covers.",
+        "Pick the event by its digest, or judge a claim of docs/claims.md; docs/binding.md lists what has a proven name.",
     ),
     ProblemId.DEAD_LINE: _warning(
         "A golden command line breaks `require` or `forbid` of the same rule, so it is never accepted.",

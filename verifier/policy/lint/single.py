@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from verifier.policy import model
 from verifier.policy.catalogue import CATALOGUE
 from verifier.policy.cel_logic import Verdict, analyse
 from verifier.policy.lint.problem import Problem, ProblemId
 from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.uki import UKI_SECTIONS
+from verifier.tcg.userspace_text import NAMES
+
+_VARIABLES: Final = frozenset({0, 1, 3, 5, 6, 7})
+_SECTIONS: Final = {11: frozenset(UKI_SECTIONS)}
 
 
 def check_rules(policy: model.Policy) -> Iterator[Problem]:
@@ -22,6 +28,7 @@ def check_rules(policy: model.Policy) -> Iterator[Problem]:
                 yield from _command_line(rule, where)
             case model.EventRule():
                 digests = rule.accepted.digests if rule.accepted is not None else ()
+                yield from _name(rule, where)
                 if rule.occurs is not model.Occurs.NEVER:
                     yield from _digests(digests, policy.quote.bank, where)
             case model.SequenceRule():
@@ -57,6 +64,15 @@ def _claim_mismatch(rule: model.Rule, where: str) -> Iterator[Problem]:
             where,
             f"it speaks for {rule.head.claim.value}, but reads claims of {listed}",
         )
+
+
+def _name(rule: model.EventRule, where: str) -> Iterator[Problem]:
+    """Firmware's PCRs have variables, any of them; the others what systemd calls its own, and its stub's sections."""
+    if rule.name is None or rule.pcr in _VARIABLES:
+        return
+    if rule.name not in NAMES and rule.name not in _SECTIONS.get(rule.pcr, ()):
+        message = f"no event of PCR {rule.pcr} has a proven name {rule.name!r}"
+        yield Problem(ProblemId.UNBOUND_NAME, where, message)
 
 
 def _command_line(rule: model.CommandLineRule, where: str) -> Iterator[Problem]:
