@@ -1,9 +1,24 @@
-"""The world as it is: wall clock and the operating system's randomness."""
+"""The world as it is: wall clock, the operating system's randomness, and further processes."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import pickle
 import secrets
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from verifier.errors import VerifierFault
+from verifier.worker import LENGTH, frame
+
+A = TypeVar("A")
+T = TypeVar("T")
+_IDLE: Final = 60.0
 
 
 class SystemClock:
@@ -20,3 +35,83 @@ class SystemRandom:
     def bytes(self, count: int) -> bytes:
         """Cryptographically strong."""
         return secrets.token_bytes(count)
+
+
+class ProcessWorkers:
+    """The `Workers` port: a few processes, started when there is work and ended a minute after the last of it.
+
+    They yield the processors to whoever answers guests, and end with this process, however that ends.
+    """
+
+    def __init__(self, count: int | None = None, idle: float = _IDLE) -> None:
+        self._turns = asyncio.Semaphore(count or min(2, os.cpu_count() or 1))
+        self._idle = idle
+        self._free: list[Process] = []
+        self._retirement: asyncio.TimerHandle | None = None
+
+    async def run(self, work: Callable[[A], T], given: A) -> T:
+        """`work(given)` in one of the processes.
+
+        Raises:
+            VerifierFault: the process ended, or `work` raised; the text says what.
+        """
+        async with self._turns:
+            self._postpone()
+            process = self._free.pop() if self._free else await _start()
+            try:
+                done, result = await _ask(process, frame((work, given)))
+            except (OSError, asyncio.IncompleteReadError) as error:
+                _kill(process)
+                raise VerifierFault("a worker process ended in the middle of its work") from error
+            except BaseException:  # nobody waits for its answer any more
+                _kill(process)
+                raise
+            self._free.append(process)
+        if not done:
+            raise VerifierFault(f"a worker process could not do its work: {result}")
+        answer: T = result
+        return answer
+
+    async def close(self) -> None:
+        """End the processes; those at work are ended by whoever waits for them."""
+        if self._retirement is not None:
+            self._retirement.cancel()
+        free, self._free = self._free, []
+        for process in free:
+            _kill(process)
+        await asyncio.gather(*(process.wait() for process in free))
+
+    def _postpone(self) -> None:
+        if self._retirement is not None:
+            self._retirement.cancel()
+        self._retirement = asyncio.get_running_loop().call_later(self._idle, self._retire)
+
+    def _retire(self) -> None:
+        free, self._free = self._free, []
+        for process in free:
+            _kill(process)
+
+
+async def _start() -> Process:
+    # A fresh interpreter: nothing of this process is copied, nor is its main module run again.
+    try:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "verifier.worker", stdin=PIPE, stdout=PIPE
+        )
+    except OSError as error:
+        raise VerifierFault(f"no worker process can be started: {error}") from error
+
+
+async def _ask(process: Process, question: bytes) -> tuple[bool, Any]:
+    if process.stdin is None or process.stdout is None:
+        raise AssertionError("a worker is started with both pipes")
+    process.stdin.write(question)
+    await process.stdin.drain()
+    size = int.from_bytes(await process.stdout.readexactly(LENGTH), "big")
+    answer: tuple[bool, Any] = pickle.loads(await process.stdout.readexactly(size))  # noqa: S301 - our own worker's
+    return answer
+
+
+def _kill(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,7 +17,7 @@ import structlog
 from aiohttp import web
 
 from verifier import background
-from verifier.adapters import SystemClock, SystemRandom
+from verifier.adapters import ProcessWorkers, SystemClock, SystemRandom
 from verifier.errors import EvidenceError, VerifierFault
 from verifier.inventory.anchor_files import read_anchor_bytes
 from verifier.inventory.live import LiveInventory
@@ -30,8 +29,8 @@ from verifier.keys.fixed_signer import open_fixed
 from verifier.keys.secret import nonce_key, ratchet_key, session_key
 from verifier.keys.signer import FileSigner, KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
-from verifier.policy_files import find_policies, read_policy_signers, read_policy_source
-from verifier.ports import DEFAULT_TENANT, Clock, Random, Store, TokenSigner
+from verifier.policy_files import policy_sources, read_policy_signers
+from verifier.ports import DEFAULT_TENANT, Clock, Random, Store, TokenSigner, Workers
 from verifier.ports_trust import AnchorPurpose
 from verifier.service.ak_certificates import AkCertificateRules, AkCertificates, Issue
 from verifier.service.approvals import ApprovalService
@@ -40,6 +39,7 @@ from verifier.service.attempts import AttemptLimiter
 from verifier.service.attestation import AttestationService
 from verifier.service.boots import BootService
 from verifier.service.challenge import ChallengeService
+from verifier.service.dry_run import DryRunService
 from verifier.service.ear import EarIssuer
 from verifier.service.ear_claims import EarIdentity
 from verifier.service.endorsement_review import EndorsementReview
@@ -109,9 +109,10 @@ async def open_service(
     trust = _trust_files(settings)
     inventory = sources(settings, clock, environment())
     store = await open_store(settings.database_url)
+    workers = ProcessWorkers()
     try:
         asked = InventoryService(inventory, clock, settings.inventory_max_age)
-        services = _wire(settings, store, tls, trust, clock, random, asked)
+        services = _wire(settings, store, tls, trust, clock, random, asked, workers)
         yield Service(
             settings=settings,
             store=store,
@@ -124,6 +125,7 @@ async def open_service(
     finally:
         if inventory is not None:
             await inventory.close()
+        await workers.close()
         await store.close()
 
 
@@ -167,7 +169,7 @@ async def register_policies(service: Service) -> None:
     Raises:
         VerifierFault: a file that is no usable policy, by its name; the service does not start with it.
     """
-    for path, source in _policy_sources(service.settings.policies_dir):
+    for path, source in policy_sources(service.settings.policies_dir):
         try:
             policy = await service.services.policies.register(DEFAULT_TENANT, source, "start")
         except EvidenceError as error:
@@ -228,6 +230,7 @@ def _wire(
     clock: Clock,
     random: Random,
     inventory: InventoryService,
+    workers: Workers,
 ) -> Services:
     attestation = settings.attestation
     events = LocalEvents()
@@ -310,6 +313,7 @@ def _wire(
         samples=FleetSamples(store, recorder, clock),
         events=events,
         evidence=EvidenceService(store, recorder, clock),
+        dry_runs=DryRunService(store=store, assignments=assignments, workers=workers, clock=clock),
         policies=policies,
         assignments=assignments,
         tokens=tokens,
@@ -379,15 +383,6 @@ def _hostnames(settings: Settings) -> list[str]:
     names += [*settings.tls.hostnames, socket.gethostname()]
     wildcards = {"0.0.0.0", "::", ""}  # noqa: S104 - left out, not listened on
     return [name for name in names if name and name.isascii() and name not in wildcards]
-
-
-def _policy_sources(directory: Path | None) -> list[tuple[Path, bytes]]:
-    if directory is None:
-        return []
-    try:
-        return [(path, read_policy_source(path)) for path in find_policies(directory)]
-    except EvidenceError as error:
-        raise VerifierFault(f"policies_dir: {error}") from error
 
 
 def _listening(settings: Settings, runner: web.AppRunner) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from verifier.errors import PolicyError, VerifierFault
+from verifier.errors import EvidenceError, PolicyError, VerifierFault
 from verifier.policy.dsse import PolicySigners, load_public_key
 from verifier.policy.model import Policy
 from verifier.policy.source import parse_source
@@ -32,6 +32,20 @@ def find_policies(folder: Path) -> tuple[Path, ...]:
         raise PolicyError("is not a folder", where=str(folder))
     folders = [entry for entry in sorted(folder.iterdir()) if (entry / "policy.yaml").is_file()]
     return (*folders, *sorted(folder.glob("*.yaml")), *sorted(folder.glob(f"*{SIGNED_SUFFIX}")))
+
+
+def policy_sources(directory: Path | None) -> list[tuple[Path, bytes]]:
+    """What a service registers when it starts: every policy of the folder by its file.
+
+    Raises:
+        VerifierFault: the folder, or a file in it, cannot be read.
+    """
+    if directory is None:
+        return []
+    try:
+        return [(path, read_policy_source(path)) for path in find_policies(directory)]
+    except EvidenceError as error:
+        raise VerifierFault(f"policies_dir: {error}") from error
 
 
 def load_policy(path: Path) -> Policy:

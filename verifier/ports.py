@@ -7,7 +7,7 @@ a record of another tenant does not exist.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
@@ -22,6 +22,7 @@ from verifier.tcg.attest import ClockInfo
 
 DEFAULT_TENANT = "default"
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -164,6 +165,14 @@ class AttesterState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DamagedState:
+    """An attester whose record cannot be read, in a listing that goes on all the same."""
+
+    attester_id: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
     """One attestation to be stored in one transaction with the spending of its nonce.
 
@@ -278,6 +287,11 @@ class Store(AnchorStore, EnrollmentStore, Protocol):
     async def list_attesters(
         self, tenant: str, where: FleetFilter, *, now: datetime, cursor: str | None, limit: int
     ) -> Page[AttesterState]: ...
+    async def survey(
+        self, tenant: str, where: FleetFilter, *, now: datetime, cursor: str | None, limit: int
+    ) -> Page[AttesterState | DamagedState]:
+        """`list_attesters`, in which a damaged record takes its place in the listing instead of ending it."""
+
     async def status_counts(self, tenant: str, now: datetime) -> Mapping[str, int]:
         """Counts by tier label of current verdicts, plus `stale`, `revoked`, `enrolled` (never attested)."""
 
@@ -343,6 +357,19 @@ class Random(Protocol):
     """Cryptographically strong randomness."""
 
     def bytes(self, count: int) -> bytes: ...
+
+
+class Workers(Protocol):
+    """Other processes, for work that would hold up the event loop."""
+
+    async def run(self, work: Callable[[A], T], given: A) -> T:
+        """`work(given)`, elsewhere. `work` is a function of a module; what goes in and comes out can be pickled.
+
+        Raises:
+            VerifierFault: no process could do it, or `work` raised something.
+        """
+
+    async def close(self) -> None: ...
 
 
 class TokenSigner(Protocol):

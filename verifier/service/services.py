@@ -11,6 +11,7 @@ from verifier.service.assignments import AssignmentService
 from verifier.service.attestation import AttestationService
 from verifier.service.boots import BootService
 from verifier.service.challenge import ChallengeService
+from verifier.service.dry_run import DryRunService
 from verifier.service.ear import EarIssuer
 from verifier.service.endorsement_review import EndorsementReview
 from verifier.service.enrollment import EnrollmentService
@@ -42,6 +43,7 @@ class Services:
     samples: FleetSamples
     events: LocalEvents
     evidence: EvidenceService
+    dry_runs: DryRunService
     policies: PolicyService
     assignments: AssignmentService
     tokens: TokenService

@@ -21,8 +21,8 @@ from sqlalchemy import (
     update,
 )
 
-from verifier.errors import EvidenceError
-from verifier.ports import AttesterState, FleetFilter, Lifecycle, Page
+from verifier.errors import EvidenceError, StoredDataDamaged
+from verifier.ports import AttesterState, DamagedState, FleetFilter, Lifecycle, Page
 from verifier.ports_enrollment import AuditEntry
 from verifier.reasons import Reason, Tier
 from verifier.store import statements, values
@@ -30,6 +30,7 @@ from verifier.store.attestations import Attestations
 from verifier.store.audit_log import append
 from verifier.store.backend import changed
 from verifier.store.cursors import decode_cursor, encode_cursor
+from verifier.store.rows import Row
 from verifier.store.schema import attester, attester_label, latest
 
 MAX_PAGE: Final = 1_000
@@ -52,15 +53,33 @@ class Fleet(Attestations):
         Raises:
             EvidenceError: `malformed-request` for a cursor of another listing or a limit out of range.
         """
+        page = await self._page(tenant, where, now, cursor, limit)
+        return Page(items=tuple(_as_of(self._state(row), now) for row in page.items), cursor=page.cursor)
+
+    async def survey(
+        self, tenant: str, where: FleetFilter, *, now: datetime, cursor: str | None, limit: int
+    ) -> Page[AttesterState | DamagedState]:
+        """The same page, with what cannot be read named in its place."""
+        page = await self._page(tenant, where, now, cursor, limit)
+        return Page(items=tuple(self._state_or_damage(row, now) for row in page.items), cursor=page.cursor)
+
+    async def _page(
+        self, tenant: str, where: FleetFilter, now: datetime, cursor: str | None, limit: int
+    ) -> Page[Row]:
         if not 1 <= limit <= MAX_PAGE:
             raise EvidenceError(Reason.MALFORMED_REQUEST, f"a page of {limit} is not within 1 and {MAX_PAGE}")
         query, key = _listing(tenant, where, values.micros(now))
         if cursor is not None:
             query = query.where(key > decode_cursor(cursor, tenant, where))
         found = await self._backend.rows(query.order_by(key).limit(limit + 1))
-        items = tuple(_as_of(self._state(row), now) for row in found[:limit])
-        more = len(found) > limit
-        return Page(items=items, cursor=encode_cursor(items[-1].attester.id, tenant, where) if more else None)
+        items, more = tuple(found[:limit]), len(found) > limit
+        return Page(items=items, cursor=encode_cursor(_id_of(items[-1]), tenant, where) if more else None)
+
+    def _state_or_damage(self, row: Row, now: datetime) -> AttesterState | DamagedState:
+        try:
+            return _as_of(self._state(row), now)
+        except StoredDataDamaged as error:
+            return DamagedState(attester_id=_id_of(row), detail=str(error))
 
     async def status_counts(self, tenant: str, now: datetime) -> Mapping[str, int]:
         """Every attester counted once: `revoked`, `retired`, `stale`, the tier of its verdict, or `enrolled`."""
@@ -108,6 +127,10 @@ class Fleet(Attestations):
             return True
 
         return await self._backend.write(work)
+
+
+def _id_of(row: Row) -> str:
+    return str(row[statements.STATE_ATTESTER][0])
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:

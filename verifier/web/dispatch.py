@@ -52,7 +52,7 @@ class Dispatcher:
 
     async def _body(self, request: web.Request) -> Any:  # noqa: ANN401 - of the type the route names
         route = self.route
-        if not route.has_body:
+        if not route.has_body or (route.body_optional and not request.body_exists):
             return None
         media_type = request.content_type.lower()
         accepted = MEDIA_TYPES if route.request is not None else {route.request_media_type}

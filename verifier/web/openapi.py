@@ -72,7 +72,10 @@ def _operation(
     if not operation["parameters"]:
         del operation["parameters"]
     if route.has_body:
-        operation["requestBody"] = {"required": True, "content": _request_content(route, schemas)}
+        operation["requestBody"] = {
+            "required": not route.body_optional,
+            "content": _request_content(route, schemas),
+        }
     return operation
 
 

@@ -106,6 +106,8 @@ class Route:
     request: type[Any] | None = None
     """Message of the body; None with `request_media_type` set: raw bytes of that type."""
     request_media_type: str | None = None
+    body_optional: bool = False
+    """None is decoded where no body is sent."""
     query: type[Any] = NoQuery
     status: int = 200
     max_body: int = MAX_SMALL_BODY

@@ -40,6 +40,7 @@ READS = {
     "policy_revisions",
     "predecessors_of",
     "status_counts",
+    "survey",
     "token_by_hash",
 }
 METHODS = {name for name, _ in inspect.getmembers(Store, inspect.isfunction) if not name.startswith("_")}
