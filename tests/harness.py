@@ -7,15 +7,16 @@ import base64
 import hmac
 import json
 import os
+import pickle
 import sqlite3
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import aiohttp
@@ -25,9 +26,11 @@ from tests.logs import EV_EFI_BOOT_SERVICES_APPLICATION, EV_IPL, Written, agile_
 from tests.simulator import SoftwareCa, SoftwareTpm
 from verifier.inventory_wiring import follow
 from verifier.main import Service, open_service, register_policies
-from verifier.ports import DEFAULT_TENANT, Scope
+from verifier.ports import DEFAULT_TENANT, Scope, Workers
 from verifier.settings import Settings, load_settings
 
+A = TypeVar("A")
+T = TypeVar("T")
 BIN = Path(sys.executable).parent
 RATCHET_ATTRIBUTES = 0x02060044
 """authwrite, nt=extend, ownerread, authread, noda."""
@@ -84,6 +87,18 @@ class FakeClock:
 
     def advance(self, **span: float) -> None:
         self.at += timedelta(**span)
+
+
+class Here:
+    """The `Workers` port without other processes: what goes in and comes out is sent there and back all the same."""
+
+    async def run(self, work: Callable[[A], T], given: A) -> T:
+        await asyncio.sleep(0)
+        result: T = pickle.loads(pickle.dumps(work(pickle.loads(pickle.dumps(given)))))
+        return result
+
+    async def close(self) -> None:
+        """Nothing to end."""
 
 
 @dataclass
@@ -356,10 +371,12 @@ def settings_for(directory: Path, toml: str = "", **changes: str) -> Settings:
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: FakeClock | None = None) -> AsyncIterator[Harness]:
+async def running(
+    settings: Settings, clock: FakeClock | None = None, workers: Workers | None = None
+) -> AsyncIterator[Harness]:
     """The service on free ports of the loopback: without TLS for the tests' own calls, with it for attestctl."""
     clock = clock or FakeClock()
-    async with open_service(settings, clock=clock) as service:
+    async with open_service(settings, clock=clock, workers=workers) as service:
         await register_policies(service)
         await follow(service.inventory)
         runner = web.AppRunner(service.app(), auto_decompress=False, access_log=None)

@@ -47,7 +47,7 @@ class ProcessWorkers:
         self._turns = asyncio.Semaphore(count or min(2, os.cpu_count() or 1))
         self._idle = idle
         self._free: list[Process] = []
-        self._retirement: asyncio.TimerHandle | None = None
+        self._rest: asyncio.TimerHandle | None = None
 
     async def run(self, work: Callable[[A], T], given: A) -> T:
         """`work(given)` in one of the processes.
@@ -56,7 +56,7 @@ class ProcessWorkers:
             VerifierFault: the process ended, or `work` raised; the text says what.
         """
         async with self._turns:
-            self._postpone()
+            self._keep()
             process = self._free.pop() if self._free else await _start()
             try:
                 done, result = await _ask(process, frame((work, given)))
@@ -67,6 +67,8 @@ class ProcessWorkers:
                 _kill(process)
                 raise
             self._free.append(process)
+            self._keep()
+            self._rest = asyncio.get_running_loop().call_later(self._idle, self._retire)
         if not done:
             raise VerifierFault(f"a worker process could not do its work: {result}")
         answer: T = result
@@ -74,22 +76,20 @@ class ProcessWorkers:
 
     async def close(self) -> None:
         """End the processes; those at work are ended by whoever waits for them."""
-        if self._retirement is not None:
-            self._retirement.cancel()
-        free, self._free = self._free, []
-        for process in free:
-            _kill(process)
+        self._keep()
+        free = self._retire()
         await asyncio.gather(*(process.wait() for process in free))
 
-    def _postpone(self) -> None:
-        if self._retirement is not None:
-            self._retirement.cancel()
-        self._retirement = asyncio.get_running_loop().call_later(self._idle, self._retire)
+    def _keep(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
 
-    def _retire(self) -> None:
+    def _retire(self) -> list[Process]:
+        """End those that do nothing."""
         free, self._free = self._free, []
         for process in free:
             _kill(process)
+        return free
 
 
 async def _start() -> Process:

@@ -96,7 +96,11 @@ class Service:
 
 @asynccontextmanager
 async def open_service(
-    settings: Settings, *, clock: Clock | None = None, random: Random | None = None
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    random: Random | None = None,
+    workers: Workers | None = None,
 ) -> AsyncIterator[Service]:
     """Make keys and certificates where there are none, open (and migrate) the database, wire the use cases.
 
@@ -109,7 +113,7 @@ async def open_service(
     trust = _trust_files(settings)
     inventory = sources(settings, clock, environment())
     store = await open_store(settings.database_url)
-    workers = ProcessWorkers()
+    workers = workers or ProcessWorkers()
     try:
         asked = InventoryService(inventory, clock, settings.inventory_max_age)
         services = _wire(settings, store, tls, trust, clock, random, asked, workers)

@@ -13,7 +13,7 @@ import sys
 from typing import BinaryIO, Final
 
 LENGTH: Final = 8
-_NICE: Final = 10
+_NICE: Final = 5
 """Whoever answers guests goes first."""
 
 

@@ -53,3 +53,18 @@ async def test_over_http_only_signed_policies_are_taken(tmp_path, clock):
             assert (answer.status, answer.code) == (422, "policy-signature")
         made = await post(sign(policy, [OURS]))
         assert (made.status, made.json["id"]) == (201, "other")
+
+
+async def test_a_policy_may_be_tried_before_anyone_signs_it(tmp_path, clock):
+    """It judges nothing, and whoever is to sign wants to know what it would do."""
+    stricter = POLICY.replace("enabled", "disabled").encode()
+    async with running(demanding(tmp_path, start_with=sign(POLICY.encode(), [OURS])), clock) as verifier:
+        await (await verifier.guest()).attest()
+        for source in (stricter, sign(stricter, [THEIRS])):
+            path = "/v1/policies/secure-boot/dry-run"
+            tried = await verifier.call("POST", path, data=source, headers=YAML, scope=Scope.OPERATOR)
+            assert (tried.status, tried.json["counts"]["worse"]) == (200, 1)
+            kept = await verifier.call(
+                "POST", "/v1/policies", data=source, headers=YAML, scope=Scope.OPERATOR
+            )
+            assert (kept.status, kept.code) == (422, "policy-signature")

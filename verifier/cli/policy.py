@@ -10,7 +10,16 @@ from cyclopts import App
 from rich.markup import escape
 from rich.table import Table
 
-from verifier.cli import assignments, compare, output, policy_learn, policy_sign, predict, revocations
+from verifier.cli import (
+    assignments,
+    compare,
+    dry_run,
+    output,
+    policy_learn,
+    policy_sign,
+    predict,
+    revocations,
+)
 from verifier.errors import VtpmAttestError
 from verifier.policy.dsse import open_policy
 from verifier.policy.lint import Level, Problem
@@ -96,6 +105,7 @@ def schema_command() -> int:
 app.command(policy_learn.learn_command, name="learn")
 app.command(compare.diff)
 app.command(compare.explain)
+app.command(dry_run.dry_run, name="dry-run")
 app.command(predict.predict)
 app.command(revocations.revocations)
 app.command(policy_sign.sign_command, name="sign")

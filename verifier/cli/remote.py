@@ -47,8 +47,7 @@ class Remote:
         self, path: str, query: Mapping[str, object | None] | None = None, *, accept: str = "application/json"
     ) -> Any:  # noqa: ANN401 - JSON
         """GET `path`; JSON decoded, anything else as text."""
-        pairs = {key: str(value) for key, value in (query or {}).items() if value is not None}
-        return self._call("GET", path + (f"?{urlencode(pairs)}" if pairs else ""), None, accept)
+        return self._call("GET", path + _query(query or {}), None, accept)
 
     def post(self, path: str, body: object) -> Any:  # noqa: ANN401 - JSON
         """POST `body` as JSON."""
@@ -62,9 +61,11 @@ class Remote:
         """DELETE `path`."""
         self._call("DELETE", path, None, "application/json")
 
-    def upload(self, path: str, content: bytes, media_type: str) -> Any:  # noqa: ANN401 - JSON
+    def upload(
+        self, path: str, content: bytes, media_type: str, query: Mapping[str, object | None] | None = None
+    ) -> Any:  # noqa: ANN401 - JSON
         """POST bytes as they are."""
-        return self._call("POST", path, content, "application/json", media_type)
+        return self._call("POST", path + _query(query or {}), content, "application/json", media_type)
 
     def _call(
         self, method: str, path: str, body: bytes | None, accept: str, media_type: str = "application/json"
@@ -100,6 +101,11 @@ class Remote:
             return ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
         except (OSError, ssl.SSLError) as error:
             raise RemoteError(f"cannot read the CA file {self.ca_file}: {error}") from error
+
+
+def _query(query: Mapping[str, object | None]) -> str:
+    pairs = {key: str(value) for key, value in query.items() if value is not None}
+    return f"?{urlencode(pairs)}" if pairs else ""
 
 
 def _reply(status: int, content_type: str, data: bytes) -> Any:  # noqa: ANN401 - JSON

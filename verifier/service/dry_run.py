@@ -13,7 +13,6 @@ from verifier.errors import PolicyError, StoredDataDamaged
 from verifier.policy.model import Policy
 from verifier.policy.source import parse_source
 from verifier.ports import (
-    AttesterRecord,
     AttesterState,
     Clock,
     DamagedState,
@@ -26,7 +25,7 @@ from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
 from verifier.service.lru import BoundedLru
 from verifier.service.rejudge import Case
-from verifier.service.trial import Batch, Outcome, Untried, try_batch
+from verifier.service.trial import Batch, DryRunPage, Outcome, Trial, Untried, try_batch
 
 BATCH: Final = 50
 """Verdicts sent to another process at once."""
@@ -51,37 +50,6 @@ class Selection:
 
     label: tuple[str, str] | None = None
     assigned: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """One attester and what its verdict would be."""
-
-    attester: AttesterRecord
-    outcome: Outcome
-
-
-@dataclass(slots=True, kw_only=True)
-class DryRunPage:
-    """What was found on one page of attesters.
-
-    Attributes:
-        examined: attesters looked at, whether selected or not.
-        trials: of those that are selected and have a verdict.
-        damaged: attesters whose own record cannot be read, and why.
-        cursor: where to go on; None at the end.
-    """
-
-    policy_id: str
-    revision: str
-    examined: int = 0
-    not_selected: int = 0
-    never_attested: int = 0
-    not_heard: int = 0
-    """Revoked, or replaced by another attester: no policy changes what is known of them."""
-    trials: list[Trial] = field(default_factory=list)
-    damaged: list[DamagedState] = field(default_factory=list)
-    cursor: str | None = None
 
 
 class DryRunService:
@@ -125,7 +93,7 @@ class DryRunService:
             found.cursor, found.examined = page.cursor, len(page.items)
             chosen = [state for state in page.items if await self._chosen(state, selection, found)]
             await self._try(source, [state for state in chosen if isinstance(state, AttesterState)], found)
-        found.trials.sort(key=lambda trial: trial.attester.id)
+        found.trials.sort(key=lambda trial: trial.attester_id)
         return found
 
     async def _read(self, source: str) -> Policy:
@@ -183,10 +151,10 @@ class DryRunService:
             digest = None if state.boot is None else state.boot.boot_log_sha256
             log = b"" if digest is None or isinstance(bundle, Untried) else await self._log(digest)
             if isinstance(bundle, Untried):
-                found.trials.append(Trial(attester=state.attester, outcome=bundle))
+                found.trials.append(Trial.of(state.attester, bundle))
                 continue
             if isinstance(log, Untried):
-                found.trials.append(Trial(attester=state.attester, outcome=log))
+                found.trials.append(Trial.of(state.attester, log))
                 continue
             if filling.is_full(digest, log):
                 yield filling.members, filling.batch(source)
@@ -252,7 +220,7 @@ async def _finish(
     members: Sequence[AttesterState], task: asyncio.Task[tuple[Outcome, ...]], found: DryRunPage
 ) -> None:
     for state, outcome in zip(members, await task, strict=True):
-        found.trials.append(Trial(attester=state.attester, outcome=outcome))
+        found.trials.append(Trial.of(state.attester, outcome))
 
 
 def _missing(what: str, digest: bytes) -> Untried:

@@ -1,19 +1,18 @@
-"""A batch of stored verdicts under another policy: what each would become, and why. Runs in another process.
-
-Everything here is plain values in and out, so that it can be sent there and back.
-"""
+"""Stored verdicts under another policy: what each would become, and why. Plain values: it runs in other processes."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from verifier.appraisal.result import Appraisal
 from verifier.errors import EvidenceError, StoredDataDamaged
 from verifier.findings import Finding
 from verifier.policy.model import Policy
 from verifier.policy.source import parse_source
+from verifier.ports import AttesterRecord, DamagedState, Lifecycle
 from verifier.reasons import Reason, Tier
 from verifier.service.memo import AppraisalMemo
 from verifier.service.rejudge import Case, rejudge
@@ -60,12 +59,12 @@ class Tried:
     """What one verdict would be.
 
     Attributes:
-        before: tier as it was given.
+        before: tier as it was given; None where there is nothing to compare with.
         troubles: all that keep the new one from affirming; `new` of them did not the old one.
         gone: what kept the old one from affirming and would no longer.
     """
 
-    before: Tier
+    before: Tier | None
     tier: Tier
     troubles: tuple[Trouble, ...]
     new: tuple[Trouble, ...]
@@ -83,6 +82,50 @@ class Untried:
 Outcome = Tried | Untried
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One attester and what its verdict would be."""
+
+    attester_id: str
+    hostname: str | None
+    """What it says it is called."""
+    lifecycle: Lifecycle
+    outcome: Outcome
+
+    @classmethod
+    def of(cls, attester: AttesterRecord, outcome: Outcome) -> Trial:
+        """The trial of an enrolled attester."""
+        return cls(
+            attester_id=attester.id,
+            hostname=attester.identity.hostname,
+            lifecycle=attester.lifecycle,
+            outcome=outcome,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class DryRunPage:
+    """What was found on one page of attesters.
+
+    Attributes:
+        examined: attesters looked at, whether selected or not.
+        trials: of those that are selected and have a verdict.
+        damaged: attesters whose own record cannot be read, and why.
+        cursor: where to go on; None at the end.
+    """
+
+    policy_id: str
+    revision: str
+    examined: int = 0
+    not_selected: int = 0
+    never_attested: int = 0
+    not_heard: int = 0
+    """Revoked, or replaced by another attester: no policy changes what is known of them."""
+    trials: list[Trial] = field(default_factory=list)
+    damaged: list[DamagedState] = field(default_factory=list)
+    cursor: str | None = None
+
+
 def try_batch(batch: Batch) -> tuple[Outcome, ...]:
     """One outcome per case, in their order; what is wrong with a case's evidence is its outcome."""
     policy = _policy(batch.source)
@@ -92,18 +135,23 @@ def try_batch(batch: Batch) -> tuple[Outcome, ...]:
 def _try(case: Case, logs: Mapping[bytes, bytes], policy: Policy) -> Outcome:
     try:
         appraisal = rejudge(case, logs, policy, _MEMO)
-        before = _troubles(map(read_finding, case.verdict.findings))
+        before = tuple(map(read_finding, case.verdict.findings))
     except EvidenceError as error:
         return Untried(code=error.reason, detail=str(error))
     except StoredDataDamaged as error:
         return Untried(code=Reason.EVIDENCE_UNAVAILABLE, detail=str(error))
-    after = _troubles(appraisal.findings)
+    return compare(case.verdict.tier, before, appraisal)
+
+
+def compare(before: Tier | None, findings: Iterable[Finding], appraisal: Appraisal) -> Tried:
+    """What an appraisal changes of a verdict with this tier and these findings."""
+    old, after = _troubles(findings), _troubles(appraisal.findings)
     return Tried(
-        before=case.verdict.tier,
+        before=before,
         tier=appraisal.tier,
         troubles=tuple(after.values()),
-        new=tuple(after[key] for key in after.keys() - before.keys()),
-        gone=tuple(before[key] for key in before.keys() - after.keys()),
+        new=tuple(trouble for key, trouble in after.items() if key not in old),
+        gone=tuple(trouble for key, trouble in old.items() if key not in after),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
@@ -34,6 +35,8 @@ from verifier.store.rows import Row
 from verifier.store.schema import attester, attester_label, latest
 
 MAX_PAGE: Final = 1_000
+_SLICE: Final = 32
+"""Rows read before others get their turn on the event loop."""
 MAX_LABELS: Final = 64
 MAX_LABEL: Final = 256
 """Characters of a key or a value: an index entry of PostgreSQL must hold both."""
@@ -61,7 +64,12 @@ class Fleet(Attestations):
     ) -> Page[AttesterState | DamagedState]:
         """The same page, with what cannot be read named in its place."""
         page = await self._page(tenant, where, now, cursor, limit)
-        return Page(items=tuple(self._state_or_damage(row, now) for row in page.items), cursor=page.cursor)
+        items: list[AttesterState | DamagedState] = []
+        for row in page.items:
+            items.append(self._state_or_damage(row, now))
+            if len(items) % _SLICE == 0:
+                await asyncio.sleep(0)
+        return Page(items=tuple(items), cursor=page.cursor)
 
     async def _page(
         self, tenant: str, where: FleetFilter, now: datetime, cursor: str | None, limit: int
