@@ -107,13 +107,11 @@ async def open_service(
     Raises:
         VerifierFault: the state directory, a key, a trust anchor or the database cannot be used.
     """
-    clock, random = clock or SystemClock(), random or SystemRandom()
+    clock, random, workers = clock or SystemClock(), random or SystemRandom(), workers or ProcessWorkers()
     ensure_directory(settings.state_dir)
-    tls = prepare_tls(settings, clock)
-    trust = _trust_files(settings)
+    tls, trust = prepare_tls(settings, clock), _trust_files(settings)
     inventory = sources(settings, clock, environment())
     store = await open_store(settings.database_url)
-    workers = workers or ProcessWorkers()
     try:
         asked = InventoryService(inventory, clock, settings.inventory_max_age)
         services = _wire(settings, store, tls, trust, clock, random, asked, workers)
