@@ -17,7 +17,8 @@ is a name: the finding says *which PCR* diverges, *after which event* as far as 
 evidence, `attestctl eventlog --json` and the API carry the name as `quirk`. The finding about the PCR that diverges first comes first.
 
 ```sh
-attestctl eventlog binary_bios_measurements --pcrs pcrs.json       # {"sha256": {"0": "hex", ...}}, a bundle, or output of tpm2_pcrread
+tpm2_pcrread > pcrs.txt
+attestctl eventlog /sys/kernel/security/tpm0/binary_bios_measurements --pcrs pcrs.txt    # or JSON: {"sha256": {"0": "hex"}}, or a bundle
 ```
 
 ## Tolerating a quirk

@@ -1,40 +1,58 @@
 """A boot log explained without a quote: the document of `attestctl eventlog --json`.
 
 Nothing in it is proven by a TPM. `bound` says that an event's digest was recomputed from its data in the bank
-that `claims` were read in; whether the digests were ever extended only a quote can say.
+that `claims` were read in; whether the digests were ever extended only a quote can say, or PCR values that are held
+against the log, if they are a TPM's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 from verifier.appraisal.boot.binding import BoundLog, bind_events
 from verifier.appraisal.boot.command_line import find_command_line
-from verifier.appraisal.boot.continuation import append_all, set_aside_separators
+from verifier.appraisal.boot.continuation import Quoted, set_aside_separators
 from verifier.appraisal.boot.details import read_details
 from verifier.appraisal.boot.sections import name_sections
 from verifier.appraisal.boot.secure_boot import read_secure_boot
 from verifier.appraisal.cc_log import REGISTERS, as_pcrs, is_cc_log
 from verifier.appraisal.event_data import Described, describe
+from verifier.appraisal.eventlog_reading import (
+    EMPTY_LOG,
+    Reading,
+    finding,
+    homed_pcrs,
+    read_against,
+    read_alone,
+)
 from verifier.appraisal.let_run import let_run
 from verifier.claims import Binding, EventFact
-from verifier.errors import MalformedInputError, UnsupportedError
+from verifier.errors import MalformedInputError
 from verifier.reasons import Reason
 from verifier.tcg.algorithms import HashAlg
-from verifier.tcg.eventlog import ParsedEventLog, parse_event_log, replay
+from verifier.tcg.eventlog import ParsedEventLog, parse_event_log
 from verifier.tcg.userspace_log import STRUCTURE, UserspaceEvent, UserspaceLog, parse_userspace_log
 
 _SEQUENCE = b"\x1e{"
 
 
-def explain_log(data: bytes, userspace_data: bytes | None = None) -> dict[str, object]:
+def explain_log(
+    data: bytes, userspace_data: bytes | None = None, pcrs: Quoted | None = None
+) -> dict[str, object]:
     """Parse, replay and explain a boot log, and what systemd logged behind it.
+
+    Args:
+        data: the boot log; one that ends inside an event, or has none, is told as such.
+        userspace_data: systemd's log.
+        pcrs: values to hold the logs against. Events are then bound only where their PCR replays to its value, and
+            claims read from those alone. Whose values they are is for whoever names them.
 
     Returns:
         A JSON-ready document: format, digest_algorithms, registers (of a confidential guest, by index; else null), pcrs,
-        events, nv_events, claims, findings. Events of systemd's
-        log follow those of the boot log; what extended NV indices stands in `nv_events`.
+        events, nv_events, claims, findings. Events of systemd's log follow those of the boot log; what extended NV
+        indices stands in `nv_events`. With `pcrs`, of systemd's events those that lead on to them; and
+        `first_divergence`, None where every PCR replays.
 
     Raises:
         MalformedInputError: not such a log; carries the offset.
@@ -46,50 +64,35 @@ def explain_log(data: bytes, userspace_data: bytes | None = None) -> dict[str, o
             0,
             "this is systemd's log, which continues a boot log: name that, and this one with --userspace",
         )
-    log = parse_event_log(data)
+    log = parse_event_log(data, allow_cut=True) if data else EMPTY_LOG
     userspace = UserspaceLog((), 0) if userspace_data is None else parse_userspace_log(userspace_data)
-    first, log = len(log.events), append_all(log, userspace)
-    values, findings = _replay_all(log)
-    registers = is_cc_log(log)
-    # Not SHA-1 if there is another: logs exist whose SHA-1 digests are wrong while the others are right.
-    bank = min(values, key=lambda alg: alg is HashAlg.SHA1, default=None)
-    banks = () if bank is None else (bank,)
-    homed = as_pcrs(log) if registers else log
-    bound = bind_events(homed, dict.fromkeys(range(24), banks), strong=frozenset(banks))
-    set_aside_separators(bound, first)
+    reading = read_alone(log, userspace) if pcrs is None else read_against(log, userspace, pcrs)
+    registers = is_cc_log(reading.log)
+    homed = as_pcrs(reading.log) if registers else reading.log
+    if registers:
+        reading = replace(reading, believed=homed_pcrs(reading, homed))
+    bound = bind_events(homed, reading.believed, strong=frozenset(reading.banks), dropped=reading.dropped)
+    set_aside_separators(bound, len(log.events))
     name_sections(bound)
-    return {
+    document: dict[str, object] = {
         "format": log.format.value,
         "digest_algorithms": [alg.label for alg in log.algorithms],
         "registers": {str(index): name for index, name in REGISTERS.items()} if registers else None,
         "pcrs": {
-            alg.label: {str(pcr): value.hex() for pcr, value in sorted(pcrs.items())}
-            for alg, pcrs in values.items()
+            alg.label: {str(pcr): value.hex() for pcr, value in sorted(values.items())}
+            for alg, values in reading.replayed.items()
         },
-        "events": [_event(log, position, fact) for position, fact in enumerate(bound.facts)],
+        "events": [_event(reading.log, position, fact) for position, fact in enumerate(bound.facts)],
         "nv_events": [_nv_event(event) for event in userspace.events if event.nv_index is not None],
-        "claims": {**_claims(bound, banks), "let_run": let_run(bound)},
+        "claims": {**_claims(bound, reading), "let_run": let_run(bound)},
         "findings": [
             *_of_registers(registers=registers),
-            _not_compared(),
-            *_log_findings(log, banks),
-            *findings,
+            *reading.findings,
+            *_log_findings(log, reading.banks),
             *_event_findings(bound),
         ],
     }
-
-
-def _replay_all(log: ParsedEventLog) -> tuple[dict[HashAlg, dict[int, bytes]], list[dict[str, object]]]:
-    values: dict[HashAlg, dict[int, bytes]] = {}
-    findings: list[dict[str, object]] = []
-    for alg in log.algorithms:
-        try:
-            values[alg] = replay(log, alg)
-        except UnsupportedError as error:
-            findings.append(
-                _finding(Reason.BOOT_LOG_BANK_MISSING, f"bank {alg.label} is not replayed: {error.detail}")
-            )
-    return values, findings
+    return document if pcrs is None else {**document, "first_divergence": reading.first_divergence}
 
 
 def _event(log: ParsedEventLog, position: int, fact: EventFact) -> dict[str, object]:
@@ -136,8 +139,8 @@ def _nv_event(event: UserspaceEvent) -> dict[str, object]:
     }
 
 
-def _claims(bound: BoundLog, banks: tuple[HashAlg, ...]) -> dict[str, object]:
-    secure_boot = read_secure_boot(bound)
+def _claims(bound: BoundLog, reading: Reading) -> dict[str, object]:
+    secure_boot, banks = read_secure_boot(bound), reading.banks
     return {
         "bank": banks[0].label if banks else None,
         "secure_boot": {
@@ -146,8 +149,8 @@ def _claims(bound: BoundLog, banks: tuple[HashAlg, ...]) -> dict[str, object]:
             "audit_mode": secure_boot.audit_mode,
             "deployed_mode": secure_boot.deployed_mode,
         },
-        "kernel_command_line": find_command_line(bound, dict.fromkeys(range(24), banks), None),
-        "startup_locality": bound.log.initial_locality,
+        "kernel_command_line": find_command_line(bound, reading.believed, None),
+        "startup_locality": reading.locality,
         "error_separators": sorted(bound.failed),
         **_plain_fields(read_details(bound)),
     }
@@ -179,24 +182,25 @@ def _of_registers(*, registers: bool) -> list[dict[str, object]]:
         "the log of a confidential guest: its indices are registers (1 to 4: RTMR0 to RTMR3), not PCRs; what is read off"
         " sorts events by type and label, as a PC would have measured them"
     )
-    return [_finding(Reason.BOOT_LOG_REPLAYS, message)]
-
-
-def _not_compared() -> dict[str, object]:
-    message = "replayed, not compared: without quoted PCR values nothing here is proven"
-    return {**_finding(Reason.BOOT_LOG_REPLAYS, message), "status": "not-evaluated"}
+    return [finding(Reason.BOOT_LOG_REPLAYS, message)]
 
 
 def _log_findings(log: ParsedEventLog, banks: tuple[HashAlg, ...]) -> list[dict[str, object]]:
     findings: list[dict[str, object]] = [
-        {"code": quirk.value, "status": "passed", "severity": "info", "message": f"tolerated: {quirk.value}"}
+        {
+            "code": quirk.value,
+            "status": "passed",
+            "severity": "info",
+            "message": f"read over: {quirk.entry.title[:1].lower()}{quirk.entry.title[1:]}",
+            "quirk": quirk.value,
+        }
         for quirk in log.quirks
     ]
     if banks == (HashAlg.SHA1,):
         message = (
             "the log has SHA-1 digests only: whoever wrote an event could choose two texts of one digest"
         )
-        findings.append(_finding(Reason.EVENT_DATA_UNBOUND, message))
+        findings.append(finding(Reason.EVENT_DATA_UNBOUND, message))
     return findings
 
 
@@ -205,11 +209,7 @@ def _event_findings(bound: BoundLog) -> list[dict[str, object]]:
     if not unbound:
         return []
     message = f"{len(unbound)} of {sum(bool(fact.digests) for fact in bound.facts)} measured events have data that no digest covers"
-    return [_finding(Reason.EVENT_DATA_UNBOUND, message)]
-
-
-def _finding(reason: Reason, message: str) -> dict[str, object]:
-    return {"code": reason.value, "status": "not-evaluated", "severity": "info", "message": message}
+    return [finding(Reason.EVENT_DATA_UNBOUND, message)]
 
 
 __all__ = ["Described", "explain_log"]

@@ -9,41 +9,53 @@ from typing import Any, Final
 from rich.markup import escape
 from rich.table import Table
 
+from verifier.appraisal.boot.continuation import Quoted
 from verifier.appraisal.eventlog_report import explain_log
 from verifier.cli import output
 from verifier.cli.event_words import says
+from verifier.cli.pcr_file import read_pcrs
 from verifier.errors import MalformedInputError, VtpmAttestError
+from verifier.findings import Status
+from verifier.tcg.algorithms import HASH_BY_LABEL
 from verifier.tcg.eventlog import DEFAULT_LIMIT
 
 _NOT_SAID: Final = "not said"
 
 
-def eventlog(file: Path, *, userspace: Path | None = None, json: bool = False) -> int:
-    """Parse, replay and explain a boot log. Exit code: 0 explained, 65 not a boot log.
+def eventlog(
+    file: Path, *, userspace: Path | None = None, pcrs: Path | None = None, json: bool = False
+) -> int:
+    """Parse, replay and explain a boot log. Exit code: 0 explained, 1 it does not lead to --pcrs, 65 not a boot log.
 
     Shows what each event says and whether its digest covers that. Nothing here is proven by a TPM: that takes
-    a quote, and `attestctl appraise`.
+    a quote, and `attestctl appraise`. With --pcrs it says which PCR diverges first, after which event, and which known
+    quirk fits (docs/quirks.md).
 
     Examples:
         attestctl eventlog /sys/kernel/security/tpm0/binary_bios_measurements
 
         attestctl eventlog 0000000003-0000000000.log --json
+
         attestctl eventlog boot.log --userspace /run/log/systemd/tpm2-measure.log
+
+        tpm2_pcrread > pcrs.txt; attestctl eventlog boot.log --pcrs pcrs.txt
 
     Args:
         file: the log: SHA-1 or crypto-agile, as firmware, Linux or Windows (WBCL) writes it.
         userspace: what systemd logged of its own measurements afterwards, shown behind it.
+        pcrs: values to hold the log against: output of tpm2_pcrread, a JSON file of banks, a bundle, or an evidence folder.
         json: print one JSON document.
     """
     try:
-        document = explain_log(_read(file), None if userspace is None else _read(userspace))
+        values = None if pcrs is None else read_pcrs(pcrs)
+        document = explain_log(_read(file), None if userspace is None else _read(userspace), values)
     except (OSError, VtpmAttestError) as error:
         output.fail(error)
     if json:
         output.print_json(document)
     else:
-        _show(document)
-    return 0
+        _show(document, values or {})
+    return 1 if document.get("first_divergence") else 0
 
 
 def _read(file: Path) -> bytes:
@@ -56,7 +68,7 @@ def _read(file: Path) -> bytes:
     return data
 
 
-def _show(document: Mapping[str, Any]) -> None:
+def _show(document: Mapping[str, Any], given: Quoted) -> None:
     events: Sequence[Mapping[str, Any]] = document["events"]
     banks = ", ".join(document["digest_algorithms"])
     registers: Mapping[str, str] = document["registers"] or {}
@@ -65,10 +77,26 @@ def _show(document: Mapping[str, Any]) -> None:
     if document["nv_events"]:
         output.out.print(_nv_events(document["nv_events"]))
     for bank, values in document["pcrs"].items():
-        output.out.print(_pcrs(bank, values, registers))
+        output.out.print(_pcrs(bank, values, registers, given))
     output.out.print(_claims(document["claims"]))
+    if document.get("first_divergence"):
+        output.out.print(_divergence(document["first_divergence"], events))
     for finding in document["findings"]:
-        output.out.print(f"[yellow]-[/] {escape(finding['message'])} [dim]({finding['code']})[/]")
+        mark = "[red]-[/]" if finding["status"] == Status.FAILED else "[yellow]-[/]"
+        output.out.print(f"{mark} {escape(finding['message'])} [dim]({finding['code']})[/]")
+        if "quirk" in finding and "remedy" in finding:
+            output.out.print(f"  [dim]next: {escape(finding['remedy'])}[/]")
+
+
+def _divergence(first: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> str:
+    pcr, after = f"PCR {first['pcr']} ({first['bank']})", first["after_event"]
+    if not first["where_known"]:
+        where = f"{pcr} diverges; after which event cannot be told from its value"
+    elif after is None:
+        where = f"first to diverge: {pcr}, from its start"
+    else:
+        where = f"first to diverge: {pcr}, after event {after} ({events[after]['type']})"
+    return f"\n[bold red]{where}[/]: [bold]{first['quirk'] or 'no known quirk'}[/]"
 
 
 def _events(events: Sequence[Mapping[str, Any]], registers: Mapping[str, str]) -> Table:
@@ -106,15 +134,25 @@ def _nv_events(events: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _pcrs(bank: str, values: Mapping[str, str], registers: Mapping[str, str]) -> Table:
+def _pcrs(bank: str, values: Mapping[str, str], registers: Mapping[str, str], given: Quoted) -> Table:
     table = Table(
         box=None, pad_edge=False, header_style="bold", title=f"replayed {bank}", title_justify="left"
     )
     table.add_column("register" if registers else "PCR", justify="right")
     table.add_column("value", no_wrap=True)
+    expected = {str(pcr): value.hex() for pcr, value in given.get(HASH_BY_LABEL[bank], {}).items()}
+    if expected:
+        table.add_column("given", no_wrap=True)
     for pcr, value in values.items():
-        table.add_row(registers.get(pcr, pcr), value)
+        compared = _compared(value, expected.get(pcr)) if expected else ()
+        table.add_row(registers.get(pcr, pcr), value, *compared)
     return table
+
+
+def _compared(value: str, expected: str | None) -> tuple[str]:
+    if expected is None:
+        return ("[dim]not given[/]",)
+    return ("[green]the same[/]",) if value == expected else (f"[red]{expected}[/]",)
 
 
 def _claims(claims: Mapping[str, Any]) -> Table:

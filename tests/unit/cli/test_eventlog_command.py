@@ -177,7 +177,7 @@ def test_what_is_not_a_boot_log_is_refused_with_its_offset(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "log"
-    path.write_bytes(UKI.read_bytes()[:-1])
+    path.write_bytes(UKI.read_bytes()[:-1] + b"\xee" * 40)
     assert run(str(path), "--json") == EXIT_DATA
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -40,10 +40,10 @@ def check_boot_log(
         message = "no boot log came with the quote"
         return (_finding(Reason.BOOT_LOG_MISSING, Status.NOT_EVALUATED, _absent(use), message),), None
     if not evidence.boot_log:
-        return (_empty("the boot log has no byte", use, tolerated),), None
+        return (empty_finding("the boot log has no byte", _absent(use), tolerated),), None
     outcome = _outcome(evidence.boot_log, evidence, quote, memo, tolerated)
     if outcome.facts is None and not outcome.findings:
-        return (_empty("the boot log has no event that extends a PCR", use, tolerated),), None
+        return (empty_finding("the boot log has no event that extends a PCR", _absent(use), tolerated),), None
     return outcome
 
 
@@ -66,11 +66,11 @@ def _absent(use: LogUse) -> Severity:
     return Severity.CONTRAINDICATED if use is LogUse.REQUIRED else Severity.WARNING
 
 
-def _empty(message: str, use: LogUse, tolerated: tuple[Toleration, ...]) -> Finding:
-    """Nothing can be read off it, tolerated or not."""
+def empty_finding(message: str, absent: Severity, tolerated: tuple[Toleration, ...]) -> Finding:
+    """Nothing can be read off the log, tolerated or not; `absent` is how grave it would be if none had come."""
     quirk = Quirk.ZERO_LENGTH_LOG
     leave = toleration_of(tolerated, quirk)
-    severity = _absent(use) if leave is None else leave.severity
+    severity = absent if leave is None else leave.severity
     message += "" if leave is None else f"; tolerated: {leave.why}"
     finding = _finding(Reason.BOOT_LOG_EMPTY, Status.NOT_EVALUATED, severity, message)
     return replace(finding, quirk=quirk)
@@ -94,9 +94,9 @@ def _hold_against(
     userspace = None if sent is None else Userspace(parse_userspace_log(sent), quote.indices)
     leave = tolerated_pcrs(tolerated) if tolerated else ()
     bound = bind_log(log_bytes, log, quote.pcrs, evidence.kernel_command_line, userspace, leave)
-    findings = [_mismatch(mismatch, tolerated) for mismatch in bound.mismatches]
+    findings = [mismatch_finding(mismatch, tolerated) for mismatch in bound.mismatches]
     if log.cut_at is not None:
-        findings.append(_cut(log.cut_at, len(log.events), tolerated))
+        findings.append(cut_finding(log.cut_at, len(log.events), tolerated))
     for bank in bound.missing_banks:
         message = (
             f"the log has no {bank.label} digests, so it cannot be held against the quoted {bank.label} PCRs"
@@ -136,7 +136,8 @@ def _replays(facts: BootFacts) -> Finding:
     return _finding(Reason.BOOT_LOG_REPLAYS, Status.PASSED, Severity.CONTRAINDICATED, message)
 
 
-def _mismatch(mismatch: ReplayMismatch, tolerated: tuple[Toleration, ...]) -> Finding:
+def mismatch_finding(mismatch: ReplayMismatch, tolerated: tuple[Toleration, ...]) -> Finding:
+    """A PCR that does not replay, as grave as the policy says."""
     leave = toleration_of(tolerated, mismatch.quirk, mismatch.pcr)
     return Finding(
         reason=Reason.BOOT_LOG_MISMATCH if leave is None else Reason.BOOT_LOG_QUIRK,
@@ -165,7 +166,8 @@ def _told(mismatch: ReplayMismatch) -> str:
     return f"{text}; {left}"
 
 
-def _cut(offset: int, events: int, tolerated: tuple[Toleration, ...]) -> Finding:
+def cut_finding(offset: int, events: int, tolerated: tuple[Toleration, ...]) -> Finding:
+    """The log ends inside its `events`-th event, at `offset`."""
     quirk = Quirk.TRUNCATED_LOG
     leave = toleration_of(tolerated, quirk)
     message = (
