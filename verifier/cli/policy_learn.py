@@ -21,6 +21,7 @@ from verifier.policy.diff import diff_policies
 from verifier.policy.learn import LearnOptions, Style, learn
 from verifier.policy.model import Policy
 from verifier.policy.parse import parse_policy
+from verifier.policy.tolerate import describe
 from verifier.policy.writing import Proposal
 from verifier.policy_files import load_policy
 from verifier.reasons import Tier
@@ -64,7 +65,8 @@ def learn_command(  # noqa: PLR0913 - each is an option of the command
 ) -> int:
     """Propose a policy from good evidence: constant events become golden, differing ones alternatives.
 
-    You vouch that the evidence is good: every bundle given will be affirming under the result. Where the events of a
+    You vouch that the evidence is good: every bundle given will be affirming under the result (a warning where its boot
+    log has a known quirk: that is tolerated in words, with the PCR's value pinned, and said). Where the events of a
     PCR differ, what they say in all boots (certificates, levels, switches) becomes a rule of its own.
 
     Examples:
@@ -105,12 +107,21 @@ def learn_command(  # noqa: PLR0913 - each is an option of the command
     documents = [guest.document() for guest in guests]
     if json:
         output.print_json(
-            {"id": parsed.id, "revision": parsed.revision, "changes": changes, "guests": documents}
+            {
+                "id": parsed.id,
+                "revision": parsed.revision,
+                "tolerated": [what for what, _ in describe(parsed)],
+                "changes": changes,
+                "guests": documents,
+            }
         )
     else:
         output.out.print(
             f"wrote {out}: {len(parsed.rules)} rules from {len(read)} boot(s); read it before you use it"
         )
+        for what, each in describe(parsed):
+            output.out.print(f"[yellow]tolerates {escape(what)}[/]: {escape(each.quirk.entry.title)}")
+            output.out.print(f"  [dim]instead: {escape(each.quirk.entry.remedy)}[/]")
         _show(changes, documents, compared=current is not None)
     return 0
 

@@ -11,6 +11,7 @@ from verifier.findings import Finding, Status
 from verifier.policy import model
 from verifier.policy.align import align
 from verifier.policy.catalogue import CATALOGUE
+from verifier.policy.tolerate import toleration_of
 from verifier.tcg.algorithms import HashAlg
 
 _VARIABLES: Final = {
@@ -67,7 +68,7 @@ def explain_events(
             rules=tuple(readers.get(event.index, ())),
             broken=tuple(rule for rule in readers.get(event.index, ()) if rule in broken),
             findings=tuple(wrong.get(event.index, ())),
-            why_unjudged=_why(policy, event, readers),
+            why_unjudged=_why(policy, claims.boot, event, readers),
         )
         for event in claims.boot.events
     )
@@ -130,14 +131,30 @@ def _read_by_claims(names: Iterable[str], boot: BootFacts) -> list[int]:
     return sorted(read)
 
 
-def _why(policy: model.Policy, event: EventFact, readers: dict[int, list[str]]) -> str | None:
+def _why(
+    policy: model.Policy, boot: BootFacts, event: EventFact, readers: dict[int, list[str]]
+) -> str | None:
     if event.index in readers:
         return None
     golden = [
         rule.head.id for rule in policy.rules if isinstance(rule, model.PcrRule) and rule.pcr == event.pcr
     ]
-    if golden:
-        return f"its PCR is judged as a whole by {golden[0]}"
+    quirk = None if event.digests else _quirk(policy, boot, event.pcr)
+    whole = f"its PCR is judged as a whole by {golden[0]}" if golden else None
+    if quirk is not None:
+        return f"{quirk}; {whole}" if whole else quirk
+    if whole is not None:
+        return whole
     if event.pcr not in policy.quote.pcrs:
         return "its PCR is not quoted under this policy"
     return policy.unjudged.get(event.pcr)
+
+
+def _quirk(policy: model.Policy, boot: BootFacts, pcr: int) -> str | None:
+    """Why nothing is proven of an event whose PCR does not replay as it stands in the log."""
+    for where, quirk in boot.quirks:
+        if where == pcr:
+            leave = toleration_of(policy.tolerated, quirk, pcr)
+            told = "not tolerated" if leave is None else f"tolerated: {leave.why}"
+            return f"unproven, the log has {quirk.value} in this PCR ({told})"
+    return None

@@ -21,6 +21,7 @@ from verifier.policy.catalogue import CATALOGUE
 from verifier.policy.learn_facts import Fact, constant_facts
 from verifier.policy.model import Accepted, Step
 from verifier.policy.writing import PolicyHead, PolicyWriter, Proposal
+from verifier.quirks import Quirk
 from verifier.tcg.userspace_text import (
     FILE_SYSTEM,
     IDENTITY_PCR,
@@ -66,7 +67,9 @@ class _Place:
 
 
 def learn(boots: Mapping[str, ProvenClaims], options: LearnOptions, style: Style = Style.EVENTS) -> Proposal:
-    """A policy under which every boot given is affirming.
+    """A policy under which every boot given is affirming, or a warning where its log has a known quirk.
+
+    Such a quirk is proposed as tolerated, with the PCR's value pinned; whoever learns decides whether to keep it.
 
     Raises `PolicyError` when the boots cannot share a policy (a bank that was not quoted, no PCR in common, no claim
     in common to learn from).
@@ -89,6 +92,7 @@ class _Learner:
         if not shared:
             raise PolicyError("these boots have no quoted PCR in common")
         self._pcrs = sorted(shared)
+        self._quirks = self._tolerated()
 
     def by_events(self) -> Proposal:
         """A sequence for each PCR; and of those whose events vary, what they have to say all the same."""
@@ -111,9 +115,34 @@ class _Learner:
             self._writer.cel(fact.id, fact.claim, fact.expression, fact.message)
             judged |= fact.pcrs
         for pcr in self._pcrs:
+            if self._pinned(pcr):
+                continue
             why = _WHY_CLAIMS if pcr in judged else _WHY_NO_CLAIM
             self._writer.unjudged(pcr, _WHY_IMA if pcr == IMA_PCR else why)
         return self._writer.proposal(self._pcrs)
+
+    def _tolerated(self) -> frozenset[int]:
+        """Propose to tolerate what these boots' logs have; the PCRs of it."""
+        found: dict[Quirk, dict[int, int]] = {}
+        for claims in self._boots.values():
+            for pcr, quirk in claims.boot.quirks if claims.boot else ():
+                if pcr in self._pcrs:
+                    found.setdefault(quirk, {}).setdefault(pcr, 0)
+                    found[quirk][pcr] += 1
+        for quirk, pcrs in found.items():
+            many = max(pcrs.values())
+            why = (
+                f"{quirk.entry.title}: so in {many} of the {len(self._boots)} boots this was learned from. The value is pinned"
+                " by a pcr rule. See docs/quirks.md, and say here why it is acceptable"
+            )
+            self._writer.tolerate(quirk, pcrs, why)
+        return frozenset(pcr for pcrs in found.values() for pcr in pcrs)
+
+    def _pinned(self, pcr: int) -> bool:
+        """Judge a PCR whose log has a quirk by its value, since nothing else may be proven of it."""
+        if pcr in self._quirks:
+            self._writer.values(pcr, [value.hex() for value in self._values(pcr)])
+        return pcr in self._quirks
 
     def _facts(self) -> Iterator[Fact]:
         return constant_facts(list(self._boots.values()), self._options.bank)
@@ -140,6 +169,8 @@ class _Learner:
         if pcr == IMA_PCR:
             self._writer.unjudged(pcr, _WHY_IMA)
             return False
+        if self._pinned(pcr):
+            return True
         values = self._values(pcr)
         sequences = [self._events(claims, pcr) for claims in self._boots.values()]
         own = next((why for events in sequences if events and (why := _of_one_machine(pcr, events))), None)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import yaml
 
 from verifier.policy import document
+from verifier.quirks import Quirk
 from verifier.reasons import Claim
 from verifier.tcg.algorithms import HashAlg
 
@@ -74,6 +75,7 @@ class PolicyWriter:
     _rules: list[dict[str, Any]] = field(default_factory=list)
     _unjudged: list[dict[str, Any]] = field(default_factory=list)
     _references: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _tolerated: list[dict[str, Any]] = field(default_factory=list)
 
     def secure_boot(self, *, enabled: bool = True) -> None:
         """Secure Boot must be as stated."""
@@ -107,6 +109,10 @@ class PolicyWriter:
                 return
         self._unjudged.append({"pcrs": [pcr], "why": why})
 
+    def tolerate(self, quirk: Quirk, pcrs: Iterable[int], why: str) -> None:
+        """A quirk of the boot log that is a warning in these PCRs."""
+        self._tolerated.append({"quirk": quirk.value, "pcrs": sorted(pcrs), "why": why})
+
     def proposal(self, quoted: Iterable[int]) -> Proposal:
         """Both documents, quoting these PCRs."""
         head = self.head
@@ -121,6 +127,8 @@ class PolicyWriter:
         }
         if self._unjudged:
             policy["unjudged"] = self._unjudged
+        if self._tolerated:
+            policy["tolerate"] = self._tolerated
         references = {
             "schema": document.REFERENCE_SCHEMA,
             "id": head.id,

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
 from tests.conftest import ROOT
+from tests.deviant import Case, Deviants
+from tests.event_logs import boot
+from verifier.appraisal.boot_facts import bind_log
+from verifier.claims import Binding, ProvenClaims, QuoteFacts
 from verifier.errors import PolicyError
 from verifier.findings import Severity
 from verifier.policy.diff import Change, diff_policies
-from verifier.policy.model import Policy
+from verifier.policy.explain import explain_events
+from verifier.policy.learn import LearnOptions, Style, learn
+from verifier.policy.model import PcrRule, Policy
 from verifier.policy.parse import check_policy, parse_policy
 from verifier.policy.schema import policy_schema
 from verifier.policy.tolerate import describe, tolerated_pcrs, toleration_of
 from verifier.quirk_texts import QUIRKS
 from verifier.quirks import Certainty, Quirk
+from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.attest import ClockInfo
+from verifier.tcg.eventlog import parse_event_log
 
 WHY = "every guest of this cluster has it"
 VALUE = "aa" * 32
@@ -128,3 +138,55 @@ def test_every_quirk_is_explained_and_stands_in_the_page() -> None:
             assert part.endswith((".", ")"))
             assert part in text
         assert entry.tolerable == (entry.certainty is not Certainty.HARMLESS)
+
+
+# --- learned, explained
+
+
+def claims_of(case: Case) -> ProvenClaims:
+    """What a quote of a deviant log proves, nothing tolerated."""
+    bound = bind_log(case.log, parse_event_log(case.log, allow_cut=True), case.quoted, None)
+    clock = ClockInfo(clock=1, reset_count=1, restart_count=0, safe=True)
+    quote = QuoteFacts(signature_hash=HashAlg.SHA256, pcrs=case.quoted, clock=clock, firmware_version=1)
+    return ProvenClaims(quote=quote, boot=bound.facts)
+
+
+CASES = {case.name: case for case in Deviants(boot("grub-sb-on").log).all() if case.pcrs}
+OPTIONS = LearnOptions(id="learned", description="", bank=HashAlg.SHA256)
+
+
+@pytest.mark.parametrize("style", Style)
+@pytest.mark.parametrize("name", CASES)
+def test_a_quirk_is_learned_in_words_with_its_value_pinned(name: str, style: Style) -> None:
+    case = CASES[name]
+    learned = parse_policy(learn({"boot": claims_of(case)}, OPTIONS, style).source)
+    (toleration,) = learned.tolerated
+    assert (toleration.quirk, toleration.pcrs) == (case.quirk, frozenset(case.pcrs))
+    assert toleration.severity is Severity.WARNING
+    assert "in 1 of the 1 boots" in toleration.why
+    for pcr in case.pcrs:
+        (rule,) = (r for r in learned.rules if isinstance(r, PcrRule) and r.pcr == pcr)
+        assert set(rule.accepted.digests) == {case.quoted[HashAlg.SHA256][pcr]}
+
+
+def test_a_boot_that_replays_teaches_no_toleration() -> None:
+    case = next(iter(CASES.values()))
+    deviants = Deviants(boot("grub-sb-on").log)
+    whole = replace(case, log=deviants.data, quoted=deviants.true)
+    assert parse_policy(learn({"boot": claims_of(whole)}, OPTIONS).source).tolerated == ()
+    mixed = parse_policy(learn({"a": claims_of(whole), "b": claims_of(case)}, OPTIONS).source)
+    assert ["in 1 of the 2 boots" in each.why for each in mixed.tolerated] == [True]
+
+
+def test_explain_says_that_a_quirk_leaves_an_event_unproven() -> None:
+    case = next(case for case in CASES.values() if case.quirk is Quirk.FIRMWARE_PCR0)
+    claims = claims_of(case)
+    for entries, told in (
+        ((), "not tolerated"),
+        ((VMWARE.replace("vmware", "firmware"),), f"tolerated: {WHY}"),
+    ):
+        verdicts = explain_events(policy(*entries), claims, ())
+        whys = {v.why_unjudged for v in verdicts if v.event.pcr == 0 and v.event.binding is Binding.UNBOUND}
+        assert whys == {
+            f"unproven, the log has firmware-pcr0 in this PCR ({told}); its PCR is judged as a whole by pcr0"
+        }
