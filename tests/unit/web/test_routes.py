@@ -11,9 +11,10 @@ from tests.conftest import ROOT
 from tests.harness import running, settings_for
 from verifier.ports import Scope
 from verifier.web.app import ROUTES
+from verifier.web.dashboard.handlers import PAGES
 from verifier.web.openapi import build_document
 from verifier.web.problems import PROBLEM_MEDIA_TYPE
-from verifier.web.routing import Access
+from verifier.web.routing import WATCHERS, Access
 
 SCOPED = [route for route in ROUTES if not isinstance(route.access, Access)]
 PUBLIC = {
@@ -74,7 +75,15 @@ async def test_every_route_of_the_application_is_in_the_table(verifier):
     served = {
         (resource.method, resource.resource.canonical) for resource in verifier.service.app().router.routes()
     }
-    assert served == {(route.method, route.path) for route in ROUTES}
+    static = {("GET", "/dashboard/static/{hash}/{name}")}
+    assert served - {("HEAD", path) for _, path in served} == static | {
+        (one.method, one.path) for one in (*ROUTES, *PAGES)
+    }
+
+
+def test_no_page_is_open_to_all_but_the_one_to_sign_in():
+    assert {page.path for page in PAGES if page.scopes is None} == {"/dashboard/login"}
+    assert all(page.scopes <= WATCHERS for page in PAGES if page.scopes is not None)
 
 
 async def test_every_reply_carries_the_security_headers(verifier):
