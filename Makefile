@@ -22,7 +22,8 @@ demo: setup ## Three guests with software TPMs against a fresh verifier (KEEP=1 
 
 test: setup lint ## Everything CI runs
 	@scripts/install-system-packages.sh test
-	@$(BIN)/python -m pytest -n 2 --cov --cov-report= tests
+	@$(BIN)/python -m pytest -n 2 --cov --cov-report= tests --ignore tests/browser
+	@$(BIN)/python -m pytest tests/browser
 	@$(BIN)/python scripts/coverage_gate.py
 
 lifecycles: setup ## 10,000 simulated lives of machines and 2,000 clones and rollbacks (make test lives a share of them)

@@ -1,4 +1,8 @@
-"""A real verifier with real guests, and a real headless Chromium that looks at it."""
+"""A real verifier with real guests, and a real headless Chromium that looks at it.
+
+In a process of their own (`make test` sees to it): the browser's driver keeps an event loop, beside which no asynchronous test
+can run.
+"""
 
 from __future__ import annotations
 

@@ -241,3 +241,11 @@ async def test_stored_evidence_is_judged_again_with_its_logs_and_certificates(ve
     assert shown.facts.details.userspace.product_id == PRODUCT.removeprefix("product-id:")
     assert unb64(bundle["userspace_log"]) == machine.systemd.log
     assert len(bundle["nvpcrs"]) == 1
+
+
+async def test_a_dry_run_judges_the_stored_log_again_too(verifier):
+    machine = Measured(await verifier.guest())
+    await machine.attest()
+    answer = await verifier.call("POST", "/v1/policies/secure-boot/dry-run", scope=Scope.OPERATOR)
+    assert answer.json["counts"]["unchanged"] == 1, answer.content
+    assert answer.json["unjudged"] == []

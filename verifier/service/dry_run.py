@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,6 +23,7 @@ from verifier.ports import (
 )
 from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
+from verifier.service.bundle import unpack
 from verifier.service.lru import BoundedLru
 from verifier.service.rejudge import Case
 from verifier.service.trial import Batch, DryRunPage, Outcome, Trial, Untried, try_batch
@@ -148,18 +149,17 @@ class DryRunService:
     ) -> AsyncIterator[tuple[list[AttesterState], Batch]]:
         filling = _Filling()
         for state, bundle in zip(states, await asyncio.gather(*map(self._bundle, states)), strict=True):
-            digest = None if state.boot is None else state.boot.boot_log_sha256
-            log = b"" if digest is None or isinstance(bundle, Untried) else await self._log(digest)
             if isinstance(bundle, Untried):
                 found.trials.append(Trial.of(state.attester, bundle))
                 continue
-            if isinstance(log, Untried):
-                found.trials.append(Trial.of(state.attester, log))
+            logs = await self._logs_of(bundle)
+            if isinstance(logs, Untried):
+                found.trials.append(Trial.of(state.attester, logs))
                 continue
-            if filling.is_full(digest, log):
+            if filling.is_full(logs):
                 yield filling.members, filling.batch(source)
                 filling = _Filling()
-            filling.add(state, bundle, digest, log)
+            filling.add(state, bundle, logs)
         if filling.members:
             yield filling.members, filling.batch(source)
 
@@ -175,6 +175,20 @@ class DryRunService:
             return _missing("evidence", verdict.evidence_sha256)
         return Case(verdict=verdict, bundle=bundle)
 
+    async def _logs_of(self, case: Case) -> dict[bytes, bytes] | Untried:
+        """Every log that the evidence names."""
+        logs: dict[bytes, bytes] = {}
+        try:
+            digests = unpack(case.bundle).logs
+        except StoredDataDamaged as error:
+            return Untried(code=Reason.EVIDENCE_UNAVAILABLE, detail=str(error))
+        for digest in digests:
+            log = await self._log(digest)
+            if isinstance(log, Untried):
+                return log
+            logs[digest] = log
+        return logs
+
     async def _log(self, digest: bytes) -> bytes | Untried:
         log = self._logs.get(digest)
         if log is not None:
@@ -184,7 +198,7 @@ class DryRunService:
         except StoredDataDamaged as error:
             return Untried(code=Reason.EVIDENCE_UNAVAILABLE, detail=str(error))
         if log is None:
-            return _missing("boot log", digest)
+            return _missing("log", digest)
         self._logs.put(digest, log, len(log))
         return log
 
@@ -198,18 +212,17 @@ class _Filling:
     logs: dict[bytes, bytes] = field(default_factory=dict)
     weight: int = 0
 
-    def is_full(self, digest: bytes | None, log: bytes) -> bool:
-        """Whether one more case, with its log, belongs into another batch."""
-        more = 0 if digest is None or digest in self.logs else len(log)
+    def is_full(self, logs: Mapping[bytes, bytes]) -> bool:
+        """Whether one more case, with its logs, belongs into another batch."""
+        more = sum(len(log) for digest, log in logs.items() if digest not in self.logs)
         return len(self.cases) >= BATCH or (bool(self.cases) and self.weight + more > BATCH_BYTES)
 
-    def add(self, state: AttesterState, case: Case, digest: bytes | None, log: bytes) -> None:
+    def add(self, state: AttesterState, case: Case, logs: Mapping[bytes, bytes]) -> None:
         """Take a case; a log that others share is taken once."""
         self.members.append(state)
         self.cases.append(case)
-        if digest is not None and digest not in self.logs:
-            self.logs[digest] = log
-            self.weight += len(log)
+        self.weight += sum(len(log) for digest, log in logs.items() if digest not in self.logs)
+        self.logs.update(logs)
 
     def batch(self, source: str) -> Batch:
         """What was gathered, to be sent away."""
