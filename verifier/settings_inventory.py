@@ -50,6 +50,8 @@ class VsphereInventory(
     password_env: str | None = None
     ca_file: Path | None = None
     """PEM of the CAs that may vouch for it, and no others; unset: those of the operating system."""
+    thumbprint: Annotated[str, Meta(pattern="^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")] | None = None
+    """SHA-256 of its certificate, hex, instead of any CA."""
     timeout: Duration = Duration(seconds=60)
     wait: Duration = Duration(seconds=20)
     full_sync: Duration = Duration(hours=6)
@@ -96,6 +98,7 @@ def _vcenter(source: VsphereInventory) -> VcenterSettings:
         port=source.port,
         credentials=Credentials(user=source.user or elsewhere or "", password=password),
         ca_file=source.ca_file,
+        thumbprint=None if source.thumbprint is None else bytes.fromhex(source.thumbprint.replace(":", "")),
         timeout=source.timeout,
         wait=source.wait,
         full_sync=source.full_sync,
