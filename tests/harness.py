@@ -24,8 +24,7 @@ from aiohttp import web
 
 from tests.logs import EV_EFI_BOOT_SERVICES_APPLICATION, EV_IPL, Written, agile_log, secure_boot, separators
 from tests.simulator import SoftwareCa, SoftwareTpm
-from verifier.inventory_wiring import follow
-from verifier.main import Service, open_service, register_policies
+from verifier.main import Service, following, open_service, register_policies
 from verifier.ports import DEFAULT_TENANT, Scope, Workers
 from verifier.settings import Settings, load_settings
 
@@ -376,9 +375,8 @@ async def running(
 ) -> AsyncIterator[Harness]:
     """The service on free ports of the loopback: without TLS for the tests' own calls, with it for attestctl."""
     clock = clock or FakeClock()
-    async with open_service(settings, clock=clock, workers=workers) as service:
+    async with open_service(settings, clock=clock, workers=workers) as service, following(service):
         await register_policies(service)
-        await follow(service.inventory)
         runner = web.AppRunner(service.app(), auto_decompress=False, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -332,6 +332,25 @@ class DeviceFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryFacts:
+    """What the operator's inventories say of this TPM's machine now; their word, which no TPM has signed.
+
+    There are none while the sources they would rest on are not current.
+    """
+
+    outcome: str
+    """How key and SMBIOS UUID fit: `match`, `ek-only`, `unknown` and so on (`verifier.appraisal.correlate`)."""
+    source: str | None = None
+    """Configured name of the source that lists the machine; None here and below where no machine can be named."""
+    machine: str | None = None
+    instance_uuid: str | None = None
+    secure_boot: bool | None = None
+    """As configured, which is not what booted."""
+    encrypted: bool | None = None
+    """The machine's files are; None: the source does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndorsementFacts:
     """On whose word the keys are a TPM's, and what that word says of it.
 
@@ -364,6 +383,7 @@ class EndorsementFacts:
     """Issuer of the AK's own certificate: a cloud, or the maker of the machine."""
     cloud: CloudInstance | None = None
     device: DeviceFacts | None = None
+    inventory: InventoryFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

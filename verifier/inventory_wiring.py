@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final
 
+from verifier import background
 from verifier.errors import VerifierFault
 from verifier.inventory.live import LiveInventory
-from verifier.ports import Clock
+from verifier.ports import Clock, Store
 from verifier.ports_enrollment import EnrollmentBounds
 from verifier.service.enrollment import EnrollmentRules
 from verifier.service.inventory import InventoryService
+from verifier.service.inventory_keeper import InventoryKeeper
 from verifier.service.known import AskInventory
 from verifier.service.methods import Method, Requirements, parse_methods
+from verifier.service.recorder import Recorder
 from verifier.settings import Settings
 from verifier.settings_inventory import inventory_settings
+
+_PAUSE: Final = 1.0
+"""Between two times that changes are kept: what comes together is stored together."""
+_PURGE_EVERY: Final = 6 * 3600.0
 
 
 def sources(settings: Settings, clock: Clock, environ: Mapping[str, str]) -> LiveInventory | None:
@@ -27,14 +38,33 @@ def sources(settings: Settings, clock: Clock, environ: Mapping[str, str]) -> Liv
     return LiveInventory(inventory_settings(settings.inventory), clock=clock, environ=environ)
 
 
-async def follow(inventory: LiveInventory | None) -> None:
-    """Read the files and begin to follow the vCenters, without waiting for those.
+@asynccontextmanager
+async def follow(
+    inventory: LiveInventory | None, *, store: Store, recorder: Recorder, clock: Clock, history: timedelta
+) -> AsyncIterator[None]:
+    """Begin with what was kept, read the files, follow the vCenters without waiting for them; keep what they say.
 
     Raises:
         InventoryFileError: a file must not be used.
+        StoreUnavailable: the database cannot be read.
     """
-    if inventory is not None:
-        await inventory.start()
+    if inventory is None:
+        yield
+        return
+    keeper = InventoryKeeper(
+        inventory=inventory, store=store, recorder=recorder, clock=clock, history=history
+    )
+    await keeper.restore()
+    await inventory.start()
+    tasks = [
+        asyncio.create_task(background.repeat(_PAUSE, keeper.keep, "inventory.keep-failed", at_once=True)),
+        asyncio.create_task(background.repeat(_PURGE_EVERY, keeper.purge, "inventory.purge-failed")),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def question(inventory: InventoryService) -> AskInventory | None:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
@@ -31,7 +31,6 @@ from verifier.keys.signer import FileSigner, KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
 from verifier.policy_files import policy_sources, read_policy_signers
 from verifier.ports import DEFAULT_TENANT, Clock, Random, Store, TokenSigner, Workers
-from verifier.ports_trust import AnchorPurpose
 from verifier.service.ak_certificates import AkCertificateRules, AkCertificates, Issue
 from verifier.service.approvals import ApprovalService
 from verifier.service.assignments import AssignmentService
@@ -53,7 +52,6 @@ from verifier.service.inventory import InventoryService
 from verifier.service.known import KnownMachines
 from verifier.service.lineage import RatchetRules
 from verifier.service.memo import AppraisalMemo
-from verifier.service.methods import Method, parse_methods
 from verifier.service.nonces import Nonces
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
@@ -64,6 +62,7 @@ from verifier.service.trust import TrustService
 from verifier.settings import Settings, environment
 from verifier.store import open_store, upgrade
 from verifier.trust import TrustFiles, issuer_finder, load_trust
+from verifier.trust_report import report_trust
 from verifier.web.app import build_app as build_web_app
 from verifier.web.dashboard.setup import NAMES as DASHBOARD_OPERATIONS
 from verifier.web.dashboard.setup import add_dashboard
@@ -188,12 +187,22 @@ async def register_policies(service: Service) -> None:
         )
 
 
+def following(service: Service) -> AbstractAsyncContextManager[None]:
+    """Follow the inventories, and keep what they say, while this is open; see `inventory_wiring.follow`."""
+    return follow(
+        service.inventory,
+        store=service.store,
+        recorder=service.services.recorder,
+        clock=service.clock,
+        history=service.settings.inventory_history,
+    )
+
+
 async def serve(settings: Settings, announce: Announce) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was begun."""
-    async with open_service(settings) as service:
-        await _report_trust(service)
+    async with open_service(settings) as service, following(service):
+        await report_trust(service.services.trust, service.trust, settings.enrollment.methods)
         await register_policies(service)
-        await follow(service.inventory)
         context = service.tls.context()
         runner = web.AppRunner(
             service.app(),
@@ -309,6 +318,7 @@ def _wire(
             validity_without_policy=attestation.validity_without_policy,
             ratchets=ratchets,
             memo=AppraisalMemo(),
+            inventory=inventory,
         ),
         fleet=FleetService(store, recorder, clock),
         boots=BootService(store),
@@ -349,35 +359,6 @@ def _ak_certificates(settings: Settings, signer: AkCa, recorder: Recorder, clock
     own = settings.ak_certificates
     rules = AkCertificateRules(issue=Issue(own.issue), lifetime=own.lifetime)
     return AkCertificates(signer, rules, recorder, clock, settings.base_url)
-
-
-async def _report_trust(service: Service) -> None:
-    """Say what is trusted at start, and what looked like it should be and is not."""
-    for one in service.trust.rejected:
-        _log.warning("trust.rejected", source=one.source, subject=one.subject, problem=one.problem)
-    requirements = parse_methods(service.settings.enrollment.methods)
-    trusted = await service.services.trust.current(DEFAULT_TENANT)
-    counts = {purpose.value: len(trusted.anchors(purpose)) for purpose in AnchorPurpose}
-    if Method.TOFU in requirements:
-        _log.warning(
-            "trust.first-use", effect="an EK that nothing else endorses is trusted when it is first seen"
-        )
-    for method, purpose in _ANCHORS_FOR.items():
-        if method in requirements and not counts[purpose]:
-            _log.warning(
-                "trust.no-anchors",
-                method=method.value,
-                effect="no machine can meet it",
-                remedy=f"set trust_anchors, or attest-verifier anchors import --for {purpose.value}",
-            )
-    _log.info("trust.loaded", **counts, crls=len(trusted.crls), methods=str(requirements))
-
-
-_ANCHORS_FOR: Final = {
-    Method.CERTIFICATE: AnchorPurpose.EK,
-    Method.AK_CERTIFICATE: AnchorPurpose.AK,
-    Method.DEVICE_CERTIFICATE: AnchorPurpose.DEVICE,
-}
 
 
 def _hostnames(settings: Settings) -> list[str]:

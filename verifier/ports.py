@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from verifier.appraisal.inventory import InventoryChanges, InventoryMachine, SourceStatus
 from verifier.appraisal.lineage import Lineage
 from verifier.policy.assignment import Assignment
 from verifier.ports_enrollment import AuditEntry, EnrollmentStore
+from verifier.ports_inventory import InventoryStore
 from verifier.ports_trust import AnchorStore, ExpiryAlarms
 from verifier.reasons import Tier
 from verifier.tcg.attest import ClockInfo
@@ -234,7 +234,7 @@ class PolicyRecord:
     created_at: datetime
 
 
-class Store(AnchorStore, EnrollmentStore, Protocol):
+class Store(AnchorStore, EnrollmentStore, InventoryStore, Protocol):
     """Durable state. Every method is atomic; `StoreUnavailable` means nothing happened.
 
     `StoredDataDamaged` names what no longer matches its digest.
@@ -390,34 +390,3 @@ class EventSink(ExpiryAlarms, Protocol):
     async def verdict(self, record: VerdictRecord, previous: VerdictRecord | None) -> None: ...
 
     def subscribe(self) -> AsyncIterator[VerdictRecord]: ...
-
-
-class Inventory(Protocol):
-    """What the operator's sources say of machines and their endorsement keys.
-
-    Reads answer at once, from what was last read of the sources; `status` says how old that is. The records
-    are in `verifier.appraisal.inventory`, their judgement in `verifier.appraisal.correlate`.
-    """
-
-    async def machines(self) -> tuple[InventoryMachine, ...]:
-        """All machines of all sources, by key."""
-
-    async def lookup_ek(self, fingerprint: bytes) -> tuple[InventoryMachine, ...]:
-        """Machines that list this key (SHA-256 of its SubjectPublicKeyInfo), by key."""
-
-    async def lookup_smbios(self, uuid: str) -> tuple[InventoryMachine, ...]:
-        """Machines with this SMBIOS UUID in either spelling, by key."""
-
-    async def changes(self, since: str | None) -> InventoryChanges:
-        """What changed since the cursor of an earlier answer; None asks for everything."""
-
-    async def status(self) -> tuple[SourceStatus, ...]:
-        """How each configured source stands, in the order of configuration."""
-
-    async def sync(self) -> None:
-        """Read every source anew: files before this returns, what is far away as soon as it answers.
-
-        What goes wrong is told by `status`.
-        """
-
-    async def close(self) -> None: ...

@@ -189,6 +189,49 @@ _ENROLMENT: Final = {
         "Enrolment asks for an endorsement key that the inventory pins to the machine, and it does not, or is not current.",
         "The detail names the machines concerned. Sync the inventory, or resolve the replaced or copied vTPM.",
     ),
+    Reason.INVENTORY_MATCHES: Entry(
+        "The inventory lists this TPM for this machine",
+        "Exactly one machine of the inventory has this endorsement key, and nothing the guest says of itself speaks against it."
+        " That is the inventory's word, as good as its source.",
+        "Nothing to do.",
+    ),
+    Reason.INVENTORY_MISMATCH: Entry(
+        "The TPM is another machine's",
+        "The inventory lists this endorsement key for one machine, and the guest says that it is another: a copy of that machine's"
+        " vTPM runs where the inventory does not see it, or its UUID was changed and the guest has not been started since.",
+        "Compare both machines: `attestctl inventory vm UUID`. After a change of the UUID, restart the guest; otherwise find the copy"
+        " and give it a vTPM of its own.",
+    ),
+    Reason.INVENTORY_SHARED_KEY: Entry(
+        "Several machines have this TPM's key",
+        "The inventory lists one endorsement key for more than one machine: one was cloned, deployed or copied from another without"
+        " replacing the vTPM. Whichever runs speaks for all of them.",
+        "Give each copy a vTPM of its own (vSphere: clone with `tpmProvisionPolicy` `replace`, or remove and add the device),"
+        " and enrol it.",
+    ),
+    Reason.INVENTORY_KEY_REPLACED: Entry(
+        "The machine has another TPM now",
+        "The inventory lists other endorsement keys for the machine that this guest says it is: its vTPM was replaced, and this"
+        " evidence comes from the old one, which should be gone; or the guest is not that machine.",
+        "Find out where the old vTPM still runs. Revoke this attester (`attestctl revoke ID`) if its machine enrols anew.",
+    ),
+    Reason.INVENTORY_SILENT: Entry(
+        "The inventory does not say whose TPM this is",
+        "No source lists this endorsement key, or the machine is listed without keys. That proves nothing for or against it.",
+        "If it should be listed, add its source or its keys. A policy may demand `identity.inventory.outcome`.",
+    ),
+    Reason.INVENTORY_STALE: Entry(
+        "The inventory is not current",
+        "A source was last known to be whole longer ago than `correlation.max_age`. What it said then is in the message and is not"
+        " relied on.",
+        "`attestctl inventory` tells what is wrong with the source.",
+    ),
+    Reason.INVENTORY_EVENT: Entry(
+        "The inventory tells of something that happened to this machine",
+        "vCenter posted an event, or the machine was read with other keys than before: a clone, a revert, another UUID, another"
+        " vTPM. It explains other findings and decides nothing by itself.",
+        "Read it together with findings of clones and rollbacks: `attestctl inventory events`.",
+    ),
     Reason.ENROLLMENT_REFUSED: Entry(
         "An operator refused this machine",
         "Somebody looked at the enrolment of this endorsement key and said no; the detail has the reason.",

@@ -95,6 +95,13 @@ class Reason(enum.StrEnum):
     ANCHORS_REFUSED = "anchors-refused"
     AK_CERTIFICATE_WITHHELD = "ak-certificate-withheld"
     INVENTORY_DISAGREES = "inventory-disagrees"
+    INVENTORY_MATCHES = "inventory-matches"
+    INVENTORY_MISMATCH = "inventory-mismatch"
+    INVENTORY_SHARED_KEY = "inventory-shared-key"
+    INVENTORY_KEY_REPLACED = "inventory-key-replaced"
+    INVENTORY_SILENT = "inventory-silent"
+    INVENTORY_STALE = "inventory-stale"
+    INVENTORY_EVENT = "inventory-event"
     ENROLLMENT_REFUSED = "enrollment-refused"
     ENROLLMENT_QUEUE_FULL = "enrollment-queue-full"
 

@@ -181,6 +181,8 @@ class Settings(_Section, frozen=True):
     """Files and vCenters that say which EK is whose; only in the file, as `[[inventory]]`."""
     inventory_max_age: Duration = Duration(minutes=15)
     """How long what a source said last is believed when it can no longer be read."""
+    inventory_history: Duration = Duration(days=365)
+    """How long what happened to machines is kept; the audit log keeps its own."""
     listen: ListenSettings = ListenSettings()
     tls: TlsSettings = TlsSettings()
     enrollment: EnrollmentSettings = EnrollmentSettings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from verifier.appraisal.checks.boot_log import check_boot_log, userspace_sha256
 from verifier.appraisal.checks.clock import history_finding
 from verifier.appraisal.checks.clone import check_boot_counter, check_history, incident_finding
 from verifier.appraisal.checks.identity import check_freshness, check_identity
+from verifier.appraisal.checks.inventory import check_inventory
 from verifier.appraisal.checks.nvpcrs import check_nvpcrs
 from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
 from verifier.appraisal.evidence import Evidence, Expectation, History, JudgedHistory, PcrRequest
@@ -109,7 +111,8 @@ def examine(
         findings, facts = findings + certified, facts._replace(indices=indices)
     if isinstance(history, JudgedHistory):
         kept = history.findings or (_history_unjudged(),)
-        return Examined(findings + kept, facts, quote.authenticated, endorsement)
+        return Examined(findings + history.inventory + kept, facts, quote.authenticated, endorsement)
+    findings += check_inventory(expected, evidence.smbios_uuid)
     outcome = check_history(evidence, expected, facts, history)
     findings += outcome.findings
     return Examined(findings, facts, quote.authenticated, endorsement, outcome.place, history)
@@ -166,15 +169,7 @@ def _demand(expectation: Expectation, policy: Policy | None) -> Expectation:
     if policy is None:
         return expectation
     request = PcrRequest(bank=policy.quote.bank, pcrs=policy.quote.pcrs)
-    return Expectation(
-        ak_public=expectation.ak_public,
-        ak_activated=expectation.ak_activated,
-        nonce=expectation.nonce,
-        request=(*expectation.request, request),
-        assumed=expectation.assumed,
-        endorsement=expectation.endorsement,
-        ratchet=expectation.ratchet,
-    )
+    return dataclasses.replace(expectation, request=(*expectation.request, request))
 
 
 def _history_unjudged() -> Finding:

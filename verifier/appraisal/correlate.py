@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from verifier.appraisal.inventory import InventoryMachine, SourceStatus
+from verifier.appraisal.inventory import InventoryEvent, InventoryMachine, SourceStatus
 from verifier.appraisal.smbios import same_uuid
 
 
@@ -68,6 +68,21 @@ class Correlation:
     def machines(self) -> tuple[InventoryMachine, ...]:
         """Every machine concerned."""
         return self.others if self.machine is None else (self.machine, *self.others)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryView:
+    """All that the inventories say of one attester at one moment.
+
+    Attributes:
+        correlation: which machine it is.
+        events: of the machines concerned, newest first.
+        news_since: events from then on are news, or may explain what is still open.
+    """
+
+    correlation: Correlation
+    events: tuple[InventoryEvent, ...] = ()
+    news_since: datetime | None = None
 
 
 def correlate(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from verifier.appraisal.correlate import InventoryView
 from verifier.appraisal.lineage import Lineage
 from verifier.claims import EndorsementFacts
 from verifier.crypto.ratchet import RatchetChain
@@ -116,6 +117,8 @@ class Expectation:
     """What enrolment proved of the EK this AK was activated with; without an activation it says nothing."""
     ratchet: RatchetChain | None = None
     """The ratchet this attester is asked to keep; None where it is not asked for one."""
+    inventory: InventoryView | None = None
+    """What the inventories say of the EK this AK was activated with; None where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,18 @@ class History:
     lineage: Lineage = field(default_factory=Lineage)
 
 
+INVENTORY_REASONS: Final = frozenset(
+    {
+        Reason.INVENTORY_MATCHES,
+        Reason.INVENTORY_MISMATCH,
+        Reason.INVENTORY_SHARED_KEY,
+        Reason.INVENTORY_KEY_REPLACED,
+        Reason.INVENTORY_SILENT,
+        Reason.INVENTORY_STALE,
+        Reason.INVENTORY_EVENT,
+    }
+)
+"""Of findings that `check_inventory` makes."""
 HISTORY_REASONS: Final = frozenset(
     {
         Reason.CLOCK_FIRST_SEEN,
@@ -171,8 +186,14 @@ class JudgedHistory:
     """
 
     findings: tuple[Finding, ...]
+    inventory: tuple[Finding, ...] = ()
+    """What the inventories had to say then."""
 
     @classmethod
     def among(cls, findings: Iterable[Finding]) -> JudgedHistory:
         """Those of a whole verdict, in their order; a rule's findings are a policy's, whatever their reason."""
-        return cls(tuple(one for one in findings if one.rule is None and one.reason in HISTORY_REASONS))
+        own = [one for one in findings if one.rule is None]
+        return cls(
+            tuple(one for one in own if one.reason in HISTORY_REASONS),
+            tuple(one for one in own if one.reason in INVENTORY_REASONS),
+        )

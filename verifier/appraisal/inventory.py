@@ -60,6 +60,7 @@ class InventoryMachine:
         ek_fingerprints: SHA-256 of the canonical SubjectPublicKeyInfo of each endorsement key, as
             `verifier.crypto.keys.fingerprint` makes it. Empty: the source lists none.
         ek_certificates: DER, in no particular order; not validated.
+        ek_since: since when exactly these keys have been listed, as far as is known: when they were first read.
         has_vtpm: a vTPM is configured. None: the source does not say.
         secure_boot: as configured, which is not what booted; None: the source does not say.
         encrypted_key_id: the key that encrypts the machine's files (`provider/key`), or None.
@@ -76,6 +77,7 @@ class InventoryMachine:
     smbios_uuid: str | None = None
     ek_fingerprints: frozenset[bytes] = frozenset()
     ek_certificates: tuple[bytes, ...] = ()
+    ek_since: datetime | None = None
     has_vtpm: bool | None = None
     secure_boot: bool | None = None
     encrypted_key_id: str | None = None
@@ -141,8 +143,18 @@ class InventoryChanges:
 class SourceStatus:
     """How a source stands.
 
-    `synced_at` is when its content was last known to be whole and current, None before the first time;
-    `problem` is why it is not so now, or None.
+    Attributes:
+        synced_at: when its content was last known to be whole and current, None before the first time.
+        machines: how many it lists.
+        problem: why it is not current now, or None.
+        warnings: what is missing while the rest works: events that may not be read, machines that show no
+            configuration.
+        kind: `vsphere` or `file`.
+        place: host, or path.
+        read_at: when every machine was last read, changed or not; by this process.
+        with_vtpm: how many machines have a vTPM, or list an endorsement key.
+        failures: how often it failed in this process.
+        progress: how many machines of how many that have to be read were, while a reading is under way.
     """
 
     name: str
@@ -150,4 +162,9 @@ class SourceStatus:
     machines: int
     problem: str | None = None
     warnings: tuple[str, ...] = ()
-    """What is missing while the rest works: events that may not be read, machines that show no configuration."""
+    kind: str = ""
+    place: str = ""
+    read_at: datetime | None = None
+    with_vtpm: int = 0
+    failures: int = 0
+    progress: tuple[int, int] | None = None

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Collection, Coroutine, Iterable, Mapping
+from datetime import timedelta
 from typing import Protocol
 
 import structlog
 
-from verifier.appraisal.inventory import InventoryChanges, InventoryMachine, SourceStatus
+from verifier.appraisal.inventory import (
+    InventoryChanges,
+    InventoryEvent,
+    InventoryMachine,
+    MachineKey,
+    SourceStatus,
+)
 from verifier.inventory.errors import InventorySettingError
 from verifier.inventory.progress import ProgressCallback, ignore_progress
-from verifier.inventory.registry import Registry
+from verifier.inventory.registry import Registry, SourceName
 from verifier.inventory.settings import InventorySettings, VcenterSettings
 from verifier.inventory.static_source import StaticSource
 from verifier.ports import Clock
+from verifier.ports_inventory import HeldInventory
 
 
 class _Source(Protocol):
@@ -81,13 +89,18 @@ class LiveInventory:
         environ: Mapping[str, str],
         progress: ProgressCallback = ignore_progress,
     ) -> None:
-        names = (*(one.name for one in settings.files), *(one.name for one in settings.vcenters))
-        self._registry = Registry(names)
+        files = [SourceName(one.name, "file", str(one.path)) for one in settings.files]
+        vcenters = [SourceName(one.name, "vsphere", one.host) for one in settings.vcenters]
+        self._registry = Registry([*files, *vcenters])
         self._files = [StaticSource(one, self._registry, clock) for one in settings.files]
         self._vcenters = [
             _vcenter(one, self._registry, clock, environ, progress) for one in settings.vcenters
         ]
         self._tasks: list[asyncio.Task[None]] = []
+
+    def restore(self, held: HeldInventory) -> None:
+        """See `Inventory.restore`."""
+        self._registry.restore(held)
 
     async def start(self) -> None:
         """Read the files, and begin to follow the vCenters. Once, within a running event loop.
@@ -110,6 +123,11 @@ class LiveInventory:
         """See `Inventory.machines`."""
         return self._registry.machines()
 
+    async def machines_of(self, keys: Collection[MachineKey]) -> tuple[InventoryMachine, ...]:
+        """See `Inventory.machines_of`."""
+        found = (self._registry.get(key) for key in keys)
+        return tuple(machine for machine in found if machine is not None)
+
     async def lookup_ek(self, fingerprint: bytes) -> tuple[InventoryMachine, ...]:
         """See `Inventory.lookup_ek`."""
         return self._registry.by_ek(fingerprint)
@@ -117,6 +135,18 @@ class LiveInventory:
     async def lookup_smbios(self, uuid: str) -> tuple[InventoryMachine, ...]:
         """See `Inventory.lookup_smbios`."""
         return self._registry.by_smbios(uuid)
+
+    async def lookup_instance(self, uuid: str) -> tuple[InventoryMachine, ...]:
+        """See `Inventory.lookup_instance`."""
+        return self._registry.by_instance(uuid)
+
+    async def events_of(self, machines: Collection[MachineKey]) -> tuple[InventoryEvent, ...]:
+        """See `Inventory.events_of`."""
+        return self._registry.events_of(machines)
+
+    async def changed(self, since: str, at_most: timedelta) -> None:
+        """See `Inventory.changed`."""
+        await self._registry.changed(since, at_most)
 
     async def changes(self, since: str | None) -> InventoryChanges:
         """See `Inventory.changes`."""

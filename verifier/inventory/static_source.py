@@ -50,14 +50,16 @@ class StaticSource:
 
     async def _check(self) -> None:
         stamp = await self._in_thread(lambda: _stamp(self._files))
-        if stamp != self._stamp or not self._loaded:
+        read_at = None
+        if stamp != self._stamp:
+            read_at = self._clock.now()
             found = await self._in_thread(lambda: read_static(self._settings.name, self._settings.path))
             self._take(found, token=f"{stamp[0][0]}")
             # A stamp made before reading: what is written meanwhile is seen next time. A file that was not
             # among those stamped is read once more.
             self._stamp = stamp if found.files == self._files else None
             self._files = found.files
-        self._registry.set_status(self._settings.name, synced_at=self._clock.now(), problem=None)
+        self._registry.current(self._settings.name, at=self._clock.now(), read_at=read_at)
         if self._problem is not None:
             self._log.info("inventory.recovered")
             self._problem = None
@@ -73,7 +75,7 @@ class StaticSource:
         try:
             await self.check()
         except InventoryError as error:
-            self._registry.set_status(self._settings.name, problem=str(error))
+            self._registry.failed(self._settings.name, str(error))
             if str(error) != self._problem:
                 self._log.warning("inventory.failed", problem=str(error), kind=type(error).__name__)
             self._problem = str(error)
@@ -84,13 +86,14 @@ class StaticSource:
         listed = {machine.key for machine in found.machines}
         gone = [machine for key, machine in held.items() if key not in listed]
         events: list[InventoryEvent] = []
-        if self._loaded:
+        # Something was known before: read by this process, or kept by one of before.
+        if self._loaded or held:
             for machine in found.machines:
                 events += events_between(held.get(machine.key), machine, at=now, token=token)
             for machine in gone:
                 events += events_between(machine, None, at=now, token=token)
         removed = [machine.key for machine in gone]
-        self._registry.apply(changed=found.machines, removed=removed, events=events)
+        self._registry.apply(at=now, changed=found.machines, removed=removed, events=events)
         self._loaded = True
 
     async def _in_thread(self, call: Callable[[], T]) -> T:

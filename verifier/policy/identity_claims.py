@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from verifier.claims import CloudInstance, DeviceFacts
+from verifier.claims import CloudInstance, DeviceFacts, InventoryFacts
 from verifier.policy.claim_entry import Extract, Kind, Value, claim, endorsement
 
 
@@ -15,6 +15,10 @@ def _cloud(read: Callable[[CloudInstance], Value | None]) -> Extract:
 
 def _device(read: Callable[[DeviceFacts], Value | None]) -> Extract:
     return endorsement(lambda facts: None if facts.device is None else read(facts.device))
+
+
+def _inventory(read: Callable[[InventoryFacts], Value | None]) -> Extract:
+    return endorsement(lambda facts: None if facts.inventory is None else read(facts.inventory))
 
 
 IDENTITY: Final = (
@@ -139,5 +143,43 @@ IDENTITY: Final = (
         Kind.STRING,
         "Serial number of its hardware module, hex.",
         _device(lambda facts: facts.serial),
+    ),
+    claim(
+        "identity.inventory.outcome",
+        Kind.STRING,
+        "How this TPM and the SMBIOS UUID of its guest fit the inventory now: `match`, `ek-only`,"
+        " `ek-of-another-machine`, `ek-on-several-machines`, `uuid-known-ek-unknown`, `ek-not-listed` or `unknown`."
+        " The inventory's word, not the TPM's; unproven while its sources are not current.",
+        _inventory(lambda facts: facts.outcome),
+    ),
+    claim(
+        "identity.inventory.source",
+        Kind.STRING,
+        "Configured name of the inventory that lists this machine.",
+        _inventory(lambda facts: facts.source),
+    ),
+    claim(
+        "identity.inventory.machine",
+        Kind.STRING,
+        "The machine's name there.",
+        _inventory(lambda facts: facts.machine),
+    ),
+    claim(
+        "identity.inventory.instance_uuid",
+        Kind.STRING,
+        "vCenter's identifier of the machine (`instanceUuid`), lower case.",
+        _inventory(lambda facts: facts.instance_uuid),
+    ),
+    claim(
+        "identity.inventory.secure_boot",
+        Kind.BOOL,
+        "Secure Boot as configured for the machine, which is not what booted.",
+        _inventory(lambda facts: facts.secure_boot),
+    ),
+    claim(
+        "identity.inventory.encrypted",
+        Kind.BOOL,
+        "The machine's files are encrypted; its vTPM's state is among them.",
+        _inventory(lambda facts: facts.encrypted),
     ),
 )

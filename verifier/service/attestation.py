@@ -6,13 +6,15 @@ import asyncio
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
+from verifier.appraisal.correlate import InventoryView
 from verifier.appraisal.evidence import Evidence, Expectation
 from verifier.appraisal.lineage import Incident, Lineage
 from verifier.appraisal.memo import Memo
 from verifier.appraisal.result import Appraisal
 from verifier.appraisal.staged import PolicySet, appraise_staged
+from verifier.claims import EndorsementFacts
 from verifier.errors import RefusedError, StateMovedError, StoredDataDamaged
 from verifier.findings import Status
 from verifier.ports import AttesterState, BootRecord, Clock, Recording, Store, VerdictRecord
@@ -31,6 +33,7 @@ from verifier.service.challenge import (
 from verifier.service.ear import EarIssuer
 from verifier.service.endorsement_facts import endorsement_facts, facts_mapping
 from verifier.service.held_logs import HeldLog, HeldLogs
+from verifier.service.inventory import InventoryService
 from verifier.service.lineage import (
     NO_RATCHETS,
     RatchetRules,
@@ -67,7 +70,17 @@ class _Judged:
     nonce_expires_at: datetime
     line: Lineage
     """The attester's past with this evidence in it."""
+    endorsement: EndorsementFacts
     at: datetime
+
+
+class _Known(NamedTuple):
+    """What is known of an attester before its evidence is looked at."""
+
+    state: AttesterState
+    policies: PolicySet
+    endorsement: EndorsementFacts
+    inventory: InventoryView | None
 
 
 class AttestationService:
@@ -86,6 +99,7 @@ class AttestationService:
         interval: timedelta,
         validity_without_policy: timedelta,
         memo: Memo,
+        inventory: InventoryService | None = None,
         ratchets: RatchetRules = NO_RATCHETS,
     ) -> None:
         self._store = store
@@ -99,6 +113,7 @@ class AttestationService:
         self._default_validity = validity_without_policy
         self._ratchets = ratchets
         self._memo = memo
+        self._inventory = inventory
         self._logs = HeldLogs()
 
     async def attest(self, command: AttestCommand) -> AttestOutcome:
@@ -128,7 +143,10 @@ class AttestationService:
         held = HELD_NOTHING if state.boot is None else held_of(state.boot)
         boot_log = await self._log(command.boot_log, held.boot_log)
         userspace_log = await self._log(command.userspace_log, held.userspace_log)
-        appraisal = await self._appraise(command, state, policies, (boot_log, userspace_log), now)
+        inventory = await self._ask_inventory(state, command)
+        endorsement = endorsement_facts(state.attester, inventory)
+        known = _Known(state, policies, endorsement, inventory)
+        appraisal = await self._appraise(command, known, (boot_log, userspace_log), now)
         if not appraisal.authenticated:
             raise _refusal(appraisal)
         refuse_copy(state, command.identity)
@@ -144,9 +162,15 @@ class AttestationService:
             userspace_log=userspace_log,
             nonce_expires_at=expires_at,
             line=next_line(state, appraisal.place, self._ratchets, now),
+            endorsement=endorsement,
             at=now,
         )
         return await self._record(judged)
+
+    async def _ask_inventory(self, state: AttesterState, command: AttestCommand) -> InventoryView | None:
+        if self._inventory is None:
+            return None
+        return await self._inventory.view(state, command.identity.smbios_uuid)
 
     async def _refuse_spent(self, command: AttestCommand) -> None:
         """Evidence that is older than the newest was sent twice, or it came late: tell which."""
@@ -178,12 +202,12 @@ class AttestationService:
     async def _appraise(
         self,
         command: AttestCommand,
-        state: AttesterState,
-        policies: PolicySet,
+        known: _Known,
         logs: tuple[HeldLog | None, HeldLog | None],
         now: datetime,
     ) -> Appraisal:
         boot_log, userspace_log = logs
+        state, policies = known.state, known.policies
         evidence = Evidence(
             attest=command.attest,
             signature=command.signature,
@@ -206,7 +230,8 @@ class AttestationService:
             nonce=command.nonce,
             # What only a policy that is tried asks for is not demanded: its absence is that policy's finding.
             request=(demanded(policies.primary),),
-            endorsement=endorsement_facts(state.attester),
+            endorsement=known.endorsement,
+            inventory=known.inventory,
             ratchet=self._ratchets.chain(state.attester.id),
         )
         arguments = (evidence, expectation, policies, history_of(state), now, self._memo)
@@ -253,7 +278,7 @@ class AttestationService:
             tier=appraisal.tier,
             vector={claim.value: value for claim, value in appraisal.vector.items()},
             findings=tuple(finding_mapping(finding) for finding in appraisal.findings),
-            endorsement=facts_mapping(endorsement_facts(attester)),
+            endorsement=facts_mapping(judged.endorsement),
             policy_id=appraisal.policy_id,
             policy_revision=appraisal.policy_revision,
             evidence_sha256=evidence_sha256,

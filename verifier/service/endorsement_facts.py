@@ -6,13 +6,18 @@ from collections.abc import Mapping
 
 import msgspec
 
+from verifier.appraisal.correlate import InventoryView
 from verifier.claims import CloudInstance, DeviceFacts, EndorsementFacts
 from verifier.errors import StoredDataDamaged
 from verifier.ports import AttesterRecord
+from verifier.service.inventory_facts import inventory_facts
 
 
-def endorsement_facts(attester: AttesterRecord) -> EndorsementFacts:
-    """The facts, as enrolment proved and stored them; where no certificate was validated, only the methods."""
+def endorsement_facts(attester: AttesterRecord, inventory: InventoryView | None = None) -> EndorsementFacts:
+    """The facts, as enrolment proved and stored them; where no certificate was validated, only the methods.
+
+    What the inventories say is of now.
+    """
     profile = attester.ek_profile
     ak = _mapping(profile.get("ak"))
     methods = profile.get("methods")
@@ -31,6 +36,7 @@ def endorsement_facts(attester: AttesterRecord) -> EndorsementFacts:
         ak_issuer=_text(ak, "issuer"),
         cloud=_cloud(_mapping(ak.get("gce"))),
         device=_device(profile.get("devices")),
+        inventory=inventory_facts(inventory),
     )
 
 

@@ -9,14 +9,23 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
-from verifier.appraisal.correlate import Correlation, GuestKeys, correlate
+from verifier.appraisal.correlate import Correlation, GuestKeys, InventoryView, Outcome, correlate
 from verifier.appraisal.inventory import InventoryChanges, InventoryMachine, MachineKey, SourceStatus
 from verifier.errors import EvidenceError
-from verifier.ports import AttesterRecord, Clock, Inventory, Page
+from verifier.ports import DEFAULT_TENANT, AttesterRecord, AttesterState, Clock, Page
+from verifier.ports_inventory import Inventory
 from verifier.reasons import Reason
+
+_EXPLAINING: Final = timedelta(days=30)
+"""How far back an event may explain a finding of today."""
+_NEWS_SLACK: Final = timedelta(minutes=10)
+"""By so much an event may be posted late, and clocks differ."""
+_BINDING_SLACK: Final = timedelta(minutes=2)
+"""So long after a TPM was enrolled a source may still list the one before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +74,47 @@ class InventoryService:
         """What the sources say now of an enrolled machine; None where there is no source."""
         if self._inventory is None:
             return None
-        keys = GuestKeys(
-            ek_fingerprint=attester.ek_fingerprint, smbios_uuid=attester.identity.smbios_uuid or None
+        return await self.ask(_keys(attester, attester.identity.smbios_uuid))
+
+    async def view(self, state: AttesterState, claimed_uuid: str | None) -> InventoryView | None:
+        """All that bears on one attestation; None where there is no source, or the sources are another tenant's.
+
+        Events are news since the attester was last seen, or since before its open clone or rollback came to light.
+        """
+        if self._inventory is None or state.attester.tenant != DEFAULT_TENANT:
+            return None
+        now = self._clock.now()
+        found = await self._settled(state.attester, claimed_uuid)
+        events = await self._inventory.events_of([machine.key for machine in found.machines])
+        incident = None if state.lineage is None else state.lineage.incident
+        seen = now if state.boot is None else state.boot.seen_at
+        since = seen if incident is None else min(seen, incident.since)
+        return InventoryView(
+            correlation=found,
+            events=tuple(event for event in events if event.at >= now - _EXPLAINING),
+            news_since=since - _NEWS_SLACK,
         )
-        return await self.ask(keys)
+
+    async def _settled(self, attester: AttesterRecord, claimed_uuid: str | None) -> Correlation:
+        found = await self.ask(_keys(attester, claimed_uuid))
+        bound_at = attester.ak_activated_at or attester.enrolled_at
+        if found.outcome is Outcome.UUID_KNOWN_EK_UNKNOWN and await self._read_before(
+            found, bound_at + _BINDING_SLACK
+        ):
+            # A vTPM that was just replaced: its guest can be faster than the source.
+            return replace(
+                found,
+                outcome=Outcome.INVENTORY_STALE,
+                explanation="the inventory was last read before, or right after, this TPM was enrolled",
+            )
+        return found
+
+    async def _read_before(self, found: Correlation, moment: datetime) -> bool:
+        names = {machine.key.source for machine in found.machines}
+        return any(
+            one.status.name in names and (one.status.synced_at is None or one.status.synced_at < moment)
+            for one in await self.sources()
+        )
 
     async def sources(self) -> tuple[Standing, ...]:
         """Every source, in the order of configuration."""
@@ -122,6 +168,10 @@ class InventoryService:
 
     def _is_stale(self, synced_at: datetime | None, now: datetime) -> bool:
         return synced_at is None or now - synced_at > self.max_age
+
+
+def _keys(attester: AttesterRecord, claimed_uuid: str | None) -> GuestKeys:
+    return GuestKeys(ek_fingerprint=attester.ek_fingerprint, smbios_uuid=claimed_uuid or None)
 
 
 def _texts(machine: InventoryMachine) -> tuple[str, ...]:

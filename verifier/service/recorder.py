@@ -25,6 +25,7 @@ from verifier.ports import (
     VerdictRecord,
 )
 from verifier.ports_enrollment import AuditEntry, Decision, EnrollmentBounds, EnrollmentRecord, Filed
+from verifier.ports_inventory import InventoryUpdate
 from verifier.ports_trust import AnchorAssignment, AnchorSetRecord, ExpiryAlarm, LostEndorsement
 from verifier.service import trust_entries
 
@@ -359,6 +360,24 @@ class Recorder:
     async def purge_fleet_samples(self, before: datetime) -> int:
         """Drop older samples."""
         return await self._store.purge_fleet_samples(before)
+
+    async def inventory_kept(self, tenant: str, update: InventoryUpdate, now: datetime) -> None:
+        """What the inventories say now is what is known after a restart; each event is told of once."""
+        fresh = await self._store.keep_inventory(tenant, update, now)
+        for event, _ in update.events:
+            if event.id in fresh:
+                self._log.info(
+                    f"inventory.{event.kind.value}",
+                    machine=str(event.machine),
+                    origin=None if event.origin is None else str(event.origin),
+                    at=event.at.isoformat(),
+                    before=event.before,
+                    after=event.after,
+                )
+
+    async def purge_inventory_events(self, now: datetime, keep: timedelta) -> int:
+        """Drop events of inventories that are older than `keep`. What the audit log has of them stays."""
+        return await self._store.purge_inventory_events(now - keep)
 
     async def purge(self, now: datetime) -> int:
         """Drop what has expired."""

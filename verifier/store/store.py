@@ -11,6 +11,7 @@ from verifier.store.audit_log import AuditLog
 from verifier.store.enrollments import Enrollments
 from verifier.store.evidence import Evidences
 from verifier.store.fleet import Fleet
+from verifier.store.inventories import Inventories
 from verifier.store.machines import Machines
 from verifier.store.policies import Policies
 from verifier.store.samples import Samples
@@ -19,7 +20,17 @@ from verifier.store.tokens import Tokens
 
 
 class SqlStore(
-    Tokens, Enrollments, Fleet, Evidences, Machines, Policies, Assignments, Anchors, AuditLog, Samples
+    Tokens,
+    Enrollments,
+    Fleet,
+    Evidences,
+    Machines,
+    Policies,
+    Assignments,
+    Anchors,
+    AuditLog,
+    Samples,
+    Inventories,
 ):
     """`verifier.ports.Store`, durable, shared by any number of processes."""
 

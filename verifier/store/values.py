@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from verifier.appraisal.inventory import InventoryEvent, InventoryMachine
 from verifier.appraisal.lineage import Lineage
 from verifier.errors import StoredDataDamaged
 from verifier.ports import GuestIdentity, Scope
@@ -30,6 +31,8 @@ DAY: Final = 86_400_000_000
 _encoder: Final = msgspec.json.Encoder()
 _identity_decoder: Final = msgspec.json.Decoder(GuestIdentity)
 _lineage_decoder: Final = msgspec.json.Decoder(Lineage)
+_machine_decoder: Final = msgspec.json.Decoder(InventoryMachine)
+_event_decoder: Final = msgspec.json.Decoder(InventoryEvent)
 _object_decoder: Final = msgspec.json.Decoder(dict[str, Any])
 _labels_decoder: Final = msgspec.json.Decoder(dict[str, str])
 _strings_decoder: Final = msgspec.json.Decoder(list[str])
@@ -95,6 +98,22 @@ def read_lineage(stored: str | None) -> Lineage | None:
         return _lineage_decoder.decode(stored)
     except msgspec.MsgspecError as error:
         raise damaged("line of TPM states", error) from error
+
+
+def read_machine(stored: str) -> InventoryMachine:
+    """A machine of an inventory."""
+    try:
+        return _machine_decoder.decode(stored)
+    except msgspec.MsgspecError as error:
+        raise damaged("machine of an inventory", error) from error
+
+
+def read_inventory_event(stored: str) -> InventoryEvent:
+    """An event of an inventory."""
+    try:
+        return _event_decoder.decode(stored)
+    except msgspec.MsgspecError as error:
+        raise damaged("event of an inventory", error) from error
 
 
 def read_object(stored: str) -> dict[str, Any]:

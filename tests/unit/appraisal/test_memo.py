@@ -12,7 +12,7 @@ from tests.unit.policy.test_catalogue import NEVER_MEASURED, captured
 from verifier.appraisal.appraise import appraise
 from verifier.appraisal.evidence import History, JudgedHistory
 from verifier.appraisal.memo import BootKey, EvaluationKey, LocalMemo, boot_key, evaluation_key, reads_clock
-from verifier.claims import CloudInstance, DeviceFacts, EndorsementFacts, QuoteFacts
+from verifier.claims import CloudInstance, DeviceFacts, EndorsementFacts, InventoryFacts, QuoteFacts
 from verifier.policy.catalogue import CATALOGUE, View
 from verifier.policy.parse import parse_policy
 from verifier.reasons import Reason, Tier
@@ -36,6 +36,14 @@ EVERYTHING = EndorsementFacts(
     ak_issuer="CN=AK CA",
     cloud=CloudInstance(project_id="p", zone="z", instance_id="1", instance_name="i"),
     device=DeviceFacts(issuer="CN=Maker", manufacturer="Maker", model="M", serial="00"),
+    inventory=InventoryFacts(
+        outcome="match",
+        source="dc1",
+        machine="web-1",
+        instance_uuid="11111111-2222-3333-4444-555555555555",
+        secure_boot=True,
+        encrypted=True,
+    ),
 )
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verifier.appraisal.inventory import EventKind, InventoryEvent, InventoryMachine, MachineKey
-from verifier.inventory.registry import Registry
+from verifier.inventory.registry import Registry, SourceName
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
 UUIDS = [f"00112233-4455-6677-8899-aabbccddee{number:02x}" for number in range(3)]
@@ -36,7 +36,7 @@ steps = st.lists(st.tuples(st.lists(machines, max_size=3), st.lists(st.integers(
 
 @given(steps)
 def test_whoever_follows_the_cursor_knows_what_whoever_asks_for_all_knows(steps):
-    registry = Registry(["dc1"], journal=4)
+    registry = Registry([SourceName("dc1", "vsphere", "vcenter")], journal=4)
     mirrored: dict[MachineKey, InventoryMachine] = {}
     cursor = None
     for changed, removed in steps:
@@ -58,7 +58,7 @@ def test_whoever_follows_the_cursor_knows_what_whoever_asks_for_all_knows(steps)
 
 
 def test_what_is_equal_is_no_change():
-    registry = Registry(["dc1"])
+    registry = Registry([SourceName("dc1", "vsphere", "vcenter")])
     registry.apply(changed=[machine(1)])
     cursor = registry.changes(None).cursor
     registry.apply(changed=[machine(1)], events=[])
@@ -68,7 +68,7 @@ def test_what_is_equal_is_no_change():
 
 
 def test_an_event_read_twice_is_told_once():
-    registry = Registry(["dc1"])
+    registry = Registry([SourceName("dc1", "vsphere", "vcenter")])
     registry.apply(events=[event(1), event(2)])
     cursor = registry.changes(None).cursor
     registry.apply(events=[event(2), event(3)])
@@ -76,7 +76,7 @@ def test_an_event_read_twice_is_told_once():
 
 
 def test_a_cursor_that_is_too_old_or_of_another_process_gets_everything():
-    registry = Registry(["dc1"], journal=3)
+    registry = Registry([SourceName("dc1", "vsphere", "vcenter")], journal=3)
     registry.apply(changed=[machine(1)])
     old = registry.changes(None).cursor
     registry.apply(events=[event(number) for number in range(5)])

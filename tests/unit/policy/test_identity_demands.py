@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.policy.test_evaluate import CLAIMS
 from tests.unit.policy.test_evaluate_cel import cel
-from verifier.claims import CloudInstance, DeviceFacts, EndorsementFacts
+from verifier.claims import CloudInstance, DeviceFacts, EndorsementFacts, InventoryFacts
 from verifier.findings import Status
 from verifier.policy.identity_claims import IDENTITY
 from verifier.reasons import Reason, Tier
@@ -28,6 +28,14 @@ FACTS = EndorsementFacts(
     ak_issuer="CN=EK/AK CA Intermediate",
     cloud=CloudInstance(project_id="project", zone="zone", instance_id="77", instance_name="web-1"),
     device=DeviceFacts(issuer="CN=Maker", manufacturer="Acme", model="X1", serial="0a0b"),
+    inventory=InventoryFacts(
+        outcome="match",
+        source="dc1",
+        machine="web-1",
+        instance_uuid="11111111-2222-3333-4444-555555555555",
+        secure_boot=True,
+        encrypted=True,
+    ),
 )
 NOTHING = EndorsementFacts(endorsed_by="tofu")
 DEMANDS = {
@@ -51,6 +59,12 @@ DEMANDS = {
     "identity.device.manufacturer": "== 'Acme'",
     "identity.device.model": "== 'X1'",
     "identity.device.serial": "== '0a0b'",
+    "identity.inventory.outcome": "== 'match'",
+    "identity.inventory.source": "== 'dc1'",
+    "identity.inventory.machine": "== 'web-1'",
+    "identity.inventory.instance_uuid": "== '11111111-2222-3333-4444-555555555555'",
+    "identity.inventory.secure_boot": "== true",
+    "identity.inventory.encrypted": "== true",
 }
 
 

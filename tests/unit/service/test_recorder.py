@@ -14,6 +14,8 @@ from verifier.ports import Store
 from verifier.service.events import LocalEvents
 
 READS = {
+    "held_inventory",
+    "inventory_events",
     "anchor_assignments",
     "anchor_set",
     "attester_of_ek",

@@ -19,6 +19,11 @@ class Mirror:
         """Machines whose details are not those of their signals, in the order they changed."""
         return tuple(self._dirty)
 
+    @property
+    def known(self) -> frozenset[str]:
+        """Every machine that was told of and is not gone."""
+        return frozenset(self._signals)
+
     def take(self, updates: Iterable[Update], *, listing: bool) -> tuple[str, ...]:
         """Take over what a session told; `listing`: it is all there is. Returns the machines that are gone."""
         told: set[str] = set()

@@ -69,9 +69,12 @@ class VcenterSource:
         self._asked = asyncio.Event()
         """Somebody wants everything read anew: do not wait."""
         self._read_all = False
+        self._began_with_nothing = True
+        """Nothing is known of before this process, so nothing that is found can be called new."""
 
     async def run(self) -> None:
         """Follow the vCenter until cancelled."""
+        self._began_with_nothing = not self._registry.of_source(self._settings.name)
         while True:
             try:
                 await self._serve()
@@ -119,6 +122,8 @@ class VcenterSource:
         updates = await self._step(session, lambda: session.poll(wait), wait)
         gone = self._mirror.take(updates, listing=listing)
         self._remove(gone)
+        if listing:
+            self._remove(self._vanished())
         now = self._clock.now()
         asked, self._read_all = self._read_all, False
         self._asked.clear()
@@ -129,23 +134,28 @@ class VcenterSource:
         events = await self._step(session, session.events)
         self._registry.apply(events=events)
         if whole:
-            self._whole_at = now
-        self._current(session.warnings)
+            self._whole_at, self._began_with_nothing = now, False
+        self._current(session.warnings, now if whole else None)
 
     async def _read_details(self, session: VcenterSession) -> None:
         todo = self._mirror.dirty
         if not todo:
             return
         done = 0
-        self._progress(SyncProgress(self._settings.name, done, len(todo)))
+        self._advance(done, len(todo))
         pages = session.details(todo)
         while (page := await self._step(session, lambda: next(pages, None))) is not None:
             self._take_page(page)
             done += len(page)
-            self._progress(SyncProgress(self._settings.name, min(done, len(todo)), len(todo)))
+            self._advance(min(done, len(todo)), len(todo))
         # Those that were asked for and not given are gone; vCenter tells so with the next changes.
         self._mirror.read(todo)
-        self._progress(SyncProgress(self._settings.name, len(todo), len(todo)))
+        self._advance(len(todo), len(todo))
+
+    def _advance(self, done: int, total: int) -> None:
+        progress = SyncProgress(self._settings.name, done, total)
+        self._registry.advance(progress)
+        self._progress(progress)
 
     def _take_page(self, page: list[Reading]) -> None:
         now = self._clock.now()
@@ -156,10 +166,10 @@ class VcenterSource:
             machine = carry_over(before, reading.machine)
             machines.append(machine)
             # Of what is there when the source is first read, nothing is known to be new.
-            if before is not None or self._whole_at is not None:
+            if before is not None or not self._began_with_nothing:
                 token = reading.version or now.isoformat()
                 events += events_between(before, machine, at=now, token=token, kinds=READ_FROM_RECORDS)
-        self._registry.apply(changed=machines, events=events)
+        self._registry.apply(at=now, changed=machines, events=events)
         self._mirror.read(machine.key.id for machine in machines)
 
     def _remove(self, moids: tuple[str, ...]) -> None:
@@ -171,13 +181,17 @@ class VcenterSource:
             events += events_between(before, None, at=now, token="gone")  # noqa: S106 - names a reading
         self._registry.apply(removed=keys, events=events)
 
-    def _current(self, warnings: tuple[str, ...]) -> None:
+    def _vanished(self) -> tuple[str, ...]:
+        """Machines that were known before this process and are not there any more."""
+        known = self._mirror.known
+        held = self._registry.of_source(self._settings.name)
+        return tuple(one.key.id for one in held if one.key.id not in known)
+
+    def _current(self, warnings: tuple[str, ...], read_at: datetime | None) -> None:
         unread = sum(1 for one in self._registry.of_source(self._settings.name) if one.problems)
         if unread:
             warnings = (*warnings, f"{unread} machines could not be read in full")
-        self._registry.set_status(
-            self._settings.name, synced_at=self._clock.now(), problem=None, warnings=warnings
-        )
+        self._registry.current(self._settings.name, at=self._clock.now(), read_at=read_at, warnings=warnings)
         if self._problem is not None or not self._failures:
             self._log.debug("inventory.current")
         if self._problem is not None:
@@ -189,7 +203,7 @@ class VcenterSource:
         if isinstance(error, VcenterSessionError) and self._failures == 1:
             self._log.info("inventory.session_lost", problem=str(error))
             return
-        self._registry.set_status(self._settings.name, problem=str(error))
+        self._registry.failed(self._settings.name, str(error))
         if str(error) != self._problem:
             self._log.warning("inventory.failed", problem=str(error), kind=type(error).__name__)
         self._problem = str(error)
