@@ -49,6 +49,7 @@ from verifier.service.expiry import ExpiryWatch
 from verifier.service.fleet import FleetService
 from verifier.service.incidents import IncidentService
 from verifier.service.inventory import InventoryService
+from verifier.service.inventory_report import InventoryReport
 from verifier.service.known import KnownMachines
 from verifier.service.lineage import RatchetRules
 from verifier.service.memo import AppraisalMemo
@@ -288,6 +289,7 @@ def _wire(
         ),
         incidents=IncidentService(store, recorder, clock),
         inventory=inventory,
+        inventory_report=InventoryReport(inventory, store, clock),
         enrollment=EnrollmentService(
             store=store,
             recorder=recorder,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.eventually import eventually
 from tests.harness import Guest, b64, running, settings_for
 from verifier.crypto.keys import fingerprint, load_key
 from verifier.errors import VerifierFault
@@ -15,6 +16,7 @@ from verifier.inventory.errors import InventoryFileError
 from verifier.ports import Scope
 
 VM = "4c4c4544-0042-3510-8052-b4c04f4b3132"
+NOBODY = "4c4c4544-0042-3510-8052-000000000000"
 OTHER_VM = "4c4c4544-0042-3510-8052-b4c04f4b9999"
 
 
@@ -214,22 +216,60 @@ async def test_machines_are_searched_and_paged(tmp_path, clock):
         assert "hw/Web/1 ü" in listed.out
 
 
-async def test_events_are_told_once_by_cursor(tmp_path, clock):
+async def test_events_are_kept_and_listed_by_machine_and_kind(tmp_path, clock):
     async with verifier_with(tmp_path, clock, "certificate,token") as (verifier, file):
         first, second = Guest.booted(verifier, 1), Guest.booted(verifier, 2)
         file.put("web-1", VM, first)
         await sync(verifier)
-        cursor = (await verifier.get("/v1/inventory/events")).json["cursor"]
         file.put("web-1", VM, second)
         await sync(verifier)
-        told = (await verifier.get(f"/v1/inventory/events?since={cursor}")).json
-        (event,) = told["events"]
+        (event,) = await eventually(lambda: events_of(verifier, "kind=vtpm-replaced"))
         assert (event["kind"], event["machine"]) == ("vtpm-replaced", {"key": "hw/web-1", "name": "web-1"})
         assert (event["before"], event["after"]) == (ek_of(first), ek_of(second))
-        again = (await verifier.get(f"/v1/inventory/events?since={told['cursor']}")).json
-        assert again["events"] == []
-        shown = await verifier.attestctl("inventory", "events", "--since", cursor)
+        for query, found in (
+            ("kind=cloned", 0),
+            (f"uuid={VM}", 2),
+            (f"before={event['sequence']}", 1),
+            ("limit=1", 1),
+        ):
+            assert len(await events_of(verifier, query)) == found, query
+        for query, status in (("kind=born", 400), ("uuid=x", 400), (f"uuid={NOBODY}", 404)):
+            assert (await verifier.get(f"/v1/inventory/events?{query}")).status == status, query
+        shown = await verifier.attestctl("inventory", "events", "--uuid", VM)
         assert "vtpm-replaced" in shown.out
+
+
+async def events_of(verifier, query: str = ""):
+    return (await verifier.get(f"/v1/inventory/events?{query}")).json["events"]
+
+
+async def test_a_machine_is_shown_with_who_speaks_for_it_and_guests_with_their_machines(tmp_path, clock):
+    async with verifier_with(tmp_path, clock, "certificate,token") as (verifier, file):
+        listed, stranger = Guest.booted(verifier, 1), Guest.booted(verifier, 2)
+        listed.identity["smbios_uuid"] = VM
+        file.put("web-1", VM, listed)
+        await sync(verifier)
+        await listed.enroll()
+        await stranger.enroll()
+        (detail,) = (await verifier.get(f"/v1/inventory/machines/{VM.upper()}")).json["machines"]
+        assert detail["machine"]["ek_sha256"] == [ek_of(listed)]
+        assert detail["machine"]["ek_since"]
+        assert [one["id"] for one in detail["attesters"]] == [listed.attester_id]
+        for uuid, status in (("x", 400), (NOBODY, 404)):
+            assert (await verifier.get(f"/v1/inventory/machines/{uuid}")).status == status
+        shown = await verifier.attestctl("inventory", "vm", VM)
+        assert listed.attester_id in shown.out
+        assert ek_of(listed) in shown.out
+        for query, names in (
+            ("", {listed.attester_id: "match", stranger.attester_id: "unknown"}),
+            ("matched=no", {stranger.attester_id: "unknown"}),
+            ("outcome=match", {listed.attester_id: "match"}),
+        ):
+            guests = (await verifier.get(f"/v1/inventory/guests?{query}")).json["guests"]
+            assert {one["attester"]["id"]: one["inventory"]["outcome"] for one in guests} == names
+        unmatched = await verifier.attestctl("inventory", "guests", "--unmatched")
+        assert stranger.attester_id in unmatched.out
+        assert listed.attester_id not in unmatched.out
 
 
 async def test_inventories_belong_to_the_default_tenant_and_not_to_relying_parties(tmp_path, clock):
@@ -237,7 +277,12 @@ async def test_inventories_belong_to_the_default_tenant_and_not_to_relying_parti
         file.put("web-1", VM, Guest.booted(verifier, 1))
         await sync(verifier)
         other = await verifier.token(Scope.ADMIN, tenant="other")
-        for path, member in (("", "sources"), ("/machines", "machines"), ("/events", "events")):
+        for path, member in (
+            ("", "sources"),
+            ("/machines", "machines"),
+            ("/events", "events"),
+            ("/guests", "guests"),
+        ):
             answer = await verifier.call("GET", f"/v1/inventory{path}", token=other)
             assert (answer.status, answer.json[member]) == (200, [])
             assert (await verifier.get(f"/v1/inventory{path}", Scope.RELYING_PARTY)).code == "forbidden"

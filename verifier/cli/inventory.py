@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from cyclopts import App
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from verifier.cli import output
 from verifier.cli.fleet import Where
+from verifier.cli.remote import path_of
 
 inventory = App(
     name="inventory",
@@ -101,22 +102,115 @@ def machines(
 
 
 @inventory.command
-def events(*, since: str | None = None, where: Where | None = None) -> int:
-    """List clones, changed UUIDs, replaced vTPMs and reverts that the inventories told of, oldest first.
+def vm(uuid: str, *, where: Where | None = None) -> int:
+    """Show the machine with this UUID: its keys and since when, who speaks with them, what happened to it.
 
     Example:
-        attestctl inventory events --json
+        attestctl inventory vm 4c4c4544-0042-3510-8052-b4c04f4b3132
 
     Args:
-        since: cursor of an earlier answer; the last line names the next.
+        uuid: vCenter's instance UUID, or the SMBIOS UUID in either spelling.
     """
     at = where or Where()
-    reply = at.ask(lambda remote: remote.get("/v1/inventory/events", {"since": since}))
+    found = at.ask(lambda remote: remote.get(f"/v1/inventory/machines{path_of(uuid)}"))
+    told = at.ask(lambda remote: remote.get("/v1/inventory/events", {"uuid": uuid, "limit": 20}))
+    if at.json:
+        output.print_json({**found, "events": told["events"]})
+        return 0
+    for detail in found["machines"]:
+        output.out.print(f"[bold]{escape(_name(detail['machine']))}[/]")
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for label, text in _described(detail):
+            table.add_row(label, escape(text))
+        output.out.print(table)
+        output.out.print()
+    if told["events"]:
+        output.out.print(_events_table(told["events"]))
+    return 0
+
+
+@inventory.command
+def guests(
+    *,
+    outcome: str | None = None,
+    unmatched: bool = False,
+    limit: int = 100,
+    cursor: str | None = None,
+    where: Where | None = None,
+) -> int:
+    """List enrolled guests with what the inventories say of each now.
+
+    Examples:
+        attestctl inventory guests --unmatched
+
+        attestctl inventory guests --outcome ek-on-several-machines --json
+
+    Args:
+        outcome: only these: match, ek-only, ek-of-another-machine, ek-on-several-machines, uuid-known-ek-unknown,
+            ek-not-listed, unknown or inventory-stale.
+        unmatched: only those that are no machine of the inventories, or not for sure.
+        limit: rows of one page.
+        cursor: where to go on; the last line of a full page names it.
+    """
+    at = where or Where()
+    query = {"outcome": outcome, "matched": "no" if unmatched else None, "limit": limit, "cursor": cursor}
+    reply = at.ask(lambda remote: remote.get("/v1/inventory/guests", query))
     if at.json:
         output.print_json(reply)
         return 0
+    table = _table("attester", "hostname", "outcome", "inventory says")
+    for item in reply["guests"]:
+        guest, said = item["attester"], item["inventory"]
+        table.add_row(
+            guest["id"], escape(guest.get("hostname") or ""), said["outcome"], escape(said["explanation"])
+        )
+    output.out.print(table if reply["guests"] else "no guest is like that")
+    if reply.get("cursor"):
+        output.err.print(f"[dim]more: --cursor {escape(reply['cursor'])}[/]")
+    return 0
+
+
+@inventory.command
+def events(
+    *,
+    uuid: str | None = None,
+    kind: str | None = None,
+    before: int | None = None,
+    limit: int = 100,
+    where: Where | None = None,
+) -> int:
+    """List what happened to machines, newest first.
+
+    Examples:
+        attestctl inventory events --kind snapshot-reverted
+
+        attestctl inventory events --uuid 4c4c4544-0042-3510-8052-b4c04f4b3132 --json
+
+    Args:
+        uuid: only of machines that have this instance UUID or SMBIOS UUID now.
+        kind: added, removed, cloned, instance-uuid-changed, uuid-changed, snapshot-reverted or vtpm-replaced.
+        before: only older ones; the last line of a full page names it.
+        limit: rows of one page.
+    """
+    at = where or Where()
+    query = {"uuid": uuid, "kind": kind, "before": before, "limit": limit}
+    reply = at.ask(lambda remote: remote.get("/v1/inventory/events", query))
+    if at.json:
+        output.print_json(reply)
+        return 0
+    output.out.print(
+        _events_table(reply["events"]) if reply["events"] else "nothing happened that is known of"
+    )
+    if reply.get("before"):
+        output.err.print(f"[dim]more: --before {reply['before']}[/]")
+    return 0
+
+
+def _events_table(events: Sequence[Mapping[str, Any]]) -> Table:
     table = _table("when", "what", "machine", "copy of", "before", "after")
-    for item in reply["events"]:
+    for item in events:
         table.add_row(
             output.when(item["at"]),
             item["kind"],
@@ -125,10 +219,29 @@ def events(*, since: str | None = None, where: Where | None = None) -> int:
             escape(_short(item.get("before"))),
             escape(_short(item.get("after"))),
         )
-    output.out.print(table if reply["events"] else "nothing happened that is known of")
-    if reply.get("cursor"):
-        output.err.print(f"[dim]next time: --since {escape(reply['cursor'])}[/]")
-    return 0
+    return table
+
+
+def _described(detail: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    machine = detail["machine"]
+    yield "SMBIOS UUID", machine.get("smbios_uuid") or "not known"
+    yield "instance UUID", machine.get("instance_uuid") or "not known"
+    yield "vTPM", _SAYS[machine.get("has_vtpm")]
+    yield "Secure Boot", f"{_SAYS[machine.get('secure_boot')]} (as configured)"
+    yield "encrypted by", machine.get("encrypted_key_id") or "not known"
+    for key in machine["ek_sha256"]:
+        yield "EK (SHA-256)", key
+    if machine["ek_sha256"]:
+        yield "with these EKs", f"since {output.when(machine.get('ek_since'))} or earlier"
+    for snapshot in machine["snapshots"]:
+        current = ", its present state descends from it" if snapshot["current"] else ""
+        yield "snapshot", f"{snapshot['name']}, {output.when(snapshot['created_at'])}{current}"
+    for attester in detail["attesters"]:
+        yield "attester", f"{attester['id']} {attester.get('hostname', '')} ({attester['lifecycle']})"
+    if not detail["attesters"]:
+        yield "attester", "none has one of these EKs"
+    for note in _notes(machine):
+        yield "note", note
 
 
 def _show(at: Where, reply: Mapping[str, Any]) -> int:
@@ -136,13 +249,15 @@ def _show(at: Where, reply: Mapping[str, Any]) -> int:
     if at.json:
         output.print_json(reply)
     elif reply["sources"]:
-        table = _table("inventory", "state", "last current", "machines", "problem")
+        table = _table("inventory", "where", "state", "last current", "machines", "with vTPM", "problem")
         for source in reply["sources"]:
             table.add_row(
                 escape(source["name"]),
+                escape(source["place"]),
                 _state(source),
                 output.when(source.get("synced_at")),
                 str(source["machines"]),
+                str(source["with_vtpm"]),
                 escape("\n".join(filter(None, [source.get("problem"), *source["warnings"]]))),
             )
         output.out.print(table)
@@ -156,6 +271,8 @@ def _show(at: Where, reply: Mapping[str, Any]) -> int:
 def _state(source: Mapping[str, Any]) -> str:
     if source["stale"]:
         return "[bold red]stale[/]"
+    if source.get("progress"):
+        return f"[cyan]reading {source['progress']['done']}/{source['progress']['total']}[/]"
     return "[yellow]failing[/]" if source.get("problem") else "[green]current[/]"
 
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from verifier.appraisal.correlate import Correlation, GuestKeys, InventoryView, Outcome, correlate
-from verifier.appraisal.inventory import InventoryChanges, InventoryMachine, MachineKey, SourceStatus
+from verifier.appraisal.inventory import InventoryMachine, MachineKey, SourceStatus
 from verifier.errors import EvidenceError
 from verifier.ports import DEFAULT_TENANT, AttesterRecord, AttesterState, Clock, Page
 from verifier.ports_inventory import Inventory
@@ -162,9 +162,14 @@ class InventoryService:
             found.append(machine)
         return Page(items=tuple(found), cursor=None)
 
-    async def changes(self, since: str | None) -> InventoryChanges | None:
-        """What happened to machines since a cursor; None without a source."""
-        return None if self._inventory is None else await self._inventory.changes(since)
+    async def with_uuid(self, uuid: str) -> tuple[InventoryMachine, ...]:
+        """Machines with this instance UUID or SMBIOS UUID; one may be there twice."""
+        if self._inventory is None:
+            return ()
+        return (
+            *await self._inventory.lookup_instance(uuid),
+            *await self._inventory.lookup_smbios(uuid),
+        )
 
     def _is_stale(self, synced_at: datetime | None, now: datetime) -> bool:
         return synced_at is None or now - synced_at > self.max_age

@@ -21,6 +21,7 @@ from verifier.service.expiry import ExpiryWatch
 from verifier.service.fleet import FleetService
 from verifier.service.incidents import IncidentService
 from verifier.service.inventory import InventoryService
+from verifier.service.inventory_report import InventoryReport
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
 from verifier.service.samples import FleetSamples
@@ -36,6 +37,7 @@ class Services:
     approvals: ApprovalService
     incidents: IncidentService
     inventory: InventoryService
+    inventory_report: InventoryReport
     challenges: ChallengeService
     attestations: AttestationService
     fleet: FleetService

@@ -7,15 +7,43 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from verifier.appraisal.correlate import Correlation
-from verifier.appraisal.inventory import InventoryEvent, InventoryMachine, MachineRef
-from verifier.ports import Page
+from verifier.appraisal.inventory import InventoryMachine, MachineRef
+from verifier.ports import AttesterRecord, Page
+from verifier.ports_inventory import KeptEvent
 from verifier.service.inventory import Standing
+from verifier.service.inventory_report import GuestView, MachineView
 from verifier.web.messages import Body, InventoryOpinion, Limit
 from verifier.web.wire_codec import rfc3339
 
 SourceName = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 MachineCursor = Annotated[str, Meta(min_length=1, max_length=2048, pattern="^[A-Za-z0-9_-]+$")]
-EventCursor = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[0-9a-f]+[.][0-9]+$")]
+KindName = Literal[
+    "added",
+    "removed",
+    "cloned",
+    "instance-uuid-changed",
+    "uuid-changed",
+    "snapshot-reverted",
+    "vtpm-replaced",
+]
+OutcomeName = Literal[
+    "match",
+    "ek-only",
+    "ek-of-another-machine",
+    "ek-on-several-machines",
+    "uuid-known-ek-unknown",
+    "ek-not-listed",
+    "unknown",
+    "inventory-stale",
+]
+Uuid = Annotated[str, Meta(min_length=36, max_length=36)]
+
+
+class SyncProgress(Body, frozen=True):
+    """How many machines were read, of those that have to be."""
+
+    done: int
+    total: int
 
 
 class InventorySource(Body, frozen=True):
@@ -27,10 +55,21 @@ class InventorySource(Body, frozen=True):
     machines: int
     warnings: list[str]
     """What is missing although it can be read."""
+    kind: Literal["vsphere", "file"]
+    place: str
+    """Host, or path."""
+    with_vtpm: int
+    """Machines that have a vTPM, or list an endorsement key."""
+    failures: int
+    """How often it could not be read, since this process began."""
     synced_at: str | None = None
     """When its content was last known to be whole and current; absent: never."""
     problem: str | None = None
     """Why it cannot be read now."""
+    read_at: str | None = None
+    """When this process last read every machine, changed or not."""
+    progress: SyncProgress | None = None
+    """Present while machines are being read."""
 
 
 class InventoryReply(Body, frozen=True):
@@ -75,6 +114,8 @@ class Machine(Body, frozen=True):
     labels: dict[str, str]
     problems: list[str]
     """What could not be read of it."""
+    ek_since: str | None = None
+    """Since when it has been listed with exactly these keys, as far as is known."""
     smbios_uuid: str | None = None
     instance_uuid: str | None = None
     has_vtpm: bool | None = None
@@ -94,10 +135,14 @@ class InventoryMachinesReply(Body, frozen=True):
 
 
 class InventoryEventsQuery(Body, frozen=True):
-    """From where on."""
+    """Which events."""
 
-    since: EventCursor | None = None
-    """Cursor of an earlier answer; absent: everything that is kept."""
+    uuid: Uuid | None = None
+    """Only of machines that have this instance UUID or SMBIOS UUID now."""
+    kind: KindName | None = None
+    before: Annotated[int, Meta(ge=1)] | None = None
+    """Only what was kept before this sequence."""
+    limit: Limit = 100
 
 
 class MachineName(Body, frozen=True):
@@ -110,17 +155,12 @@ class MachineName(Body, frozen=True):
 class MachineEvent(Body, frozen=True):
     """Something that happened to a machine that matters to its identity."""
 
+    sequence: int
+    """In the order in which events came to be known."""
     id: str
-    kind: Literal[
-        "added",
-        "removed",
-        "cloned",
-        "instance-uuid-changed",
-        "uuid-changed",
-        "snapshot-reverted",
-        "vtpm-replaced",
-    ]
+    kind: KindName
     at: str
+    """When it happened; where the source does not say, when it was noticed."""
     machine: MachineName
     origin: MachineName | None = None
     """What it is a copy of."""
@@ -129,11 +169,57 @@ class MachineEvent(Body, frozen=True):
 
 
 class InventoryEventsReply(Body, frozen=True):
-    """Events, oldest first, and the cursor to ask with next time."""
+    """Events, newest first; `before` leads to older ones and is absent at the end."""
 
     events: list[MachineEvent]
+    before: int | None = None
+
+
+class MachineAttester(Body, frozen=True):
+    """An attester with one of a machine's keys."""
+
+    id: str
+    lifecycle: str
+    hostname: str | None = None
+    smbios_uuid: str | None = None
+    """As the guest says."""
+
+
+class MachineDetail(Body, frozen=True):
+    """A machine and who speaks with its TPM."""
+
+    machine: Machine
+    attesters: list[MachineAttester]
+
+
+class MachineReply(Body, frozen=True):
+    """Every machine with the UUID: copies of a machine have the same."""
+
+    machines: list[MachineDetail]
+
+
+class InventoryGuestsQuery(Body, frozen=True):
+    """Which attesters."""
+
+    outcome: OutcomeName | None = None
+    matched: Annotated[str, Meta(pattern="^(yes|no)$")] | None = None
+    """`no`: only those that are not `match` or `ek-only`."""
+    cursor: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
+    limit: Limit = 100
+
+
+class InventoryGuest(Body, frozen=True):
+    """An attester, and what the sources say of it now."""
+
+    attester: MachineAttester
+    inventory: InventoryOpinion
+
+
+class InventoryGuestsReply(Body, frozen=True):
+    """One page; with a `cursor` it is not the last, however few are on it."""
+
+    guests: list[InventoryGuest]
     cursor: str | None = None
-    """Absent: no inventory is configured."""
 
 
 def source_message(standing: Standing) -> InventorySource:
@@ -146,6 +232,14 @@ def source_message(standing: Standing) -> InventorySource:
         synced_at=None if status.synced_at is None else rfc3339(status.synced_at),
         problem=status.problem,
         warnings=list(status.warnings),
+        kind="vsphere" if status.kind == "vsphere" else "file",
+        place=status.place,
+        with_vtpm=status.with_vtpm,
+        failures=status.failures,
+        read_at=None if status.read_at is None else rfc3339(status.read_at),
+        progress=None
+        if status.progress is None
+        else SyncProgress(done=status.progress[0], total=status.progress[1]),
     )
 
 
@@ -164,6 +258,7 @@ def _machine(machine: InventoryMachine, *, stale: bool) -> Machine:
         smbios_uuid=machine.smbios_uuid,
         instance_uuid=machine.instance_uuid,
         ek_sha256=sorted(one.hex() for one in machine.ek_fingerprints),
+        ek_since=None if machine.ek_since is None else rfc3339(machine.ek_since),
         has_vtpm=machine.has_vtpm,
         secure_boot=machine.secure_boot,
         encrypted_key_id=machine.encrypted_key_id,
@@ -178,9 +273,33 @@ def _machine(machine: InventoryMachine, *, stale: bool) -> Machine:
     )
 
 
-def event_message(event: InventoryEvent) -> MachineEvent:
+def machine_detail(view: MachineView) -> MachineDetail:
+    """A machine and its attesters."""
+    return MachineDetail(
+        machine=_machine(view.machine, stale=view.stale),
+        attesters=[_attester(one) for one in view.attesters],
+    )
+
+
+def guest_message(view: GuestView) -> InventoryGuest:
+    """An attester and its machine."""
+    return InventoryGuest(attester=_attester(view.attester), inventory=opinion_message(view.found))
+
+
+def _attester(record: AttesterRecord) -> MachineAttester:
+    return MachineAttester(
+        id=record.id,
+        lifecycle=record.lifecycle.value,
+        hostname=record.identity.hostname,
+        smbios_uuid=record.identity.smbios_uuid,
+    )
+
+
+def event_message(kept: KeptEvent) -> MachineEvent:
     """One event."""
+    event = kept.event
     return MachineEvent(
+        sequence=kept.sequence,
         id=event.id,
         kind=event.kind.value,
         at=rfc3339(event.at),

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from verifier.appraisal.correlate import Outcome
+from verifier.appraisal.inventory import EventKind
+from verifier.errors import NotFoundError
 from verifier.ports import DEFAULT_TENANT, Page
 from verifier.reasons import Reason
 from verifier.service.inventory import Standing
@@ -37,14 +40,49 @@ async def machines(call: Call) -> Reply:
     return Reply(body=m.machines_message(page, stale))
 
 
+async def machine(call: Call) -> Reply:
+    """The machines of one UUID."""
+    uuid = call.request.match_info["uuid"]
+    if call.tenant != DEFAULT_TENANT:
+        raise NotFoundError("machine of an inventory with UUID", uuid)
+    found = await call.services.inventory_report.machines(call.tenant, uuid)
+    return Reply(body=m.MachineReply(machines=[m.machine_detail(one) for one in found]))
+
+
+async def guests(call: Call) -> Reply:
+    """One page of attesters and their machines."""
+    query: m.InventoryGuestsQuery = call.query
+    if call.tenant != DEFAULT_TENANT:
+        return Reply(body=m.InventoryGuestsReply(guests=[]))
+    page = await call.services.inventory_report.guests(
+        call.tenant, _outcomes(query), query.cursor, query.limit
+    )
+    return Reply(
+        body=m.InventoryGuestsReply(guests=[m.guest_message(one) for one in page.items], cursor=page.cursor)
+    )
+
+
 async def events(call: Call) -> Reply:
-    """What happened since a cursor."""
+    """What happened to machines."""
     query: m.InventoryEventsQuery = call.query
-    changes = await call.services.inventory.changes(query.since) if call.tenant == DEFAULT_TENANT else None
-    if changes is None:
+    if call.tenant != DEFAULT_TENANT:
         return Reply(body=m.InventoryEventsReply(events=[]))
-    told = [m.event_message(event) for event in changes.events]
-    return Reply(body=m.InventoryEventsReply(events=told, cursor=changes.cursor))
+    kind = None if query.kind is None else EventKind(query.kind)
+    found = await call.services.inventory_report.events(
+        call.tenant, query.uuid, kind, query.before, query.limit
+    )
+    more = found[-1].sequence if len(found) == query.limit else None
+    return Reply(body=m.InventoryEventsReply(events=[m.event_message(one) for one in found], before=more))
+
+
+def _outcomes(query: m.InventoryGuestsQuery) -> frozenset[Outcome]:
+    """Those that are asked for; empty: all."""
+    if query.outcome is not None:
+        return frozenset({Outcome(query.outcome)})
+    if query.matched is None:
+        return frozenset()
+    matched = frozenset({Outcome.MATCH, Outcome.EK_ONLY})
+    return matched if query.matched == "yes" else frozenset(Outcome) - matched
 
 
 def _standing(call: Call, sources: tuple[Standing, ...]) -> Reply:
@@ -87,8 +125,27 @@ ROUTES: Final = (
         path="/v1/inventory/events",
         access=WATCHERS,
         handler=events,
-        summary="Clones, changed UUIDs, replaced vTPMs, reverts, as far as this process knows of them",
+        summary="Clones, changed UUIDs, replaced vTPMs, reverts, machines that came and went, newest first",
         query=m.InventoryEventsQuery,
         response=m.InventoryEventsReply,
+        reasons=(Reason.MALFORMED_REQUEST, Reason.NOT_FOUND),
+    ),
+    Route(
+        method="GET",
+        path="/v1/inventory/machines/{uuid}",
+        access=WATCHERS,
+        handler=machine,
+        summary="The machines with this instance UUID or SMBIOS UUID, and the attesters that have their keys",
+        response=m.MachineReply,
+        reasons=(Reason.MALFORMED_REQUEST, Reason.NOT_FOUND),
+    ),
+    Route(
+        method="GET",
+        path="/v1/inventory/guests",
+        access=WATCHERS,
+        handler=guests,
+        summary="Attesters with what the inventories say of each, by outcome",
+        query=m.InventoryGuestsQuery,
+        response=m.InventoryGuestsReply,
     ),
 )

@@ -96,7 +96,15 @@ def test_a_guest_that_was_not_started_since_its_uuid_was_changed_is_no_copy():
         assert first(found, other, claimed=ELSE).tier is Tier.CONTRAINDICATED
 
 
-@pytest.mark.parametrize("kind", list(EventKind))
+COMING_AND_GOING = {EventKind.ADDED, EventKind.REMOVED}
+
+
+@pytest.mark.parametrize("kind", COMING_AND_GOING)
+def test_that_a_machine_was_listed_or_not_explains_nothing(kind):
+    assert [one.reason for one in checked(judge(WEB), event(kind))] == [Reason.INVENTORY_MATCHES]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EventKind if kind not in COMING_AND_GOING])
 def test_what_happened_is_told_and_moves_nothing(kind):
     told = event(kind, origin=machine("origin").ref if kind is EventKind.CLONED else None, after="monday")
     _, news = checked(judge(WEB), told)

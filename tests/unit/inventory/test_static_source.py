@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.eventually import eventually
 from tests.harness import FakeClock
-from tests.unit.inventory.vsphere.conftest import eventually, named
+from tests.unit.inventory.vsphere.conftest import named
 from verifier.appraisal.inventory import EventKind
 from verifier.inventory.errors import InventoryFileError, InventorySettingError
 from verifier.inventory.live import open_inventory

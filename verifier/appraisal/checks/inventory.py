@@ -18,6 +18,8 @@ from verifier.reasons import Claim, Reason
 
 MAX_NEWS: Final = 5
 """Events that are told of in one verdict; all are in the inventory's own history."""
+_TELLING: Final = frozenset(EventKind) - {EventKind.ADDED, EventKind.REMOVED}
+"""That a machine came into a list or went out of it explains nothing about its TPM."""
 _CONTRADICTS: Final = frozenset(
     {Outcome.EK_OF_ANOTHER_MACHINE, Outcome.EK_ON_SEVERAL_MACHINES, Outcome.UUID_KNOWN_EK_UNKNOWN}
 )
@@ -92,7 +94,11 @@ def _mismatch(view: InventoryView, claimed_uuid: str | None) -> Finding:
 
 def _news(view: InventoryView) -> tuple[Finding, ...]:
     since = view.news_since
-    news = [event for event in view.events if since is None or event.at >= since][:MAX_NEWS]
+    news = [
+        event
+        for event in view.events
+        if event.kind in _TELLING and (since is None or event.at >= since)
+    ][:MAX_NEWS]
     return tuple(
         _finding(
             Reason.INVENTORY_EVENT,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.eventually import eventually
 from tests.harness import FakeClock
 from tests.vsphere_endpoint import Endpoint, Estate, make_tls
 from verifier.appraisal.inventory import InventoryMachine, SourceStatus
@@ -22,7 +22,6 @@ from verifier.inventory.settings import Credentials, InventorySettings, SecretFi
 from verifier.logs import configure_logs
 
 PASSWORD = "correct horse"
-PATIENCE = 30.0
 
 
 @pytest.fixture(scope="session")
@@ -93,20 +92,6 @@ def vcenter(tls, tmp_path, log) -> Iterator[Vcenter]:
             retry=timedelta(milliseconds=100),
         )
         yield Vcenter(endpoint, settings, password)
-
-
-async def eventually(found: Callable[[], Any]) -> Any:
-    """The first true answer; what never comes fails the test with what was seen last."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + PATIENCE
-    while True:
-        answer = found()
-        if asyncio.iscoroutine(answer):
-            answer = await answer
-        if answer:
-            return answer
-        assert loop.time() < until, f"not within {PATIENCE} s; last answer: {answer!r}"
-        await asyncio.sleep(0.02)
 
 
 async def status_of(inventory: LiveInventory, name: str = "dc1") -> SourceStatus:

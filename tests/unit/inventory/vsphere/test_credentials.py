@@ -9,7 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.inventory.vsphere.conftest import eventually, status_of, whole
+from tests.eventually import eventually
+from tests.unit.inventory.vsphere.conftest import status_of, whole
 from tests.vsphere_endpoint import make_tls
 from verifier.inventory.errors import InventorySettingError, VcenterError, VcenterLoginError
 from verifier.inventory.settings import Credentials, Login, SecretFile, SecretVariable

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.inventory.vsphere.conftest import PASSWORD, eventually, named, status_of, whole
+from tests.eventually import eventually
+from tests.unit.inventory.vsphere.conftest import PASSWORD, named, status_of, whole
 from tests.vsphere_endpoint import make_tls
 from verifier.appraisal.inventory import SourceStatus
 from verifier.inventory.errors import InventorySettingError

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.unit.inventory.vsphere.conftest import eventually, named, status_of, whole
+from tests.eventually import eventually
+from tests.unit.inventory.vsphere.conftest import named, status_of, whole
 from tests.vsphere_endpoint import Endpoint
 from verifier.appraisal.correlate import GuestKeys, Outcome, correlate
 from verifier.appraisal.inventory import EventKind, InventoryEvent

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pyVmomi import vim
 
 from tests.conftest import shared_path
-from tests.unit.inventory.vsphere.conftest import eventually, named, status_of
+from tests.eventually import eventually
+from tests.unit.inventory.vsphere.conftest import named, status_of
 from tests.vsphere_endpoint.estate import signing_request, vtpm
 from verifier.appraisal.inventory import EventKind
 from verifier.crypto.cert_reader import parse_certificate

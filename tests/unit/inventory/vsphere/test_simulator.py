@@ -18,7 +18,8 @@ import pytest
 from pyVim.connect import Disconnect, SmartConnect
 from pyVmomi import vim
 
-from tests.unit.inventory.vsphere.conftest import Vcenter, eventually, named, status_of
+from tests.eventually import eventually
+from tests.unit.inventory.vsphere.conftest import Vcenter, named, status_of
 from tests.unit.inventory.vsphere.test_following import events
 from verifier.appraisal.inventory import EventKind
 
