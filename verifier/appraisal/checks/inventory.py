@@ -95,9 +95,7 @@ def _mismatch(view: InventoryView, claimed_uuid: str | None) -> Finding:
 def _news(view: InventoryView) -> tuple[Finding, ...]:
     since = view.news_since
     news = [
-        event
-        for event in view.events
-        if event.kind in _TELLING and (since is None or event.at >= since)
+        event for event in view.events if event.kind in _TELLING and (since is None or event.at >= since)
     ][:MAX_NEWS]
     return tuple(
         _finding(
