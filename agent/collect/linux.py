@@ -40,7 +40,12 @@ class LinuxSources:
     def collect(self, *, agent_version: str, with_ima: bool = False) -> Collected:
         """Everything of this boot, in one pass."""
         notes = Notes()
-        boot_log = next((log for path in BOOT_LOGS if (log := self._bytes(path, MAX_BOOT_LOG, notes))), None)
+        found = [log for path in BOOT_LOGS if (log := self._file(path, MAX_BOOT_LOG, notes)) is not None]
+        boot_log = max(
+            found, key=bool, default=None
+        )  # the first that is not empty; an empty one says so itself
+        if boot_log == b"":
+            notes.add(f"the boot log at /{BOOT_LOGS[0]} is empty: firmware handed none to the kernel")
         if boot_log is None:
             notes.add(
                 f"no boot log at /{BOOT_LOGS[0]}: mount securityfs, run as root, and boot through EFI "
@@ -124,7 +129,11 @@ class LinuxSources:
         return content.decode("utf-8", "replace").strip() or None if content else None
 
     def _bytes(self, path: str, limit: int, notes: Notes) -> bytes | None:
-        """The file's content or None; kernel files report size 0, so it is read to its end.
+        """The file's content, or None where there is none."""
+        return self._file(path, limit, notes) or None
+
+    def _file(self, path: str, limit: int, notes: Notes) -> bytes | None:
+        """The file's content, or None without a file; kernel files report size 0, so it is read to its end.
 
         Raises:
             SourceError: it is longer than the wire allows.
@@ -142,7 +151,7 @@ class LinuxSources:
             raise SourceError(
                 f"{where} is longer than {limit} bytes", "the verifier would refuse it; look at the file"
             )
-        return content or None
+        return content
 
 
 def _lock_shared(descriptor: int) -> bool:

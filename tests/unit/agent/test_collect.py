@@ -130,3 +130,17 @@ def test_windows_on_a_real_log(tmp_path):
     content = logs[0].read_bytes()
     root = write(tmp_path, {"Windows/Logs/MeasuredBoot/0000000001-0000000000.log": content})
     assert sources_for(root, "win32").collect(agent_version="1").boot_log == content
+
+
+def test_a_log_that_is_there_and_empty_is_sent_as_what_it_is(tmp_path):
+    """Firmware of some clouds hands none over; that is another finding than a log that was not read."""
+    log = tmp_path / "sys/kernel/security/tpm0/binary_bios_measurements"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"")
+    found = collect(tmp_path)
+    assert found.boot_log == b""
+    assert any("is empty" in note for note in found.notes)
+    second = tmp_path / "sys/kernel/security/tpm1/binary_bios_measurements"
+    second.parent.mkdir(parents=True)
+    second.write_bytes(b"log")
+    assert collect(tmp_path).boot_log == b"log"
