@@ -68,8 +68,13 @@ silently.
 A log that ends inside an event is read up to there, if at least one event before it is whole: `boot-log-cut`. Bytes that are no event log
 (an undeclared algorithm, a PCR that does not exist, a size beyond any log) are refused with their offset, as before.
 
-Not told apart: a log from before hibernation, which a kernel keeps while the TPM holds the PCRs of the boot that resumed it
-(nix-community/lanzaboote#628), looks like the log of another boot, and is one.
+A `sequence` rule whose PCR does not replay stays `not-evaluated`; where its golden events lead to the quoted value, the finding says so: then it
+is the log that is wrong, and not the boot.
+
+**Not a quirk, and never tolerated:** a log from before hibernation. Its kernel keeps the log it booted with while the TPM holds the PCRs of the
+boot that resumed it (nix-community/lanzaboote#628). That looks exactly like a TPM that was reset under a running kernel and filled with what
+suits, so it stays contraindicated; the finding `boot-id-kept` beside it tells what happened. A kernel started by kexec shows the log of the boot
+before and the PCRs of the same boot, which replay; where kexec damaged the log in memory, it is refused at the byte where it breaks.
 
 ## The quirks
 

@@ -12,6 +12,7 @@ from verifier.policy.align import align
 from verifier.policy.catalogue import View
 from verifier.policy.evaluate_cel import CelJudge
 from verifier.policy.evaluate_revocations import judge_revocations
+from verifier.policy.golden import leads_to
 from verifier.policy.rule_finding import rule_finding
 from verifier.reasons import Reason
 from verifier.tcg.algorithms import HashAlg
@@ -109,8 +110,10 @@ class _Judge:
             actual=value.hex(),
         )
 
-    def _untrusted(self, head: model.RuleHead, pcr: int) -> Finding:
+    def _untrusted(self, head: model.RuleHead, pcr: int, *, golden: bool = False) -> Finding:
         message = f"the boot log does not explain PCR {pcr}, so its events prove nothing"
+        if golden:
+            message += "; the golden events lead to the quoted value, so it is the log that is wrong"
         return rule_finding(head, Reason.BOOT_LOG_MISMATCH, Status.NOT_EVALUATED, message, pcr=pcr)
 
     def _event(self, rule: model.EventRule) -> Iterable[Finding]:
@@ -210,7 +213,9 @@ class _Judge:
 
     def _sequence(self, rule: model.SequenceRule) -> Iterable[Finding]:
         if not self._trusted(rule.pcr):
-            return (self._untrusted(rule.head, rule.pcr),)
+            value = self._pcrs.get(rule.pcr)
+            golden = value is not None and leads_to(rule, value, self._bank)
+            return (self._untrusted(rule.head, rule.pcr, golden=golden),)
         events = self._by_pcr.get(rule.pcr, [])
         findings: list[Finding] = []
         for step_index, event_index in align(rule.steps, [event.digests[self._bank] for event in events]):

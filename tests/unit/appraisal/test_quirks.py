@@ -258,6 +258,23 @@ def test_a_repair_must_hold_in_every_bank() -> None:
     assert 4 in facts(bound).unlogged_pcrs
 
 
+def test_boot_phases_behind_a_repair_are_not_left_untold() -> None:
+    """PCR 11 went on after the log, and the log has a record too many: `no phases` would be a false claim."""
+    deviants = Deviants(CAPTURED["uki-sb-on"])
+    extra = event(deviants.log, 11, EventType.EV_IPL, b"never extended")
+    log = written(deviants.log, [*deviants.events, extra])
+    value = extend_all(
+        deviants.true[SHA256][11], [SHA256.digest(w) for w in (b"enter-initrd", b"ready")], SHA256
+    )
+    values = {SHA256: {**deviants.true[SHA256], 11: value}}
+    leave = frozenset((quirk, 11) for quirk in Quirk)
+    bound = bind_log(log, parse_event_log(log), values, None, tolerated=leave)
+    (mismatch,) = bound.mismatches
+    assert (mismatch.quirk, mismatch.after_event) == (Quirk.EXTRA_TAIL_EVENTS, deviants.of(11)[-1])
+    assert not mismatch.repaired
+    assert 11 in facts(bound).unlogged_pcrs
+
+
 def test_contradicting_data_fits_no_quirk() -> None:
     deviants = Deviants(CAPTURED["grub-sb-on"])
     place = next(

@@ -179,3 +179,15 @@ def test_what_one_policy_tolerates_no_other_one_believes() -> None:
     ]
     assert [result.tier for result in results] == [Tier.WARNING, Tier.CONTRAINDICATED, Tier.AFFIRMING]
     assert results[1].claims.boot.unlogged_pcrs == (8,)
+
+
+def test_a_log_that_is_wrong_about_a_golden_boot_is_told_from_a_wrong_boot() -> None:
+    """The golden events lead to the quoted value: nobody's log is needed to know that. It is still no pass."""
+    for kernel, golden_boot in ((b"kernel", True), (b"another", False)):
+        machine = Machine.booted(agile_log(boot_events(kernel=kernel)))
+        log = agile_log(boot_events(kernel=b"whatever the log says"))
+        result = judge(machine, machine.evidence(boot_log=log))
+        (finding,) = (each for each in result.findings if each.rule == "pcr-4")
+        assert finding.status is Status.NOT_EVALUATED
+        assert ("it is the log that is wrong" in finding.message) == golden_boot
+        assert result.tier is Tier.CONTRAINDICATED
