@@ -16,6 +16,7 @@ from verifier.appraisal.lineage import Lineage
 from verifier.policy.assignment import Assignment
 from verifier.ports_enrollment import AuditEntry, EnrollmentStore
 from verifier.ports_inventory import InventoryStore
+from verifier.ports_events import WebhookStore
 from verifier.ports_trust import AnchorStore, ExpiryAlarms
 from verifier.reasons import Tier
 from verifier.tcg.attest import ClockInfo
@@ -234,7 +235,7 @@ class PolicyRecord:
     created_at: datetime
 
 
-class Store(AnchorStore, EnrollmentStore, InventoryStore, Protocol):
+class Store(AnchorStore, EnrollmentStore, InventoryStore, WebhookStore, Protocol):
     """Durable state. Every method is atomic; `StoreUnavailable` means nothing happened.
 
     `StoredDataDamaged` names what no longer matches its digest.

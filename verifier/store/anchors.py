@@ -10,6 +10,7 @@ from verifier.ports_trust import AnchorAssignment, AnchorPurpose, AnchorSetRecor
 from verifier.store import blobs, values
 from verifier.store.audit_log import append
 from verifier.store.backend import StorePart, changed
+from verifier.store.event_log import append_audited
 from verifier.store.schema import alarm, anchor_assignment, anchor_set
 
 
@@ -95,6 +96,7 @@ class Anchors(StorePart):
             if not changed(connection, once):
                 return False
             append(connection, audit)
+            append_audited(connection, audit)
             return True
 
         return await self._backend.write(work)

@@ -13,7 +13,7 @@ from verifier.appraisal.lineage import Lineage
 from verifier.errors import NotFoundError, StateMovedError, StoredDataDamaged
 from verifier.ports import AttesterState, Recording, VerdictRecord
 from verifier.ports_enrollment import AuditEntry
-from verifier.store import audit_log, blobs, recording, rows, statements, values
+from verifier.store import audit_log, blobs, event_log, recording, rows, statements, values
 from verifier.store.backend import Backend, StorePart, changed
 from verifier.store.recording import Moved, Spent, lineage_values
 from verifier.store.rows import Judgement, Row
@@ -80,6 +80,7 @@ class Attestations(StorePart):
             if not changed(connection, resolved):
                 return False
             audit_log.append(connection, audit)
+            event_log.append_audited(connection, audit)
             return True
 
         return await self._backend.write(run)

@@ -10,7 +10,8 @@ from verifier.appraisal.lineage import Lineage, begun_anew
 from verifier.errors import StateMovedError
 from verifier.ports import Lifecycle
 from verifier.ports_enrollment import AuditEntry, EnrollmentRecord
-from verifier.store import audit_log, recording, statements, values
+from verifier.ports_events import EventKind, NewEvent
+from verifier.store import audit_log, event_log, recording, statements, values
 from verifier.store.backend import changed
 from verifier.store.schema import (
     attestation_key,
@@ -195,6 +196,15 @@ class Binding:
         )
         if not changed(connection, linked.values(replaced_by=attester_id)):
             raise StateMovedError(f"attester {old} was replaced already")
+        told = NewEvent(
+            tenant=record.tenant,
+            kind=EventKind.ATTESTER_RETIRED,
+            subject=str(old),
+            attester_id=old,
+            at=values.moment(self.at),
+            data={"replaced_by": attester_id},
+        )
+        event_log.append(connection, told)
         connection.execute(
             update(attestation_key)
             .where(attestation_key.c.attester_id == old, attestation_key.c.retired_at.is_(None))

@@ -18,8 +18,9 @@ from verifier.ports_enrollment import (
     EnrollmentStatus,
     Filed,
 )
+from verifier.ports_events import EventKind, NewEvent
 from verifier.reasons import Reason
-from verifier.store import audit_log, rows, statements, values
+from verifier.store import audit_log, event_log, rows, statements, values
 from verifier.store.backend import StorePart
 from verifier.store.binding import Binding
 from verifier.store.cursors import decode_cursor, encode_cursor
@@ -88,6 +89,7 @@ class Enrollments(StorePart):
                 may_return=agreed,
             )
             bound = binding.run(connection, record)
+            event_log.append(connection, _told(EventKind.ATTESTER_ENROLLED, record, bound, now))
             return connection.execute(statements.ATTESTER_STATE.one, {"key": bound}).one()
 
         row = await self._backend.write(run)
@@ -119,13 +121,17 @@ class Enrollments(StorePart):
                 "expires_at": until,
             }
             new = insert_into(enrollment).values(row)
-            return connection.execute(
+            pending = connection.execute(
                 new.on_conflict_do_update(
                     index_elements=["tenant", "ek_fingerprint", "ak_name"],
                     index_where=_IS_PENDING,
                     set_={name: new.excluded[name] for name in _SHOWN_ANEW},
                 ).returning(*rows.ENROLLMENT_COLUMNS)
             ).one()
+            record = rows.enrollment_record(pending)
+            if record.id == enrollment_id:  # one that waits already was told of when it began to
+                event_log.append(connection, _told(EventKind.ENROLLMENT_PENDING, record, None, now))
+            return pending
 
         row = await self._backend.write(run)
         return None if row is None else rows.enrollment_record(row)
@@ -198,6 +204,26 @@ _SHOWN_ANEW: Final = (
 """What the last request of a machine says that has asked before."""
 
 
+def _told(kind: EventKind, record: EnrollmentRecord, attester_id: str | None, now: datetime) -> NewEvent:
+    detail = {
+        "enrollment": record.id,
+        "endorsed_by": record.endorsed_by,
+        "waits_for": record.waits_for,
+        "replaces": record.replaces,
+        "ek_sha256": record.ek_fingerprint.hex(),
+        "hostname": record.identity.hostname,
+        "smbios_uuid": record.identity.smbios_uuid,
+    }
+    return NewEvent(
+        tenant=record.tenant,
+        kind=kind,
+        subject=attester_id or record.id,
+        attester_id=attester_id,
+        at=now,
+        data={name: value for name, value in detail.items() if value is not None},
+    )
+
+
 def _full(connection: Connection, record: EnrollmentRecord, bounds: EnrollmentBounds) -> Filed | None:
     waiting = and_(
         enrollment.c.tenant == record.tenant,
@@ -250,7 +276,9 @@ def _decide(
         )
         bound = binding.run(connection, record)
         connection.execute(update(enrollment).where(*mine).values(attester_id=bound))
-    audit_log.append(connection, _entry(record, decision, bound))
+    entry = _entry(record, decision, bound)
+    audit_log.append(connection, entry)
+    event_log.append_audited(connection, entry)
     return connection.execute(select(*rows.ENROLLMENT_COLUMNS).where(*mine)).one()
 
 

@@ -25,8 +25,9 @@ from sqlalchemy import (
 from verifier.errors import EvidenceError, StoredDataDamaged
 from verifier.ports import AttesterState, DamagedState, FleetFilter, Lifecycle, Page
 from verifier.ports_enrollment import AuditEntry
+from verifier.ports_events import EventKind, NewEvent
 from verifier.reasons import Reason, Tier
-from verifier.store import statements, values
+from verifier.store import event_log, statements, values
 from verifier.store.attestations import Attestations
 from verifier.store.audit_log import append
 from verifier.store.backend import changed
@@ -159,8 +160,20 @@ def _of(tenant: str, attester_id: str) -> Update:
 def _revoke(connection: Connection, tenant: str, attester_id: str, at: int) -> bool:
     # `latest` before `attester`, the order in which recordings lock them.
     shown = update(latest).where(latest.c.tenant == tenant, latest.c.attester_id == attester_id)
-    connection.execute(shown.values(lifecycle=Lifecycle.REVOKED.value))
+    anew = changed(
+        connection,
+        shown.where(latest.c.lifecycle != Lifecycle.REVOKED.value).values(lifecycle=Lifecycle.REVOKED.value),
+    )
     revoked = _of(tenant, attester_id).values(revoked_at=func.coalesce(attester.c.revoked_at, at))
+    if anew:
+        told = NewEvent(
+            tenant=tenant,
+            kind=EventKind.ATTESTER_REVOKED,
+            subject=attester_id,
+            attester_id=attester_id,
+            at=values.moment(at),
+        )
+        event_log.append(connection, told)
     return changed(connection, revoked) == 1
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, Connection, exists, func, select
 from sqlalchemy.exc import IntegrityError
 
 from verifier.errors import StoreUnavailable
 from verifier.ports import PolicyRecord
-from verifier.store import rows, statements
+from verifier.ports_events import EventKind, NewEvent
+from verifier.store import event_log, rows, statements
 from verifier.store.backend import StorePart
 from verifier.store.schema import policy
 from verifier.store.statements import Insert
@@ -30,7 +31,7 @@ class Policies(StorePart):
         new = self._made_current(record) if current else self._beside(record)
         for _ in range(_ATTEMPTS):
             try:
-                await self._change(new)
+                await self._backend.write(lambda connection: _add(connection, new, record))
             except IntegrityError:
                 # Another replica took the position meanwhile: count again.
                 continue
@@ -87,3 +88,27 @@ class Policies(StorePart):
             select(*rows.POLICY_COLUMNS).where(policy.c.tenant == tenant, ~superseded).order_by(policy.c.id)
         )
         return tuple(rows.policy_record(row) for row in await self._backend.rows(query))
+
+
+def _add(connection: Connection, new: Insert, record: PolicyRecord) -> None:
+    """Add it, and say so if it is new or current now and was not."""
+    before = _standing(connection, record)
+    connection.execute(new)
+    known, current = _standing(connection, record)
+    if (known, current) != before:
+        told = NewEvent(
+            tenant=record.tenant,
+            kind=EventKind.POLICY_ADDED,
+            subject=record.id,
+            at=record.created_at,
+            data={"revision": record.revision, "current": current},
+        )
+        event_log.append(connection, told)
+
+
+def _standing(connection: Connection, record: PolicyRecord) -> tuple[bool, bool]:
+    """Whether the revision is known, and whether it is the current one."""
+    mine = (policy.c.tenant == record.tenant, policy.c.id == record.id)
+    newest = select(policy.c.revision).where(*mine).order_by(policy.c.position.desc()).limit(1)
+    known = select(exists().where(*mine, policy.c.revision == record.revision))
+    return bool(connection.execute(known).scalar()), connection.execute(newest).scalar() == record.revision

@@ -17,7 +17,7 @@ from typing import Final
 from verifier.appraisal.lineage import Lineage
 from verifier.errors import NotFoundError
 from verifier.ports import GuestIdentity, Recording, VerdictRecord
-from verifier.store import blobs, rows, values
+from verifier.store import blobs, recorded_events, rows, values
 from verifier.store.blobs import PackedBlob
 from verifier.store.rows import Row, Values
 
@@ -46,6 +46,8 @@ class PreparedRecording:
     day: int
     position: int | None
     lineage: Values
+    reasons: tuple[str, ...] = ()
+    """Codes of what did not pass, for the event of a changed tier."""
 
 
 @dataclass(slots=True)
@@ -57,6 +59,9 @@ class Known:
     identity_text: str
     uuids: frozenset[str]
     position: int = 0
+    tier: int | None = None
+    incident: str | None = None
+    labels: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,7 @@ class Step(enum.Enum):
     LATEST = enum.auto()
     IDENTITIES = enum.auto()
     UUIDS = enum.auto()
+    EVENTS = enum.auto()
 
 
 @dataclass(slots=True)
@@ -102,6 +108,7 @@ class Plan:
     latest: dict[str, Values] = field(default_factory=dict)
     identities: dict[str, Values] = field(default_factory=dict)
     uuids: list[Values] = field(default_factory=list)
+    events: list[Values] = field(default_factory=list)
 
     def rows(self) -> Iterator[tuple[Step, Sequence[Values]]]:
         """What to run, and with which rows.
@@ -118,6 +125,7 @@ class Plan:
             Step.LATEST: list(self.latest.values()),
             Step.IDENTITIES: list(self.identities.values()),
             Step.UUIDS: self.uuids,
+            Step.EVENTS: self.events,
         }
         for part in Step:
             if parts[part]:
@@ -177,6 +185,7 @@ def prepare(recording: Recording, packer: BlobPacker) -> PreparedRecording:
         day=judged_at - judged_at % values.DAY,
         position=recording.position,
         lineage=lineage_values(recording.lineage),
+        reasons=recorded_events.reasons(verdict),
     )
 
 
@@ -229,8 +238,9 @@ def _boot_values(recording: Recording) -> Values:
 
 def known(row: Row) -> Known:
     """From a row of `statements.KNOWN`."""
-    _, tenant, sequence, identity, uuids, position = row
-    return Known(tenant, sequence, identity, frozenset(values.read_strings(uuids)), position)
+    _, tenant, sequence, identity, uuids, position, tier, incident, labels = row
+    claimed = frozenset(values.read_strings(uuids))
+    return Known(tenant, sequence, identity, claimed, position, tier, incident, labels)
 
 
 def plan(batch: Sequence[PreparedRecording], found: Mapping[str, Known], fresh: set[bytes]) -> Plan:
@@ -310,8 +320,20 @@ def _plan_one(result: Plan, item: PreparedRecording, attester: Known) -> None:
         "b_position": attester.position,
         **lineage,
     }
+    _plan_events(result, item, attester)
     if item.identity_text != attester.identity_text:
         _plan_identity(result, item, attester)
+
+
+def _plan_events(result: Plan, item: PreparedRecording, attester: Known) -> None:
+    sequence, labels = attester.sequence, attester.labels
+    result.events += recorded_events.changed_tier(item.verdict, sequence, item.reasons, attester.tier, labels)
+    attester.tier = item.verdict["tier"]
+    if item.lineage["b_lineage"] is not None:
+        result.events += recorded_events.opened_incident(
+            item.verdict, sequence, item.lineage, attester.incident, labels
+        )
+        attester.incident = item.lineage["b_incident"]
 
 
 def _packed_values(packed: PackedBlob, day: int) -> Values:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Column, Select, Table, Update, and_, bindparam, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from verifier.store import rows
+from verifier.store import event_log, rows
 from verifier.store.recording import Step
 from verifier.store.schema import (
     attestation,
@@ -25,6 +25,7 @@ from verifier.store.schema import (
     policy,
     token,
 )
+from verifier.store.schema_events import event
 
 Insert = sqlite.Insert | postgresql.Insert
 InsertInto = Callable[[Table], Insert]
@@ -115,6 +116,9 @@ KNOWN: Final = (
     attester.c.identity,
     attester.c.smbios_uuids,
     latest.c.position,
+    latest.c.tier,
+    latest.c.incident,
+    attester.c.labels,
 )
 KNOWN_ATTESTER: Final = Lookup(
     select(*KNOWN).join_from(latest, attester, attester.c.id == latest.c.attester_id), latest.c.attester_id
@@ -193,6 +197,7 @@ class HotStatements:
             Step.UUIDS: insert_all(into, attester_uuid).on_conflict_do_nothing(
                 index_elements=["attester_id", "smbios_uuid"]
             ),
+            Step.EVENTS: into(event).values({name: bindparam(name) for name in event_log.INSERTED}),
         }
 
     @staticmethod

@@ -13,10 +13,12 @@ from verifier.store.evidence import Evidences
 from verifier.store.fleet import Fleet
 from verifier.store.inventories import Inventories
 from verifier.store.machines import Machines
+from verifier.store.outbox import OutboxStore
 from verifier.store.policies import Policies
 from verifier.store.samples import Samples
 from verifier.store.schema import probe
 from verifier.store.tokens import Tokens
+from verifier.store.webhooks import Webhooks
 
 
 class SqlStore(
@@ -31,8 +33,10 @@ class SqlStore(
     AuditLog,
     Samples,
     Inventories,
+    Webhooks,
+    OutboxStore,
 ):
-    """`verifier.ports.Store`, durable, shared by any number of processes."""
+    """`verifier.ports.Store` and `verifier.ports_events.Outbox`, durable, shared by any number of processes."""
 
     async def close(self) -> None:
         """Finish what was asked for and close; whatever comes later is `StoreUnavailable`."""

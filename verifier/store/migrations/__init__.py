@@ -9,6 +9,8 @@
 | 0005 | 0.1 | enrolments that wait for a person, attesters that another one replaced, the audit log | yes, columns with constant defaults and a new table |
 | 0006 | 0.1 | alarms of what ends, each told once | yes, new table |
 | 0007 | 0.1 | which log of systemd is held of a boot | yes, nullable column |
+| 0008 | 0.1 | samples of the fleet over time | yes, new table |
+| 0009 | 0.1 | events, webhooks and what is on its way to them | yes, new tables |
 
 A database of an unknown revision was made by a newer version: it is refused, not guessed at.
 """
