@@ -22,7 +22,7 @@ _log = structlog.get_logger("vtpm_attest.background")
 
 
 def start(
-    services: Services, renew_tls: Callable[[], None], keep_evidence: timedelta
+    services: Services, renew_tls: Callable[[], None], keep_evidence: timedelta, keep_events: timedelta
 ) -> list[asyncio.Task[None]]:
     """Start all of it; the caller cancels the tasks.
 
@@ -30,6 +30,7 @@ def start(
         services: the use cases.
         renew_tls: renews the own certificate, or picks up a configured one that was replaced.
         keep_evidence: how long evidence is kept that a newer verdict has replaced.
+        keep_events: how long events are kept.
     """
 
     async def purge() -> None:
@@ -38,6 +39,9 @@ def start(
 
     async def retain() -> None:
         await services.recorder.purge_evidence(services.clock.now(), keep_evidence)
+
+    async def forget() -> None:
+        await services.outbox.purge_events(services.clock.now() - keep_events)
 
     async def renew() -> None:
         renew_tls()
@@ -52,6 +56,9 @@ def start(
     return [
         asyncio.create_task(repeat(_PURGE_EVERY, purge, "store.purge-failed")),
         asyncio.create_task(repeat(_RETAIN_EVERY, retain, "evidence.purge-failed", at_once=True)),
+        asyncio.create_task(repeat(_RETAIN_EVERY, forget, "events.purge-failed", at_once=True)),
+        asyncio.create_task(services.feed.run(services.deliveries.wake)),
+        asyncio.create_task(services.deliveries.run()),
         asyncio.create_task(repeat(_RENEW_EVERY, renew, "tls.renewal-failed")),
         asyncio.create_task(repeat(EVERY.total_seconds(), sample, "fleet.sample-failed", at_once=True)),
         asyncio.create_task(repeat(_WATCH_EVERY, watch, "expiry.watch-failed", at_once=True)),

@@ -46,6 +46,7 @@ from verifier.service.enrollment import EnrollmentService
 from verifier.service.events import LocalEvents
 from verifier.service.evidence import EvidenceService
 from verifier.service.expiry import ExpiryWatch
+from verifier.service.feed import EventFeed
 from verifier.service.fleet import FleetService
 from verifier.service.incidents import IncidentService
 from verifier.service.inventory import InventoryService
@@ -61,13 +62,14 @@ from verifier.service.services import Services
 from verifier.service.tokens import TokenService
 from verifier.service.trust import TrustService
 from verifier.settings import Settings, environment
-from verifier.store import open_store, upgrade
+from verifier.store import SqlStore, open_store, upgrade
 from verifier.trust import TrustFiles, issuer_finder, load_trust
 from verifier.trust_report import report_trust
 from verifier.web.app import build_app as build_web_app
 from verifier.web.dashboard.setup import NAMES as DASHBOARD_OPERATIONS
 from verifier.web.dashboard.setup import add_dashboard
 from verifier.web.routing import WebConfig
+from verifier.wiring import wire_webhooks
 
 VERSION: Final = version("vtpm-attest")
 _SHUTDOWN: Final = 20.0
@@ -219,6 +221,7 @@ async def serve(settings: Settings, announce: Announce) -> None:
             service.services,
             lambda: prepare_tls(settings, service.clock).load_into(context),
             settings.evidence.keep,
+            settings.events.keep,
         )
         try:
             site = web.TCPSite(
@@ -232,11 +235,12 @@ async def serve(settings: Settings, announce: Announce) -> None:
             for task in tasks:
                 task.cancel()
             await runner.cleanup()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _wire(
     settings: Settings,
-    store: Store,
+    store: SqlStore,
     tls: TlsFiles,
     trust: TrustFiles,
     clock: Clock,
@@ -278,6 +282,7 @@ def _wire(
     )
     ak_ca = AkCa(settings.state_dir / "ak-ca", clock.now)
     known = KnownMachines(store, question(inventory))
+    webhooks, deliveries = wire_webhooks(settings, store, recorder, clock, random)
     return Services(
         approvals=ApprovalService(
             store=store,
@@ -326,6 +331,10 @@ def _wire(
         boots=BootService(store),
         samples=FleetSamples(store, recorder, clock),
         events=events,
+        feed=EventFeed(store, clock, settings.events.max_streams),
+        webhooks=webhooks,
+        deliveries=deliveries,
+        outbox=store,
         evidence=EvidenceService(store, recorder, clock),
         dry_runs=DryRunService(store=store, assignments=assignments, workers=workers, clock=clock),
         policies=policies,

@@ -15,8 +15,8 @@ from typing import Generic, Protocol, TypeVar
 from verifier.appraisal.lineage import Lineage
 from verifier.policy.assignment import Assignment
 from verifier.ports_enrollment import AuditEntry, EnrollmentStore
-from verifier.ports_inventory import InventoryStore
 from verifier.ports_events import WebhookStore
+from verifier.ports_inventory import InventoryStore
 from verifier.ports_trust import AnchorStore, ExpiryAlarms
 from verifier.reasons import Tier
 from verifier.tcg.attest import ClockInfo

@@ -151,6 +151,34 @@ class LogSettings(_Section, frozen=True):
     """Log every request. Off by default: it doubles the cost of one."""
 
 
+class EventSettings(_Section, frozen=True):
+    """What happened, for whoever follows it."""
+
+    keep: Duration = Duration(days=7)
+    """How long events can be read again, and deliveries looked at; what still waits for a webhook is kept."""
+    max_streams: Annotated[int, Meta(ge=1)] = 500
+    """Streams (`GET /v1/events`) open at once in one process, before 429."""
+
+
+class WebhookSettings(_Section, frozen=True):
+    """How events are sent to webhooks."""
+
+    allow_http: bool = False
+    """Also to `http://` URLs. Events are signed, and not secret there."""
+    allow_private: bool = False
+    """Also to addresses that are not public: whoever may make webhooks can then reach your network from here."""
+    ca: Path | None = None
+    """PEM file with CA certificates of receivers, beside the system's."""
+    timeout: Duration = Duration(seconds=10)
+    """Of one attempt."""
+    attempts: Annotated[int, Meta(ge=1, le=50)] = 10
+    """Before a delivery is dead."""
+    first_retry: Duration = Duration(seconds=5)
+    """After the first attempt; four times as long after each further one, spread by half."""
+    longest_retry: Duration = Duration(hours=6)
+    """No pause is longer."""
+
+
 class LimitSettings(_Section, frozen=True):
     """Bounds on what one client may cost."""
 
@@ -193,6 +221,8 @@ class Settings(_Section, frozen=True):
     ear: EarSettings = EarSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
+    events: EventSettings = EventSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
     @property
     def database_url(self) -> str:

@@ -57,7 +57,11 @@ async def test_only_a_change_of_tier_is_an_event_and_it_says_from_what_to_what(s
     enrolled, first, second = await published(store)
     assert enrolled.kind is EventKind.ATTESTER_ENROLLED
     assert (first.tier, first.data["previous"], first.data["sequence"]) == (Tier.AFFIRMING, None, 1)
-    assert (second.tier, second.data["previous"], second.data["sequence"]) == (Tier.CONTRAINDICATED, "affirming", 3)
+    assert (second.tier, second.data["previous"], second.data["sequence"]) == (
+        Tier.CONTRAINDICATED,
+        "affirming",
+        3,
+    )
     assert second.data["reasons"] == ["pcr-mismatch"]
     assert second.labels == {"env": "prod"}
     assert second.attester_id == second.subject == "att-1"
@@ -153,30 +157,31 @@ async def test_readers_see_every_event_once_and_in_order_while_many_write(databa
             tier = Tier.AFFIRMING if turn % 2 else Tier.CONTRAINDICATED
             await replicas[(number + turn) % 2].record(recording(f"att-{number}", tier=tier))
 
-    async def publish(replica) -> None:
-        while not done.is_set():
-            await replica.publish_events(NOW)
-            await asyncio.sleep(0.001)
-
-    async def follow(replica) -> list[int]:
-        seen: list[int] = []
-        while True:
-            over = done.is_set()
-            page = await replica.events("default", after=seen[-1] if seen else 0, limit=7)
-            seen += [one.position for one in page]
-            if over and not page:
-                return seen
-            await asyncio.sleep(0)
-
-    background = [asyncio.ensure_future(publish(one)) for one in replicas]
-    readers = [asyncio.ensure_future(follow(one)) for one in replicas]
+    background = [asyncio.ensure_future(_publish(one, done)) for one in replicas]
+    readers = [asyncio.ensure_future(_follow(one, done)) for one in replicas]
     await asyncio.gather(*(write(number) for number in range(12)))
-    while (await replicas[0].publish_events(NOW)).events:
-        pass
+    await published(replicas[0])
     done.set()
     await asyncio.gather(*background)
     for seen in await asyncio.gather(*readers):
         assert seen == list(range(1, 12 + 12 * 8 + 1))
+
+
+async def _publish(replica, done: asyncio.Event) -> None:
+    while not done.is_set():
+        await replica.publish_events(NOW)
+        await asyncio.sleep(0.001)
+
+
+async def _follow(replica, done: asyncio.Event) -> list[int]:
+    seen: list[int] = []
+    while True:
+        over = done.is_set()
+        page = await replica.events("default", after=seen[-1] if seen else 0, limit=7)
+        seen += [one.position for one in page]
+        if over and not page:
+            return seen
+        await asyncio.sleep(0)
 
 
 async def test_a_transaction_that_commits_late_is_not_passed_over(postgresql_database, cluster):

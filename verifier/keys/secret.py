@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +16,7 @@ from verifier.keys.files import locked, read_secret, write_file
 _SIZE: Final = 32
 _NONCE_INFO: Final = b"vtpm-attest nonce key v1"
 _SESSION_INFO: Final = b"vtpm-attest session key v1"
+_WEBHOOK_INFO: Final = b"vtpm-attest webhook key v1"
 _RATCHET_INFO: Final = b"vtpm-attest ratchet key v1"
 
 
@@ -37,6 +40,16 @@ def ratchet_key(state_dir: Path) -> bytes:
 def session_key(state_dir: Path) -> bytes:
     """32-byte key of dashboard sessions, derived as `nonce_key` is."""
     return _derived(state_dir, _SESSION_INFO)
+
+
+def webhook_secrets(state_dir: Path) -> Callable[[str], bytes]:
+    """The 32-byte signing secret of a webhook by its id, which is random and never given twice.
+
+    Nothing of it is in the database: who reads that can sign nothing. Losing the service secret makes every
+    webhook worthless; they have to be made anew.
+    """
+    key = _derived(state_dir, _WEBHOOK_INFO)
+    return lambda webhook_id: hmac.digest(key, webhook_id.encode(), "sha256")
 
 
 def _derived(state_dir: Path, info: bytes) -> bytes:

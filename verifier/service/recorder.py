@@ -25,6 +25,7 @@ from verifier.ports import (
     VerdictRecord,
 )
 from verifier.ports_enrollment import AuditEntry, Decision, EnrollmentBounds, EnrollmentRecord, Filed
+from verifier.ports_events import WebhookRecord
 from verifier.ports_inventory import InventoryUpdate
 from verifier.ports_trust import AnchorAssignment, AnchorSetRecord, ExpiryAlarm, LostEndorsement
 from verifier.service import trust_entries
@@ -378,6 +379,29 @@ class Recorder:
     async def purge_inventory_events(self, now: datetime, keep: timedelta) -> int:
         """Drop events of inventories that are older than `keep`. What the audit log has of them stays."""
         return await self._store.purge_inventory_events(now - keep)
+
+    async def webhook_added(self, webhook: WebhookRecord, audit: AuditEntry, *, at_most: int) -> bool:
+        """Events are sent somewhere from now on; False where there are `at_most` webhooks already."""
+        done = await self._store.add_webhook(webhook, audit, at_most=at_most)
+        if done:
+            self._log.warning(audit.action, webhook=webhook.id, url=webhook.url, actor=audit.actor)
+        return done
+
+    async def webhook_removed(self, tenant: str, webhook_id: str, audit: AuditEntry) -> bool:
+        """They are not any more; False where there is no such webhook."""
+        done = await self._store.remove_webhook(tenant, webhook_id, audit)
+        if done:
+            self._log.warning(audit.action, webhook=webhook_id, actor=audit.actor)
+        return done
+
+    async def redelivered(
+        self, tenant: str, webhook_id: str, deliveries: Sequence[int] | None, audit: AuditEntry
+    ) -> int:
+        """What was given up is tried again; how many deliveries."""
+        count = await self._store.redeliver(tenant, webhook_id, deliveries, audit.at, audit)
+        if count:
+            self._log.info(audit.action, webhook=webhook_id, deliveries=count, actor=audit.actor)
+        return count
 
     async def purge(self, now: datetime) -> int:
         """Drop what has expired."""

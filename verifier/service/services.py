@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from verifier.ports import Clock
+from verifier.ports_events import Outbox
 from verifier.service.ak_certificates import AkCertificates
 from verifier.service.approvals import ApprovalService
 from verifier.service.assignments import AssignmentService
 from verifier.service.attestation import AttestationService
 from verifier.service.boots import BootService
 from verifier.service.challenge import ChallengeService
+from verifier.service.deliveries import Deliverer
 from verifier.service.dry_run import DryRunService
 from verifier.service.ear import EarIssuer
 from verifier.service.endorsement_review import EndorsementReview
@@ -18,6 +20,7 @@ from verifier.service.enrollment import EnrollmentService
 from verifier.service.events import LocalEvents
 from verifier.service.evidence import EvidenceService
 from verifier.service.expiry import ExpiryWatch
+from verifier.service.feed import EventFeed
 from verifier.service.fleet import FleetService
 from verifier.service.incidents import IncidentService
 from verifier.service.inventory import InventoryService
@@ -27,6 +30,7 @@ from verifier.service.recorder import Recorder
 from verifier.service.samples import FleetSamples
 from verifier.service.tokens import TokenService
 from verifier.service.trust import TrustService
+from verifier.service.webhooks import WebhookService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,10 @@ class Services:
     boots: BootService
     samples: FleetSamples
     events: LocalEvents
+    feed: EventFeed
+    webhooks: WebhookService
+    deliveries: Deliverer
+    outbox: Outbox
     evidence: EvidenceService
     dry_runs: DryRunService
     policies: PolicyService

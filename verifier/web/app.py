@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Sequence
@@ -21,16 +22,18 @@ from verifier.web import (
     assignment_routes,
     decision_routes,
     dry_run_routes,
+    event_routes,
     evidence_routes,
     fleet_routes,
     inventory_routes,
     public_routes,
+    webhook_routes,
 )
 from verifier.web.dispatch import VERDICT_KEY, Dispatcher
 from verifier.web.metrics import Metrics
 from verifier.web.openapi import build_document
 from verifier.web.problems import PROBLEM_MEDIA_TYPE, ProblemReply, is_ours, problem, problem_of
-from verifier.web.routing import Route, WebConfig
+from verifier.web.routing import SECURITY_HEADERS, Route, WebConfig
 from verifier.web.wire_codec import encode
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -43,15 +46,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     *assignment_routes.ROUTES,
     *anchor_routes.ROUTES,
     *inventory_routes.ROUTES,
+    *event_routes.ROUTES,
+    *webhook_routes.ROUTES,
     *public_routes.ROUTES,
 )
-_SECURITY_HEADERS: Final = {
-    "Server": "vtpm-attest",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Strict-Transport-Security": "max-age=31536000",
-}
 _log = structlog.get_logger("vtpm_attest.web")
 
 
@@ -63,10 +61,16 @@ def build_app(services: Services, config: WebConfig, more: Sequence[str] = ()) -
     app = web.Application(middlewares=[_border(metrics, config)])
     app[public_routes.METRICS_KEY] = metrics
     app[public_routes.OPENAPI_KEY] = encode(build_document(ROUTES, config.version, config.issuer))
+    app[event_routes.CLOSING] = asyncio.Event()
+    app.on_shutdown.append(_close_streams)
     for route in ROUTES:
         handler = Dispatcher(route, services, config).handle
         app.router.add_route(route.method, route.path, handler, name=route.name)
     return app
+
+
+async def _close_streams(app: web.Application) -> None:
+    app[event_routes.CLOSING].set()
 
 
 def _border(metrics: Metrics, config: WebConfig) -> Middleware:
@@ -85,7 +89,7 @@ def _border(metrics: Metrics, config: WebConfig) -> Middleware:
         operation = request.match_info.route.name or "unmatched"
         elapsed = time.perf_counter() - started
         metrics.request(operation, elapsed)
-        for name, value in _SECURITY_HEADERS.items():
+        for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers["X-Request-Id"] = request_id
         if config.access_log:

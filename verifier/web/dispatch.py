@@ -46,6 +46,8 @@ class Dispatcher:
             query=self._query(request),
         )
         reply = await self.route.handler(call)
+        if reply.stream is not None:
+            return await reply.stream()
         if isinstance(reply.body, AttestationReply):
             request[VERDICT_KEY] = reply.body.verdict.status
         return self._respond(request, call, reply)

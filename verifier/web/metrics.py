@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -65,6 +65,24 @@ class Metrics:
             what: prom.Gauge(f"vtpm_attest_inventory_{what}", text, ("source",), registry=self._registry)
             for what, text in _INVENTORY.items()
         }
+        self._deliveries = prom.Gauge(
+            "vtpm_attest_webhook_deliveries",
+            "Events for webhooks that are kept, by status: pending is the queue",
+            ("status",),
+            registry=self._registry,
+        )
+        self._attempts = prom.Counter(
+            "vtpm_attest_webhook_attempts",
+            "Attempts to deliver of this process: delivered, failed (to be tried again), dead (given up)",
+            ("outcome",),
+            registry=self._registry,
+        )
+        for outcome in ("delivered", "failed", "dead"):
+            self._attempts.labels(outcome)
+        self._streams = prom.Gauge(
+            "vtpm_attest_event_streams", "Streams of events open in this process", registry=self._registry
+        )
+        self._attempts_seen: Counter[str] = Counter()
         seconds = prom.Histogram(
             "vtpm_attest_request_seconds",
             "Time from the request's head to its reply",
@@ -119,6 +137,15 @@ class Metrics:
             }
             for what, value in told.items():
                 self._inventory[what].labels(status.name).set(value)
+
+    def events(self, deliveries: Mapping[str, int], attempts: Counter[str], streams: int) -> None:
+        """How events fare on their way out; `attempts` counts from the start of the process."""
+        for status, count in deliveries.items():
+            self._deliveries.labels(status).set(count)
+        for outcome, count in (attempts - self._attempts_seen).items():
+            self._attempts.labels(outcome).inc(count)
+        self._attempts_seen = attempts.copy()
+        self._streams.set(streams)
 
     def render(self) -> bytes:
         """Prometheus text exposition."""

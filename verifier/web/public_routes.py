@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -83,13 +84,16 @@ async def metrics(call: Call) -> Reply:
     """Prometheus text."""
     known = call.request.app[METRICS_KEY]
     now = call.services.clock.now()
+    deliveries: Mapping[str, int] = {}
     try:
+        deliveries = await call.services.deliveries.counts()
         endings = await call.services.expiry.endings(DEFAULT_TENANT)
     except (
         VerifierFault
     ):  # counters of a verifier in trouble are worth most; the log says what the trouble is
         endings = ()
     known.endings(endings, alarms(DEFAULT_TENANT, endings, now), now)
+    known.events(deliveries, call.services.deliveries.outcomes, call.services.feed.streams)
     known.lost(call.services.endorsements.lost)
     known.inventory(await call.services.inventory.sources(), now)
     return Reply(body=known.render(), media_type=METRICS_MEDIA_TYPE)

@@ -6,7 +6,7 @@ import enum
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from aiohttp import web
 
@@ -32,6 +32,15 @@ WATCHERS = READERS - {Scope.RELYING_PARTY}
 OPERATORS = frozenset({Scope.OPERATOR, Scope.ADMIN})
 AUDITORS = frozenset({Scope.AUDITOR, Scope.OPERATOR, Scope.ADMIN})
 ADMINS = frozenset({Scope.ADMIN})
+
+SECURITY_HEADERS: Final = {
+    "Server": "vtpm-attest",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Strict-Transport-Security": "max-age=31536000",
+}
+"""On every reply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +95,8 @@ class Reply:
     etag: str | None = None
     """Set by the handler where it knows a cheaper one than the digest of the body."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    stream: Callable[[], Awaitable[web.StreamResponse]] | None = None
+    """Sends the reply itself, piece by piece; it must not fail once it has begun."""
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]

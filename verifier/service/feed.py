@@ -1,0 +1,128 @@
+"""The event log as it grows, for streams: every change of every replica, in one order.
+
+What this replica or another one has recorded is found by asking the database, four times a second, and published by
+whoever is first. Nothing depends on being told, so a replica that was away goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from verifier.errors import EvidenceError, VerifierFault
+from verifier.ports import Clock
+from verifier.ports_events import EventFilter, EventRecord, Outbox
+from verifier.reasons import Reason
+from verifier.service.attempts import TooManyAttemptsError
+
+POLL: Final = 0.25
+"""Seconds: with it, an event is out within one second of its change, whichever replica it was made on."""
+_AFTER_FAULT: Final = 2.0
+_PAGE: Final = 200
+_RETRY_STREAM: Final = timedelta(seconds=30)
+_log = structlog.get_logger("vtpm_attest.events")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """A piece of a stream: what is wanted of it, and where to go on."""
+
+    events: Sequence[EventRecord]
+    position: int
+    more: bool
+
+
+class EventFeed:
+    """Publishes events and lets streams follow them.
+
+    Args:
+        outbox: the event log.
+        clock: for the times of deliveries.
+        max_streams: how many may be open in this process.
+    """
+
+    def __init__(self, outbox: Outbox, clock: Clock, max_streams: int) -> None:
+        self._outbox = outbox
+        self._clock = clock
+        self._max_streams = max_streams
+        self._advanced = asyncio.Event()
+        self.head = 0
+        """The highest position known here."""
+        self.streams = 0
+
+    async def run(self, published: asyncio.Event) -> None:
+        """Publish for ever. `published` is set whenever there may be something new to deliver."""
+        while True:
+            try:
+                if await self.publish():
+                    published.set()
+                await asyncio.sleep(POLL)
+            except VerifierFault as error:
+                _log.error("events.not-published", problem=str(error))
+                await asyncio.sleep(_AFTER_FAULT)
+
+    async def publish(self) -> int:
+        """Give positions to what has none; how many there were."""
+        count = 0
+        while True:
+            done = await self._outbox.publish_events(self._clock.now())
+            count += done.events
+            if done.head > self.head:
+                self.head = done.head
+                self._advanced.set()
+                self._advanced = asyncio.Event()
+            if not done.events:
+                return count
+
+    def open_stream(self) -> None:
+        """Take a place; raises `TooManyAttemptsError` where none is left. `close_stream` gives it back."""
+        if self.streams >= self._max_streams:
+            raise TooManyAttemptsError(_RETRY_STREAM)
+        self.streams += 1
+
+    def close_stream(self) -> None:
+        """Give a place back."""
+        self.streams -= 1
+
+    async def start(self, resume_after: int | None) -> tuple[int, bool]:
+        """Where a stream begins, and whether events it has not seen are gone already.
+
+        Raises:
+            EvidenceError: `malformed-request`: that position was never given out.
+        """
+        dropped, head = await self._outbox.event_bounds()
+        if resume_after is None:
+            return head, False
+        if resume_after > head:
+            raise EvidenceError(
+                Reason.MALFORMED_REQUEST,
+                f"{resume_after} is beyond the last event, {head}: connect without Last-Event-ID",
+                structure="Last-Event-ID",
+            )
+        return resume_after, resume_after < dropped
+
+    async def read(self, tenant: str, wants: EventFilter, after: int) -> FeedPage:
+        """What comes after a position, as far as it fits a page."""
+        head = self.head  # before the reading: whatever has a position up to here will be in it
+        found = await self._outbox.events(tenant, after=after, limit=_PAGE)
+        more = len(found) == _PAGE
+        last = found[-1].position if found else after
+        return FeedPage(
+            events=[one for one in found if wants.matches(one)],
+            position=last if more else max(last, head),
+            more=more,
+        )
+
+    async def newer_than(self, position: int, within: float) -> bool:
+        """Whether there is anything after a position, by the end of `within` seconds."""
+        advanced = self._advanced
+        if self.head <= position:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(advanced.wait(), within)
+        return self.head > position

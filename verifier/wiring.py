@@ -1,0 +1,36 @@
+"""A part of the composition root: webhooks, from settings to use cases."""
+
+from __future__ import annotations
+
+from verifier.keys.secret import webhook_secrets
+from verifier.ports import Clock, Random
+from verifier.ports_events import Outbox
+from verifier.service.deliveries import Deliverer, DeliveryRules
+from verifier.service.recorder import Recorder
+from verifier.service.webhooks import WebhookService
+from verifier.settings import Settings
+from verifier.webhook_sender import HttpWebhooks
+
+
+def wire_webhooks(
+    settings: Settings, outbox: Outbox, recorder: Recorder, clock: Clock, random: Random
+) -> tuple[WebhookService, Deliverer]:
+    """What operators set up, and what sends. Raises `VerifierFault` for CA certificates that cannot be used."""
+    own, secret_of = settings.webhooks, webhook_secrets(settings.state_dir)
+    sender = HttpWebhooks(
+        timeout=own.timeout, allow_http=own.allow_http, allow_private=own.allow_private, ca=own.ca
+    )
+    service = WebhookService(
+        outbox=outbox, recorder=recorder, clock=clock, random=random, sender=sender, secret_of=secret_of
+    )
+    rules = DeliveryRules(
+        source=settings.base_url,
+        attempts=own.attempts,
+        timeout=own.timeout,
+        first_retry=own.first_retry,
+        longest_retry=own.longest_retry,
+    )
+    deliverer = Deliverer(
+        outbox=outbox, sender=sender, secret_of=secret_of, rules=rules, clock=clock, random=random
+    )
+    return service, deliverer
