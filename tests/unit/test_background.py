@@ -48,7 +48,9 @@ async def test_a_service_that_starts_looks_at_once_what_ends(tmp_path):
     end = pki.time(clock.now().replace(year=clock.now().year - 1))
     (tmp_path / "anchors" / "old.der").write_bytes(pki.Ca.root("Old", not_after=end).der)
     async with running(settings, clock) as verifier:
-        tasks = background.start(verifier.service.services, lambda: None, timedelta(days=30))
+        tasks = background.start(
+            verifier.service.services, lambda: None, timedelta(days=30), timedelta(days=7)
+        )
         try:
             for _ in range(200):
                 entries = (await verifier.get("/v1/audit")).json["entries"]
@@ -72,7 +74,10 @@ async def test_a_service_that_runs_drops_what_a_newer_verdict_has_replaced(tmp_p
             clock.advance(days=2)
         assert verifier.rows()["blob"] == 4  # three quotes, one log
         tasks = background.start(
-            verifier.service.services, lambda: None, verifier.service.settings.evidence.keep
+            verifier.service.services,
+            lambda: None,
+            verifier.service.settings.evidence.keep,
+            timedelta(days=7),
         )
         try:
             for _ in range(200):
