@@ -57,7 +57,7 @@ async def test_a_stream_resumes_without_a_gap_or_a_duplicate(live):
     assert ready[0] == "ready"
     await asyncio.gather(*(revoke(live, guest) for guest in guests))
     async with stream(live, last=first[-1][1]) as events:
-        rest = (await take(events, 8))[1:]
+        rest = (await take(events, 9))[1:]
     enrolled = [data["subject"] for kind, _, data in first + rest if kind == "attester.enrolled"]
     revoked = [data["subject"] for kind, _, data in first + rest if kind == "attester.revoked"]
     assert sorted(enrolled) == sorted(revoked) == sorted(guest.attester_id for guest in guests)
