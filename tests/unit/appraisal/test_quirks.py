@@ -6,12 +6,13 @@ import functools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import shared_path
+from tests.conftest import SHARED, shared_path
 from tests.deviant import NO_ACTION, Case, Deviants, event, written
-from tests.event_logs import CORPUS, Boot, Pcrs, boots, corpus_logs, pcrs_of
+from tests.event_logs import CORPUS, Boot, Pcrs, boots, corpus_logs, pcrs_of, read_boot
 from verifier.appraisal.boot.deviation import BUDGET, Budget
 from verifier.appraisal.boot_facts import BoundBoot, bind_log
 from verifier.claims import BootFacts
@@ -147,25 +148,41 @@ NAMED = {
 
 
 def stated() -> Iterator[tuple[str, Pcrs]]:
-    """Logs of the corpus that came with PCR values, by whoever published them."""
+    """Logs of the corpus that came with PCR values, by whoever published them; CCEL registers by their index."""
     by_file = {log.file: log for log in corpus_logs()}
     for path in sorted(CORPUS.glob("*/**/*.json")):
         name = str(path.relative_to(CORPUS))
         for ending in (".expected.json", ".min.json", ".json"):
             stem = name.removesuffix(ending)
-            for candidate in (stem, f"{stem}.eventlog.bin", f"{stem}.bios_measurements"):
+            for candidate in (
+                stem,
+                *(f"{stem}.{end}" for end in ("eventlog.bin", "bios_measurements", "bin")),
+            ):
                 if name.endswith(ending) and candidate in by_file:
                     document = json.loads(path.read_text())
-                    if isinstance(document, dict) and isinstance(document.get("pcrs"), dict):
-                        yield candidate, pcrs_of(document["pcrs"])
+                    pcrs = document.get("pcrs") if isinstance(document, dict) else None
+                    if isinstance(pcrs, dict) and any(pcrs.values()):
+                        yield candidate, pcrs_of(pcrs)
+    registers = CORPUS / "confidential-containers_trustee" / "CCEL.expected.json"
+    if registers.exists():
+        for name, values in json.loads(registers.read_text())["sha384"].items():
+            numbered = {int(rtmr.removeprefix("rtmr")) + 1: bytes.fromhex(v) for rtmr, v in values.items()}
+            yield f"{registers.parent.name}/{name}", {HashAlg.SHA384: numbered}
+    plain = CORPUS / "nsacyber_HIRS" / "tcgeventlog" / "TpmLogExpectedPcrs.txt"
+    if plain.exists():
+        yield (
+            "nsacyber_HIRS/TpmLog.bin",
+            {SHA256: dict(enumerate(map(bytes.fromhex, plain.read_text().split())))},
+        )
 
 
 STATED = dict(stated())
+CAPTURES_SHARED = [path.parent for path in sorted(SHARED.glob("evidence/*/binary_bios_measurements"))]
 
 
 def test_the_corpus_states_pcrs_of_many_logs() -> None:
     shared_path("corpus/MANIFEST.tsv")
-    assert len(STATED) >= 19
+    assert len(STATED) >= 25
     assert NAMED.keys() <= STATED.keys()
 
 
@@ -179,6 +196,16 @@ def test_a_log_of_the_corpus_replays_or_has_its_named_quirk(file: str | None) ->
     values = {bank: pcrs for bank, pcrs in STATED[file].items() if bank in log.algorithms}
     bound = bind_log(data, log, values, None)
     assert {(each.bank.label, each.pcr): each.quirk for each in bound.mismatches} == NAMED.get(file, {})
+
+
+@pytest.mark.parametrize("folder", CAPTURES_SHARED or [None], ids=lambda path: path and path.name)
+def test_every_captured_boot_replays_in_both_banks(folder: Path | None) -> None:
+    if folder is None:
+        shared_path("evidence/README.md")
+    assert folder is not None
+    captured = read_boot(folder)
+    log = parse_event_log(captured.log)
+    assert bind_log(captured.log, log, captured.quoted(SHA1, SHA256), None).mismatches == ()
 
 
 # --- logs that end inside an event
