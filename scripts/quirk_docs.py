@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from verifier.appraisal.boot.deviation import BUDGET
 from verifier.quirk_texts import QUIRKS
 from verifier.quirks import Certainty, Quirk
 
@@ -62,7 +63,7 @@ silently.
    its own digest fits nothing.
 5. **Absence is no pass.** An empty log, a cut log and a tolerated PCR leave rules that need them `not-evaluated`.
 6. **Nothing is kept across policies.** What is believed depends on what is tolerated, so the cache's key holds it (trust rule 5).
-7. **The search is bounded**: at most 12,288 hashes per log, and none for a log that replays. Where they run out, a name may be missing;
+7. **The search is bounded**: at most BUDGET hashes per log, and none for a log that replays. Where they run out, a name may be missing;
    no verdict gets better.
 
 A log that ends inside an event is read up to there, if at least one event before it is whole: `boot-log-cut`. Bytes that are no event log
@@ -90,7 +91,7 @@ _CERTAINTY: Final = {
 
 def quirks() -> str:
     """The page as Markdown."""
-    parts = [_ARGUMENT]
+    parts = [_ARGUMENT.replace("BUDGET", f"{BUDGET:,}")]
     for quirk in Quirk:
         entry = QUIRKS[quirk]
         where = f"PCR {_ranges(entry.pcrs)}" if entry.pcrs else "the log as a whole"

@@ -246,7 +246,11 @@ class Deviants:
     def extended_twice(self) -> Case:
         """Extended twice, logged once."""
         place = self.random.choice(
-            [p for p in self.measured if self.events[p].pcr < 8 and self.events[p].data not in EXIT]
+            [
+                p
+                for p in self.measured
+                if self.events[p].pcr < 8 and self.events[p].data not in EXIT and not self._again(p)
+            ]
         )
         pcr = self.events[place].pcr
         values = quoted(
@@ -255,6 +259,11 @@ class Deviants:
         return self.case(
             f"twice at {place}", Quirk.EVENT_UNLOGGED, {pcr: place}, values=values, believed=False
         )
+
+    def _again(self, place: int) -> bool:
+        """The next event of the PCR has the same digests, so that which of them was extended twice is all one."""
+        later = [p for p in self.of(self.events[place].pcr) if p > place]
+        return bool(later) and self.events[later[0]].digests == self.events[place].digests
 
     def never_extended(self) -> Case:
         pcr = self.events[self.random.choice(self.measured)].pcr
