@@ -99,7 +99,7 @@ def test_a_guest_that_was_not_started_since_its_uuid_was_changed_is_no_copy():
 COMING_AND_GOING = {EventKind.ADDED, EventKind.REMOVED}
 
 
-@pytest.mark.parametrize("kind", COMING_AND_GOING)
+@pytest.mark.parametrize("kind", sorted(COMING_AND_GOING))
 def test_that_a_machine_was_listed_or_not_explains_nothing(kind):
     assert [one.reason for one in checked(judge(WEB), event(kind))] == [Reason.INVENTORY_MATCHES]
 

@@ -10,7 +10,7 @@
 | 0006 | 0.1 | alarms of what ends, each told once | yes, new table |
 | 0007 | 0.1 | which log of systemd is held of a boot | yes, nullable column |
 | 0008 | 0.1 | samples of the fleet over time | yes, new table |
-| 0009 | 0.1 | what was read of inventories | see the migration |
+| 0009 | 0.1 | what inventories said last, and what happened to their machines | yes, new tables |
 | 0010 | 0.1 | events, webhooks and what is on its way to them | yes, new tables |
 
 A database of an unknown revision was made by a newer version: it is refused, not guessed at.
