@@ -12,7 +12,7 @@ from tests.harness import FakeClock, Guest, b64, running, settings_for
 from tests.simulator import AkProfile
 from verifier.appraisal.correlate import correlate
 from verifier.appraisal.inventory import InventoryMachine, MachineKey
-from verifier.inventory.registry import Registry
+from verifier.inventory.registry import Registry, SourceName
 from verifier.ports import Scope
 
 VM = "4c4c4544-0042-3510-8052-b4c04f4b3132"
@@ -534,7 +534,7 @@ class Listed:
     """A real inventory registry, asked as the service asks it."""
 
     def __init__(self, verifier, clock) -> None:
-        self.registry, self.clock = Registry(["file"]), clock
+        self.registry, self.clock = Registry([SourceName("file", "file", "machines.csv")]), clock
         verifier.service.services.approvals._known._inventory = self.ask
 
     async def ask(self, keys):
@@ -556,7 +556,7 @@ class Listed:
             key=MachineKey(source="file", id=name), name=name, smbios_uuid=uuid, ek_fingerprints=keys
         )
         self.registry.apply(changed=[machine])
-        self.registry.set_status("file", synced_at=self.clock.now(), problem=None)
+        self.registry.current("file", at=self.clock.now())
 
 
 async def test_the_inventory_settles_a_replacement_without_a_person(tmp_path, clock):
