@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, exists, func, select
@@ -15,7 +17,9 @@ from verifier.store.backend import StorePart
 from verifier.store.schema import policy
 from verifier.store.statements import Insert
 
-_ATTEMPTS: Final = 8
+_ATTEMPTS: Final = 24
+_PAUSE: Final = 0.004
+"""Seconds; grows with every attempt, so that sides that met do not meet again."""
 
 
 class Policies(StorePart):
@@ -29,11 +33,12 @@ class Policies(StorePart):
         `current` is kept beside the one that is; of a new id, the first always is.
         """
         new = self._made_current(record) if current else self._beside(record)
-        for _ in range(_ATTEMPTS):
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
                 await self._backend.write(lambda connection: _add(connection, new, record))
             except IntegrityError:
                 # Another replica took the position meanwhile: count again.
+                await asyncio.sleep(random.uniform(0, _PAUSE * attempt))  # noqa: S311 - jitter
                 continue
             return
         raise StoreUnavailable(f"policy {record.id!r} is being changed from too many sides; try again")
