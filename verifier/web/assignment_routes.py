@@ -76,7 +76,7 @@ ROUTES: Final = (
         summary="Assign a policy to labels, or change its revision, mode or priority there",
         request=m.PutAssignment,
         response=m.Assignment,
-        reasons=(Reason.MALFORMED_REQUEST,),
+        reasons=(Reason.MALFORMED_REQUEST, Reason.NOT_FOUND),
     ),
     Route(
         method="DELETE",

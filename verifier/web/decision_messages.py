@@ -10,7 +10,7 @@ from verifier.appraisal.lineage import Guest
 from verifier.ports_enrollment import AuditEntry
 from verifier.service.approvals import MAX_REASON, EnrollmentView
 from verifier.service.incidents import IncidentView
-from verifier.web.messages import Body, Cursor, Endorsement, Id, Limit
+from verifier.web.messages import Before, Body, Cursor, Endorsement, Id, Limit
 from verifier.web.wire_codec import Identity, identity_message, rfc3339
 
 Words = Annotated[str, Meta(max_length=MAX_REASON)]
@@ -150,7 +150,7 @@ class AuditQuery(Body, frozen=True):
 
     subject: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
     """Only entries about this enrolment, attester or incident."""
-    before: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)] | None = None
+    before: Before | None = None
     limit: Limit = 50
 
 

@@ -71,9 +71,13 @@ class Dispatcher:
                 raise EvidenceError(Reason.MALFORMED_REQUEST, f"{key!r} is given twice", structure="query")
             values[key] = value
         try:
-            return msgspec.convert(values, self.route.query, strict=False)
+            query = msgspec.convert(values, self.route.query, strict=False)
         except msgspec.ValidationError as error:
             raise EvidenceError(Reason.MALFORMED_REQUEST, str(error), structure="query") from error
+        # The conversion reads the text "null" as nothing; a filter that was sent must never be silently left out.
+        if any(getattr(query, key, None) is None for key in values):
+            raise EvidenceError(Reason.MALFORMED_REQUEST, "a query has no null: leave it out", structure="query")
+        return query
 
     def _respond(self, request: web.Request, call: Call, reply: Reply) -> web.Response:
         headers = {"Cache-Control": _NO_STORE, **reply.headers}

@@ -10,7 +10,7 @@ from msgspec import Meta
 from verifier.errors import EvidenceError
 from verifier.ports_events import DeliveryRecord, EventFilter, EventKind, WebhookRecord
 from verifier.reasons import Reason, Tier
-from verifier.web.messages import Body, Id, Label, Limit
+from verifier.web.messages import Before, Body, Id, Label, Limit
 from verifier.web.wire_codec import rfc3339
 
 _TIERS: Final = {tier.label: tier for tier in Tier}
@@ -86,7 +86,7 @@ class DeliveriesQuery(Body, frozen=True):
     """Filter and page."""
 
     status: StatusName | None = None
-    before: Annotated[int, Meta(ge=1, le=2**62)] | None = None
+    before: Before | None = None
     """`before` of the last reply."""
     limit: Limit = 100
 

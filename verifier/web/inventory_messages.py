@@ -12,7 +12,7 @@ from verifier.ports import AttesterRecord, Page
 from verifier.ports_inventory import KeptEvent
 from verifier.service.inventory import Standing
 from verifier.service.inventory_report import GuestView, MachineView
-from verifier.web.messages import Body, InventoryOpinion, Limit
+from verifier.web.messages import Before, Body, InventoryOpinion, Limit
 from verifier.web.wire_codec import rfc3339
 
 SourceName = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -140,7 +140,7 @@ class InventoryEventsQuery(Body, frozen=True):
     uuid: Uuid | None = None
     """Only of machines that have this instance UUID or SMBIOS UUID now."""
     kind: KindName | None = None
-    before: Annotated[int, Meta(ge=1)] | None = None
+    before: Before | None = None
     """Only what was kept before this sequence."""
     limit: Limit = 100
 

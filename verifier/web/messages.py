@@ -20,6 +20,8 @@ Revision = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Cursor = Annotated[str, Meta(min_length=1, max_length=512)]
 Label = Annotated[str, Meta(min_length=3, max_length=256, pattern="^[^=]+=.*$")]
 Limit = Annotated[int, Meta(ge=1, le=500)]
+Before = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+"""A sequence to page back from, as far as a database counts."""
 ScopeName = Literal["join", "relying-party", "dashboard", "operator", "auditor", "admin"]
 
 
@@ -150,7 +152,7 @@ class VerdictQuery(Body, frozen=True):
 class HistoryQuery(Body, frozen=True):
     """Page through verdicts, newest first."""
 
-    before: Annotated[int, Meta(ge=1)] | None = None
+    before: Before | None = None
     """Only verdicts with a lower sequence."""
     limit: Limit = 50
 
