@@ -161,3 +161,24 @@ async def test_wrong_paths_methods_and_media_types_are_problem_documents(verifie
 async def test_a_listing_takes_no_query_it_does_not_understand(verifier, query):
     answer = await verifier.get(f"/v1/attesters?{query}")
     assert (answer.status, answer.code) == (400, "malformed-request")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/attesters?status=null",
+        "/v1/audit?before=null",
+        "/v1/audit?before=252923261275979382784",
+        "/v1/inventory/events?before=9223372036854775808",
+        "/v1/inventory/guests?outcome=NULL",
+    ],
+)
+async def test_a_filter_is_refused_rather_than_left_out(verifier, path):
+    answer = await verifier.get(path)
+    assert (answer.status, answer.code) == (400, "malformed-request")
+
+
+async def test_history_before_more_than_a_database_counts_is_refused(verifier):
+    guest = await verifier.guest()
+    answer = await verifier.get(f"/v1/attesters/{guest.attester_id}/history?before=252923261275979382784")
+    assert (answer.status, answer.code) == (400, "malformed-request")
