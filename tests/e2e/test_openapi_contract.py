@@ -11,8 +11,6 @@ import sys
 from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 
-import pytest
-
 from tests.harness import Guest, Here, boot_log, running, settings_for
 from verifier.ports import Scope
 

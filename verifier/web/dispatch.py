@@ -76,7 +76,9 @@ class Dispatcher:
             raise EvidenceError(Reason.MALFORMED_REQUEST, str(error), structure="query") from error
         # The conversion reads the text "null" as nothing; a filter that was sent must never be silently left out.
         if any(getattr(query, key, None) is None for key in values):
-            raise EvidenceError(Reason.MALFORMED_REQUEST, "a query has no null: leave it out", structure="query")
+            raise EvidenceError(
+                Reason.MALFORMED_REQUEST, "a query has no null: leave it out", structure="query"
+            )
         return query
 
     def _respond(self, request: web.Request, call: Call, reply: Reply) -> web.Response:
