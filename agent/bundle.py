@@ -67,10 +67,12 @@ def collect(settings: Settings, out: Path, nonce: bytes, selection: Selection, o
             nvpcrs = certify_nvpcrs(tpm, ak, log, nonce, lambda text: output.say(f"note: {text}"))
     finally:
         tpm.close()
-    collected = sources.collect(agent_version=VERSION, with_ima=True)
-    for note in (*ek.notes, *collected.notes):
+    collected = sources.collect(agent_version=VERSION)
+    ima = sources.ima_list()
+    for note in (*ek.notes, *collected.notes, *([ima.note] if ima.note else [])):
         output.say(f"note: {note}")
     bundle = _bundle(nonce, (ak, ek, endorsements), quoted, collected) | _userspace(collected, nvpcrs)
+    bundle["ima_log"] = _text(ima.content)
     content = msgspec.json.format(msgspec.json.encode(bundle)) + b"\n"
     _write(out, content)
     if str(out) != "-":
@@ -96,7 +98,6 @@ def _bundle(
             for bank, values in quoted.values.items()
         },
         "boot_log": _text(collected.boot_log),
-        "ima_log": _text(collected.ima_log),
         "identity": msgspec.structs.asdict(collected.identity),
         "kernel_command_line": collected.kernel_command_line,
         "boot_id": collected.boot_id,

@@ -15,7 +15,7 @@ class Reaction(enum.Enum):
     ASK_AGAIN = "ask-again"
     """The nonce is void: ask for another; at once, unless that happened since the last verdict."""
     RESEND_WHOLE = "resend-whole"
-    """As `ASK_AGAIN`, and send the boot log whole."""
+    """As `ASK_AGAIN`, and send the logs whole."""
     ENROLL_AGAIN = "enroll-again"
     """The enrolment is void: begin anew, with the same restraint."""
     REENROLL_IF_ALLOWED = "reenroll-if-allowed"
@@ -35,6 +35,7 @@ REACTIONS: Final[Mapping[str, Reaction]] = {
     "quote-nonce": Reaction.ASK_AGAIN,
     "evidence-overtaken": Reaction.ASK_AGAIN,
     "boot-log-missing": Reaction.RESEND_WHOLE,
+    "ima-offset-unknown": Reaction.RESEND_WHOLE,
     "enrollment-expired": Reaction.ENROLL_AGAIN,
     "enrollment-refused": Reaction.REFUSED,
     "tpm-replaced": Reaction.ENROLL_AGAIN,

@@ -21,7 +21,7 @@ from agent.ak import opened_ak, read_key_certificates
 from agent.ak_certificate import AkCertificateFile
 from agent.collect import Collected, Sources
 from agent.errors import AgentError, RefusedError, StateError, TpmError, TpmReplacedError
-from agent.evidence import PcrValues, quote_with_pcrs
+from agent.evidence import IMA_PCR, PcrValues, quote_with_pcrs
 from agent.ratchet import Ratchet
 from agent.session import (
     Activate,
@@ -276,7 +276,8 @@ class Agent:
         tpm, ak = self._use_tpm()
         challenge = action.challenge
         selection = {part.bank: list(part.pcrs) for part in challenge.selection}
-        quoted = quote_with_pcrs(tpm, ak, challenge.nonce, selection)
+        wants_ima = challenge.want_ima_log and any(IMA_PCR in pcrs for pcrs in selection.values())
+        quoted = quote_with_pcrs(tpm, ak, challenge.nonce, selection, ima_list=wants_ima)
         shown = None
         if challenge.ratchet_index is not None:
             shown = self._ratchet.show(tpm, ak, challenge)
@@ -288,6 +289,7 @@ class Agent:
             signature=quoted.quote.signature,
             pcrs=wire_pcrs(selection, quoted.values),
             boot_log=log_part(collected.boot_log, challenge.boot_log_sha256, whole=action.whole_log),
+            ima_log=self._ima_part(collected.boot_id, action) if wants_ima else None,
             identity=collected.identity,
             boot_id=collected.boot_id,
             kernel_command_line=collected.kernel_command_line,
@@ -311,6 +313,15 @@ class Agent:
             )
         )
         return Judged(reply)
+
+    def _ima_part(self, boot_id: str | None, action: Attest) -> LogPart | None:
+        """The IMA list from where the verifier knows it, if it knows this boot's. Read after the quote was taken."""
+        challenge = action.challenge
+        known = boot_id is not None and boot_id == challenge.ima_boot and not action.whole_log
+        found = self._outside.sources.ima_list(challenge.ima_offset if known else 0)
+        if found.note is not None:
+            self._notes((found.note,))
+        return None if found.content is None else LogPart(content=found.content, offset=found.offset)
 
     def _collect(self, tpm: Tpm, ak: Key, challenge: Challenge) -> tuple[Collected, list[NvCertificate]]:
         """What this boot left behind, and the NvPCRs it names; their log is read after they are certified."""

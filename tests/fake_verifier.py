@@ -126,6 +126,8 @@ class FakeVerifier:
         self.boot_log_sha256: bytes | None = None
         self.userspace_log_sha256: bytes | None = None
         self.wants_userspace_log = True
+        self.wants_ima_log = False
+        self.ima_known: tuple[int, str | None] = (0, None)
         self.pending = False
         self.next_in = 300.0
         self.status = "affirming"
@@ -239,6 +241,9 @@ class FakeVerifier:
             boot_log_sha256=self.boot_log_sha256,
             want_userspace_log=self.wants_userspace_log,
             userspace_log_sha256=self.userspace_log_sha256,
+            want_ima_log=self.wants_ima_log,
+            ima_offset=self.ima_known[0],
+            ima_boot=self.ima_known[1],
         )
 
     def _attest(self, request: AttestationRequest) -> object | Refusal:

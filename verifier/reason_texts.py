@@ -423,6 +423,12 @@ _HISTORY: Final = {
         "then and can be filled with what was measured on another boot. A hibernation that lost its power does the same.",
         "Reboot the machine; if it was not hibernated, find out who reset its TPM.",
     ),
+    Reason.IMA_OFFSET_UNKNOWN: Entry(
+        "The IMA list begins where nothing is held",
+        "The list was sent from an offset up to which the verifier does not hold this boot's list, or holds it no longer. "
+        "Nothing is concluded from that.",
+        "Ask for a new challenge and send the whole list. The agent does so by itself.",
+    ),
     Reason.EVIDENCE_OVERTAKEN: Entry(
         "Newer evidence came first",
         "While this evidence was on its way, other evidence of the attester was judged, and this one does not come after it. "

@@ -143,6 +143,7 @@ class Reason(enum.StrEnum):
     RATCHET_DIVERGED = "ratchet-diverged"
     RATCHET_FOREIGN = "ratchet-foreign"
     EVIDENCE_OVERTAKEN = "evidence-overtaken"
+    IMA_OFFSET_UNKNOWN = "ima-offset-unknown"
     RATCHET_STALLED = "ratchet-stalled"
     BOOT_ID_KEPT = "boot-id-kept"
     HISTORY_UNJUDGED = "history-unjudged"

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from agent.collect.ima import ImaList, read_ima_list
 from agent.collect.sources import Collected, Notes
 from agent.errors import SourceError
 from agent.wire.limits import MAX_BOOT_LOG, MAX_COMMAND_LINE, MAX_IMA_LOG, MAX_TEXT, MAX_USERSPACE_LOG
@@ -37,7 +38,7 @@ class LinuxSources:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def collect(self, *, agent_version: str, with_ima: bool = False) -> Collected:
+    def collect(self, *, agent_version: str) -> Collected:
         """Everything of this boot, in one pass."""
         notes = Notes()
         found = [log for path in BOOT_LOGS if (log := self._file(path, MAX_BOOT_LOG, notes)) is not None]
@@ -53,13 +54,16 @@ class LinuxSources:
             )
         return Collected(
             boot_log=boot_log,
-            ima_log=self._bytes(IMA_LOG, MAX_IMA_LOG, notes) if with_ima else None,
             identity=self._identity(agent_version, notes),
             kernel_command_line=self._command_line(notes),
             boot_id=self._text("proc/sys/kernel/random/boot_id", notes),
             userspace_log=self._userspace_log(notes),
             notes=notes.texts,
         )
+
+    def ima_list(self, offset: int = 0) -> ImaList:
+        """What the kernel measured while running, from `offset` on."""
+        return read_ima_list(self.root / IMA_LOG, offset, MAX_IMA_LOG)
 
     def _userspace_log(self, notes: Notes) -> bytes | None:
         """Under the lock that systemd holds from before it extends until it has written what.

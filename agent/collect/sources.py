@@ -6,6 +6,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from agent.collect.ima import ImaList
 from agent.wire.messages import GuestIdentity
 
 
@@ -13,7 +14,6 @@ class Collected(Struct, frozen=True, kw_only=True):
     """Logs and identity of the running boot; `notes` say what is missing and why."""
 
     boot_log: bytes | None
-    ima_log: bytes | None
     identity: GuestIdentity
     kernel_command_line: str | None
     boot_id: str | None
@@ -25,8 +25,11 @@ class Collected(Struct, frozen=True, kw_only=True):
 class Sources(Protocol):
     """A platform's collector."""
 
-    def collect(self, *, agent_version: str, with_ima: bool = False) -> Collected:
-        """Everything the agent sends of this boot; raises `SourceError` for a file it must not send."""
+    def collect(self, *, agent_version: str) -> Collected:
+        """What the agent sends of this boot, but for the IMA list; raises `SourceError` for a file it must not send."""
+
+    def ima_list(self, offset: int = 0) -> ImaList:
+        """What the kernel measured while running, from `offset` on. Read it after the quote it belongs to."""
 
 
 class Notes:

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from agent.collect.ima import ImaList
 from agent.collect.sources import Collected, Notes
 from agent.errors import SourceError
 from agent.wire.limits import MAX_BOOT_LOG
@@ -28,17 +29,20 @@ class WindowsSources:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def collect(self, *, agent_version: str, with_ima: bool = False) -> Collected:  # noqa: ARG002 - no IMA here
+    def collect(self, *, agent_version: str) -> Collected:
         """Everything of this boot that lies in files."""
         notes = Notes()
         return Collected(
             boot_log=self._boot_log(notes),
-            ima_log=None,
             identity=GuestIdentity(os="Windows", agent_version=agent_version),
             kernel_command_line=None,
             boot_id=None,
             notes=notes.texts,
         )
+
+    def ima_list(self, offset: int = 0) -> ImaList:  # noqa: ARG002 - as the protocol has it
+        """Windows keeps none."""
+        return ImaList()
 
     def _boot_log(self, notes: Notes) -> bytes | None:
         folder = self.root / MEASURED_BOOT

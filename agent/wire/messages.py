@@ -138,9 +138,12 @@ class Challenge(Reply, frozen=True, kw_only=True):
     selection: Annotated[list[PcrSelection], Meta(max_length=8)]
     boot_log_sha256: Sha256 | None = None
     """Digest of the boot log last proven by this attester; name it instead of sending it again."""
+    want_ima_log: bool = False
+    """The verifier reads the IMA list wherever PCR 10 is quoted; one that does not say so passes it over."""
     ima_offset: int = 0
-    """Bytes of the binary IMA list already judged for `ima_boot`; 0 asks for the whole list."""
+    """Bytes of the binary IMA list already proven for `ima_boot`; 0 asks for the whole list."""
     ima_boot: Text | None = None
+    """The `boot_id` that came with them. In another boot the list is sent whole."""
     ratchet_index: int | None = None
     """NV index of the ratchet this machine is asked to keep; absent: none is wanted."""
     ratchet: RatchetStep | None = None
@@ -204,6 +207,8 @@ class AttestationRequest(Message, frozen=True, kw_only=True):
     pcrs: Annotated[list[PcrBank], Meta(max_length=8)]
     boot_log: LogPart | None = None
     ima_log: LogPart | None = None
+    """The kernel's binary IMA list from `offset` on, in its own byte order, read after the quote was taken. It may have
+    grown since: the verifier judges what the quote covers. With it, `pcrs` may hold PCR 10 as it was before the quote."""
     identity: GuestIdentity = GuestIdentity()
     boot_id: Text | None = None
     """The kernel's random boot id, to tell a reboot from a rollback; not proven."""

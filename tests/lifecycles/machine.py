@@ -122,11 +122,10 @@ class Sources:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
 
-    def collect(self, *, agent_version: str, with_ima: bool = False) -> Collected:
+    def collect(self, *, agent_version: str) -> Collected:
         machine = self._machine
         return Collected(
             boot_log=machine.log,
-            ima_log=None,
             identity=GuestIdentity(
                 smbios_uuid=machine.uuid, hostname=machine.hostname, agent_version=agent_version
             ),

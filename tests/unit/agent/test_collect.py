@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from agent.collect import sources_for
-from agent.collect.linux import LinuxSources
+from agent.collect.ima import read_ima_list
+from agent.collect.linux import IMA_LOG, LinuxSources
 from agent.collect.windows import WindowsSources
 from agent.errors import SourceError
 from agent.wire.limits import MAX_BOOT_LOG
@@ -44,8 +45,9 @@ def test_a_whole_guest(tmp_path):
             "etc/os-release": 'NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n',
         },
     )
-    found = collect(root, with_ima=True)
-    assert (found.boot_log, found.ima_log, found.boot_id) == (b"log", b"ima", "b-1")
+    found = collect(root)
+    assert (found.boot_log, found.boot_id) == (b"log", "b-1")
+    assert LinuxSources(root).ima_list().content == b"ima"
     assert found.kernel_command_line == "root=/dev/vda  ro quiet ", (
         "exactly what was measured, but for the newline"
     )
@@ -55,9 +57,51 @@ def test_a_whole_guest(tmp_path):
     assert found.notes == ()
 
 
-def test_the_ima_list_is_read_only_when_wanted(tmp_path):
-    root = write(tmp_path, {LOG: b"log", "sys/kernel/security/ima/binary_runtime_measurements": b"ima"})
-    assert collect(root).ima_log is None
+def ima(root: Path, content: bytes) -> LinuxSources:
+    return LinuxSources(write(root, {IMA_LOG: content}))
+
+
+@pytest.mark.parametrize(
+    ("offset", "tail"), [(0, b"first second"), (6, b"second"), (1, b"irst second"), (12, b"")]
+)
+def test_the_ima_list_is_read_from_where_the_verifier_knows_it(tmp_path, offset, tail):
+    found = ima(tmp_path, b"first second").ima_list(offset)
+    assert (found.content, found.offset, found.note) == (tail, offset, None)
+
+
+def test_an_ima_list_shorter_than_the_verifier_knows_is_sent_whole(tmp_path):
+    """A byte past its end is no empty tail: that would say that nothing happened."""
+    found = ima(tmp_path, b"first").ima_list(6)
+    assert (found.content, found.offset) == (b"first", 0)
+    assert "shorter than the 6 bytes" in (found.note or "")
+
+
+def test_an_ima_list_too_long_for_the_wire_is_not_sent_but_a_short_tail_of_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("agent.collect.linux.MAX_IMA_LOG", 8)
+    sources = ima(tmp_path, b"123456789")
+    whole = sources.ima_list()
+    assert whole.content is None
+    assert "more than 8 bytes" in (whole.note or "")
+    assert sources.ima_list(1).content == b"23456789"
+
+
+def test_without_an_ima_list_that_is_said(tmp_path):
+    found = LinuxSources(tmp_path).ima_list(7)
+    assert (found.content, found.offset) == (None, 0)
+    assert "ima_policy=tcb" in (found.note or "")
+
+
+def test_a_kernel_file_is_read_from_an_offset_as_a_plain_one_is():
+    """Files the kernel makes up as they are read have no size, and give a page at a time."""
+    where = Path("/proc/self/maps")
+    if not where.exists():
+        pytest.skip("no /proc on this machine: the IMA list's kind of file cannot be tried")
+    whole = read_ima_list(where, 0, 1 << 20).content or b""
+    assert len(whole) > 4096
+    tail = read_ima_list(where, 4000, 1 << 20)
+    assert (tail.offset, (tail.content or b"")[:200]) == (4000, whole[4000:4200])
+    beyond = read_ima_list(where, len(whole) + 100_000, 1 << 20)
+    assert (beyond.offset, (beyond.content or b"")[:200]) == (0, whole[:200])
 
 
 def test_an_empty_root_gives_nothing_and_explains_the_boot_log(tmp_path):

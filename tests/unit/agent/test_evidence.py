@@ -17,9 +17,9 @@ NONCE = bytes(range(32))
 SELECTION = {"sha1": [0, 7], "sha256": [0, 4, 7, 10]}
 
 
-def quoted(tpm: FakeTpm):
+def quoted(tpm: FakeTpm, **options):
     with tpm.primary(ak_template(AkKind.ECC_P256, 0)) as ak:
-        return quote_with_pcrs(tpm, ak, NONCE, SELECTION)
+        return quote_with_pcrs(tpm, ak, NONCE, SELECTION, **options)
 
 
 def assert_agree(result) -> None:
@@ -38,6 +38,23 @@ def moving(machine: SoftwareTpm, changes: int):
             machine.measure(10, b"a program")
 
     return extend
+
+
+def restless(pcr: int):
+    """A TPM whose `pcr` is extended right before and right after every quote."""
+    machine = SoftwareTpm()
+
+    class Restless(FakeTpm):
+        quotes = 0
+
+        def quote(self, *arguments):
+            self.quotes += 1
+            machine.measure(pcr, b"before")
+            result = super().quote(*arguments)
+            machine.measure(pcr, b"after")
+            return result
+
+    return Restless(machine)
 
 
 def test_a_quiet_machine_needs_one_quote():
@@ -67,20 +84,24 @@ def test_a_change_between_quote_and_second_reading_is_caught():
 
 
 def test_a_machine_that_never_rests_gives_a_typed_error_in_bounded_time():
-    machine = SoftwareTpm()
-
-    class Restless(FakeTpm):
-        quotes = 0
-
-        def quote(self, *arguments):
-            self.quotes += 1
-            machine.measure(10, b"before")
-            result = super().quote(*arguments)
-            machine.measure(10, b"after")
-            return result
-
-    tpm = Restless(machine)
+    tpm = restless(10)
     with pytest.raises(PcrsUnstableError) as caught:
         quoted(tpm)
     assert caught.value.transient
+    assert tpm.quotes == TRIES
+
+
+def test_with_the_ima_list_one_quote_does_however_fast_pcr_10_moves():
+    """What is sent is PCR 10 as it was before: the list leads from there to the quoted value."""
+    tpm = restless(10)
+    before = tpm.machine.pcrs(HashAlg.SHA256)[10]
+    result = quoted(tpm, ima_list=True)
+    assert tpm.quotes == 1
+    assert result.values["sha256"][10] == before
+
+
+def test_with_the_ima_list_other_pcrs_still_have_to_stand_still():
+    tpm = restless(7)
+    with pytest.raises(PcrsUnstableError):
+        quoted(tpm, ima_list=True)
     assert tpm.quotes == TRIES

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.collect import sources_for
+from agent.collect.linux import IMA_LOG
 from agent.connection import connect
 from agent.errors import NoTpmError, TpmBusyError
 from agent.join_token import JoinToken
@@ -150,6 +151,48 @@ def test_a_log_the_verifier_no_longer_has_is_sent_whole_over_a_new_nonce(bench):
     assert whole.boot_log.content == LOG
     assert whole.nonce != by_digest.nonce
     assert bench.pauses == []
+
+
+@pytest.fixture
+def measuring(bench):
+    """A guest with an IMA list of boot `b-1`, and a verifier that quotes PCR 10 and reads it."""
+    for name, content in ((IMA_LOG, b"first second"), ("proc/sys/kernel/random/boot_id", b"b-1\n")):
+        path = bench.folder / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    bench.verifier.wants_ima_log = True
+    bench.verifier.selection = (0, 4, 7, 10)
+    return bench
+
+
+def ima_parts(bench) -> list[tuple[bytes | None, int] | None]:
+    parts = [request.ima_log for request in bench.verifier.sent(AttestationRequest)]
+    return [None if part is None else (part.content, part.offset) for part in parts]
+
+
+def test_the_ima_list_is_sent_whole_and_then_from_where_the_verifier_knows_this_boot_s(measuring):
+    measuring.go()
+    measuring.verifier.ima_known = (6, "b-1")
+    measuring.go()
+    measuring.verifier.ima_known = (6, "b-0")
+    measuring.go()
+    assert ima_parts(measuring) == [(b"first second", 0), (b"second", 6), (b"first second", 0)]
+
+
+def test_the_ima_list_is_not_sent_to_a_verifier_that_does_not_ask_or_does_not_have_pcr_10_quoted(measuring):
+    measuring.verifier.wants_ima_log = False
+    measuring.go()
+    measuring.verifier.wants_ima_log, measuring.verifier.selection = True, (0, 4, 7)
+    measuring.go()
+    assert ima_parts(measuring) == [None, None]
+
+
+def test_an_offset_the_verifier_does_not_hold_any_more_costs_one_more_question(measuring):
+    measuring.verifier.ima_known = (6, "b-1")
+    measuring.verifier.refuse("/v1/attestations", Refusal(409, "ima-offset-unknown"))
+    measuring.go()
+    assert ima_parts(measuring) == [(b"second", 6), (b"first second", 0)]
+    assert measuring.pauses == []
 
 
 def test_an_expired_nonce_costs_one_more_question_and_no_pause(bench):
