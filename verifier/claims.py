@@ -386,6 +386,45 @@ class EndorsementFacts:
     inventory: InventoryFacts | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeFacts:
+    """What the proven part of an IMA list came to under the policy's runtime reference, since boot.
+
+    Attributes:
+        entries: proven entries.
+        known: files and buffers that the reference knows.
+        staged: known to a staged set only.
+        excluded: of paths that the policy does not judge.
+        signed: good by their signature alone.
+        unknown: files of unknown paths.
+        wrong: files whose digest is not what the reference has for their path.
+        violations: files written while they were measured or used; of which kind, the PCR does not say.
+        modules: kernel modules among the files.
+        policy_loads: IMA policies among the files.
+        keys: keys loaded onto keyrings.
+        buffers: other critical data.
+        boot_aggregate: the list's own record of the boot agrees with the quoted PCRs; None where it is not checkable.
+        kernels: boot aggregates in the list: more than one after kexec.
+        unproven: entries of PCRs that were not quoted.
+    """
+
+    entries: int
+    known: int
+    staged: int
+    excluded: int
+    signed: int
+    unknown: int
+    wrong: int
+    violations: int
+    modules: int
+    policy_loads: int
+    keys: int
+    buffers: int
+    boot_aggregate: bool | None
+    kernels: int
+    unproven: int
+
+
 @dataclass(frozen=True, slots=True)
 class ProvenClaims:
     """Everything a policy may judge."""
@@ -394,3 +433,5 @@ class ProvenClaims:
     boot: BootFacts | None
     endorsement: EndorsementFacts | None = None
     """None where no activation bound the AK to an endorsed EK (an offline bundle)."""
+    runtime: RuntimeFacts | None = None
+    """None where no IMA list was sent, or where none of it is proven."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from verifier.appraisal.correlate import InventoryView
+from verifier.appraisal.ima.segment import ImaEvidence
 from verifier.appraisal.lineage import Lineage
 from verifier.claims import EndorsementFacts
 from verifier.crypto.ratchet import RatchetChain
@@ -79,6 +80,7 @@ class Evidence:
         userspace_log: what systemd says it measured from userspace, or None when none was sent or held.
         userspace_log_sha256: of it; as `boot_log_sha256`.
         nvpcrs: certified NV indices that the userspace log names.
+        ima: what was sent of the IMA list, with the state it goes on from; None when nothing was sent.
     """
 
     attest: bytes
@@ -95,6 +97,7 @@ class Evidence:
     userspace_log: bytes | None = None
     userspace_log_sha256: bytes | None = None
     nvpcrs: tuple[NvCertificate, ...] = ()
+    ima: ImaEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
