@@ -1,0 +1,192 @@
+"""The client of relying parties: verdicts, EARs and events of one verifier."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from verifier.client.ear import EarRules, EarVerifier
+from verifier.client.errors import EarError, EarFault, ReplyError, UnavailableError
+from verifier.client.keys import KeySet
+from verifier.client.results import Ear, Event, Verdict
+from verifier.client.sse import Received, SseReader
+from verifier.client.transport import Retry, Transport
+
+EAR_MEDIA_TYPE: Final = "application/eat+jwt"
+_SILENCE: Final = 45.0
+"""The verifier gives a sign of life every 15 s."""
+_TYPE_PREFIX: Final = "vtpm-attest."
+_NO_DATA: Final = frozenset({"ready", "gap"})
+
+
+def utc_now() -> datetime:
+    """The time of day."""
+    return datetime.now(UTC)
+
+
+class AttestationClient:
+    """Asks one verifier about attesters.
+
+    It fails closed: whatever keeps it from knowing is an error, and no verdict that it returns is affirming past its time.
+
+    Args:
+        url: https:// address of the verifier.
+        token: API token of the scope `relying-party`; without one only EARs can be verified.
+        ca: the verifier's CA (file or context); the system's CAs by default.
+        issuer: the verifier's `public_url`, which its EARs name; `url` by default.
+        retry: how often to try, how long to wait between.
+        timeout: seconds that one attempt may take.
+        keys_outlive: how long EAR keys are believed beyond their time while the verifier cannot be reached.
+        now: the clock.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        ca: Path | ssl.SSLContext | None = None,
+        issuer: str | None = None,
+        retry: Retry | None = None,
+        timeout: float = 30.0,
+        keys_outlive: timedelta = timedelta(minutes=15),
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._transport = Transport(url, token, ca=ca, retry=retry, timeout=timeout)
+        self._retry = retry or Retry()
+        self.issuer = (issuer or url).rstrip("/")
+        self.now = now
+        self._ears = EarVerifier(KeySet(self._transport, now, keys_outlive), now)
+
+    async def __aenter__(self) -> Self:
+        await self._transport.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.close()
+
+    async def verdict(self, attester_id: str) -> Verdict:
+        """The latest verdict, as it stands now; asked for conditionally, so it is cheap while nothing changed.
+
+        Raises:
+            RefusedError: `not-found` (no such attester, or it never attested), `unauthenticated`, `forbidden`.
+            UnavailableError, ReplyError.
+        """
+        reply = await self._transport.get(_path(attester_id))
+        return _of(reply.decode(Verdict), attester_id)
+
+    async def ear(self, attester_id: str, *, audience: str | None = None, nonce: str | None = None) -> Ear:
+        """The verdict as a signed EAR, verified here: to keep, or to hand on to whom `audience` names.
+
+        Args:
+            attester_id: whose.
+            audience: for whom it is.
+            nonce: 8 to 88 characters of base64 or base64url, echoed in it: it proves that the EAR is new.
+
+        Raises:
+            EarError: what came is not to be believed.
+            RefusedError, UnavailableError, ReplyError.
+        """
+        query = {
+            name: value for name, value in (("audience", audience), ("nonce", nonce)) if value is not None
+        }
+        reply = await self._transport.get(_path(attester_id), query, accept=EAR_MEDIA_TYPE)
+        try:
+            token = reply.content.decode("ascii")
+        except UnicodeDecodeError as error:
+            raise ReplyError("an EAR that is not ASCII") from error
+        ear = await self.verify_ear(token, audience=audience, nonce=nonce)
+        if ear.standing.attester_id != attester_id:
+            raise EarError(EarFault.SUBJECT, f"an EAR of {ear.standing.attester_id}, not of {attester_id}")
+        return ear
+
+    async def verify_ear(self, token: str, *, audience: str | None, nonce: str | None = None) -> Ear:
+        """Verify an EAR that somebody presents; the verifier is asked for nothing but its published keys.
+
+        See `EarVerifier.verify` for what this proves and what not.
+        """
+        return await self._ears.verify(token, EarRules(issuer=self.issuer, audience=audience), nonce=nonce)
+
+    async def events(
+        self,
+        *,
+        kinds: tuple[str, ...] = (),
+        attester: str | None = None,
+        label: str | None = None,
+        tier: str | None = None,
+        after: str | None = None,
+    ) -> AsyncIterator[Event]:
+        """Follow what happens; a broken stream is taken up again where it ended, each event once and in order.
+
+        Ends only by an error: RefusedError (token revoked, filter refused), or ReplyError. While the verifier cannot be
+        reached it waits and tries again, with back-off, for as long as the caller listens.
+
+        Args:
+            kinds: only these; all that the token may see by default.
+            attester: only of this one.
+            label: `key=value` that the attester must have.
+            tier: only `verdict.changed` to this tier.
+            after: id of the last event that was seen; None begins now.
+        """
+        query = {"kind": ",".join(kinds), "attester": attester, "label": label, "tier": tier}
+        wanted = urlencode({name: value for name, value in query.items() if value})
+        address = "/v1/events" + (f"?{wanted}" if wanted else "")
+        attempt = 0
+        while True:
+            headers = {"Accept": "text/event-stream"} | ({} if after is None else {"Last-Event-ID": after})
+            asked: float | None = None
+            try:
+                async with self._transport.stream(address, headers, _SILENCE) as content:
+                    reader = SseReader()
+                    async for part in content.iter_any():
+                        for received in reader.feed(part):
+                            attempt = attempt if received.kind in _NO_DATA else 0
+                            after = received.id
+                            yield _event(received)
+            except UnavailableError as error:
+                asked = error.retry_after
+            await asyncio.sleep(max(asked or 0.0, self._retry.drawn(attempt)))
+            attempt = min(attempt + 1, 16)
+
+
+def _path(attester_id: str) -> str:
+    return f"/v1/attesters/{quote(attester_id, safe='')}/verdict"
+
+
+def _of(verdict: Verdict, attester_id: str) -> Verdict:
+    if verdict.attester_id != attester_id:
+        raise ReplyError(f"a verdict of {verdict.attester_id} where that of {attester_id} was asked for")
+    return verdict
+
+
+class _CloudEvent(msgspec.Struct):
+    type: str
+    time: datetime
+    data: dict[str, Any]
+
+
+def _event(received: Received) -> Event:
+    if received.kind in _NO_DATA:
+        return Event(kind=received.kind, id=received.id)
+    try:
+        document = msgspec.json.decode(received.data, type=_CloudEvent)
+    except msgspec.MsgspecError as error:
+        raise ReplyError(f"an event that is no CloudEvent: {error}") from error
+    attester_id = document.data.get("attester_id")
+    return Event(
+        kind=document.type.removeprefix(_TYPE_PREFIX),
+        id=received.id,
+        attester_id=attester_id if isinstance(attester_id, str) else None,
+        data=document.data,
+        time=document.time,
+    )
