@@ -6,8 +6,11 @@ can run.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import ssl
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,9 +56,13 @@ def fleet(tmp_path_factory):
         pytest.skip("SKIPPED FOR WANT OF A TPM: swtpm or its tools are not installed")
     work = tmp_path_factory.mktemp("dashboard")
     tpms = [guest_tpm(work, number) for number in (1, 2)]
-    with tpms[0] as first, tpms[1] as second, Verifier.running(work) as verifier:
+    machines = work / "machines.json"
+    write_machines(machines, "web-01", "not yet known")
+    more = f'[[inventory]]\nkind = "file"\nname = "rack"\npath = "{machines}"\ninterval = "1s"\n'
+    with tpms[0] as first, tpms[1] as second, Verifier.running(work, more=more) as verifier:
         good = attest(verifier, first, 1, "uki-sb-on")
         bad = attest(verifier, second, 2, "uki-sb-on-cmdline-tampered")
+        write_machines(machines, "web-01", good["verdict"]["attester_id"], ek_of(verifier, good))
         yield Fleet(
             verifier,
             good["verdict"]["attester_id"],
@@ -63,6 +70,37 @@ def fleet(tmp_path_factory):
             token(verifier.config, "operator"),
             verifier.dashboard_token,
             lambda: attest_again(work, first),
+        )
+
+
+def ek_of(verifier: Verifier, answer) -> str:
+    """SHA-256 of the EK of whoever was given this answer."""
+    url = f"{verifier.url}/v1/attesters/{answer['verdict']['attester_id']}"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {verifier.dashboard_token}"})
+    context = ssl.create_default_context(cafile=str(verifier.ca))
+    with urllib.request.urlopen(request, context=context) as reply:
+        return json.load(reply)["endorsement"]["ek_sha256"]
+
+
+def write_machines(path: Path, name: str, remark: str, *keys: str) -> None:
+    """An inventory of one machine that is there and one that is not."""
+    gone = {"name": "db-09", "smbios_uuid": "4c4c4544-0042-3510-8052-b4c04f4b3132"}
+    listed = {"name": name, "labels": {"attester": remark}} | (
+        {"ek_sha256": list(keys)} if keys else {"smbios_uuid": "4c4c4544-0042-3510-8052-b4c04f4b9999"}
+    )
+    path.write_text(json.dumps([listed, gone]))
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory):
+    """A verifier that was told nothing of anything."""
+    if not swtpm.available():
+        pytest.skip("SKIPPED FOR WANT OF A TPM: swtpm or its tools are not installed")
+    work = tmp_path_factory.mktemp("bare")
+    swtpm.manufacture(work / "tpm", work / "tpm-vendor-ca")
+    with Verifier.running(work) as verifier:
+        yield Fleet(
+            verifier, "", "", token(verifier.config, "operator"), verifier.dashboard_token, lambda: None
         )
 
 

@@ -19,6 +19,8 @@ PAGES = {
     "incidents": "/incidents",
     "policies": "/policies",
     "policy": "/policies/uki-strict",
+    "preview": "/policies/uki-strict/preview",
+    "inventory": "/inventory",
     "audit": "/audit",
     "no-such-page": "/attesters/nobody",
 }

@@ -17,7 +17,7 @@ from verifier.reasons import Reason, Tier
 from verifier.service.approvals import MAX_REASON, Approval
 from verifier.service.incidents import Resolution
 from verifier.service.tokens import api_secret_hash
-from verifier.web.dashboard import pictures
+from verifier.web.dashboard import inventory_pages, pictures, policy_pages
 from verifier.web.dashboard.pages import AUDITORS, LOGIN, Page, PageCall, PageHandler
 from verifier.web.dashboard.sessions import drop_cookie, set_cookie
 from verifier.web.routing import OPERATORS, WATCHERS
@@ -227,22 +227,6 @@ async def revoke(call: PageCall) -> web.StreamResponse:
     return _back(f"/dashboard/attesters/{attester_id}")
 
 
-async def policies(call: PageCall) -> web.StreamResponse:
-    """What judges."""
-    return call.render(
-        "policies.html",
-        policies=await call.services.policies.list(call.tenant),
-        assignments=await call.services.assignments.list(call.tenant),
-    )
-
-
-async def policy(call: PageCall) -> web.StreamResponse:
-    """One policy as it was written."""
-    return call.render(
-        "policy.html", policy=await call.services.policies.get(call.tenant, call.request.match_info["id"])
-    )
-
-
 async def audit(call: PageCall) -> web.StreamResponse:
     """What people decided."""
     before = call.request.query.get("before", "")
@@ -315,8 +299,8 @@ PAGES: Final = (
     _page("POST", "/dashboard/enrollments/{id}/refuse", refuse, OPERATORS),
     _page("GET", "/dashboard/incidents", incidents, WATCHERS),
     _page("POST", "/dashboard/incidents/{id}/resolve", resolve, OPERATORS),
-    _page("GET", "/dashboard/policies", policies, WATCHERS),
-    _page("GET", "/dashboard/policies/{id}", policy, WATCHERS),
+    *policy_pages.PAGES,
+    *inventory_pages.PAGES,
     _page("GET", "/dashboard/audit", audit, AUDITORS),
     _page("GET", "/dashboard/live", live, WATCHERS),
 )

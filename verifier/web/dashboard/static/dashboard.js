@@ -1,6 +1,15 @@
 // An open page looks again when the verifier says that something changed. Without this script every page still works.
 "use strict";
 (() => {
+  // A file chosen here is only read into the form's text, where it can be seen before it is sent.
+  document.querySelectorAll("[data-needs-script]").forEach((one) => { one.hidden = false; });
+  document.querySelectorAll("input[type=file][data-into]").forEach((input) => {
+    input.addEventListener("change", async () => {
+      if (input.files.length) document.getElementById(input.dataset.into).value = await input.files[0].text();
+    });
+  });
+})();
+(() => {
   const main = document.querySelector("main[data-live]");
   if (!main || !window.EventSource) return;
   const status = document.getElementById("live");
