@@ -179,18 +179,29 @@ class Harness:
 
     async def attestctl(self, *arguments: str | Path, scope: Scope = Scope.OPERATOR) -> Command:
         """Run the command as people do, against this verifier."""
+        process = await self.attestctl_running(*arguments, scope=scope)
+        out, err = await process.communicate()
+        return Command(process.returncode or 0, out.decode(), err.decode())
+
+    async def attestctl_running(
+        self, *arguments: str | Path, scope: Scope = Scope.OPERATOR, **options: Any
+    ) -> asyncio.subprocess.Process:
+        """Begin the command; its output comes through pipes unless the options say otherwise."""
+        return await asyncio.create_subprocess_exec(
+            BIN / "attestctl",
+            *map(str, arguments),
+            **{"env": await self.surroundings(scope), "stdout": PIPE, "stderr": PIPE} | options,
+        )
+
+    async def surroundings(self, scope: Scope) -> dict[str, str]:
+        """Environment variables with which attestctl finds this verifier."""
         if scope not in self.tokens:
             self.tokens[scope] = await self.token(scope)
-        environment = os.environ | {
+        return os.environ | {
             "ATTESTCTL_SERVER": self.secure_url,
             "ATTESTCTL_CA": str(self.service.tls.ca),
             "ATTESTCTL_TOKEN": self.tokens[scope],
         }
-        process = await asyncio.create_subprocess_exec(
-            BIN / "attestctl", *map(str, arguments), env=environment, stdout=PIPE, stderr=PIPE
-        )
-        out, err = await process.communicate()
-        return Command(process.returncode or 0, out.decode(), err.decode())
 
     def rows(self) -> dict[str, int]:
         """How many rows every table has: what was stored."""
@@ -371,7 +382,10 @@ def settings_for(directory: Path, toml: str = "", **changes: str) -> Settings:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, clock: FakeClock | None = None, workers: Workers | None = None
+    settings: Settings,
+    clock: FakeClock | None = None,
+    workers: Workers | None = None,
+    secure_port: int = 0,
 ) -> AsyncIterator[Harness]:
     """The service on free ports of the loopback: without TLS for the tests' own calls, with it for attestctl."""
     clock = clock or FakeClock()
@@ -380,7 +394,7 @@ async def running(
         runner = web.AppRunner(service.app(), auto_decompress=False, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=service.tls.context()).start()
+        await web.TCPSite(runner, "127.0.0.1", secure_port, ssl_context=service.tls.context()).start()
         url, secure = (
             f"{kind}://127.0.0.1:{port}"
             for kind, (_, port) in zip(("http", "https"), runner.addresses, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -15,11 +16,13 @@ from verifier.cli import (
     decisions,
     ek,
     eventlog,
+    events,
     explain,
     fleet,
     inventory,
     output,
     policy,
+    webhooks,
 )
 from verifier.cli.examples import show_examples
 
@@ -44,6 +47,8 @@ app.command(decisions.enrollments)
 app.command(decisions.clones)
 app.command(decisions.resolve)
 app.command(decisions.audit)
+app.command(events.events)
+app.command(webhooks.app)
 app.command(inventory.inventory)
 app.command(ak_certificate.ak_certificate)
 
@@ -61,8 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             exit_on_error=False,
             result_action="return_value",
         )
+        sys.stdout.flush()
     except CycloptsError:
         raise SystemExit(output.EXIT_USAGE) from None
+    except KeyboardInterrupt:
+        raise SystemExit(output.EXIT_INTERRUPTED) from None
+    except BrokenPipeError:  # `| head`: nobody reads any more; Python would complain once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(output.EXIT_IO) from None
     raise SystemExit(result if isinstance(result, int) else 0)
 
 

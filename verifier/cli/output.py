@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Final, NoReturn
 
 import msgspec
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from verifier.cli.remote import HttpError
 from verifier.errors import EvidenceError, PolicyError, VtpmAttestError
 from verifier.findings import Status
 from verifier.reasons import Tier
@@ -20,7 +22,11 @@ EXIT_TIER: Final = {Tier.AFFIRMING: 0, Tier.WARNING: 1, Tier.CONTRAINDICATED: 2,
 EXIT_USAGE: Final = 64
 EXIT_DATA: Final = 65
 EXIT_UNAVAILABLE: Final = 69
+EXIT_IO: Final = 74
 EXIT_REFUSED: Final = 77
+EXIT_INTERRUPTED: Final = 130
+
+_NOT_ALLOWED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 TIER_STYLE: Final = {
     "affirming": "bold green",
@@ -40,6 +46,23 @@ err: Final = Console(stderr=True, highlight=False, width=None if sys.stderr.isat
 def print_json(document: object) -> None:
     """One JSON document on stdout and nothing else."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+
+
+def print_line(document: object) -> None:
+    """One JSON document on one line of stdout, at once: for what does not end."""
+    sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+    sys.stdout.flush()
+
+
+def remark(text: str) -> None:
+    """A line for people, on stderr."""
+    err.print(f"[dim]{escape(text)}[/]", soft_wrap=True)
+
+
+def usage(text: str) -> NoReturn:
+    """Say how it is called, and leave."""
+    err.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+    raise SystemExit(EXIT_USAGE)
 
 
 def tier_text(tier: str) -> str:
@@ -93,9 +116,11 @@ def fail(error: Exception) -> NoReturn:
 
 
 def exit_code(error: Exception) -> int:
-    """sysexits.h style: 64 usage, 65 data, 69 unavailable."""
+    """sysexits.h style: 64 usage, 65 data, 69 unavailable, 77 not allowed."""
     if isinstance(error, (EvidenceError, PolicyError)):
         return EXIT_DATA
+    if isinstance(error, HttpError) and error.status in _NOT_ALLOWED:
+        return EXIT_REFUSED
     if isinstance(error, VtpmAttestError):
         return EXIT_UNAVAILABLE
     return EXIT_USAGE

@@ -46,6 +46,8 @@ class EventsQuery(Body, frozen=True):
     """The new tier: only `verdict.changed` has one."""
     last_event_id: Position | None = None
     """As the header `Last-Event-ID`, which counts where both are there: go on after this event."""
+    follow: bool = True
+    """False: end with `end`, whose id is where it stands, once all that is stored was sent."""
 
 
 class NewWebhook(Body, frozen=True, kw_only=True):

@@ -101,7 +101,12 @@ async def _follow(
         for event in page.events:
             await _send(response, event, source)
         position = page.position
-        if not page.more and not await feed.newer_than(position, _RECHECK):
+        if page.more:
+            continue
+        if not call.query.follow:
+            await response.send("{}", id=str(position), event="end")
+            return
+        if not await feed.newer_than(position, _RECHECK):
             if not response.is_connected():
                 return
             await call.services.tokens.resume(call.caller.secret_hash)
