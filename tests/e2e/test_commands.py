@@ -211,9 +211,9 @@ def test_errors_of_attestctl_name_what_is_wrong_and_leave_the_verdict_codes_alon
 def test_a_token_without_the_scope_is_told_which_one_it_lacks(verifier: Verifier) -> None:
     secret = token(verifier.config, "relying-party")
     done = attestctl(verifier, "history", "att-x", secret=secret)
-    assert done.returncode == 69
+    assert done.returncode == 77
     assert "403 forbidden" in done.stderr
-    assert attestctl(verifier, "status", secret="vta1.AAAA").returncode == 69
+    assert attestctl(verifier, "status", secret="vta1.AAAA").returncode == 77
 
 
 def test_the_demo_runs_to_its_end() -> None:
