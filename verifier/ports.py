@@ -16,6 +16,7 @@ from verifier.appraisal.lineage import Lineage
 from verifier.policy.assignment import Assignment
 from verifier.ports_enrollment import AuditEntry, EnrollmentStore
 from verifier.ports_events import WebhookStore
+from verifier.ports_ima import ImaPiece, ImaStore
 from verifier.ports_inventory import InventoryStore
 from verifier.ports_trust import AnchorStore, ExpiryAlarms
 from verifier.reasons import Tier
@@ -129,6 +130,8 @@ class BootRecord:
     seen_at: datetime
     userspace_log_sha256: bytes | None = None
     """Of what systemd measured from userspace, as it was sent last."""
+    ima: str | None = None
+    """What is held of its IMA list: `verifier.service.ima_record`. Recorded as None, it leaves what is stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +196,8 @@ class Recording:
     """The line of TPM states with this evidence; None leaves the stored one as it is."""
     position: int | None = None
     """The attester's position this was judged at; None stores it at any."""
+    ima_piece: ImaPiece | None = None
+    """What the quote newly proved of the boot's IMA list; it replaces a piece with the same start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +240,7 @@ class PolicyRecord:
     created_at: datetime
 
 
-class Store(AnchorStore, EnrollmentStore, InventoryStore, WebhookStore, Protocol):
+class Store(AnchorStore, EnrollmentStore, ImaStore, InventoryStore, WebhookStore, Protocol):
     """Durable state. Every method is atomic; `StoreUnavailable` means nothing happened.
 
     `StoredDataDamaged` names what no longer matches its digest.

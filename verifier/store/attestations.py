@@ -23,7 +23,7 @@ _JUDGEMENTS: Final = 2_048
 """Decoded judgements kept. Their key is the digest of their content, so a kept one is never out of date."""
 
 _OFFLOAD_ABOVE: Final = 256 * 1024
-"""Bytes; to expand and prove more would hold up the event loop."""
+"""Bytes; to pack, or to expand and prove more would hold up the event loop."""
 
 
 class Attestations(StorePart):
@@ -46,7 +46,10 @@ class Attestations(StorePart):
             NotFoundError: no such attester in this tenant; the nonce stays unspent.
             StateMovedError: it is no longer at the position this was judged at; the nonce stays unspent.
         """
-        outcome = await self._backend.record(recording.prepare(item, self._packer))
+        packed = None
+        if sum(map(len, item.blobs.values())) > _OFFLOAD_ABOVE:
+            packed = await asyncio.to_thread(blobs.pack_all, item.blobs)
+        outcome = await self._backend.record(recording.prepare(item, self._packer, packed))
         if isinstance(outcome, Spent):
             return None
         if isinstance(outcome, NotFoundError):

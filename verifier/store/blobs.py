@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,6 +46,11 @@ def pack(digest: bytes, data: bytes) -> PackedBlob:
         if len(packed) < len(data):
             return PackedBlob(digest, ZSTD, len(data), packed)
     return PackedBlob(digest, RAW, len(data), data)
+
+
+def pack_all(contents: Mapping[bytes, bytes]) -> tuple[PackedBlob, ...]:
+    """Pack blobs by their SHA-256."""
+    return tuple(pack(digest, content) for digest, content in contents.items())
 
 
 def unpack(stored: PackedBlob) -> bytes:

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import delete, select
+from sqlalchemy import and_, delete, select
 
 from verifier.store import values
 from verifier.store.backend import StorePart
-from verifier.store.schema import attestation, blob, latest
+from verifier.store.schema import attestation, blob, boot, latest
+from verifier.store.schema_ima import ima_piece
 
+_BOOT_KEY: Final = ("attester_id", "reset_count", "restart_count", "boot_log_sha256")
 _PAGE: Final = 2_000
 _CHUNK: Final = 500
 """Blobs deleted in one transaction: whoever else wants to write waits no longer than that."""
@@ -39,6 +41,7 @@ class Evidences(StorePart):
         touches it first, and the delete looks at that day again: see the order of `recording.Step`.
         """
         day = values.micros(before) // values.DAY * values.DAY
+        await self._drop_pieces(day)
         kept = await self._of_the_silent(day)
         gone, after = 0, (-1, b"")
         while True:
@@ -52,6 +55,32 @@ class Evidences(StorePart):
                 gone += await self._change(
                     delete(blob).where(blob.c.digest.in_(chunk), blob.c.last_used_at < day)
                 )
+
+    async def _drop_pieces(self, day: int) -> None:
+        """Forget the lists of boots that were last proven before `day` and have been followed by others."""
+        same_boot = and_(*(ima_piece.c[name] == boot.c[name] for name in _BOOT_KEY))
+        current = select(latest.c.attester_id).where(
+            latest.c.attester_id == boot.c.attester_id,
+            latest.c.boot_reset_count == boot.c.reset_count,
+            latest.c.boot_restart_count == boot.c.restart_count,
+            latest.c.boot_log_sha256 == boot.c.boot_log_sha256,
+        )
+        over = (
+            select(*(boot.c[name] for name in _BOOT_KEY))
+            .join_from(ima_piece, boot, same_boot)
+            .where(boot.c.seen_at < day, ~current.exists())
+            .distinct()
+            .limit(_CHUNK)
+        )
+        while True:
+            keys = await self._backend.rows(over)
+            for key in keys:
+                named = zip(_BOOT_KEY, key, strict=True)
+                await self._change(
+                    delete(ima_piece).where(*(ima_piece.c[name] == value for name, value in named))
+                )
+            if len(keys) < _CHUNK:
+                return
 
     async def _of_the_silent(self, day: int) -> set[bytes]:
         """Digests of the latest evidence of attesters that were last judged before `day`."""
@@ -82,6 +111,8 @@ class Evidences(StorePart):
             select(blob.c.last_used_at, blob.c.digest)
             .where(
                 blob.c.last_used_at < day,
+                # A list is judged anew whenever its policy changes, from its beginning: what there is of it stays.
+                ~select(ima_piece.c.sha256).where(ima_piece.c.sha256 == blob.c.digest).exists(),
                 (blob.c.last_used_at > used) | ((blob.c.last_used_at == used) & (blob.c.digest > digest)),
             )
             .order_by(blob.c.last_used_at, blob.c.digest)

@@ -17,7 +17,7 @@ from typing import Final
 from verifier.appraisal.lineage import Lineage
 from verifier.errors import NotFoundError
 from verifier.ports import GuestIdentity, Recording, VerdictRecord
-from verifier.store import blobs, recorded_events, rows, values
+from verifier.store import blobs, ima_rows, recorded_events, rows, values
 from verifier.store.blobs import PackedBlob
 from verifier.store.rows import Row, Values
 
@@ -37,6 +37,7 @@ class PreparedRecording:
     """Columns that `attestation` and `latest` share, but for the sequence."""
     evidence: str
     boot: Values
+    ima_piece: Values | None
     identity: GuestIdentity
     identity_text: str
     blobs: tuple[PackedBlob, ...]
@@ -88,6 +89,7 @@ class Step(enum.Enum):
     TOUCHED_JUDGEMENTS = enum.auto()
     ATTESTATIONS = enum.auto()
     BOOTS = enum.auto()
+    IMA_PIECES = enum.auto()
     LATEST = enum.auto()
     IDENTITIES = enum.auto()
     UUIDS = enum.auto()
@@ -105,6 +107,7 @@ class Plan:
     touched_judgements: dict[bytes, Values] = field(default_factory=dict)
     attestations: list[Values] = field(default_factory=list)
     boots: list[Values] = field(default_factory=list)
+    ima_pieces: list[Values] = field(default_factory=list)
     latest: dict[str, Values] = field(default_factory=dict)
     identities: dict[str, Values] = field(default_factory=dict)
     uuids: list[Values] = field(default_factory=list)
@@ -122,6 +125,7 @@ class Plan:
             Step.TOUCHED_JUDGEMENTS: _sorted(self.touched_judgements),
             Step.ATTESTATIONS: self.attestations,
             Step.BOOTS: self.boots,
+            Step.IMA_PIECES: self.ima_pieces,
             Step.LATEST: list(self.latest.values()),
             Step.IDENTITIES: list(self.identities.values()),
             Step.UUIDS: self.uuids,
@@ -154,8 +158,10 @@ class BlobPacker:
         return found
 
 
-def prepare(recording: Recording, packer: BlobPacker) -> PreparedRecording:
-    """Columns of a recording.
+def prepare(
+    recording: Recording, packer: BlobPacker, packed: tuple[PackedBlob, ...] | None = None
+) -> PreparedRecording:
+    """Columns of a recording; `packed` are its blobs where they have been packed already.
 
     Raises:
         ValueError: a blob is not what its digest says, a count is no u64, a time has no zone.
@@ -177,9 +183,10 @@ def prepare(recording: Recording, packer: BlobPacker) -> PreparedRecording:
         verdict=_verdict_values(verdict, digest, judged_at),
         evidence=values.json_text(recording.evidence),
         boot=_boot_values(recording),
+        ima_piece=ima_rows.piece_values(recording),
         identity=recording.identity,
         identity_text=values.json_text(recording.identity),
-        blobs=tuple(blobs.pack(key, data) for key, data in recording.blobs.items()),
+        blobs=blobs.pack_all(recording.blobs) if packed is None else packed,
         judgement=packer.pack(digest, content),
         named=tuple({bytes.fromhex(name) for name in recording.evidence.values()}),
         day=judged_at - judged_at % values.DAY,
@@ -233,6 +240,7 @@ def _boot_values(recording: Recording) -> Values:
         "first_seen_at": seen,
         "seen_at": seen,
         "userspace_log_sha256": boot.userspace_log_sha256,
+        "ima": values.plain_text(boot.ima),
     }
 
 
@@ -310,6 +318,8 @@ def _plan_one(result: Plan, item: PreparedRecording, attester: Known) -> None:
     if before is not None and lineage["b_lineage"] is None:
         lineage = {name: before[name] for name in lineage}
     result.boots.append(boot)
+    if item.ima_piece is not None:
+        result.ima_pieces.append(item.ima_piece)
     result.attestations.append({**item.verdict, "sequence": attester.sequence, "evidence": item.evidence})
     result.latest[item.attester_id] = {
         **{f"b_{name}": value for name, value in item.verdict.items()},

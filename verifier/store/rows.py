@@ -91,6 +91,7 @@ BOOT_COLUMNS: Final = tuple(
         "boot_id",
         "seen_at",
         "userspace_log_sha256",
+        "ima",
     )
 )
 
@@ -307,7 +308,7 @@ def verdict_record(row: Row, judgement: Judgement) -> VerdictRecord:
 
 def boot_record(row: Row) -> BootRecord:
     """A boot, from `BOOT_COLUMNS`."""
-    clock, resets, restarts, safe, firmware, log, boot_id, seen, userspace_log = row
+    clock, resets, restarts, safe, firmware, log, boot_id, seen, userspace_log, ima = row
     return BootRecord(
         clock=ClockInfo(values.unsigned64(clock), resets, restarts, bool(safe)),
         firmware_version=values.unsigned64(firmware),
@@ -315,6 +316,7 @@ def boot_record(row: Row) -> BootRecord:
         boot_id=boot_id,
         seen_at=values.moment(seen),
         userspace_log_sha256=userspace_log,
+        ima=ima,
     )
 
 

@@ -233,6 +233,8 @@ boot: Final = Table(
     Column("seen_at", BigInteger, nullable=False),
     # As sent last: systemd's log grows while a boot goes on, so that it is no part of the key.
     Column("userspace_log_sha256", LargeBinary),
+    # JSON: where the proven part of the IMA list ends, and what it came to.
+    Column("ima", Text),
     sqlite_with_rowid=False,
 )
 

@@ -26,6 +26,7 @@ from verifier.store.schema import (
     token,
 )
 from verifier.store.schema_events import event
+from verifier.store.schema_ima import ima_piece
 
 Insert = sqlite.Insert | postgresql.Insert
 InsertInto = Callable[[Table], Insert]
@@ -192,6 +193,7 @@ class HotStatements:
             Step.TOUCHED_JUDGEMENTS: _touch(judgement),
             Step.ATTESTATIONS: insert_all(into, attestation),
             Step.BOOTS: self._see_boot(into),
+            Step.IMA_PIECES: self._keep_piece(into),
             Step.LATEST: ADVANCE_LATEST,
             Step.IDENTITIES: CHANGE_IDENTITY,
             Step.UUIDS: insert_all(into, attester_uuid).on_conflict_do_nothing(
@@ -212,5 +214,14 @@ class HotStatements:
                 "boot_id": func.coalesce(seen.excluded.boot_id, boot.c.boot_id),
                 "seen_at": seen.excluded.seen_at,
                 "userspace_log_sha256": seen.excluded.userspace_log_sha256,
+                "ima": func.coalesce(seen.excluded.ima, boot.c.ima),
             },
+        )
+
+    @staticmethod
+    def _keep_piece(into: InsertInto) -> Insert:
+        kept = insert_all(into, ima_piece)
+        return kept.on_conflict_do_update(
+            index_elements=list(ima_piece.primary_key),
+            set_={"size": kept.excluded.size, "sha256": kept.excluded.sha256},
         )

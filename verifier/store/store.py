@@ -11,6 +11,7 @@ from verifier.store.audit_log import AuditLog
 from verifier.store.enrollments import Enrollments
 from verifier.store.evidence import Evidences
 from verifier.store.fleet import Fleet
+from verifier.store.ima import ImaPieces
 from verifier.store.inventories import Inventories
 from verifier.store.machines import Machines
 from verifier.store.outbox import OutboxStore
@@ -26,6 +27,7 @@ class SqlStore(
     Enrollments,
     Fleet,
     Evidences,
+    ImaPieces,
     Machines,
     Policies,
     Assignments,
