@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -61,6 +60,8 @@ from verifier.service.samples import FleetSamples
 from verifier.service.services import Services
 from verifier.service.tokens import TokenService
 from verifier.service.trust import TrustService
+from verifier.serving.place import Ending, Place
+from verifier.serving.sockets import BACKLOG
 from verifier.settings import Settings, environment
 from verifier.store import SqlStore, open_store, upgrade
 from verifier.trust import TrustFiles, issuer_finder, load_trust
@@ -72,9 +73,8 @@ from verifier.web.routing import WebConfig
 from verifier.wiring import wire_webhooks
 
 VERSION: Final = version("vtpm-attest")
-_SHUTDOWN: Final = 20.0
-Announce = Callable[[str, TlsFiles], None]
-"""Told the address and the certificate files once connections are accepted."""
+SHUTDOWN: Final = 20.0
+"""Seconds that requests which were begun have to end."""
 _log = structlog.get_logger("vtpm_attest.main")
 
 
@@ -201,22 +201,34 @@ def following(service: Service) -> AbstractAsyncContextManager[None]:
     )
 
 
-async def serve(settings: Settings, announce: Announce) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was begun."""
-    async with open_service(settings) as service, following(service):
+async def prepare(settings: Settings) -> TlsFiles:
+    """Make keys, certificate and database, register policies: once, before several workers would do so at once."""
+    async with open_service(settings) as service:
         await report_trust(service.services.trust, service.trust, settings.enrollment.methods)
+        await register_policies(service)
+        return service.tls
+
+
+async def serve(settings: Settings, place: Place) -> Ending:
+    """Serve until SIGTERM or SIGINT (or SIGHUP), then finish what was begun.
+
+    Returns:
+        Why it ended: after a SIGHUP the caller starts again with the settings of then.
+    """
+    async with open_service(settings) as service, following(service):
+        if place.alone:
+            await report_trust(service.services.trust, service.trust, settings.enrollment.methods)
         await register_policies(service)
         context = service.tls.context()
         runner = web.AppRunner(
             service.app(),
             auto_decompress=False,
             access_log=None,
-            shutdown_timeout=_SHUTDOWN,
+            shutdown_timeout=SHUTDOWN,
             # Longer than the interval: a guest keeps one connection, and the handshake is the costliest part.
             keepalive_timeout=settings.attestation.interval.total_seconds() + 60,
         )
         await runner.setup()
-        stop = _stop_event()
         tasks = background.start(
             service.services,
             lambda: prepare_tls(settings, service.clock).load_into(context),
@@ -224,14 +236,15 @@ async def serve(settings: Settings, announce: Announce) -> None:
             settings.events.keep,
         )
         try:
-            site = web.TCPSite(
-                runner, settings.listen.host, settings.listen.port, ssl_context=context, backlog=1024
-            )
-            await site.start()
-            announce(_listening(settings, runner), service.tls)
-            await stop.wait()
-            _log.info("service.stopping")
+            for one in place.sockets:
+                # A copy: the site closes what it is given, and the queue has to outlive it.
+                await web.SockSite(runner, one.dup(), ssl_context=context, backlog=BACKLOG).start()
+            place.ready(service.tls)
+            ending = await place.until_told()
+            _log.info("service.stopping", ending=ending.value)
+            return ending
         finally:
+            place.stopping()
             for task in tasks:
                 task.cancel()
             await runner.cleanup()
@@ -377,16 +390,3 @@ def _hostnames(settings: Settings) -> list[str]:
     names += [*settings.tls.hostnames, socket.gethostname()]
     wildcards = {"0.0.0.0", "::", ""}  # noqa: S104 - left out, not listened on
     return [name for name in names if name and name.isascii() and name not in wildcards]
-
-
-def _listening(settings: Settings, runner: web.AppRunner) -> str:
-    port = runner.addresses[0][1] if runner.addresses else settings.listen.port
-    host = f"[{settings.listen.host}]" if ":" in settings.listen.host else settings.listen.host
-    return f"https://{host}:{port}"
-
-
-def _stop_event() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop

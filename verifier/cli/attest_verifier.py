@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from verifier import main as root
-from verifier.cli import anchors, host
+from verifier.cli import anchors, host, serving
 from verifier.cli.examples import show_examples
-from verifier.keys.tls import TlsFiles
 from verifier.ports import DEFAULT_TENANT, Scope, TokenRecord
 from verifier.web.app import ROUTES
 from verifier.web.openapi import build_document
@@ -53,18 +52,14 @@ def serve(*, config: host.Config = None, workers: int = 1) -> None:
 
     Example:
         attest-verifier serve --config /etc/vtpm-attest/verifier.toml
+        attest-verifier serve --workers 4
 
     Args:
         config: TOML file with settings.
-        workers: processes; only 1 for now.
+        workers: processes that share the address, about one for each core. SIGHUP takes up new settings without a
+            pause; SIGTERM lets requests end first.
     """
-    if workers != 1:
-        host.fail(
-            host.EXIT_USAGE,
-            f"--workers {workers}: this version serves with one process; leave the option out",
-        )
-    settings = host.read_settings(config, quiet=False)
-    host.guarded(lambda: host.run(root.serve(settings, _announce)))
+    serving.serve(config, workers)
 
 
 @db.command(name="upgrade")
@@ -208,13 +203,6 @@ def main() -> None:
         app(exit_on_error=False)
     except CycloptsError:  # printed already, with the option it is about
         raise SystemExit(host.EXIT_USAGE) from None
-
-
-def _announce(address: str, tls: TlsFiles) -> None:
-    host.out(f"vtpm-attest verifier {root.VERSION} listening on {address}")
-    fingerprint = tls.ca_fingerprint()
-    if fingerprint is not None:
-        host.out(f"CA {tls.ca} SHA-256 {fingerprint.hex()}")
 
 
 def _token(record: TokenRecord) -> dict[str, object]:

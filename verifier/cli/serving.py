@@ -1,0 +1,100 @@
+"""`attest-verifier serve`: one process, or several under a parent; started by hand or by a service manager."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from verifier import main as root
+from verifier.cli import host
+from verifier.errors import VerifierFault
+from verifier.keys.tls import TlsFiles
+from verifier.serving.manager import Manager, activated, hand_to_successor
+from verifier.serving.place import Alone, Ending, Worker
+from verifier.serving.sockets import Sockets, address_of, listen
+from verifier.serving.supervisor import Supervisor
+from verifier.serving.worker import placement
+from verifier.settings import Settings, SettingsError, environment, load_settings
+
+MAX_WORKERS: Final = 256
+
+
+def serve(config: Path | None, workers: int) -> None:
+    """Serve until told to end; leaves with an exit code where that is not possible."""
+    settings = host.read_settings(config, quiet=False)
+    place = placement(environment())
+    if place is not None:
+        host.guarded(lambda: host.run(root.serve(settings, Worker(place))))
+        return
+    if not 1 <= workers <= MAX_WORKERS:
+        host.fail(
+            host.EXIT_USAGE, f"--workers {workers}: between 1 and {MAX_WORKERS}, about one for each core"
+        )
+    manager = Manager.of(environment())
+    slots = host.guarded(lambda: _slots(settings, workers))
+    if workers == 1:
+        _alone(config, settings, slots[0], manager)
+    else:
+        _several(config, settings, slots, manager)
+
+
+def _slots(settings: Settings, workers: int) -> list[Sockets]:
+    """What the service manager opened, for all of them together; else what the settings say, for each its own."""
+    given = tuple(activated(environment()))
+    if given:
+        return [given] * workers
+    return listen(settings.listen.host, settings.listen.port, workers)
+
+
+def _alone(config: Path | None, settings: Settings, sockets: Sockets, manager: Manager) -> None:
+    place = Alone(
+        sockets,
+        manager,
+        announce=lambda tls: _announce(sockets, tls),
+        usable=lambda: _usable(config),
+    )
+    ending = host.guarded(lambda: host.run(root.serve(settings, place)))
+    if ending is Ending.RELOAD:
+        successor = hand_to_successor(environment(), sockets)
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], successor)  # noqa: S606 - itself
+    manager.stopping()
+
+
+def _several(config: Path | None, settings: Settings, slots: list[Sockets], manager: Manager) -> None:
+    tls = host.guarded(lambda: host.run(root.prepare(settings)))
+    supervisor = Supervisor(
+        command=[sys.executable, *sys.orig_argv[1:]],
+        slots=slots,
+        environment=environment(),
+        manager=manager,
+        # Beyond what a worker gives its own requests.
+        grace=root.SHUTDOWN + 10,
+        usable=lambda: _check(config),
+    )
+    host.guarded(lambda: host.run(supervisor.run(lambda: _announce(slots[0], tls, len(slots)))))
+
+
+def _check(config: Path | None) -> None:
+    try:
+        load_settings(config, environment())
+    except SettingsError as error:
+        raise VerifierFault(str(error)) from error
+
+
+def _usable(config: Path | None) -> bool:
+    try:
+        _check(config)
+    except VerifierFault as error:
+        host.say(f"attest-verifier: not reloaded, the running settings stay: {error}")
+        return False
+    return True
+
+
+def _announce(sockets: Sockets, tls: TlsFiles, workers: int = 1) -> None:
+    by = f" with {workers} workers" if workers > 1 else ""
+    host.out(f"vtpm-attest verifier {root.VERSION}{by} listening on {address_of(sockets[0])}")
+    fingerprint = tls.ca_fingerprint()
+    if fingerprint is not None:
+        host.out(f"CA {tls.ca} SHA-256 {fingerprint.hex()}")

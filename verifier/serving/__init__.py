@@ -1,0 +1,1 @@
+"""How the process serves: sockets, the service manager, and several workers under one parent."""
