@@ -49,6 +49,16 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
 
 
+def run_serving(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run it to its end on uvloop where that is installed (the extra `uvloop`), else on asyncio's own loop."""
+    try:
+        import uvloop  # noqa: PLC0415 - an extra
+    except ImportError:
+        return asyncio.run(coroutine)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(coroutine)
+
+
 def ask(settings: Settings, question: Callable[[root.Service], Awaitable[T]]) -> T:
     """Open the service beside a running one, put the question, and close it; leaves as `guarded` does."""
 

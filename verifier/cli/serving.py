@@ -26,7 +26,7 @@ def serve(config: Path | None, workers: int) -> None:
     settings = host.read_settings(config, quiet=False)
     place = placement(environment())
     if place is not None:
-        host.guarded(lambda: host.run(root.serve(settings, Worker(place))))
+        host.guarded(lambda: host.run_serving(root.serve(settings, Worker(place))))
         return
     if not 1 <= workers <= MAX_WORKERS:
         host.fail(
@@ -55,7 +55,7 @@ def _alone(config: Path | None, settings: Settings, sockets: Sockets, manager: M
         announce=lambda tls: _announce(sockets, tls),
         usable=lambda: _usable(config),
     )
-    ending = host.guarded(lambda: host.run(root.serve(settings, place)))
+    ending = host.guarded(lambda: host.run_serving(root.serve(settings, place)))
     if ending is Ending.RELOAD:
         successor = hand_to_successor(environment(), sockets)
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], successor)  # noqa: S606 - itself
