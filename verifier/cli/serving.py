@@ -58,14 +58,14 @@ def _alone(config: Path | None, settings: Settings, sockets: Sockets, manager: M
     ending = host.guarded(lambda: host.run_serving(root.serve(settings, place)))
     if ending is Ending.RELOAD:
         successor = hand_to_successor(environment(), sockets)
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], successor)  # noqa: S606 - itself
+        os.execve(sys.executable, _command(config), successor)  # noqa: S606 - itself
     manager.stopping()
 
 
 def _several(config: Path | None, settings: Settings, slots: list[Sockets], manager: Manager) -> None:
     tls = host.guarded(lambda: host.run(root.prepare(settings)))
     supervisor = Supervisor(
-        command=[sys.executable, *sys.orig_argv[1:]],
+        command=_command(config),
         slots=slots,
         environment=environment(),
         manager=manager,
@@ -74,6 +74,13 @@ def _several(config: Path | None, settings: Settings, slots: list[Sockets], mana
         usable=lambda: _check(config),
     )
     host.guarded(lambda: host.run(supervisor.run(lambda: _announce(slots[0], tls, len(slots)))))
+
+
+def _command(config: Path | None) -> list[str]:
+    """This command again, for one process."""
+    start = "from verifier.cli.attest_verifier import main; main()"
+    named = [] if config is None else ["--config", str(config)]
+    return [sys.executable, "-c", start, "serve", *named]
 
 
 def _check(config: Path | None) -> None:
