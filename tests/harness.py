@@ -26,6 +26,7 @@ from tests.logs import EV_EFI_BOOT_SERVICES_APPLICATION, EV_IPL, Written, agile_
 from tests.simulator import SoftwareCa, SoftwareTpm
 from verifier.main import Service, following, open_service, register_policies
 from verifier.ports import DEFAULT_TENANT, Scope, Workers
+from verifier.ports_observe import QueueState
 from verifier.settings import Settings, load_settings
 
 A = TypeVar("A")
@@ -90,6 +91,8 @@ class FakeClock:
 
 class Here:
     """The `Workers` port without other processes: what goes in and comes out is sent there and back all the same."""
+
+    queue = QueueState()
 
     async def run(self, work: Callable[[A], T], given: A) -> T:
         await asyncio.sleep(0)
@@ -374,6 +377,7 @@ def settings_for(directory: Path, toml: str = "", **changes: str) -> Settings:
         "POLICIES_DIR": str(policies),
         "DEFAULT_POLICY": "secure-boot",
         "PUBLIC_URL": "https://verifier.test",
+        "METRICS_CACHE": "0s",
     } | changes
     file = directory / "verifier.toml"
     file.write_text(toml)

@@ -9,11 +9,14 @@ import pickle
 import secrets
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from time import perf_counter_ns
 from typing import Any, Final, TypeVar
 
 from verifier.errors import VerifierFault
+from verifier.ports_observe import CURRENT, Part, QueueState
 from verifier.worker import LENGTH, frame
 
 A = TypeVar("A")
@@ -48,6 +51,7 @@ class ProcessWorkers:
         self._idle = idle
         self._free: list[Process] = []
         self._rest: asyncio.TimerHandle | None = None
+        self.queue = QueueState()
 
     async def run(self, work: Callable[[A], T], given: A) -> T:
         """`work(given)` in one of the processes.
@@ -55,7 +59,7 @@ class ProcessWorkers:
         Raises:
             VerifierFault: the process ended, or `work` raised; the text says what.
         """
-        async with self._turns:
+        async with self._turn():
             self._keep()
             process = self._free.pop() if self._free else await _start()
             try:
@@ -73,6 +77,27 @@ class ProcessWorkers:
             raise VerifierFault(f"a worker process could not do its work: {result}")
         answer: T = result
         return answer
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for a process, and note how long that took and the work after it."""
+        asked, queue = perf_counter_ns(), self.queue
+        queue.waiting += 1
+        try:
+            await self._turns.acquire()
+        finally:
+            queue.waiting -= 1
+        begun = perf_counter_ns()
+        queue.taken += 1
+        queue.batches += 1
+        queue.waited += (begun - asked) / 1e9
+        try:
+            yield
+        finally:
+            self._turns.release()
+            observation = CURRENT.get()
+            if observation is not None:
+                observation.note(Part("worker", asked, begun, perf_counter_ns()))
 
     async def close(self) -> None:
         """End the processes; those at work are ended by whoever waits for them."""

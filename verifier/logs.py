@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any, Final, Literal, TextIO
 
 import structlog
+
+from verifier.ports_observe import CURRENT
 
 _LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -21,6 +24,7 @@ def configure_logs(form: Literal["json", "console"], level: str, stream: TextIO 
     out = stream or sys.stderr
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _of_request,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -42,6 +46,18 @@ def configure_logs(form: Literal["json", "console"], level: str, stream: TextIO 
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     server = logging.getLogger("aiohttp.server")
     server.filters = [_ProtocolNoise()]
+
+
+def _of_request(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Which request a line belongs to, and whom that concerns: costs nothing where nothing is logged."""
+    observation = CURRENT.get()
+    if observation is not None:
+        event["request_id"] = observation.id
+        for name in ("tenant", "attester", "trace_id"):
+            value = getattr(observation, name)
+            if value is not None:
+                event.setdefault(name, value)
+    return event
 
 
 def _renderers(form: Literal["json", "console"], *, colors: bool) -> list[Any]:

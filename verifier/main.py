@@ -70,7 +70,7 @@ from verifier.web.app import build_app as build_web_app
 from verifier.web.dashboard.setup import NAMES as DASHBOARD_OPERATIONS
 from verifier.web.dashboard.setup import add_dashboard
 from verifier.web.routing import WebConfig
-from verifier.wiring import wire_webhooks
+from verifier.wiring import caches, wire_webhooks
 
 VERSION: Final = version("vtpm-attest")
 SHUTDOWN: Final = 20.0
@@ -142,6 +142,8 @@ def build_app(service: Service) -> web.Application:
         ca_pem=None if service.tls.ca is None else service.tls.ca.read_bytes(),
         body_timeout=settings.limits.body_timeout.total_seconds(),
         access_log=settings.log.access,
+        access_sample=settings.log.access_sample,
+        metrics_life=settings.metrics.cache.total_seconds(),
     )
     app = build_web_app(service.services, config, DASHBOARD_OPERATIONS)
     add_dashboard(app, service.services, config, session_key(settings.state_dir), SystemRandom())
@@ -296,6 +298,21 @@ def _wire(
     ak_ca = AkCa(settings.state_dir / "ak-ca", clock.now)
     known = KnownMachines(store, question(inventory))
     webhooks, deliveries = wire_webhooks(settings, store, recorder, clock, random)
+    memo = AppraisalMemo()
+    attestations = AttestationService(
+        store=store,
+        recorder=recorder,
+        policies=assignments,
+        challenges=challenges,
+        nonces=nonces,
+        ear=ear,
+        clock=clock,
+        interval=attestation.interval,
+        validity_without_policy=attestation.validity_without_policy,
+        ratchets=ratchets,
+        memo=memo,
+        inventory=inventory,
+    )
     return Services(
         approvals=ApprovalService(
             store=store,
@@ -326,20 +343,7 @@ def _wire(
             ),
         ),
         challenges=challenges,
-        attestations=AttestationService(
-            store=store,
-            recorder=recorder,
-            policies=assignments,
-            challenges=challenges,
-            nonces=nonces,
-            ear=ear,
-            clock=clock,
-            interval=attestation.interval,
-            validity_without_policy=attestation.validity_without_policy,
-            ratchets=ratchets,
-            memo=AppraisalMemo(),
-            inventory=inventory,
-        ),
+        attestations=attestations,
         fleet=FleetService(store, recorder, clock),
         boots=BootService(store),
         samples=FleetSamples(store, recorder, clock),
@@ -362,6 +366,8 @@ def _wire(
         ear=ear,
         recorder=recorder,
         clock=clock,
+        queues=lambda: {**store.queues, "workers": workers.queue},
+        caches=lambda: caches(attestations, memo, policies),
     )
 
 

@@ -18,6 +18,7 @@ from verifier.ports_enrollment import AuditEntry, EnrollmentStore
 from verifier.ports_events import WebhookStore
 from verifier.ports_ima import ImaPiece, ImaStore
 from verifier.ports_inventory import InventoryStore
+from verifier.ports_observe import OpenCounts, QueueState
 from verifier.ports_trust import AnchorStore, ExpiryAlarms
 from verifier.reasons import Tier
 from verifier.tcg.attest import ClockInfo
@@ -301,6 +302,8 @@ class Store(AnchorStore, EnrollmentStore, ImaStore, InventoryStore, WebhookStore
     async def status_counts(self, tenant: str, now: datetime) -> Mapping[str, int]:
         """Counts by tier label of current verdicts, plus `stale`, `revoked`, `enrolled` (never attested)."""
 
+    async def open_counts(self, tenant: str, now: datetime) -> OpenCounts: ...
+
     async def add_fleet_sample(self, tenant: str, at: datetime, counts: Mapping[str, int]) -> None:
         """Keep it; of several for one tenant and time the first counts."""
 
@@ -375,6 +378,8 @@ class Workers(Protocol):
             VerifierFault: no process could do it, or `work` raised something.
         """
 
+    @property
+    def queue(self) -> QueueState: ...
     async def close(self) -> None: ...
 
 

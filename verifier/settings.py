@@ -148,7 +148,16 @@ class LogSettings(_Section, frozen=True):
     format: Literal["json", "console"] = "console"
     level: Literal["debug", "info", "warning", "error"] = "info"
     access: bool = False
-    """Log every request. Off by default: it doubles the cost of one."""
+    """Log every request. Off by default: it costs about as much as answering a small one."""
+    access_sample: Annotated[int, Meta(ge=1)] = 1
+    """With `access`: one of so many requests that were answered well; those that were not are all logged."""
+
+
+class MetricsSettings(_Section, frozen=True):
+    """What Prometheus reads."""
+
+    cache: Duration = Duration(seconds=1)
+    """How long one rendering of `/metrics` is handed out again, however many ask."""
 
 
 class EventSettings(_Section, frozen=True):
@@ -221,6 +230,7 @@ class Settings(_Section, frozen=True):
     ear: EarSettings = EarSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
     events: EventSettings = EventSettings()
     webhooks: WebhookSettings = WebhookSettings()
 

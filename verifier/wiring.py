@@ -1,11 +1,18 @@
-"""A part of the composition root: webhooks, from settings to use cases."""
+"""Parts of the composition root: webhooks, from settings to use cases; the caches that are counted."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from verifier.crypto.keys import load_key
 from verifier.keys.secret import webhook_secrets
 from verifier.ports import Clock, Random
 from verifier.ports_events import Outbox
+from verifier.ports_observe import CacheState
+from verifier.service.attestation import AttestationService
 from verifier.service.deliveries import Deliverer, DeliveryRules
+from verifier.service.memo import AppraisalMemo
+from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
 from verifier.service.webhooks import WebhookService
 from verifier.settings import Settings
@@ -34,3 +41,16 @@ def wire_webhooks(
         outbox=outbox, sender=sender, secret_of=secret_of, rules=rules, clock=clock, random=random
     )
     return service, deliverer
+
+
+def caches(
+    attestations: AttestationService, memo: AppraisalMemo, policies: PolicyService
+) -> Mapping[str, CacheState]:
+    """Every cache of the hot path, by name."""
+    keys = load_key.cache_info()
+    return {
+        **memo.states,
+        "boot-logs": attestations.boot_logs,
+        "keys": CacheState(keys.hits, keys.misses, keys.currsize),
+        "policies": policies.cache,
+    }

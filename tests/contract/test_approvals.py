@@ -388,3 +388,18 @@ async def test_a_token_that_let_a_machine_in_clears_its_past_and_so_does_a_perso
         else:
             await enrol(store, "att-unused", **keys, **changes)
         assert (await store.attester_state(f"att-{number}")).lineage.must_enroll is False
+
+
+async def test_what_waits_for_a_person_is_counted_per_tenant(store):
+    first, second = await pending(store), await pending(store)
+    await store.decide_enrollment("default", decision(first.id))
+    for number, kind in enumerate((None, IncidentKind.ROLLBACK, IncidentKind.ROLLBACK), start=1):
+        await enrol(store, f"att-{number}")
+        line = Lineage(incident=None if kind is None else Incident(kind=kind, since=NOW))
+        await store.record(dataclasses.replace(recording(f"att-{number}"), lineage=line))
+    found = await store.open_counts("default", NOW)
+    assert found.pending_enrollments == 1
+    assert found.incidents == {"clone-suspected": 0, "clone-proven": 0, "rollback": 2}
+    assert (await store.open_counts("default", second.expires_at)).pending_enrollments == 0
+    nothing = await store.open_counts("other", NOW)
+    assert (nothing.pending_enrollments, sum(nothing.incidents.values())) == (0, 0)

@@ -12,6 +12,7 @@ from tests import pki
 from tests.harness import FakeClock, Harness, running, settings_for
 from verifier.ports import DEFAULT_TENANT, Scope
 
+DAY = 86_400
 SERIES = re.compile(r"^(vtpm_attest_expiry_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
 
 
@@ -107,18 +108,20 @@ async def test_days_and_alarms_are_metrics_at_every_scrape(settings):
         overdue = pki.crl(authority, next_update=clock.now() + timedelta(days=1))
         await put(verifier, pki.pem("CERTIFICATE", authority.der) + pki.pem("X509 CRL", overdue))
         found = await metrics(verifier)
-        assert found["vtpm_attest_expiry_days", "anchor", "lab", "CN=Lab"] == pytest.approx(40, abs=0.01)
-        assert found["vtpm_attest_expiry_days", "crl", "lab", "CN=Lab"] == pytest.approx(1, abs=0.01)
+        assert found["vtpm_attest_expiry_seconds", "anchor", "lab", "CN=Lab"] == pytest.approx(
+            40 * DAY, abs=60
+        )
+        assert found["vtpm_attest_expiry_seconds", "crl", "lab", "CN=Lab"] == pytest.approx(DAY, abs=60)
         assert found["vtpm_attest_expiry_alarms", "anchor", "90"] == 1
         assert found["vtpm_attest_expiry_alarms", "crl", "0"] == 0
         clock.advance(days=2)
         found = await metrics(verifier)
-        assert found["vtpm_attest_expiry_days", "crl", "lab", "CN=Lab"] == pytest.approx(-1, abs=0.01)
+        assert found["vtpm_attest_expiry_seconds", "crl", "lab", "CN=Lab"] == pytest.approx(-DAY, abs=60)
         assert found["vtpm_attest_expiry_alarms", "crl", "0"] == 1
         assert ("CN=Lab", 0) in await tell(verifier)
         await verifier.call("DELETE", "/v1/trust-anchors/lab", scope=Scope.OPERATOR)
         found = await metrics(verifier)
-        assert ("vtpm_attest_expiry_days", "anchor", "lab", "CN=Lab") not in found
+        assert ("vtpm_attest_expiry_seconds", "anchor", "lab", "CN=Lab") not in found
         assert found["vtpm_attest_expiry_alarms", "anchor", "90"] == 0
 
 
@@ -126,7 +129,7 @@ async def test_the_verifiers_own_certificates_are_watched(settings):
     clock = FakeClock()
     async with running(settings, clock) as verifier:
         found = await metrics(verifier)
-        kinds = {key[1] for key in found if key[0] == "vtpm_attest_expiry_days"}
+        kinds = {key[1] for key in found if key[0] == "vtpm_attest_expiry_seconds"}
         assert kinds == {"tls", "tls-ca", "ak-ca"}
         assert await tell(verifier) == []
         clock.advance(days=85)  # nobody renewed the server's certificate of 90 days

@@ -91,6 +91,17 @@ async def test_nobody_waits_for_work_that_was_given_up(workers):
     assert await workers.run(math.factorial, 5) == 120
 
 
+async def test_whoever_waits_for_a_process_is_counted():
+    workers = ProcessWorkers(1)
+    tasks = [asyncio.create_task(workers.run(time.sleep, 0.05)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    assert (workers.queue.waiting, workers.queue.taken) == (2, 1)
+    await asyncio.gather(*tasks)
+    assert (workers.queue.waiting, workers.queue.taken) == (0, 3)
+    assert workers.queue.waited >= 0.05 + 0.1 - 0.02  # the second waited for one, the third for two
+    await workers.close()
+
+
 async def test_closing_and_resting_end_the_processes():
     workers = ProcessWorkers(1)
     pid = await workers.run(eval, PID)

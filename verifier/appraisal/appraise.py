@@ -17,6 +17,7 @@ from verifier.appraisal.evidence import Evidence, Expectation, History, JudgedHi
 from verifier.appraisal.memo import Memo, boot_key, evaluation_key
 from verifier.appraisal.place import Place
 from verifier.appraisal.result import Appraisal, Finding, Severity, Status, tried_policy
+from verifier.appraisal.stages import Enter, Stage, untimed
 from verifier.appraisal.vector import tier, vector
 from verifier.claims import EndorsementFacts, ProvenClaims, QuoteFacts
 from verifier.policy.evaluate import evaluate
@@ -118,16 +119,24 @@ def examine(
     return Examined(findings, facts, quote.authenticated, endorsement, outcome.place, history)
 
 
-def judge(examined: Examined, evidence: Evidence, policy: Policy | None, memo: Memo | None) -> Judged:
+def judge(
+    examined: Examined,
+    evidence: Evidence,
+    policy: Policy | None,
+    memo: Memo | None,
+    enter: Enter = untimed,
+) -> Judged:
     """Hold the log against the quote and the policy against what both prove."""
     facts = examined.facts
     if facts is None:
         # The quote proved nothing; its own finding already keeps the verdict from affirming.
         return Judged((), _NO_POLICY if policy is None else (), None)
+    enter(Stage.REPLAY)
     log_use = policy.boot_log if policy is not None else LogUse.OPTIONAL
     log_findings, boot = check_boot_log(
         evidence, facts, log_use, memo, policy.tolerated if policy is not None else ()
     )
+    enter(Stage.POLICY)
     claims = ProvenClaims(quote=facts, boot=boot, endorsement=examined.endorsement)
     return Judged(
         log_findings, _NO_POLICY if policy is None else _evaluate(policy, claims, evidence, memo), claims

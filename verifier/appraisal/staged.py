@@ -11,6 +11,7 @@ from verifier.appraisal.appraise import Examined, Judged, conclude, examine, jud
 from verifier.appraisal.evidence import Evidence, Expectation, History, JudgedHistory, PcrRequest
 from verifier.appraisal.memo import LocalMemo, Memo
 from verifier.appraisal.result import Appraisal, Finding, Severity, Status, tried_rule
+from verifier.appraisal.stages import Enter, Stage, untimed
 from verifier.appraisal.vector import tier
 from verifier.claims import QuoteFacts
 from verifier.errors import MalformedInputError
@@ -57,13 +58,15 @@ def appraise_staged(
     history: History | JudgedHistory,
     now: datetime,
     memo: Memo | None = None,
+    enter: Enter = untimed,
 ) -> Appraisal:
     """Judge one attestation whole by the primary policy, and note what the staged ones make of it.
 
     The quote is checked once, under what the primary policy demands, and the log is read once. What a staged
     policy concludes never makes a verdict better, and worse only as far as its mode allows: at most `warning`
     (`warn`), not at all (`observe`). Its findings carry `policy-id/rule-id`, and one of them
-    (`policy-staged`) says what the verdict would be were it enforced.
+    (`policy-staged`) says what the verdict would be were it enforced. `enter` is told each stage as it begins; the
+    policies that are tried belong to the last.
 
     Raises:
         MalformedInputError, UnsupportedError: as `appraise`. A log that only a staged policy reads refuses
@@ -71,8 +74,9 @@ def appraise_staged(
     """
     del now  # as in `appraise`
     memo = memo or LocalMemo()
+    enter(Stage.VERIFY)
     examined = examine(evidence, expectation, policies.primary, history)
-    judged = judge(examined, evidence, policies.primary, memo)
+    judged = judge(examined, evidence, policies.primary, memo, enter)
     staged: list[Finding] = []
     if examined.facts is not None:
         for each in policies.staged:

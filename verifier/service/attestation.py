@@ -14,10 +14,12 @@ from verifier.appraisal.lineage import Incident, Lineage
 from verifier.appraisal.memo import Memo
 from verifier.appraisal.result import Appraisal
 from verifier.appraisal.staged import PolicySet, appraise_staged
+from verifier.appraisal.stages import Stage
 from verifier.claims import EndorsementFacts
 from verifier.errors import RefusedError, StateMovedError, StoredDataDamaged
 from verifier.findings import Status
 from verifier.ports import AttesterState, BootRecord, Clock, Recording, Store, VerdictRecord
+from verifier.ports_observe import CacheState, enter
 from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
 from verifier.service.bundle import pack
@@ -116,6 +118,11 @@ class AttestationService:
         self._inventory = inventory
         self._logs = HeldLogs()
 
+    @property
+    def boot_logs(self) -> CacheState:
+        """How the logs at hand fare."""
+        return self._logs.state
+
     async def attest(self, command: AttestCommand) -> AttestOutcome:
         """Judge one attestation and store the result in the transaction that spends its nonce.
 
@@ -138,6 +145,7 @@ class AttestationService:
 
     async def _attest(self, command: AttestCommand, expires_at: datetime, now: datetime) -> AttestOutcome:
         """Judge by what is known now, and store that if it is still what is known."""
+        enter(Stage.LOOKUP)
         state = known_attester(await self._store.attester_state(command.attester_id), command.attester_id)
         policies = await self._policies.for_attester(state.attester)
         held = HELD_NOTHING if state.boot is None else held_of(state.boot)
@@ -234,12 +242,13 @@ class AttestationService:
             inventory=known.inventory,
             ratchet=self._ratchets.chain(state.attester.id),
         )
-        arguments = (evidence, expectation, policies, history_of(state), now, self._memo)
+        arguments = (evidence, expectation, policies, history_of(state), now, self._memo, enter)
         if sum(len(log.content) for log in logs if log is not None) > _OFFLOAD_ABOVE:
             return await asyncio.to_thread(appraise_staged, *arguments)
         return appraise_staged(*arguments)
 
     async def _record(self, judged: _Judged) -> AttestOutcome:
+        enter(Stage.COMMIT)
         command, attester = judged.command, judged.state.attester
         bundle = pack(
             command, attester.ak_public, asked_for(judged.policies), judged.boot_log, judged.userspace_log
@@ -261,6 +270,7 @@ class AttestationService:
         )
         if stored is None:
             raise _reused()
+        enter(Stage.SIGN)
         for log in (judged.boot_log, judged.userspace_log):
             if log is not None:
                 self._logs.keep(log)

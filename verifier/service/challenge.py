@@ -11,6 +11,7 @@ from verifier.appraisal.staged import PolicySet, demand_of, union
 from verifier.errors import NotFoundError, RefusedError
 from verifier.policy.model import Policy
 from verifier.ports import AttesterRecord, AttesterState, BootRecord, Clock, Lifecycle, Store
+from verifier.ports_observe import about
 from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
 from verifier.service.lineage import NO_RATCHETS, RatchetRules, line_of, mark_of_state
@@ -52,6 +53,7 @@ def known_attester(state: AttesterState | None, attester_id: str) -> AttesterSta
     """The state, if the attester exists and may be heard; raises `NotFoundError` or `RefusedError`."""
     if state is None:
         raise NotFoundError("attester", attester_id)
+    about(state.attester.tenant, attester_id)
     if state.attester.lifecycle is Lifecycle.REVOKED:
         raise RefusedError(Reason.ATTESTER_REVOKED, f"attester {attester_id} was revoked")
     if state.attester.lifecycle is Lifecycle.RETIRED:

@@ -8,6 +8,7 @@ from typing import Final
 
 from verifier.errors import NotFoundError
 from verifier.ports import AttesterState, Clock, FleetFilter, Page, Store
+from verifier.ports_observe import OpenCounts, about
 from verifier.service.model import AttesterView, VerdictView
 from verifier.service.recorder import Recorder
 from verifier.service.verdicts import as_judged, view_attester
@@ -27,6 +28,10 @@ class FleetService:
     async def status(self, tenant: str) -> Mapping[str, int]:
         """Attesters by tier of their current verdict, plus `stale`, `revoked` and `enrolled`."""
         return await self._store.status_counts(tenant, self._clock.now())
+
+    async def open_counts(self, tenant: str) -> OpenCounts:
+        """What waits for a person."""
+        return await self._store.open_counts(tenant, self._clock.now())
 
     async def list(
         self, tenant: str, where: FleetFilter, cursor: str | None, limit: int
@@ -80,4 +85,5 @@ class FleetService:
         state = await self._store.attester_state(attester_id)
         if state is None or state.attester.tenant != tenant:  # another tenant's attester does not exist
             raise NotFoundError("attester", attester_id)
+        about(tenant, attester_id)
         return state

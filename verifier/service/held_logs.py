@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
+from verifier.ports_observe import CacheState
 from verifier.service.lru import BoundedLru
 
 MAX_LOGS: Final = 1024
@@ -37,6 +38,11 @@ class HeldLogs:
         """The log, if it is at hand."""
         content = self._logs.get(sha256)
         return None if content is None else HeldLog(content, sha256, stored=True)
+
+    @property
+    def state(self) -> CacheState:
+        """Hits and misses so far."""
+        return self._logs.state
 
     def keep(self, log: HeldLog) -> None:
         """Keep a log that is in the store now."""

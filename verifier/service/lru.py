@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from verifier.ports_observe import CacheState
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -18,6 +20,8 @@ class BoundedLru(Generic[K, V]):
         self._max_entries = max_entries
         self._max_weight = max_weight
         self._weight = 0
+        self._hits = 0
+        self._misses = 0
         self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -26,7 +30,9 @@ class BoundedLru(Generic[K, V]):
         with self._lock:
             found = self._entries.get(key)
             if found is None:
+                self._misses += 1
                 return None
+            self._hits += 1
             self._entries.move_to_end(key)
             return found[0]
 
@@ -43,6 +49,11 @@ class BoundedLru(Generic[K, V]):
             while len(self._entries) > self._max_entries or self._weight > self._max_weight:
                 _, (_, dropped) = self._entries.popitem(last=False)
                 self._weight -= dropped
+
+    @property
+    def state(self) -> CacheState:
+        """Hits and misses so far."""
+        return CacheState(self._hits, self._misses, len(self._entries))
 
     def __len__(self) -> int:
         return len(self._entries)

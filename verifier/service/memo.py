@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from verifier.appraisal.memo import BootKey, BootOutcome, EvaluationKey
 from verifier.findings import Finding
+from verifier.ports_observe import CacheState
 from verifier.service.lru import BoundedLru
 
 MAX_ENTRIES: Final = 4096
@@ -27,6 +29,11 @@ class AppraisalMemo:
     def __init__(self, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
         self._boots: BoundedLru[BootKey, BootOutcome] = BoundedLru(max_entries, max_bytes)
         self._evaluations: BoundedLru[EvaluationKey, tuple[Finding, ...]] = BoundedLru(max_entries, max_bytes)
+
+    @property
+    def states(self) -> Mapping[str, CacheState]:
+        """Hits and misses so far, of both kinds."""
+        return {"boot-outcomes": self._boots.state, "evaluations": self._evaluations.state}
 
     def boot(self, key: BootKey) -> BootOutcome | None:
         """What this log proved before against these very PCRs."""

@@ -12,6 +12,7 @@ from verifier.policy.dsse import PolicySigners
 from verifier.policy.model import Policy
 from verifier.policy.source import parse_source
 from verifier.ports import Clock, PolicyRecord, Store
+from verifier.ports_observe import CacheState
 from verifier.service.recorder import Recorder
 
 _LOOKUP_LIFE: Final = timedelta(seconds=2)
@@ -42,6 +43,13 @@ class PolicyService:
         self._clock = clock
         self._parsed: OrderedDict[tuple[str, str], Policy] = OrderedDict()
         self._current: OrderedDict[tuple[str, str], tuple[datetime, Policy | None]] = OrderedDict()
+        self._hits = 0
+        self._misses = 0
+
+    @property
+    def cache(self) -> CacheState:
+        """Policies found at hand, and read from the store."""
+        return CacheState(self._hits, self._misses, len(self._parsed))
 
     async def register(self, tenant: str, source: bytes, actor: str, *, current: bool = True) -> PolicyRecord:
         """Check a policy document and make it the current revision of its id, or keep it beside that one.
@@ -114,7 +122,9 @@ class PolicyService:
         key, now = (tenant, policy.id), self._clock.now()
         cached = self._current.get(key)
         if cached is not None and timedelta(0) <= now - cached[0] < _LOOKUP_LIFE:
+            self._hits += 1
             return cached[1]
+        self._misses += 1
         record = await self._store.current_policy(*key)
         found = None if record is None else self._parse(record)
         self._current[key] = (now, found)
@@ -126,7 +136,9 @@ class PolicyService:
     async def _pinned(self, tenant: str, policy_id: str, revision: str) -> Policy | None:
         known = self._parsed.get((tenant, revision))
         if known is not None and known.id == policy_id:
+            self._hits += 1
             return known
+        self._misses += 1
         record = await self._store.policy_revision(tenant, policy_id, revision)
         return None if record is None else self._parse(record)
 

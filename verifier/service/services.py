@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from verifier.ports import Clock
 from verifier.ports_events import Outbox
+from verifier.ports_observe import CacheState, QueueState
 from verifier.service.ak_certificates import AkCertificates
 from verifier.service.approvals import ApprovalService
 from verifier.service.assignments import AssignmentService
@@ -64,3 +66,5 @@ class Services:
     ear: EarIssuer
     recorder: Recorder
     clock: Clock
+    queues: Callable[[], Mapping[str, QueueState]]
+    caches: Callable[[], Mapping[str, CacheState]]

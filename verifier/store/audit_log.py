@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, insert, select
 
 from verifier.ports_enrollment import AuditEntry
+from verifier.ports_observe import request_id
 from verifier.store import rows
 from verifier.store.backend import StorePart
 from verifier.store.schema import audit
 
 
 def append(connection: Connection, entry: AuditEntry) -> None:
-    """Add an entry to the caller's transaction."""
+    """Add an entry to the caller's transaction, with the id of the request that caused it, where one did."""
+    caused_by = request_id()
+    if caused_by:
+        entry = dataclasses.replace(entry, detail={**entry.detail, "request_id": caused_by})
     connection.execute(insert(audit).values(rows.audit_values(entry)))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, CursorResult, Select, UpdateBase
 
+from verifier.ports_observe import QueueState
 from verifier.store.recording import Outcome, PreparedRecording
 from verifier.store.rows import Row, Values
 from verifier.store.statements import InsertInto, Lookup
@@ -20,6 +21,10 @@ class Backend(Protocol):
     @property
     def insert(self) -> InsertInto:
         """The dialect's INSERT, which knows ON CONFLICT."""
+
+    @property
+    def queues(self) -> Mapping[str, QueueState]:
+        """Who waits for the database: `store-read` and `store-write`."""
 
     async def lookup(self, lookup: Lookup, key: str | bytes) -> Row | None:
         """The row with this key, as committed when it is asked for. The hot path."""

@@ -22,10 +22,12 @@ from sqlalchemy import (
     update,
 )
 
+from verifier.appraisal.lineage import IncidentKind
 from verifier.errors import EvidenceError, StoredDataDamaged
 from verifier.ports import AttesterState, DamagedState, FleetFilter, Lifecycle, Page
-from verifier.ports_enrollment import AuditEntry
+from verifier.ports_enrollment import AuditEntry, EnrollmentStatus
 from verifier.ports_events import EventKind, NewEvent
+from verifier.ports_observe import OpenCounts
 from verifier.reasons import Reason, Tier
 from verifier.store import event_log, statements, values
 from verifier.store.attestations import Attestations
@@ -33,7 +35,7 @@ from verifier.store.audit_log import append
 from verifier.store.backend import changed
 from verifier.store.cursors import decode_cursor, encode_cursor
 from verifier.store.rows import Row
-from verifier.store.schema import attester, attester_label, latest
+from verifier.store.schema import attester, attester_label, enrollment, latest
 
 MAX_PAGE: Final = 1_000
 _SLICE: Final = 32
@@ -107,6 +109,25 @@ class Fleet(Attestations):
         ]
         row = await self._first(select(*counted).where(latest.c.tenant == tenant))
         return dict.fromkeys(categories, 0) if row is None else dict(zip(categories, row, strict=True))
+
+    async def open_counts(self, tenant: str, now: datetime) -> OpenCounts:
+        """What waits for a person."""
+        pending = select(func.count()).where(
+            enrollment.c.tenant == tenant,
+            enrollment.c.status == EnrollmentStatus.PENDING.value,
+            enrollment.c.expires_at > values.micros(now),
+        )
+        kinds = (
+            select(latest.c.incident, func.count())
+            .where(latest.c.tenant == tenant, latest.c.incident.is_not(None))
+            .group_by(latest.c.incident)
+        )
+        row = await self._first(pending)
+        found = {str(kind): int(count) for kind, count in await self._backend.rows(kinds)}
+        return OpenCounts(
+            pending_enrollments=0 if row is None else int(row[0]),
+            incidents={kind.value: found.get(kind.value, 0) for kind in IncidentKind},
+        )
 
     async def revoke_attester(self, tenant: str, attester_id: str, now: datetime) -> bool:
         """True when the attester exists; it keeps the time it was first revoked."""

@@ -7,7 +7,7 @@ that several replicas touch are locked in one order, so that they wait for each 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Select, any_, bindparam
@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from verifier.errors import StoreUnavailable
+from verifier.ports_observe import QueueState, part
 from verifier.store import recording, statements
 from verifier.store.batching import Batcher
 from verifier.store.faults import PG_RETRY, sqlstate, translated
@@ -59,8 +60,14 @@ class PostgresqlBackend:
         )
         self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._recordings = Batcher(self._write_batch, "store-write")
+        self._read_state = QueueState()
         self._lookups = {lookup: self._batched(lookup) for lookup in statements.LOOKUPS}
         self._closed = False
+
+    @property
+    def queues(self) -> Mapping[str, QueueState]:
+        """Those of the hot path."""
+        return {"store-read": self._read_state, "store-write": self._recordings.state}
 
     async def lookup(self, lookup: Lookup, key: str | bytes) -> Row | None:
         """A row by its key; whatever is asked for at once is one query."""
@@ -71,7 +78,7 @@ class PostgresqlBackend:
     ) -> Sequence[Row]:
         """Every row of a query."""
         self._check_open()
-        with translated(unreachable=OSError):
+        with translated(unreachable=OSError), part("store-query"):
             async with self._reader.connect() as connection:
                 found: Sequence[Row] = (await connection.execute(statement, parameters)).all()
         return found
@@ -79,7 +86,8 @@ class PostgresqlBackend:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """A transaction, begun again when another replica's got in its way."""
         self._check_open()
-        return await self._transaction(lambda connection: connection.run_sync(work))
+        with part("store-transaction"):
+            return await self._transaction(lambda connection: connection.run_sync(work))
 
     async def record(self, item: PreparedRecording) -> Outcome:
         """Store one recording, together with whoever else asks now."""
@@ -103,7 +111,7 @@ class PostgresqlBackend:
             found = {row[lookup.position]: row for row in await self.rows(query, {"keys": list(set(keys))})}
             return [found.get(key) for key in keys]
 
-        return Batcher(read, "store-read")
+        return Batcher(read, "store-read", self._read_state)
 
     async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
         return await self._transaction(lambda connection: _write(connection, batch))

@@ -10,6 +10,7 @@ driver would cross threads once a statement, which costs several times the state
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import NullPool
 
 from verifier.errors import StoreUnavailable
+from verifier.ports_observe import QueueState, part
 from verifier.store import recording, statements
 from verifier.store.batching import Batcher
 from verifier.store.faults import translated
@@ -203,6 +205,11 @@ class SqliteBackend:
         self._reads = Batcher(self._read_batch, "store-read")
         self._recordings = Batcher(self._write_batch, "store-write")
 
+    @property
+    def queues(self) -> Mapping[str, QueueState]:
+        """Those of the hot path."""
+        return {"store-read": self._reads.state, "store-write": self._recordings.state}
+
     async def lookup(self, lookup: Lookup, key: str | bytes) -> Row | None:
         """A row by its key; whatever is asked for at once crosses the threads at once."""
         found = await self._reads.submit((_LOOKUPS[lookup], {"key": key}))
@@ -215,12 +222,18 @@ class SqliteBackend:
         # A listing may look at every attester: no attestation shall wait for it, hence a thread apart.
         state = statement.compile(dialect=_DIALECT).construct_expanded_state(parameters)
         read: Read = (state.statement, state.parameters)
-        (found,) = await self._scanner.run(lambda connection: read_all(raw_connection(connection), [read]))
+        with part("store-query"):
+            (found,) = await self._scanner.run(
+                lambda connection: read_all(raw_connection(connection), [read])
+            )
         return found
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """A transaction on the file's one writer."""
-        return await self._writer.run(lambda connection: _in_transaction(connection, work))
+        with part("store-transaction"):
+            # The thread learns for which request it works: the audit log says so.
+            context = contextvars.copy_context()
+            return await self._writer.run(lambda connection: context.run(_in_transaction, connection, work))
 
     async def record(self, item: PreparedRecording) -> Outcome:
         """Store one recording, together with whoever else asks now."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import update
 
 from verifier.errors import StoreUnavailable
+from verifier.ports_observe import QueueState
 from verifier.store.anchors import Anchors
 from verifier.store.assignments import Assignments
 from verifier.store.audit_log import AuditLog
@@ -39,6 +42,11 @@ class SqlStore(
     OutboxStore,
 ):
     """`verifier.ports.Store` and `verifier.ports_events.Outbox`, durable, shared by any number of processes."""
+
+    @property
+    def queues(self) -> Mapping[str, QueueState]:
+        """Who waits for the database, by queue."""
+        return self._backend.queues
 
     async def close(self) -> None:
         """Finish what was asked for and close; whatever comes later is `StoreUnavailable`."""

@@ -10,8 +10,10 @@ import msgspec
 from aiohttp import web
 
 from verifier.errors import EvidenceError, RefusedError
+from verifier.findings import Status
 from verifier.ports import TokenRecord
-from verifier.reasons import Reason
+from verifier.ports_observe import CURRENT, about
+from verifier.reasons import Reason, Tier
 from verifier.service.services import Services
 from verifier.service.tokens import TokenService
 from verifier.web.bodies import read_body
@@ -22,8 +24,8 @@ _MSGPACK_NAMES: Final = MEDIA_TYPES - {JSON}
 _REVALIDATE: Final = "private, no-cache"
 _NO_STORE: Final = "no-store"
 _MAX_AUTHORIZATION: Final = 512
-VERDICT_KEY: Final = web.RequestKey("verdict", str)
-"""Tier of the verdict this request recorded, for the metrics."""
+_BEST: Final = Tier.AFFIRMING.label
+_PASSED: Final = Status.PASSED.value
 
 
 class Dispatcher:
@@ -37,6 +39,8 @@ class Dispatcher:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Authenticate before anything is read, decode before anything is done."""
         principal = await authorize(self.route, request, self._services.tokens)
+        if principal is not None:
+            about(principal.tenant)
         call = Call(
             request=request,
             services=self._services,
@@ -49,7 +53,7 @@ class Dispatcher:
         if reply.stream is not None:
             return await reply.stream()
         if isinstance(reply.body, AttestationReply):
-            request[VERDICT_KEY] = reply.body.verdict.status
+            _observe(reply.body)
         return self._respond(request, call, reply)
 
     async def _body(self, request: web.Request) -> Any:  # noqa: ANN401 - of the type the route names
@@ -111,6 +115,17 @@ async def authorize(route: Route, request: web.Request, tokens: TokenService) ->
         needed = ", ".join(sorted(route.access))
         raise RefusedError(Reason.FORBIDDEN, f"this call needs one of the scopes {needed}")
     return token
+
+
+def _observe(reply: AttestationReply) -> None:
+    """A verdict was recorded: its tier and, unless that is the best one, the families of its reasons."""
+    observation, verdict = CURRENT.get(), reply.verdict
+    if observation is None:
+        return
+    observation.status = verdict.status
+    if verdict.status != _BEST:
+        codes = (one.code for one in verdict.findings if one.status != _PASSED)
+        observation.families = frozenset(code.partition("-")[0] for code in codes)
 
 
 def _encode(call: Call, reply: Reply) -> tuple[bytes | None, str | None]:

@@ -1,23 +1,32 @@
-"""Prometheus metrics of one application, in a registry of its own; labels have few, known values."""
+"""Prometheus metrics of one application, in a registry of its own; labels have few, known values (docs/metrics.md)."""
 
 from __future__ import annotations
 
 import math
+import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
 import prometheus_client as prom
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.registry import Collector
 
+from verifier.appraisal.stages import Stage
+from verifier.ports_observe import CacheState, Observation, OpenCounts, QueueState
 from verifier.ports_trust import Ending, EndingKind, ExpiryAlarm, LostEndorsement
 from verifier.service.expiry import THRESHOLDS
 from verifier.service.inventory import Standing
 
 METRICS_MEDIA_TYPE: Final = prom.CONTENT_TYPE_LATEST
+UNMATCHED: Final = "unmatched"
+"""Operation of a request that no route answers."""
+_PREFIX: Final = "vtpm_attest_"
 _SHOWN: Final = 16
 """Hexadecimal digits of a fingerprint, as in the tables of `attest-verifier anchors`."""
-_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_STAGE_BUCKETS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 
 _INVENTORY: Final = {
     "age_seconds": "Seconds since an inventory's content was last known to be whole and current; infinite: never",
@@ -29,88 +38,98 @@ _INVENTORY: Final = {
 
 
 class Metrics:
-    """Counts verdicts and refusals, times requests. Label children are made once: looking them up is slow."""
+    """Counts and times requests, verdicts and what is behind them.
 
-    def __init__(self, operations: Iterable[str], tiers: Iterable[str]) -> None:
+    On the hot path are only children made beforehand: looking one up by its labels is slow. What somebody else counts
+    (queues, caches) or the store knows (the fleet) is read when the metrics are.
+    """
+
+    def __init__(
+        self,
+        operations: Iterable[str],
+        tiers: Iterable[str],
+        version: str,
+        queues: Callable[[], Mapping[str, QueueState]],
+        caches: Callable[[], Mapping[str, CacheState]],
+    ) -> None:
+        # Half as many series again, and nobody asks when a counter was made.
+        prom.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = prom.CollectorRegistry()
-        verdicts = prom.Counter(
-            "vtpm_attest_verdicts", "Verdicts recorded, by tier", ("status",), registry=self._registry
-        )
+        self._registry.register(_Pulled(queues, caches))
+        prom.ProcessCollector(registry=self._registry)
+        self._build(version)
+        verdicts = self._counter("verdicts", "Verdicts recorded, by tier", "status")
         self._verdicts = {tier: verdicts.labels(tier) for tier in tiers}
-        self._problems = prom.Counter(
-            "vtpm_attest_problems",
-            "Requests answered by a problem document, by code",
-            ("code",),
-            registry=self._registry,
+        self._reasons = self._counter(
+            "verdict_reasons",
+            "Verdicts that are not affirming, by tier and family of reasons (first word of the code)",
+            "status",
+            "family",
         )
-        self._days = prom.Gauge(
-            "vtpm_attest_expiry_days",
-            "Days until a trust anchor, revocation list or own certificate ends; negative: it has",
-            ("kind", "holder", "sha256", "subject"),
-            registry=self._registry,
+        self._problems = self._counter("problems", "Requests answered by a problem document, by code", "code")
+        self._responses = self._counter(
+            "responses", "Replies, by operation and class of status (2xx to 5xx)", "operation", "status"
         )
-        self._alarms = prom.Gauge(
-            "vtpm_attest_expiry_alarms",
-            "How many of them end within 90, 30 or 7 days (each counted at the closest), or have ended (0)",
-            ("kind", "within_days"),
-            registry=self._registry,
-        )
-        self._lost = prom.Gauge(
-            "vtpm_attest_endorsements_lost",
-            "Enrolled machines whose EK certificate would not be accepted now, as last reviewed by this process",
-            ("code",),
-            registry=self._registry,
-        )
-        self._inventory = {
-            what: prom.Gauge(f"vtpm_attest_inventory_{what}", text, ("source",), registry=self._registry)
-            for what, text in _INVENTORY.items()
-        }
-        self._deliveries = prom.Gauge(
-            "vtpm_attest_webhook_deliveries",
-            "Events for webhooks that are kept, by status: pending is the queue",
-            ("status",),
-            registry=self._registry,
-        )
-        self._attempts = prom.Counter(
-            "vtpm_attest_webhook_attempts",
-            "Attempts to deliver of this process: delivered, failed (to be tried again), dead (given up)",
-            ("outcome",),
-            registry=self._registry,
-        )
-        for outcome in ("delivered", "failed", "dead"):
-            self._attempts.labels(outcome)
-        self._streams = prom.Gauge(
-            "vtpm_attest_event_streams", "Streams of events open in this process", registry=self._registry
-        )
-        self._attempts_seen: Counter[str] = Counter()
-        seconds = prom.Histogram(
-            "vtpm_attest_request_seconds",
+        self._responses_of: dict[tuple[str, int], prom.Counter] = {}
+        self._seconds = self._histogram(
+            "request_seconds",
             "Time from the request's head to its reply",
-            ("operation",),
-            registry=self._registry,
-            buckets=_BUCKETS,
+            _REQUEST_BUCKETS,
+            "operation",
+            (*operations, UNMATCHED),
         )
-        self._seconds = {name: seconds.labels(name) for name in (*operations, "unmatched")}
+        self._stages = self._histogram(
+            "stage_seconds",
+            "Time in one stage of an attestation that led to a verdict",
+            _STAGE_BUCKETS,
+            "stage",
+            Stage,
+        )
+        self._gauges()
+        self._attempts_seen: Counter[str] = Counter()
 
-    def verdict(self, tier: str) -> None:
-        """A verdict was recorded."""
-        self._verdicts[tier].inc()
+    def verdict(self, observation: Observation, status: str, ended: int) -> None:
+        """A verdict was recorded: its tier, why it is not better, and where the time went until `ended`."""
+        self._verdicts[status].inc()
+        for family in observation.families:
+            self._reasons.labels(status, family).inc()
+        spent: dict[Stage, int] = {}  # a stage may be entered again: evidence overtaken is judged anew
+        for span in observation.spans(ended):
+            spent[span.stage] = spent.get(span.stage, 0) + span.ended - span.begun
+        for stage, nanoseconds in spent.items():
+            self._stages[stage].observe(nanoseconds / 1e9)
 
     def problem(self, code: str) -> None:
         """A request was refused."""
         self._problems.labels(code).inc()
 
-    def request(self, operation: str, seconds: float) -> None:
+    def request(self, operation: str, status: int, seconds: float) -> None:
         """A request was answered."""
+        key = operation, status // 100
+        child = self._responses_of.get(key)
+        if child is None:
+            child = self._responses_of[key] = self._responses.labels(operation, f"{key[1]}xx")
+        child.inc()
         self._seconds[operation].observe(seconds)
+
+    def fleet(self, attesters: Mapping[str, int] | None, waiting: OpenCounts | None) -> None:
+        """How the fleet stands; None: the store did not say, and nothing old is told in its place."""
+        self._store_up.set(attesters is not None)
+        self._attesters.clear()
+        self._incidents.clear()
+        self._pending.set(math.nan if waiting is None else waiting.pending_enrollments)
+        for status, count in (attesters or {}).items():
+            self._attesters.labels(status).set(count)
+        for kind, count in ({} if waiting is None else waiting.incidents).items():
+            self._incidents.labels(kind).set(count)
 
     def endings(self, endings: Iterable[Ending], alarms: Iterable[ExpiryAlarm], now: datetime) -> None:
         """What ends, and which alarms stand. Replaces what was said before."""
-        self._days.clear()
+        self._expiry.clear()
         for ending in endings:
-            days = (ending.ends_at - now).total_seconds() / 86400
+            left = (ending.ends_at - now).total_seconds()
             labels = (ending.kind.value, ending.holder, ending.sha256[:_SHOWN], ending.subject)
-            self._days.labels(*labels).set(round(days, 3))
+            self._expiry.labels(*labels).set(round(left))
         counts = Counter((alarm.ending.kind, alarm.threshold_days) for alarm in alarms)
         for kind in EndingKind:
             for threshold in (*THRESHOLDS, 0):
@@ -150,3 +169,106 @@ class Metrics:
     def render(self) -> bytes:
         """Prometheus text exposition."""
         return prom.generate_latest(self._registry)
+
+    def _build(self, version: str) -> None:
+        build = self._gauge("build_info", "1; the version of the verifier and of Python", "version", "python")
+        build.labels(version, platform.python_version()).set(1)
+
+    def _gauges(self) -> None:
+        self._store_up = self._gauge("store_up", "1 while the database answers the questions of the metrics")
+        self._attesters = self._gauge(
+            "attesters",
+            "Attesters by tier of their current verdict, or by lifecycle: stale, revoked",
+            "status",
+        )
+        self._pending = self._gauge(
+            "pending_enrollments", "Enrolments that wait for a person; NaN: the database did not say"
+        )
+        self._incidents = self._gauge(
+            "open_incidents", "Clones and rollbacks that nobody has resolved, by kind", "kind"
+        )
+        self._expiry = self._gauge(
+            "expiry_seconds",
+            "Seconds until a trust anchor, revocation list or own certificate ends; negative: it has",
+            "kind",
+            "holder",
+            "sha256",
+            "subject",
+        )
+        self._alarms = self._gauge(
+            "expiry_alarms",
+            "How many of them end within 90, 30 or 7 days (each counted at the closest), or have ended (0)",
+            "kind",
+            "within_days",
+        )
+        self._lost = self._gauge(
+            "endorsements_lost",
+            "Enrolled machines whose EK certificate would not be accepted now, as last reviewed by this process",
+            "code",
+        )
+        self._inventory = {
+            what: self._gauge(f"inventory_{what}", text, "source") for what, text in _INVENTORY.items()
+        }
+        self._deliveries = self._gauge(
+            "webhook_deliveries",
+            "Events for webhooks that are kept, by status: pending is the queue",
+            "status",
+        )
+        self._attempts = self._counter(
+            "webhook_attempts",
+            "Attempts to deliver of this process: delivered, failed (to be tried again), dead (given up)",
+            "outcome",
+        )
+        for outcome in ("delivered", "failed", "dead"):
+            self._attempts.labels(outcome)
+        self._streams = self._gauge("event_streams", "Streams of events open in this process")
+
+    def _counter(self, name: str, text: str, *labels: str) -> prom.Counter:
+        return prom.Counter(_PREFIX + name, text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> prom.Gauge:
+        return prom.Gauge(_PREFIX + name, text, labels, registry=self._registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: Iterable[float], label: str, values: Iterable[str]
+    ) -> dict[str, prom.Histogram]:
+        made = prom.Histogram(_PREFIX + name, text, (label,), registry=self._registry, buckets=tuple(buckets))
+        return {value: made.labels(value) for value in values}
+
+
+class _Pulled(Collector):
+    """What others count, read when the metrics are."""
+
+    def __init__(
+        self,
+        queues: Callable[[], Mapping[str, QueueState]],
+        caches: Callable[[], Mapping[str, CacheState]],
+    ) -> None:
+        self._queues = queues
+        self._caches = caches
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing beforehand: the registry would ask for everything to learn the names."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Queues and caches as they are now."""
+        waiting = GaugeMetricFamily(_PREFIX + "queue_waiting", "Items in a queue", labels=["queue"])
+        waits = SummaryMetricFamily(
+            _PREFIX + "queue_wait_seconds", "How long items waited for their turn", labels=["queue"]
+        )
+        batches = CounterMetricFamily(
+            _PREFIX + "queue_batches", "Batches taken from a queue at once", labels=["queue"]
+        )
+        for name, queue in self._queues().items():
+            waiting.add_metric([name], queue.waiting)
+            waits.add_metric([name], count_value=queue.taken, sum_value=queue.waited)
+            batches.add_metric([name], queue.batches)
+        hits = CounterMetricFamily(_PREFIX + "cache_hits", "Answers found in a cache", labels=["cache"])
+        misses = CounterMetricFamily(_PREFIX + "cache_misses", "Answers worked out", labels=["cache"])
+        entries = GaugeMetricFamily(_PREFIX + "cache_entries", "Entries of a cache", labels=["cache"])
+        for name, cache in self._caches().items():
+            hits.add_metric([name], cache.hits)
+            misses.add_metric([name], cache.misses)
+            entries.add_metric([name], cache.entries)
+        yield from (waiting, waits, batches, hits, misses, entries)

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import structlog
 from aiohttp import web
 
 from verifier.errors import NotFoundError, VerifierFault
 from verifier.ports import DEFAULT_TENANT
+from verifier.ports_observe import OpenCounts
+from verifier.ports_trust import Ending
 from verifier.service.expiry import alarms
 from verifier.web import messages as m
 from verifier.web.metrics import METRICS_MEDIA_TYPE, Metrics
+from verifier.web.metrics_page import MetricsPage
 from verifier.web.pem import PEM_CHAIN, pem_chain
 from verifier.web.routing import WATCHERS, Access, Call, Reply, Route
 
 OPENAPI_KEY: Final = web.AppKey("openapi", bytes)
-METRICS_KEY: Final = web.AppKey("metrics", Metrics)
+METRICS_KEY: Final = web.AppKey("metrics", MetricsPage)
 PEM: Final = "application/x-pem-file"
 JWKS: Final = "application/jwk-set+json"
+_log = structlog.get_logger("vtpm_attest.web")
 _KEYS_MAX_AGE: Final = {"Cache-Control": "public, max-age=300"}
 
 
@@ -81,22 +86,30 @@ async def openapi(call: Call) -> Reply:
 
 
 async def metrics(call: Call) -> Reply:
-    """Prometheus text."""
-    known = call.request.app[METRICS_KEY]
-    now = call.services.clock.now()
+    """Prometheus text, rendered once for all who ask within its life."""
+    page = call.request.app[METRICS_KEY]
+    return Reply(body=await page.text(lambda known: _refresh(known, call)), media_type=METRICS_MEDIA_TYPE)
+
+
+async def _refresh(known: Metrics, call: Call) -> None:
+    """Bring up to date what is not counted as it happens."""
+    fleet, now = call.services.fleet, call.services.clock.now()
     deliveries: Mapping[str, int] = {}
+    attesters: Mapping[str, int] | None = None
+    waiting: OpenCounts | None = None
+    endings: tuple[Ending, ...] = ()
     try:
+        attesters = await fleet.status(DEFAULT_TENANT)
+        waiting = await fleet.open_counts(DEFAULT_TENANT)
         deliveries = await call.services.deliveries.counts()
         endings = await call.services.expiry.endings(DEFAULT_TENANT)
-    except (
-        VerifierFault
-    ):  # counters of a verifier in trouble are worth most; the log says what the trouble is
-        endings = ()
+    except VerifierFault as error:  # the counters of a verifier in trouble are worth most
+        _log.warning("metrics.store-unavailable", problem=str(error))
+    known.fleet(attesters, waiting)
     known.endings(endings, alarms(DEFAULT_TENANT, endings, now), now)
     known.events(deliveries, call.services.deliveries.outcomes, call.services.feed.streams)
     known.lost(call.services.endorsements.lost)
     known.inventory(await call.services.inventory.sources(), now)
-    return Reply(body=known.render(), media_type=METRICS_MEDIA_TYPE)
 
 
 def _public(path: str, handler: Any, summary: str, response: type[Any] | None, media_type: str) -> Route:  # noqa: ANN401

@@ -54,6 +54,10 @@ class WebConfig:
     """CA that agents pin; None: they use their system's roots."""
     body_timeout: float
     access_log: bool
+    access_sample: int = 1
+    """One of so many requests that were answered well is logged; of the others each."""
+    metrics_life: float = 0.0
+    """Seconds for which one rendering of the metrics is handed out again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ READS = {
     "policy_revisions",
     "predecessors_of",
     "status_counts",
+    "open_counts",
     "survey",
     "token_by_hash",
 }

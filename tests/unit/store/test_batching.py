@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from verifier.errors import StoreUnavailable
+from verifier.ports_observe import CURRENT, Observation
 from verifier.store import batching
 from verifier.store.batching import Batcher
 
@@ -122,3 +123,45 @@ async def test_a_queue_without_end_is_refused(monkeypatch):
         await batcher.submit(5)
     work.gate.set()
     assert await asyncio.gather(*waiting) == [2, 4, 6, 8]
+
+
+async def test_what_waits_and_how_long_is_counted():
+    work = Work()
+    batcher = Batcher(work, "test")
+    work.gate.clear()
+    first = asyncio.ensure_future(batcher.submit(1))
+    await asyncio.sleep(0.01)
+    others = [asyncio.ensure_future(batcher.submit(n)) for n in (2, 3, 4)]
+    await asyncio.sleep(0.01)
+    others[0].cancel()
+    await asyncio.sleep(0.01)
+    assert batcher.state.waiting == 3
+    work.gate.set()
+    await asyncio.gather(first, *others, return_exceptions=True)
+    state = batcher.state
+    assert (state.waiting, state.taken, state.batches) == (0, 3, 2)  # nobody waits for the cancelled one
+    assert state.waited >= 2 * 0.009
+
+
+async def test_a_request_notes_its_own_part_and_nobody_elses():
+    """The task that works was started by whoever came first; what it does for others is not theirs."""
+    noted = []
+
+    async def read(batch):
+        noted.append(CURRENT.get())
+        await asyncio.sleep(0.01)
+        return batch
+
+    async def ask(name):
+        observation = Observation(name)
+        CURRENT.set(observation)
+        await batcher.submit(name)
+        return observation
+
+    batcher = Batcher(read, "test")
+    found = await asyncio.gather(*(asyncio.create_task(ask(name)) for name in ("a", "b", "c")))
+    assert set(noted) == {None}
+    for observation in found:
+        (part,) = observation.parts
+        assert part.name == "test"
+        assert observation.started <= part.asked <= part.begun < part.ended

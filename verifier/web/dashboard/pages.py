@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -14,6 +13,7 @@ from aiohttp import web
 
 from verifier.errors import EvidenceError, RefusedError
 from verifier.ports import Scope, TokenRecord
+from verifier.ports_observe import request_id
 from verifier.reasons import Reason
 from verifier.service.services import Services
 from verifier.web.bodies import read_body
@@ -167,8 +167,7 @@ def _to_login(request: web.Request) -> web.Response:
 
 
 def _refused(call: PageCall, error: Exception) -> web.Response:
-    request_id = secrets.token_hex(8)
-    reply = problem_of(error, request_id)
+    reply = problem_of(error, request_id())
     if is_ours(error):
-        _log.error("dashboard.fault", request_id=request_id, code=reply.document.code, exc_info=error)
+        _log.error("dashboard.fault", code=reply.document.code, exc_info=error)
     return call.render("error.html", status=reply.status, problem=reply.document)
