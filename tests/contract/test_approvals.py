@@ -399,7 +399,7 @@ async def test_what_waits_for_a_person_is_counted_per_tenant(store):
         await store.record(dataclasses.replace(recording(f"att-{number}"), lineage=line))
     found = await store.open_counts("default", NOW)
     assert found.pending_enrollments == 1
-    assert found.incidents == {"clone-suspected": 0, "clone-proven": 0, "rollback": 2}
+    assert found.incidents == {kind.value: 2 * (kind is IncidentKind.ROLLBACK) for kind in IncidentKind}
     assert (await store.open_counts("default", second.expires_at)).pending_enrollments == 0
     nothing = await store.open_counts("other", NOW)
     assert (nothing.pending_enrollments, sum(nothing.incidents.values())) == (0, 0)
