@@ -46,7 +46,6 @@ from verifier.service.events import LocalEvents
 from verifier.service.evidence import EvidenceService
 from verifier.service.expiry import ExpiryWatch
 from verifier.service.feed import EventFeed
-from verifier.service.fleet import FleetService
 from verifier.service.incidents import IncidentService
 from verifier.service.inventory import InventoryService
 from verifier.service.inventory_report import InventoryReport
@@ -55,6 +54,7 @@ from verifier.service.lineage import RatchetRules
 from verifier.service.memo import AppraisalMemo
 from verifier.service.nonces import Nonces
 from verifier.service.policies import PolicyService
+from verifier.service.queries import QueryService
 from verifier.service.recorder import Recorder
 from verifier.service.samples import FleetSamples
 from verifier.service.services import Services
@@ -70,7 +70,7 @@ from verifier.web.app import build_app as build_web_app
 from verifier.web.dashboard.setup import NAMES as DASHBOARD_OPERATIONS
 from verifier.web.dashboard.setup import add_dashboard
 from verifier.web.routing import WebConfig
-from verifier.wiring import caches, wire_webhooks
+from verifier.wiring import caches, wire_reads, wire_webhooks
 
 VERSION: Final = version("vtpm-attest")
 SHUTDOWN: Final = 20.0
@@ -264,8 +264,8 @@ def _wire(
     workers: Workers,
 ) -> Services:
     attestation = settings.attestation
-    events = LocalEvents()
-    recorder = Recorder(store, events)
+    recorder = Recorder(store, events := LocalEvents())
+    fleet, watch = wire_reads(settings, store, recorder, clock, events)
     nonces = Nonces(nonce_key(settings.state_dir), random)
     ratchets = RatchetRules(
         key=ratchet_key(settings.state_dir) if attestation.ratchet else None,
@@ -344,7 +344,9 @@ def _wire(
         ),
         challenges=challenges,
         attestations=attestations,
-        fleet=FleetService(store, recorder, clock),
+        fleet=fleet,
+        watch=watch,
+        queries=QueryService(store, clock),
         boots=BootService(store),
         samples=FleetSamples(store, recorder, clock),
         events=events,

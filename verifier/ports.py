@@ -19,6 +19,7 @@ from verifier.ports_events import WebhookStore
 from verifier.ports_ima import ImaPiece, ImaStore
 from verifier.ports_inventory import InventoryStore
 from verifier.ports_observe import OpenCounts, QueueState
+from verifier.ports_queries import QueryStore
 from verifier.ports_trust import AnchorStore, ExpiryAlarms
 from verifier.reasons import Tier
 from verifier.tcg.attest import ClockInfo
@@ -241,7 +242,7 @@ class PolicyRecord:
     created_at: datetime
 
 
-class Store(AnchorStore, EnrollmentStore, ImaStore, InventoryStore, WebhookStore, Protocol):
+class Store(AnchorStore, EnrollmentStore, ImaStore, InventoryStore, QueryStore, WebhookStore, Protocol):
     """Durable state. Every method is atomic; `StoreUnavailable` means nothing happened.
 
     `StoredDataDamaged` names what no longer matches its digest.
@@ -399,5 +400,8 @@ class EventSink(ExpiryAlarms, Protocol):
     """Told of every recorded verdict, after it is durable, and of what is about to end."""
 
     async def verdict(self, record: VerdictRecord, previous: VerdictRecord | None) -> None: ...
+
+    def changed(self, tenant: str, attester_id: str) -> None:
+        """Something else about an attester is other than before."""
 
     def subscribe(self) -> AsyncIterator[VerdictRecord]: ...

@@ -63,6 +63,11 @@ _INPUT: Final = {
         "The request assumes a state that no longer holds.",
         "Read the record again and repeat the request if it still makes sense.",
     ),
+    Reason.TIER_NOT_MET: Entry(
+        "The attester is not known to be good enough",
+        "Its verdict is below the tier that was asked for, it has none, it is stale, revoked or retired, or nobody knows it.",
+        "Read the verdict without `min_tier` and resolve what speaks against the machine; the next attestation judges it anew.",
+    ),
     Reason.VERIFIER_UNAVAILABLE: Entry(
         "The verifier cannot answer now",
         "A part of the verifier is down. No verdict was made or changed.",

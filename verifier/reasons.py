@@ -69,6 +69,7 @@ class Reason(enum.StrEnum):
     FORBIDDEN = "forbidden"
     RATE_LIMITED = "rate-limited"
     CONFLICT = "conflict"
+    TIER_NOT_MET = "tier-not-met"
     VERIFIER_UNAVAILABLE = "verifier-unavailable"
     INTERNAL_FAULT = "internal-fault"
     POLICY_INVALID = "policy-invalid"

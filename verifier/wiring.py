@@ -1,4 +1,4 @@
-"""Parts of the composition root: webhooks, from settings to use cases; the caches that are counted."""
+"""Parts of the composition root: webhooks, from settings to use cases; reads that are remembered; counted caches."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Mapping
 
 from verifier.crypto.keys import load_key
 from verifier.keys.secret import webhook_secrets
-from verifier.ports import Clock, Random
+from verifier.ports import Clock, Random, Store
 from verifier.ports_events import Outbox
 from verifier.ports_observe import CacheState
 from verifier.service.attestation import AttestationService
 from verifier.service.deliveries import Deliverer, DeliveryRules
+from verifier.service.events import LocalEvents
+from verifier.service.fleet import FleetService
 from verifier.service.memo import AppraisalMemo
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
+from verifier.service.watch import VerdictWatch
 from verifier.service.webhooks import WebhookService
 from verifier.settings import Settings
 from verifier.webhook_sender import HttpWebhooks
@@ -41,6 +44,17 @@ def wire_webhooks(
         outbox=outbox, sender=sender, secret_of=secret_of, rules=rules, clock=clock, random=random
     )
     return service, deliverer
+
+
+def wire_reads(
+    settings: Settings, store: Store, recorder: Recorder, clock: Clock, events: LocalEvents
+) -> tuple[FleetService, VerdictWatch]:
+    """What is read of the fleet, and what is remembered of it until this process changes it."""
+    watch = VerdictWatch(store, clock, settings.limits.waiting)
+    fleet = FleetService(store, recorder, clock, watch)
+    events.listen(watch.changed)
+    events.listen(fleet.changed)
+    return fleet, watch
 
 
 def caches(

@@ -16,9 +16,9 @@ _WINDOW: Final = timedelta(minutes=1)
 class TooManyAttemptsError(RefusedError):
     """Come back after `retry_after`."""
 
-    def __init__(self, retry_after: timedelta) -> None:
+    def __init__(self, retry_after: timedelta, what: str = "too many failed attempts") -> None:
         seconds = max(1, round(retry_after.total_seconds()))
-        super().__init__(Reason.RATE_LIMITED, f"too many failed attempts; try again in {seconds} s")
+        super().__init__(Reason.RATE_LIMITED, f"{what}; try again in {seconds} s")
         self.retry_after = seconds
 
 

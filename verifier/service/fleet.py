@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from verifier.errors import NotFoundError
 from verifier.ports import AttesterState, Clock, FleetFilter, Page, Store
 from verifier.ports_observe import OpenCounts, about
+from verifier.service.events import Change
 from verifier.service.model import AttesterView, VerdictView
 from verifier.service.recorder import Recorder
+from verifier.service.remembered import Remembered
 from verifier.service.verdicts import as_judged, view_attester
+from verifier.service.watch import VerdictWatch
 
 _READY_LIFE: Final = timedelta(seconds=1)
 
@@ -19,15 +23,38 @@ _READY_LIFE: Final = timedelta(seconds=1)
 class FleetService:
     """Reads of the latest state, and revocation."""
 
-    def __init__(self, store: Store, recorder: Recorder, clock: Clock) -> None:
+    def __init__(self, store: Store, recorder: Recorder, clock: Clock, watch: VerdictWatch) -> None:
         self._store = store
         self._recorder = recorder
         self._clock = clock
+        self._watch = watch
         self._ready_at: datetime | None = None
+        self._counts: Remembered[None, Mapping[str, int]] = Remembered(clock)
+        self._counting = asyncio.Lock()
+        self.pages: Remembered[Hashable, str] = Remembered(clock)
+        """ETags of listings, by what was asked."""
+
+    def changed(self, change: Change) -> None:
+        """This process has changed an attester: what is remembered of its fleet counts no more."""
+        self.pages.changed(change.tenant)
+        if change.counts:
+            self._counts.changed(change.tenant)
 
     async def status(self, tenant: str) -> Mapping[str, int]:
-        """Attesters by tier of their current verdict, plus `stale`, `revoked` and `enrolled`."""
-        return await self._store.status_counts(tenant, self._clock.now())
+        """Attesters by tier of their current verdict, plus `stale`, `revoked` and `enrolled`; at most 2 s old.
+
+        However many ask, they are counted once in that time, or when this process has changed something.
+        """
+        known = self._counts.get(tenant, None)
+        if known is not None:
+            return known
+        async with self._counting:
+            known = self._counts.get(tenant, None)
+            if known is None:
+                version = self._counts.version(tenant)
+                known = await self._store.status_counts(tenant, self._clock.now())
+                self._counts.keep(tenant, None, known, version)
+            return known
 
     async def open_counts(self, tenant: str) -> OpenCounts:
         """What waits for a person."""
@@ -45,16 +72,16 @@ class FleetService:
         """One attester; raises `NotFoundError`."""
         return view_attester(await self._state(tenant, attester_id), self._clock.now())
 
+    async def watched(self, tenant: str, attester_id: str) -> AttesterView:
+        """The same, for somebody who will ask again whether it has changed; raises `NotFoundError`."""
+        version, now = self._watch.reading(attester_id), self._clock.now()
+        state = await self._state(tenant, attester_id)
+        self._watch.keep(state, version, now)
+        return view_attester(state, now)
+
     async def predecessors(self, tenant: str, attester_id: str) -> Sequence[str]:
         """Attesters whose place this one took when its machine was given another TPM."""
         return await self._store.predecessors_of(tenant, attester_id)
-
-    async def verdict(self, tenant: str, attester_id: str) -> VerdictView:
-        """The latest verdict as it stands now; raises `NotFoundError` also when it never attested."""
-        verdict = (await self.attester(tenant, attester_id)).verdict
-        if verdict is None:
-            raise NotFoundError("verdict yet of attester", attester_id)
-        return verdict
 
     async def history(
         self, tenant: str, attester_id: str, before: int | None, limit: int

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from verifier.appraisal.evidence import NvCertificate, PcrRequest, RatchetEvidence
 from verifier.appraisal.place import Handed
 from verifier.ports import AttesterRecord, AttesterState, GuestIdentity, Lifecycle, VerdictRecord
+from verifier.ports_queries import Standing
 from verifier.reasons import Tier
 from verifier.tcg.algorithms import HashAlg
 
@@ -106,6 +107,17 @@ class VerdictView:
     tier: Tier
     vector: Mapping[str, int]
     findings: Sequence[Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandingView:
+    """What is known of one attester now, for a relying party."""
+
+    standing: Standing
+    lifecycle: Lifecycle
+    tier: Tier
+    """`none` while it never attested."""
+    verdict: VerdictView | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,8 @@ class Recorder:
         """A person has decided; None when there was nothing to decide any more."""
         decided = await self._store.decide_enrollment(tenant, decision)
         if decided is not None:
+            for attester_id in {decided.attester_id, decided.replaces} - {None}:
+                self._events.changed(tenant, str(attester_id))
             self._log.warning(
                 f"enrollment.{decided.status.value}",
                 enrollment=decided.id,
@@ -102,6 +104,7 @@ class Recorder:
         """An AK is bound to its EK; None when the enrolment was consumed meanwhile."""
         attester = await self._store.complete_enrollment(enrollment_id, attester_id, now)
         if attester is not None:
+            self._events.changed(attester.tenant, attester.id)
             self._log.info(
                 "attester.enrolled",
                 attester=attester.id,
@@ -170,6 +173,7 @@ class Recorder:
         """An operator said which machine a TPM's state belongs to; False when evidence came in between."""
         done = await self._store.resolve_lineage(audit.tenant, attester_id, position, lineage, audit)
         if done:
+            self._events.changed(audit.tenant, attester_id)
             self._log.warning(
                 audit.action,
                 attester=attester_id,
@@ -184,6 +188,7 @@ class Recorder:
         """The attester's word counts for nothing from now on."""
         done = await self._store.revoke_attester(tenant, attester_id, now)
         if done:
+            self._events.changed(tenant, attester_id)
             self._log.warning("attester.revoked", attester=attester_id, actor=actor)
         return done
 
@@ -191,6 +196,7 @@ class Recorder:
         """Which policy judges an attester; None: the default."""
         done = await self._store.assign_policy(tenant, attester_id, policy_id)
         if done:
+            self._events.changed(tenant, attester_id)
             self._log.info("policy.assigned", attester=attester_id, policy=policy_id, actor=actor)
         return done
 
@@ -259,6 +265,7 @@ class Recorder:
         )
         done = await self._store.set_labels(tenant, attester_id, labels, audit)
         if done:
+            self._events.changed(tenant, attester_id)
             self._log.info(audit.action, attester=attester_id, labels=dict(labels), actor=actor)
         return done
 

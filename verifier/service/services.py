@@ -28,10 +28,12 @@ from verifier.service.incidents import IncidentService
 from verifier.service.inventory import InventoryService
 from verifier.service.inventory_report import InventoryReport
 from verifier.service.policies import PolicyService
+from verifier.service.queries import QueryService
 from verifier.service.recorder import Recorder
 from verifier.service.samples import FleetSamples
 from verifier.service.tokens import TokenService
 from verifier.service.trust import TrustService
+from verifier.service.watch import VerdictWatch
 from verifier.service.webhooks import WebhookService
 
 
@@ -47,6 +49,8 @@ class Services:
     challenges: ChallengeService
     attestations: AttestationService
     fleet: FleetService
+    queries: QueryService
+    watch: VerdictWatch
     boots: BootService
     samples: FleetSamples
     events: LocalEvents

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from verifier.errors import StoredDataDamaged
 from verifier.findings import Finding, Severity, Status
-from verifier.ports import AttesterRecord, AttesterState, Lifecycle, VerdictRecord
+from verifier.ports import AttesterState, Lifecycle, VerdictRecord
 from verifier.reasons import Claim, Reason, Tier
 from verifier.service.model import AttesterView, VerdictView
 
 _OPTIONAL: Final = ("rule", "pcr", "event_index", "expected", "actual", "quirk")
+
+
+class HasStanding(Protocol):
+    """What there is to know of an attester beside its verdict."""
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """As stored: never `stale`."""
+
+    @property
+    def revoked_at(self) -> datetime | None:
+        """When an operator revoked it."""
+
+    @property
+    def replaced_by(self) -> str | None:
+        """The attester that took its place."""
 
 
 def finding_mapping(finding: Finding) -> dict[str, object]:
@@ -47,14 +63,22 @@ def read_finding(stored: Mapping[str, object]) -> Finding:
         raise StoredDataDamaged(f"a stored finding cannot be read: {error}") from error
 
 
-def lifecycle_at(attester: AttesterRecord, verdict: VerdictRecord | None, now: datetime) -> Lifecycle:
+def lifecycle_at(attester: HasStanding, verdict: VerdictRecord | None, now: datetime) -> Lifecycle:
     """Where the attester stands at `now`; `stale` once its latest verdict has run out."""
     if attester.lifecycle is not Lifecycle.ENROLLED:
         return attester.lifecycle
     return Lifecycle.STALE if verdict is not None and now > verdict.valid_until else Lifecycle.ENROLLED
 
 
-def view(attester: AttesterRecord, record: VerdictRecord, now: datetime) -> VerdictView:
+def satisfies(lifecycle: Lifecycle, tier: Tier, least: Tier) -> bool:
+    """Whether what is known of an attester now is enough for somebody who asks for `least` or better.
+
+    Nothing is ever enough of an attester that is stale, revoked or retired, whatever its verdict was.
+    """
+    return lifecycle is Lifecycle.ENROLLED and tier <= least
+
+
+def view(attester: HasStanding, record: VerdictRecord, now: datetime) -> VerdictView:
     """What a verdict says at `now`.
 
     A verdict that has run out says nothing of the present, nor does one of a TPM that was replaced: `none`, with an
@@ -89,13 +113,13 @@ def view_attester(state: AttesterState, now: datetime) -> AttesterView:
     return AttesterView(
         attester=state.attester,
         lifecycle=lifecycle_at(state.attester, state.latest, now),
-        tier=_tier(state.attester, verdict),
+        tier=tier_of(state.attester, verdict),
         verdict=verdict,
         state=state,
     )
 
 
-def _revoked(attester: AttesterRecord) -> Finding:
+def _revoked(attester: HasStanding) -> Finding:
     when = f" at {attester.revoked_at:%Y-%m-%dT%H:%M:%SZ}" if attester.revoked_at is not None else ""
     return Finding(
         reason=Reason.ATTESTER_REVOKED,
@@ -106,7 +130,7 @@ def _revoked(attester: AttesterRecord) -> Finding:
     )
 
 
-def _replaced(attester: AttesterRecord) -> Finding:
+def _replaced(attester: HasStanding) -> Finding:
     return Finding(
         reason=Reason.IDENTITY_REPLACED,
         status=Status.FAILED,
@@ -116,7 +140,8 @@ def _replaced(attester: AttesterRecord) -> Finding:
     )
 
 
-def _tier(attester: AttesterRecord, verdict: VerdictView | None) -> Tier:
+def tier_of(attester: HasStanding, verdict: VerdictView | None) -> Tier:
+    """What is known of an attester, with or without a verdict."""
     if verdict is not None:
         return verdict.tier
     return Tier.CONTRAINDICATED if attester.lifecycle is Lifecycle.REVOKED else Tier.NONE

@@ -19,6 +19,7 @@ from verifier.store.inventories import Inventories
 from verifier.store.machines import Machines
 from verifier.store.outbox import OutboxStore
 from verifier.store.policies import Policies
+from verifier.store.queries import Queries
 from verifier.store.samples import Samples
 from verifier.store.schema import probe
 from verifier.store.tokens import Tokens
@@ -32,6 +33,7 @@ class SqlStore(
     Evidences,
     ImaPieces,
     Machines,
+    Queries,
     Policies,
     Assignments,
     Anchors,

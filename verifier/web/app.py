@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -23,6 +23,8 @@ from verifier.web import (
     fleet_routes,
     inventory_routes,
     public_routes,
+    query_routes,
+    verdict_routes,
     webhook_routes,
 )
 from verifier.web.border import border
@@ -36,6 +38,8 @@ from verifier.web.wire_codec import encode
 ROUTES: Final[tuple[Route, ...]] = (
     *agent_routes.ROUTES,
     *fleet_routes.ROUTES,
+    *verdict_routes.ROUTES,
+    *query_routes.ROUTES,
     *evidence_routes.ROUTES,
     *dry_run_routes.ROUTES,
     *decision_routes.ROUTES,
@@ -64,12 +68,18 @@ def build_app(services: Services, config: WebConfig, more: Sequence[str] = ()) -
     app[public_routes.METRICS_KEY] = MetricsPage(metrics, config.metrics_life)
     app[public_routes.OPENAPI_KEY] = encode(build_document(ROUTES, config.version, config.issuer))
     app[event_routes.CLOSING] = asyncio.Event()
-    app.on_shutdown.append(_close_streams)
+    app.on_shutdown.append(_closing(services))
     for route in ROUTES:
         handler = Dispatcher(route, services, config).handle
         app.router.add_route(route.method, route.path, handler, name=route.name)
     return app
 
 
-async def _close_streams(app: web.Application) -> None:
-    app[event_routes.CLOSING].set()
+def _closing(services: Services) -> Callable[[web.Application], Awaitable[None]]:
+    """Let go of calls that would hold up the end: streams, and those that wait for a verdict."""
+
+    async def close(app: web.Application) -> None:
+        app[event_routes.CLOSING].set()
+        services.watch.close()
+
+    return close

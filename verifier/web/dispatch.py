@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -18,9 +17,8 @@ from verifier.service.services import Services
 from verifier.service.tokens import TokenService
 from verifier.web.bodies import read_body
 from verifier.web.routing import Access, Call, Reply, Route, WebConfig
-from verifier.web.wire_codec import JSON, MEDIA_TYPES, MSGPACK, AttestationReply, decode_body, encode
+from verifier.web.wire_codec import MEDIA_TYPES, AttestationReply, decode_body, encode
 
-_MSGPACK_NAMES: Final = MEDIA_TYPES - {JSON}
 _REVALIDATE: Final = "private, no-cache"
 _NO_STORE: Final = "no-store"
 _MAX_AUTHORIZATION: Final = 512
@@ -49,12 +47,14 @@ class Dispatcher:
             body=await self._body(request),
             query=self._query(request),
         )
+        if (unchanged := self._unchanged(call)) is not None:
+            return unchanged
         reply = await self.route.handler(call)
         if reply.stream is not None:
             return await reply.stream()
         if isinstance(reply.body, AttestationReply):
             _observe(reply.body)
-        return self._respond(request, call, reply)
+        return self._respond(call, reply)
 
     async def _body(self, request: web.Request) -> Any:  # noqa: ANN401 - of the type the route names
         route = self.route
@@ -85,13 +85,24 @@ class Dispatcher:
             )
         return query
 
-    def _respond(self, request: web.Request, call: Call, reply: Reply) -> web.Response:
+    def _unchanged(self, call: Call) -> web.Response | None:
+        """304 where the client is known to have the answer without making it."""
+        if self.route.unchanged is None or not call.is_conditional:
+            return None
+        etag = self.route.unchanged(call)
+        if etag is None or not call.knows(etag):
+            return None
+        return web.Response(status=304, headers=_validator(etag))
+
+    def _respond(self, call: Call, reply: Reply) -> web.Response:
         headers = {"Cache-Control": _NO_STORE, **reply.headers}
         body, media_type = _encode(call, reply)
         if self.route.conditional:
-            etag = f'"{reply.etag or _digest(body or b"")}"'
-            headers |= {"ETag": etag, "Cache-Control": _REVALIDATE, "Vary": "Accept, Authorization"}
-            if _matches(request.headers, etag):
+            etag = reply.etag or _digest(body or b"")
+            if reply.remember is not None:
+                reply.remember(etag)
+            headers |= _validator(etag)
+            if call.knows(etag):
                 return web.Response(status=304, headers=headers)
         if media_type is not None:
             headers["Content-Type"] = media_type
@@ -135,19 +146,12 @@ def _encode(call: Call, reply: Reply) -> tuple[bytes | None, str | None]:
         return reply.body, reply.media_type
     if reply.media_type is not None:
         return encode(reply.body), reply.media_type
-    if any(call.accepts(name) for name in _MSGPACK_NAMES):
-        return encode(reply.body, MSGPACK), MSGPACK
-    return encode(reply.body), JSON
+    return encode(reply.body, call.encoding), call.encoding
+
+
+def _validator(etag: str) -> dict[str, str]:
+    return {"ETag": f'"{etag}"', "Cache-Control": _REVALIDATE, "Vary": "Accept, Authorization"}
 
 
 def _digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()[:32]
-
-
-def _matches(headers: Mapping[str, str], etag: str) -> bool:
-    """If-None-Match (RFC 9110, section 13.1.2): weak comparison."""
-    wanted = headers.get("If-None-Match")
-    if wanted is None:
-        return False
-    tags = {tag.strip().removeprefix("W/") for tag in wanted.split(",")}
-    return etag in tags or "*" in tags

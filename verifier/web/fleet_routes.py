@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
 
 from msgspec.structs import replace
 
-from verifier.errors import EvidenceError
 from verifier.ports import DEFAULT_TENANT, FleetFilter, Lifecycle
 from verifier.reasons import Reason, Tier
-from verifier.service.ear_claims import PROFILES, Profile
-from verifier.service.model import VerdictView
 from verifier.web import messages as m
 from verifier.web.inventory_messages import opinion_message
+from verifier.web.pages import remember_page, unchanged_page
 from verifier.web.pem import PEM_CHAIN, pem_chain
 from verifier.web.routing import OPERATORS, READERS, WATCHERS, Call, Reply, Route
-from verifier.web.wire_codec import Verdict, verdict_message
+from verifier.web.wire_codec import verdict_message
 
-EAR_MEDIA_TYPE: Final = "application/eat+jwt"
-CWT_MEDIA_TYPE: Final = "application/eat+cwt"
-_EAR_ACCEPTED: Final = (EAR_MEDIA_TYPE, "application/eat-jwt")
 _TIERS: Final = {tier.label: tier for tier in Tier}
 
 
@@ -33,9 +27,11 @@ async def status(call: Call) -> Reply:
 async def attesters(call: Call) -> Reply:
     """One page of attesters."""
     query: m.AttestersQuery = call.query
+    remember = remember_page(call)
     page = await call.services.fleet.list(call.tenant, _filter(query), query.cursor, query.limit)
     return Reply(
-        body=m.AttestersReply(attesters=[m.summary_message(view) for view in page.items], cursor=page.cursor)
+        body=m.AttestersReply(attesters=[m.summary_message(view) for view in page.items], cursor=page.cursor),
+        remember=remember,
     )
 
 
@@ -48,43 +44,6 @@ async def attester(call: Call) -> Reply:
     if found is not None and call.tenant == DEFAULT_TENANT:
         message = replace(message, inventory=opinion_message(found))
     return Reply(body=message)
-
-
-async def verdict(call: Call) -> Reply:
-    """The latest verdict, as JSON or as a signed EAR."""
-    view = await call.services.fleet.verdict(call.tenant, _id(call))
-    if call.accepts(CWT_MEDIA_TYPE):
-        return await _cwt(call, view)
-    if not any(call.accepts(media_type) for media_type in _EAR_ACCEPTED):
-        return Reply(body=verdict_message(view))
-    query: m.VerdictQuery = call.query
-    profile = Profile.IETF if query.profile is None else PROFILES[query.profile]
-    token = await call.services.ear.issue(
-        view, call.services.clock.now(), query.nonce, audience=query.audience, profile=profile
-    )
-    etag = _ear_etag(view, profile.name, query.audience)
-    return Reply(body=token.encode(), media_type=EAR_MEDIA_TYPE, etag=etag if query.nonce is None else None)
-
-
-async def _cwt(call: Call, view: VerdictView) -> Reply:
-    query: m.VerdictQuery = call.query
-    if query.profile is not None and PROFILES[query.profile] is not Profile.IETF:
-        raise EvidenceError(
-            Reason.MALFORMED_REQUEST,
-            "the older profile is a JWT; ask for application/eat+jwt",
-            structure="query",
-        )
-    token = await call.services.ear.issue_cwt(
-        view, call.services.clock.now(), query.nonce, audience=query.audience
-    )
-    etag = _ear_etag(view, "CWT", query.audience)
-    return Reply(body=token, media_type=CWT_MEDIA_TYPE, etag=etag if query.nonce is None else None)
-
-
-def _ear_etag(view: VerdictView, form: str, audience: str | None) -> str:
-    """Two signatures over one verdict differ; what they say does not."""
-    known = f"{view.record.attester_id} {view.record.sequence} {view.lifecycle.value} {form} {audience or ''}"
-    return f"ear-{hashlib.sha256(known.encode()).hexdigest()[:32]}"
 
 
 async def ak_certificate(call: Call) -> Reply:
@@ -121,10 +80,7 @@ def _id(call: Call) -> str:
 def _filter(query: m.AttestersQuery) -> FleetFilter:
     tier = None if query.status is None else _TIERS.get(query.status)
     lifecycle = None if query.status is None or tier is not None else Lifecycle(query.status)
-    label = None
-    if query.label is not None:
-        key, _, value = query.label.partition("=")
-        label = (key, value)
+    label = None if query.label is None else m.split_label(query.label)
     return FleetFilter(tier=tier, lifecycle=lifecycle, label=label, search=query.search)
 
 
@@ -147,6 +103,7 @@ ROUTES: Final = (
         query=m.AttestersQuery,
         response=m.AttestersReply,
         conditional=True,
+        unchanged=unchanged_page,
     ),
     Route(
         method="GET",
@@ -155,16 +112,6 @@ ROUTES: Final = (
         handler=attester,
         summary="One attester: identity, endorsement, latest verdict",
         response=m.Attester,
-        conditional=True,
-    ),
-    Route(
-        method="GET",
-        path="/v1/attesters/{id}/verdict",
-        access=READERS,
-        handler=verdict,
-        summary=f"The latest verdict as it stands now; a signed EAR with `Accept: {EAR_MEDIA_TYPE}` or `{CWT_MEDIA_TYPE}`",
-        query=m.VerdictQuery,
-        response=Verdict,
         conditional=True,
     ),
     Route(

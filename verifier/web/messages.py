@@ -22,6 +22,8 @@ Label = Annotated[str, Meta(min_length=3, max_length=256, pattern="^[^=]+=.*$")]
 Limit = Annotated[int, Meta(ge=1, le=500)]
 Before = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 """A sequence to page back from, as far as a database counts."""
+MinTier = Literal["affirming", "warning"]
+"""The least that satisfies. `none` and `contraindicated` are none: everybody would satisfy them."""
 ScopeName = Literal["join", "relying-party", "dashboard", "operator", "auditor", "admin"]
 
 
@@ -147,6 +149,10 @@ class VerdictQuery(Body, frozen=True):
         Literal["ietf", "veraison", "tag:ietf.org,2026:rats/ear#03", "tag:github.com,2023:veraison/ear"]
         | None
     ) = None
+    min_tier: MinTier | None = None
+    """403 `tier-not-met` unless the verdict is current and of this tier or a better one: for gates."""
+    wait: Annotated[int, Meta(ge=0, le=60)] = 0
+    """Seconds to wait for another verdict than that of `If-None-Match` (or for a first one, or one that is enough)."""
 
 
 class HistoryQuery(Body, frozen=True):
@@ -238,6 +244,12 @@ class Health(Body, frozen=True):
     """The process answers; `ready` that it can do its work."""
 
     status: Literal["ok", "ready"]
+
+
+def split_label(label: str) -> tuple[str, str]:
+    """Key and value of a `Label`."""
+    key, _, value = label.partition("=")
+    return key, value
 
 
 def summary_message(view: AttesterView) -> AttesterSummary:

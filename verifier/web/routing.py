@@ -15,7 +15,9 @@ from verifier.ports import Scope, TokenRecord
 from verifier.reasons import Reason
 from verifier.service.services import Services
 from verifier.web.messages import NoQuery
-from verifier.web.wire_codec import JSON, MAX_SMALL_BODY
+from verifier.web.wire_codec import JSON, MAX_SMALL_BODY, MEDIA_TYPES, MSGPACK
+
+_MSGPACK_NAMES: Final = MEDIA_TYPES - {JSON}
 
 
 class Access(enum.Enum):
@@ -83,6 +85,24 @@ class Call:
         """The tenant of the caller; all it sees is within it."""
         return self.caller.tenant
 
+    @property
+    def encoding(self) -> str:
+        """The media type of a message for this client: JSON unless it asks for MessagePack."""
+        return MSGPACK if any(self.accepts(name) for name in _MSGPACK_NAMES) else JSON
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether the client says which answer it has."""
+        return "If-None-Match" in self.request.headers
+
+    def knows(self, etag: str) -> bool:
+        """Whether the client has the answer with this ETag (RFC 9110, section 13.1.2: weak comparison)."""
+        wanted = self.request.headers.get("If-None-Match")
+        if wanted is None:
+            return False
+        tags = {tag.strip().removeprefix("W/") for tag in wanted.split(",")}
+        return f'"{etag}"' in tags or "*" in tags
+
     def accepts(self, media_type: str) -> bool:
         """Whether the client named this media type in `Accept`."""
         accepted = self.request.headers.get("Accept", "")
@@ -98,6 +118,8 @@ class Reply:
     media_type: str | None = None
     etag: str | None = None
     """Set by the handler where it knows a cheaper one than the digest of the body."""
+    remember: Callable[[str], None] | None = None
+    """Told the ETag of the answer."""
     headers: Mapping[str, str] = field(default_factory=dict)
     stream: Callable[[], Awaitable[web.StreamResponse]] | None = None
     """Sends the reply itself, piece by piece; it must not fail once it has begun."""
@@ -128,6 +150,8 @@ class Route:
     max_body: int = MAX_SMALL_BODY
     conditional: bool = False
     """Carries an ETag and answers 304."""
+    unchanged: Callable[[Call], str | None] | None = None
+    """The ETag of the answer, where it is known without asking the database."""
     reasons: tuple[Reason, ...] = ()
     """Refusals that are this route's own, for the document; the common ones are known."""
 
