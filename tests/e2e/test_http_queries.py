@@ -140,6 +140,7 @@ async def test_many_are_asked_for_by_id_and_what_is_not_known_is_named(verifier)
     known, silent = await verifier.guest(1), await verifier.guest(2)
     await known.attest()
     stranger = await verifier.token(RP, tenant="other")
+    before = verifier.rows()
     asked = ["att-nobody", silent.attester_id, known.attester_id, known.attester_id, "zzz"]
     answer = await bulk(verifier, asked)
     assert ids(answer) == sorted([known.attester_id, silent.attester_id])
@@ -150,6 +151,7 @@ async def test_many_are_asked_for_by_id_and_what_is_not_known_is_named(verifier)
     answer = await bulk(verifier, thousand)
     assert ids(answer) == [known.attester_id]
     assert answer.json["unknown"] == thousand[1:]
+    assert verifier.rows() == before
 
 
 async def test_what_cannot_be_asked_is_refused(verifier):

@@ -45,10 +45,14 @@ def test_what_needs_no_token_is_exactly_this():
     assert all(route.method == "GET" for route in ROUTES if route.access is Access.PUBLIC)
 
 
+QUESTIONS = {"/v1/verdicts"}
+"""A body because the question is long; nothing is stored (tests/e2e/test_http_queries.py)."""
+
+
 def test_no_join_token_opens_an_api_route():
     assert all(Scope.JOIN not in route.access for route in SCOPED)
     assert all(Scope.ADMIN in route.access for route in SCOPED)
-    changing = [route for route in SCOPED if route.method != "GET"]
+    changing = [route for route in SCOPED if route.method != "GET" and route.path not in QUESTIONS]
     assert all(route.access <= {Scope.OPERATOR, Scope.ADMIN} for route in changing)
 
 
