@@ -397,11 +397,9 @@ class TokenSigner(Protocol):
 
 
 class EventSink(ExpiryAlarms, Protocol):
-    """Told of every recorded verdict, after it is durable, and of what is about to end."""
+    """Told of every recorded verdict and other change of an attester, once durable, and of what is about to end."""
 
     async def verdict(self, record: VerdictRecord, previous: VerdictRecord | None) -> None: ...
 
-    def changed(self, tenant: str, attester_id: str) -> None:
-        """Something else about an attester is other than before."""
-
+    def changed(self, tenant: str, attester_id: str) -> None: ...
     def subscribe(self) -> AsyncIterator[VerdictRecord]: ...
