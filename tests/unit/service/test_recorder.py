@@ -30,6 +30,7 @@ READS = {
     "fleet_samples",
     "has_blob",
     "history",
+    "ima_pieces",
     "list_assignments",
     "list_attesters",
     "list_audit",
