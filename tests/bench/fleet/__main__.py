@@ -1,0 +1,218 @@
+"""Load a verifier with a simulated fleet and say what it costs: `python -m tests.bench.fleet --help`."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import multiprocessing
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.fleet import host
+from tests.bench.fleet.crew import Outcome, Plan, work
+
+_EXAMPLES = """\
+examples:
+  python -m tests.bench.fleet --guests 200 --seconds 20
+  python -m tests.bench.fleet --database postgresql --workers 2 --rate 1000
+  python -m tests.bench.fleet --guests 5000 --storm
+  python -m tests.bench.fleet --reboots 0.01 --hostile 0.05 --json
+  python -m tests.bench.fleet --url https://attest.example:8443 --ca ca.pem --token vtj1.…
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run, in numbers."""
+
+    database: str
+    workers: int
+    guests: int
+    attestations: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    verifier_cpu_us: float | None
+    """Of all its processes, per attestation; None: it is not ours to look into."""
+    guests_cpu_us: float
+    request_bytes: float
+    reply_bytes: float
+    database_bytes: float | None
+    """Growth per attestation."""
+    resident_mb: list[float]
+    verdicts: dict[str, int]
+    refusals: dict[str, int]
+    repelled: dict[str, int]
+    broken: int
+    wrong: list[str]
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.fleet",
+        description="Guests with software TPMs that really sign, against a verifier started for it (or against yours).",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--guests", type=int, default=100)
+    add("--seconds", type=float, default=10.0)
+    add("--rate", type=float, help="attestations a second; without it as many as are answered")
+    add("--crews", type=int, default=1, help="processes of the load generator")
+    add("--workers", type=int, default=1, help="of the verifier")
+    add("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    add("--rsa", type=float, default=0.0, help="share of guests with an RSA-2048 AK (they sign slowly)")
+    add("--hostile", type=float, default=0.0, help="share that tampers, replays or forges")
+    add("--reboots", type=float, default=0.0, help="chance of a reboot before each attestation")
+    add("--storm", action="store_true", help="all boot at once: enrolment and first attestation are measured")
+    add("--settings", default="", help="TOML for the verifier's settings")
+    add("--url", help="a running verifier instead of one of our own; with --ca and --token")
+    add("--ca", type=Path)
+    add("--token", help="join token with enough uses; its anchors must hold the simulator's CA")
+    add("--json", action="store_true")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run, report; 1 where an answer was wrong."""
+    options = arguments()
+    console = Console(stderr=True)
+    with console.status(f"{options.guests} guests"):
+        if options.url:
+            report = run(options, options.url, options.ca, options.token, None)
+        else:
+            with host.verifier(
+                workers=options.workers, database=options.database, more=options.settings
+            ) as own:
+                report = run(options, own.url, own.ca, own.token, own)
+    if options.json:
+        print(json.dumps(asdict(report), indent=1))
+    else:
+        Console().print(table(report))
+    for line in report.wrong[:20]:
+        console.print(f"[red]WRONG[/] {line}")
+    return 1 if report.wrong else 0
+
+
+def run(options: argparse.Namespace, url: str, ca: Path, token: str, own: host.Verifier | None) -> Report:
+    """Let all crews go at the same moment, and look at the verifier before and after."""
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(options.crews + 1), context.Queue()
+    shares = [
+        options.guests // options.crews + (n < options.guests % options.crews) for n in range(options.crews)
+    ]
+    crews = [
+        context.Process(target=work, args=(plan, barrier, results), daemon=True)
+        for plan in (
+            Plan(
+                url=url,
+                ca=ca,
+                token=token,
+                first=sum(shares[:number]),
+                count=share,
+                seconds=options.seconds,
+                rate=None if options.rate is None else options.rate * share / options.guests,
+                rsa=options.rsa,
+                hostile=options.hostile,
+                reboots=options.reboots,
+                storm=options.storm,
+            )
+            for number, share in enumerate(shares)
+        )
+    ]
+    for crew in crews:
+        crew.start()
+    barrier.wait()
+    cpu, size = (own.cpu(), own.database_bytes()) if own else (0.0, 0)
+    barrier.wait()
+    spent = own.cpu() - cpu if own else None
+    grown = own.database_bytes() - size if own else None
+    resident = sorted((value / 1e6 for value in own.resident().values()), reverse=True) if own else []
+    outcomes = [results.get(timeout=60) for _ in crews]
+    for crew in crews:
+        crew.join()
+    return summary(options, outcomes, spent, grown, resident)
+
+
+def summary(
+    options: argparse.Namespace,
+    outcomes: list[Outcome],
+    spent: float | None,
+    grown: int | None,
+    resident: list[float],
+) -> Report:
+    """All crews together."""
+    latencies = sorted(latency for out in outcomes for latency in out.latencies)
+    count = max(1, len(latencies))
+
+    def at(share: float) -> float:
+        return latencies[min(len(latencies) - 1, int(share * len(latencies)))] * 1e3 if latencies else 0.0
+
+    def total(name: str) -> dict[str, int]:
+        whole: collections.Counter[str] = collections.Counter()
+        for out in outcomes:
+            whole += getattr(out, name)
+        return dict(sorted(whole.items()))
+
+    return Report(
+        database=options.database,
+        workers=options.workers,
+        guests=options.guests,
+        attestations=len(latencies),
+        per_second=sum(len(out.latencies) / out.seconds for out in outcomes if out.seconds),
+        p50_ms=at(0.5),
+        p99_ms=at(0.99),
+        p999_ms=at(0.999),
+        verifier_cpu_us=None if spent is None else spent / count * 1e6,
+        guests_cpu_us=sum(out.cpu for out in outcomes) / count * 1e6,
+        request_bytes=sum(out.sent for out in outcomes) / count,
+        reply_bytes=sum(out.received for out in outcomes) / count,
+        database_bytes=None if grown is None else grown / count,
+        resident_mb=[round(value, 1) for value in resident],
+        verdicts=total("verdicts"),
+        refusals=total("refusals"),
+        repelled=total("repelled"),
+        broken=sum(out.broken for out in outcomes),
+        wrong=[line for out in outcomes for line in out.wrong],
+    )
+
+
+def table(report: Report) -> Table:
+    """For people."""
+    made = Table(box=None, show_header=False, pad_edge=False)
+    made.add_column(style="bold")
+    made.add_column(justify="right")
+
+    def row(name: str, value: object, unit: str = "") -> None:
+        text = f"{value:,.1f}" if isinstance(value, float) else str(value)
+        made.add_row(name, f"{text} {unit}".rstrip())
+
+    row("verifier", f"{report.workers} worker(s), {report.database}")
+    row("guests", report.guests)
+    row("attestations", report.attestations)
+    row("rate", report.per_second, "/s")
+    row(
+        "latency p50 / p99 / p99.9", f"{report.p50_ms:.1f} / {report.p99_ms:.1f} / {report.p999_ms:.1f}", "ms"
+    )
+    if report.verifier_cpu_us is not None:
+        row("verifier CPU each", report.verifier_cpu_us, "us")
+    row("guests' CPU each", report.guests_cpu_us, "us")
+    row("request / reply each", f"{report.request_bytes:,.0f} / {report.reply_bytes:,.0f}", "bytes")
+    if report.database_bytes is not None:
+        row("database growth each", report.database_bytes, "bytes")
+    row("resident", ", ".join(f"{value:.0f}" for value in report.resident_mb[:6]), "MB")
+    for name in ("verdicts", "refusals", "repelled"):
+        row(name, ", ".join(f"{key} {value}" for key, value in getattr(report, name).items()) or "none")
+    row("connections lost", report.broken)
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""The verifier under load: started for the run on SQLite or on a PostgreSQL of its own, and what it costs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conftest import ROOT
+from tests.harness import write_anchors
+from tests.postgresql import INSTALLED, Cluster, binaries
+
+BIN = Path(sys.executable).parent / "attest-verifier"
+POLICY = ROOT / "policies" / "permissive" / "policy.yaml"
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass
+class Verifier:
+    """A running `attest-verifier serve`."""
+
+    url: str
+    ca: Path
+    token: str
+    process: subprocess.Popen[bytes]
+    state: Path
+    cluster: Cluster | None
+
+    def processes(self) -> list[int]:
+        """It and all below it."""
+        found, seen = [self.process.pid], 0
+        while seen < len(found):
+            pid = found[seen]
+            seen += 1
+            with contextlib.suppress(OSError):
+                found += [
+                    int(child)
+                    for task in Path(f"/proc/{pid}/task").iterdir()
+                    for child in (task / "children").read_text().split()
+                ]
+        return found
+
+    def cpu(self) -> float:
+        """Seconds of CPU that these processes have used so far."""
+        return sum(sum(map(int, _stat(pid)[11:13])) for pid in self.processes()) / _TICKS
+
+    def resident(self) -> dict[int, int]:
+        """Bytes in memory of each."""
+        return {pid: int(_stat(pid)[21]) * _PAGE for pid in self.processes()}
+
+    def database_bytes(self) -> int:
+        """How large the database is on disk."""
+        if self.cluster is None:
+            return sum(path.stat().st_size for path in self.state.glob("verifier.db*"))
+        return self.cluster.size("fleet")
+
+
+@contextlib.contextmanager
+def verifier(*, workers: int = 1, database: str = "sqlite", more: str = "") -> Iterator[Verifier]:
+    """Start one in a directory of its own; `more` is TOML for its settings."""
+    with tempfile.TemporaryDirectory(prefix="vtpm-fleet-") as name, contextlib.ExitStack() as stack:
+        directory = Path(name)
+        cluster = stack.enter_context(_cluster()) if database == "postgresql" else None
+        config = _configuration(directory, None if cluster is None else cluster.url("fleet"), more)
+        log = stack.enter_context((directory / "log").open("wb"))
+        process = subprocess.Popen(
+            [BIN, "serve", "--config", config, "--workers", str(workers)], stdout=subprocess.PIPE, stderr=log
+        )
+        try:
+            line = process.stdout.readline().decode() if process.stdout else ""
+            if "listening on" not in line:
+                raise RuntimeError((directory / "log").read_text()[-3000:])
+            token = subprocess.run(
+                [
+                    BIN,
+                    "tokens",
+                    "create",
+                    "--config",
+                    config,
+                    "--scope",
+                    "join",
+                    "--uses",
+                    "1000000",
+                    "--json",
+                ],
+                capture_output=True,
+                check=True,
+            )
+            secret = json.loads(token.stdout)["token"]
+            state = directory / "state"
+            yield Verifier(line.split()[-1], state / "tls" / "ca.pem", secret, process, state, cluster)
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _configuration(directory: Path, database: str | None, more: str) -> Path:
+    policies = directory / "policies"
+    policies.mkdir()
+    (policies / "policy.yaml").write_bytes(POLICY.read_bytes())
+    lines = [
+        f'state_dir = "{directory / "state"}"',
+        f'trust_anchors = ["{write_anchors(directory / "anchors")}"]',
+        f'policies_dir = "{policies}"',
+        'default_policy = "permissive"',
+        *([] if database is None else [f'database = "{database}"']),
+        more,
+        "[listen]\nport = 0",
+        '[log]\nlevel = "warning"\nformat = "json"',
+    ]
+    path = directory / "verifier.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@contextlib.contextmanager
+def _cluster() -> Iterator[Cluster]:
+    found = binaries()
+    if found is None:
+        raise SystemExit(f"no PostgreSQL server under {INSTALLED}: install the Debian package `postgresql`")
+    server = Cluster(found, durable=True)
+    try:
+        server.initialise()
+        server.sql("CREATE DATABASE fleet")
+        yield server
+    finally:
+        server.remove()
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat behind the name; zeros for one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ["0"] * 40
