@@ -19,6 +19,7 @@ from verifier.cli import (
     events,
     explain,
     fleet,
+    ima,
     inventory,
     output,
     policy,
@@ -32,6 +33,7 @@ app = App(
     help_format="plaintext",
 )
 app.command(eventlog.eventlog)
+app.command(ima.ima)
 app.command(appraise.appraise)
 app.command(policy.app)
 app.command(fleet.status)

@@ -27,10 +27,12 @@ class ImaFormatError(MalformedInputError):
     Attributes:
         offset: byte offset in the bytes given, of the entry or of the field that is wrong.
         entry: index of the entry, counted from the `first_index` given.
+        cut: the bytes end inside the entry, and nothing else is wrong with it.
     """
 
-    def __init__(self, offset: int, entry: int, detail: str) -> None:
+    def __init__(self, offset: int, entry: int, detail: str, *, cut: bool = False) -> None:
         self.entry = entry
+        self.cut = cut
         super().__init__(STRUCTURE, offset, f"entry {entry}: {detail}")
 
 
