@@ -23,6 +23,7 @@ from verifier.cli import (
     inventory,
     output,
     policy,
+    watch,
     webhooks,
 )
 from verifier.cli.examples import show_examples
@@ -49,6 +50,7 @@ app.command(decisions.enrollments)
 app.command(decisions.clones)
 app.command(decisions.resolve)
 app.command(decisions.audit)
+app.command(watch.watch)
 app.command(events.events)
 app.command(webhooks.app)
 app.command(inventory.inventory)

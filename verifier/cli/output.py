@@ -33,6 +33,9 @@ TIER_STYLE: Final = {
     "warning": "bold yellow",
     "contraindicated": "bold red",
     "none": "bold magenta",
+    "stale": "bold magenta",
+    "revoked": "dim",
+    "retired": "dim",
 }
 _STATUS_STYLE: Final = {"passed": "green", "failed": "red", "not-evaluated": "yellow"}
 
