@@ -167,7 +167,8 @@ async def test_a_verifier_that_restarts_is_waited_for(tmp_path, clock):
         lines = await Lines.of(first)
         assert "live" in await lines.remark()
         port = int(first.secure_url.rpartition(":")[2])
-    assert "reach" in (remark := await lines.remark()) or "ended the stream" in remark
+    remark = await lines.remark()
+    assert "reach" in remark or "ended the stream" in remark
     async with running(settings, clock, secure_port=port) as second, delivering(second):
         await revoke(second, guest)
         assert "enrolled -> revoked" in await lines.next()
