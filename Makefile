@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lifecycles lint format bench fleet coverage clean requirements
+.PHONY: help setup demo test lifecycles lint format bench bench-peer fleet coverage clean requirements
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,10 @@ format: setup ## Apply the formatter and safe fixes
 
 bench: setup ## Table of costs against the bare operation; writes build/bench.json
 	@$(BIN)/python -m tests.bench
+
+bench-peer: setup ## Keylime's verifier and ours on the same evidence, side by side (Keylime in an environment of its own)
+	@scripts/install-system-packages.sh peer
+	@$(BIN)/python -m tests.bench.peer --python "$(PYTHON)"
 
 fleet: setup ## A verifier under the load of simulated guests (ARGS="--guests 500 --workers 2 --database postgresql")
 	@$(BIN)/python -m tests.bench.fleet $(ARGS)
