@@ -65,8 +65,26 @@ class IssuedChallenge:
     userspace_log_sha256: bytes | None = None
     ratchet_index: int | None = None
     """NV index of the ratchet the attester is asked to keep; None where it is not asked for one."""
+    ima: ImaWanted | None = None
+    """None: no policy reads the list."""
     ratchet: Handed | None = None
     """What it shall extend into that index first; None where nothing is known of the index, or no value is due."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImaWanted:
+    """The IMA list is asked for: from `offset` on if the attester is still in the boot it calls `boot_id`, else whole."""
+
+    offset: int = 0
+    boot_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImaPart:
+    """A part of the guest's binary IMA list, from byte `offset` on."""
+
+    content: bytes
+    offset: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +112,7 @@ class AttestCommand:
     ratchet: RatchetEvidence | None = None
     userspace_log: LogReference | None = None
     nvpcrs: tuple[NvCertificate, ...] = ()
+    ima: ImaPart | None = None
     address: str | None = None
     """Where it came from."""
 

@@ -124,6 +124,7 @@ ROUTES: Final = (
             Reason.NOT_FOUND,
             Reason.ATTESTER_REVOKED,
             Reason.BOOT_LOG_MISSING,
+            Reason.IMA_OFFSET_UNKNOWN,
             Reason.QUOTE_MAGIC,
             Reason.QUOTE_TYPE,
             Reason.QUOTE_SIGNATURE,

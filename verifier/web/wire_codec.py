@@ -26,6 +26,7 @@ from verifier.service.model import (
     AttestOutcome,
     EnrollmentChallenge,
     EnrollmentCommand,
+    ImaPart,
     IssuedChallenge,
     LogReference,
     VerdictView,
@@ -64,6 +65,7 @@ LogPart = messages.LogPart
 Problem = messages.Problem
 Verdict = messages.Verdict
 
+_MAX_OFFSET: Final = (1 << 63) - 1
 _BODY: Final = "request body"
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 
@@ -144,6 +146,9 @@ def challenge_reply(challenge: IssuedChallenge) -> messages.Challenge:
         boot_log_sha256=challenge.boot_log_sha256,
         want_userspace_log=True,
         userspace_log_sha256=challenge.userspace_log_sha256,
+        want_ima_log=challenge.ima is not None,
+        ima_offset=0 if challenge.ima is None else challenge.ima.offset,
+        ima_boot=None if challenge.ima is None else challenge.ima.boot_id,
         ratchet_index=challenge.ratchet_index,
         ratchet=None
         if challenge.ratchet is None
@@ -163,6 +168,7 @@ def attest_command(message: messages.AttestationRequest, address: str | None = N
         pcrs=_banks(message.pcrs),
         boot_log=_log(message.boot_log, "boot_log", limits.MAX_BOOT_LOG),
         userspace_log=_log(message.userspace_log, "userspace_log", limits.MAX_USERSPACE_LOG),
+        ima=_ima(message.ima_log),
         nvpcrs=tuple(NvCertificate(each.public, each.attest, each.signature) for each in message.nvpcrs),
         identity=_identity(message.identity),
         boot_id=message.boot_id,
@@ -270,15 +276,29 @@ def _log(part: messages.LogPart | None, name: str, limit: int) -> LogReference |
     if part.offset:
         raise _request_error(name, "this log is sent whole or named by digest, never from an offset")
     if part.content is not None:
-        if len(part.content) > limit:
-            raise EvidenceError(
-                Reason.BODY_TOO_LARGE,
-                f"{len(part.content)} bytes; at most {limit} are taken",
-                structure=name,
-            )
+        _check_size(part.content, name, limit)
         if part.sha256 is not None and hashlib.sha256(part.content).digest() != part.sha256:
             raise _request_error(name, "`sha256` is not the digest of `content`")
     return LogReference(content=part.content, sha256=part.sha256)
+
+
+def _ima(part: messages.LogPart | None) -> ImaPart | None:
+    if part is None:
+        return None
+    name = "ima_log"
+    if part.content is None or part.sha256 is not None:
+        raise _request_error(name, "this log is sent by `content`, whole or from an `offset`, never by digest")
+    _check_size(part.content, name, limits.MAX_IMA_LOG)
+    if part.offset > _MAX_OFFSET:
+        raise _request_error(name, f"`offset` {part.offset} is beyond any list")
+    return ImaPart(content=part.content, offset=part.offset)
+
+
+def _check_size(content: bytes, name: str, limit: int) -> None:
+    if len(content) > limit:
+        raise EvidenceError(
+            Reason.BODY_TOO_LARGE, f"{len(content)} bytes; at most {limit} are taken", structure=name
+        )
 
 
 def _ratchet(part: messages.RatchetProof | None) -> RatchetEvidence | None:
