@@ -30,6 +30,7 @@ from verifier.keys.signer import FileSigner, KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
 from verifier.policy_files import policy_sources, read_policy_signers
 from verifier.ports import DEFAULT_TENANT, Clock, Random, Store, TokenSigner, Workers
+from verifier.ports_runtime import NoRuntimeReferences
 from verifier.service.ak_certificates import AkCertificateRules, AkCertificates, Issue
 from verifier.service.approvals import ApprovalService
 from verifier.service.assignments import AssignmentService
@@ -46,6 +47,7 @@ from verifier.service.events import LocalEvents
 from verifier.service.evidence import EvidenceService
 from verifier.service.expiry import ExpiryWatch
 from verifier.service.feed import EventFeed
+from verifier.service.ima_lists import ImaLists
 from verifier.service.incidents import IncidentService
 from verifier.service.inventory import InventoryService
 from verifier.service.inventory_report import InventoryReport
@@ -141,6 +143,7 @@ def build_app(service: Service) -> web.Application:
         version=VERSION,
         ca_pem=None if service.tls.ca is None else service.tls.ca.read_bytes(),
         body_timeout=settings.limits.body_timeout.total_seconds(),
+        large_bodies=settings.limits.large_bodies * 1024 * 1024,
         access_log=settings.log.access,
         access_sample=settings.log.access_sample,
         metrics_life=settings.metrics.cache.total_seconds(),
@@ -280,6 +283,7 @@ def _wire(
         clock=clock,
         default_policy=settings.default_policy,
     )
+    ima = ImaLists(store, NoRuntimeReferences(), workers)
     challenges = ChallengeService(
         store=store,
         policies=assignments,
@@ -287,6 +291,7 @@ def _wire(
         clock=clock,
         nonce_lifetime=attestation.nonce_lifetime,
         ratchets=ratchets,
+        reads_ima=ima.reads,
     )
     identity = EarIdentity(
         developer=settings.ear.developer, build=f"vtpm-attest {VERSION}", issuer=settings.base_url
@@ -311,6 +316,7 @@ def _wire(
         validity_without_policy=attestation.validity_without_policy,
         ratchets=ratchets,
         memo=memo,
+        ima=ima,
         inventory=inventory,
     )
     return Services(

@@ -195,6 +195,8 @@ class LimitSettings(_Section, frozen=True):
     """Wrong activation proofs per enrolment and minute before 429."""
     body_timeout: Duration = Duration(seconds=30)
     """How long a client may take to send a request body."""
+    large_bodies: Annotated[int, Meta(ge=64)] = 192
+    """MiB that large bodies may take together in one process, from their first byte to their answer."""
     waiting: Annotated[int, Meta(ge=0)] = 1000
     """Calls that may wait for another verdict (`?wait=`) at once in one process."""
 

@@ -17,6 +17,7 @@ from verifier.appraisal.evidence import Evidence, Expectation, History, JudgedHi
 from verifier.appraisal.memo import Memo, boot_key, evaluation_key
 from verifier.appraisal.place import Place
 from verifier.appraisal.result import Appraisal, Finding, Severity, Status, tried_policy
+from verifier.appraisal.runtime import RuntimeJudge
 from verifier.appraisal.stages import Enter, Stage, untimed
 from verifier.appraisal.vector import tier, vector
 from verifier.claims import EndorsementFacts, ProvenClaims, QuoteFacts
@@ -125,8 +126,9 @@ def judge(
     policy: Policy | None,
     memo: Memo | None,
     enter: Enter = untimed,
+    runtime: RuntimeJudge | None = None,
 ) -> Judged:
-    """Hold the log against the quote and the policy against what both prove."""
+    """Hold the logs against the quote and the policy against what they prove."""
     facts = examined.facts
     if facts is None:
         # The quote proved nothing; its own finding already keeps the verdict from affirming.
@@ -138,9 +140,13 @@ def judge(
     )
     enter(Stage.POLICY)
     claims = ProvenClaims(quote=facts, boot=boot, endorsement=examined.endorsement)
-    return Judged(
-        log_findings, _NO_POLICY if policy is None else _evaluate(policy, claims, evidence, memo), claims
-    )
+    if policy is None:
+        return Judged(log_findings, _NO_POLICY, claims)
+    outcome = None if runtime is None else runtime.judge(policy, facts)
+    if outcome is None:
+        return Judged(log_findings, _evaluate(policy, claims, evidence, memo), claims)
+    claims = dataclasses.replace(claims, runtime=outcome.claims)
+    return Judged(log_findings, outcome.findings + _evaluate(policy, claims, evidence, memo), claims)
 
 
 def conclude(
@@ -218,7 +224,7 @@ def _evaluate(
         userspace_sha256(evidence),
         policy.tolerated,
     )
-    key = evaluation_key(policy, boot, claims.quote, claims.endorsement)
+    key = evaluation_key(policy, boot, claims.quote, claims.endorsement, claims.runtime)
     findings = memo.evaluation(key)
     if findings is None:
         findings = evaluate(policy, claims)

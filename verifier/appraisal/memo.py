@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
 
-from verifier.claims import BootFacts, CertifiedIndex, EndorsementFacts, QuoteFacts
+from verifier.claims import BootFacts, CertifiedIndex, EndorsementFacts, QuoteFacts, RuntimeFacts
 from verifier.findings import Finding
 from verifier.policy.model import CelRule, Policy, Toleration
 from verifier.tcg.algorithms import HashAlg
@@ -54,6 +54,7 @@ class EvaluationKey(NamedTuple):
     endorsement: EndorsementFacts | None
     clock: ClockInfo | None
     """None where no rule of the policy reads it."""
+    runtime: RuntimeFacts | None = None
 
 
 class Memo(Protocol):
@@ -111,7 +112,11 @@ def boot_key(
 
 
 def evaluation_key(
-    policy: Policy, boot: BootKey, quote: QuoteFacts, endorsement: EndorsementFacts | None
+    policy: Policy,
+    boot: BootKey,
+    quote: QuoteFacts,
+    endorsement: EndorsementFacts | None,
+    runtime: RuntimeFacts | None = None,
 ) -> EvaluationKey:
     """The key of what `policy` concludes. `boot.log_sha256` must be None where no boot facts are judged."""
     return EvaluationKey(
@@ -121,6 +126,7 @@ def evaluation_key(
         quote.firmware_version,
         endorsement,
         quote.clock if reads_clock(policy) else None,
+        runtime,
     )
 
 

@@ -11,6 +11,7 @@ from verifier.appraisal.appraise import Examined, Judged, conclude, examine, jud
 from verifier.appraisal.evidence import Evidence, Expectation, History, JudgedHistory, PcrRequest
 from verifier.appraisal.memo import LocalMemo, Memo
 from verifier.appraisal.result import Appraisal, Finding, Severity, Status, tried_rule
+from verifier.appraisal.runtime import RuntimeJudge
 from verifier.appraisal.stages import Enter, Stage, untimed
 from verifier.appraisal.vector import tier
 from verifier.claims import QuoteFacts
@@ -59,6 +60,7 @@ def appraise_staged(
     now: datetime,
     memo: Memo | None = None,
     enter: Enter = untimed,
+    runtime: RuntimeJudge | None = None,
 ) -> Appraisal:
     """Judge one attestation whole by the primary policy, and note what the staged ones make of it.
 
@@ -76,11 +78,11 @@ def appraise_staged(
     memo = memo or LocalMemo()
     enter(Stage.VERIFY)
     examined = examine(evidence, expectation, policies.primary, history)
-    judged = judge(examined, evidence, policies.primary, memo, enter)
+    judged = judge(examined, evidence, policies.primary, memo, enter, runtime)
     staged: list[Finding] = []
     if examined.facts is not None:
         for each in policies.staged:
-            staged.extend(_try(each, examined, examined.facts, evidence, judged, memo))
+            staged.extend(_try(each, examined, examined.facts, evidence, judged, memo, runtime))
     return conclude(examined, judged, policies.primary, tuple(staged))
 
 
@@ -104,13 +106,14 @@ def _try(
     evidence: Evidence,
     primary: Judged,
     memo: Memo,
+    runtime: RuntimeJudge | None,
 ) -> list[Finding]:
     policy = staged.policy
     unfit = _unfit(policy, facts)
     if unfit is not None:
         return [_marked(unfit, staged)]
     try:
-        judged = judge(examined, evidence, policy, memo)
+        judged = judge(examined, evidence, policy, memo, runtime=runtime)
     except MalformedInputError as error:
         return [_marked(_unreadable(error), staged)]
     would_be = tier(examined.findings + judged.all)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -24,7 +24,6 @@ from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
 from verifier.service.bundle import pack
 from verifier.service.challenge import (
-    HELD_NOTHING,
     ChallengeService,
     Held,
     asked_for,
@@ -35,6 +34,7 @@ from verifier.service.challenge import (
 from verifier.service.ear import EarIssuer
 from verifier.service.endorsement_facts import endorsement_facts, facts_mapping
 from verifier.service.held_logs import HeldLog, HeldLogs
+from verifier.service.ima_lists import ImaKept, ImaLists, SentList
 from verifier.service.inventory import InventoryService
 from verifier.service.lineage import (
     NO_RATCHETS,
@@ -73,6 +73,7 @@ class _Judged:
     line: Lineage
     """The attester's past with this evidence in it."""
     endorsement: EndorsementFacts
+    ima: ImaKept
     at: datetime
 
 
@@ -101,6 +102,7 @@ class AttestationService:
         interval: timedelta,
         validity_without_policy: timedelta,
         memo: Memo,
+        ima: ImaLists,
         inventory: InventoryService | None = None,
         ratchets: RatchetRules = NO_RATCHETS,
     ) -> None:
@@ -115,6 +117,7 @@ class AttestationService:
         self._default_validity = validity_without_policy
         self._ratchets = ratchets
         self._memo = memo
+        self._ima = ima
         self._inventory = inventory
         self._logs = HeldLogs()
 
@@ -148,13 +151,15 @@ class AttestationService:
         enter(Stage.LOOKUP)
         state = known_attester(await self._store.attester_state(command.attester_id), command.attester_id)
         policies = await self._policies.for_attester(state.attester)
-        held = HELD_NOTHING if state.boot is None else held_of(state.boot)
+        held = held_of(state.boot)
         boot_log = await self._log(command.boot_log, held.boot_log)
         userspace_log = await self._log(command.userspace_log, held.userspace_log)
         inventory = await self._ask_inventory(state, command)
         endorsement = endorsement_facts(state.attester, inventory)
         known = _Known(state, policies, endorsement, inventory)
-        appraisal = await self._appraise(command, known, (boot_log, userspace_log), now)
+        appraisal, ima = await self._appraise(command, known, (boot_log, userspace_log), now)
+        if ima is not None:
+            command = replace(command, pcrs=ima.pcrs)
         if not appraisal.authenticated:
             raise _refusal(appraisal)
         refuse_copy(state, command.identity)
@@ -171,6 +176,7 @@ class AttestationService:
             nonce_expires_at=expires_at,
             line=next_line(state, appraisal.place, self._ratchets, now),
             endorsement=endorsement,
+            ima=ImaKept() if ima is None else ima.kept(),
             at=now,
         )
         return await self._record(judged)
@@ -213,7 +219,7 @@ class AttestationService:
         known: _Known,
         logs: tuple[HeldLog | None, HeldLog | None],
         now: datetime,
-    ) -> Appraisal:
+    ) -> tuple[Appraisal, SentList | None]:
         boot_log, userspace_log = logs
         state, policies = known.state, known.policies
         evidence = Evidence(
@@ -242,10 +248,13 @@ class AttestationService:
             inventory=known.inventory,
             ratchet=self._ratchets.chain(state.attester.id),
         )
-        arguments = (evidence, expectation, policies, history_of(state), now, self._memo, enter)
+        ima = await self._ima.take(command, state, policies, evidence, expectation)
+        if ima is not None:
+            evidence = replace(evidence, pcrs=ima.pcrs)
+        arguments = (evidence, expectation, policies, history_of(state), now, self._memo, enter, ima)
         if sum(len(log.content) for log in logs if log is not None) > _OFFLOAD_ABOVE:
-            return await asyncio.to_thread(appraise_staged, *arguments)
-        return appraise_staged(*arguments)
+            return await asyncio.to_thread(appraise_staged, *arguments), ima
+        return appraise_staged(*arguments), ima
 
     async def _record(self, judged: _Judged) -> AttestOutcome:
         enter(Stage.COMMIT)
@@ -259,7 +268,7 @@ class AttestationService:
         challenge = self._challenges.make(
             attester,
             judged.policies,
-            Held(_sha256(judged.boot_log), _sha256(judged.userspace_log)),
+            Held(_sha256(judged.boot_log), _sha256(judged.userspace_log), judged.ima.wanted(command.boot_id)),
             next_in,
             mark_of(judged.state.position + 1, verdict.evidence_sha256),
             None if place is not None and place.parted else judged.line,
@@ -308,6 +317,10 @@ def _recording(judged: _Judged, verdict: VerdictRecord, bundle: bytes, line: Lin
             evidence[role] = log.sha256.hex()
             if not log.stored:
                 blobs[log.sha256] = log.content
+    piece = judged.ima.piece
+    if piece is not None:
+        evidence["ima-list"] = piece.sha256.hex()
+        blobs[piece.sha256] = judged.ima.content
     return Recording(
         nonce_hash=hashlib.sha256(command.nonce).digest(),
         nonce_expires_at=judged.nonce_expires_at,
@@ -319,12 +332,14 @@ def _recording(judged: _Judged, verdict: VerdictRecord, bundle: bytes, line: Lin
             boot_id=command.boot_id,
             seen_at=judged.at,
             userspace_log_sha256=_sha256(judged.userspace_log),
+            ima=None if judged.ima.record is None else judged.ima.record.to_json(),
         ),
         identity=command.identity,
         blobs=blobs,
         evidence=evidence,
         lineage=line,
         position=judged.state.position,
+        ima_piece=judged.ima.piece,
     )
 
 

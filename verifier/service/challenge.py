@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, NamedTuple
 
@@ -14,8 +15,9 @@ from verifier.ports import AttesterRecord, AttesterState, BootRecord, Clock, Lif
 from verifier.ports_observe import about
 from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
+from verifier.service.ima_record import wanted
 from verifier.service.lineage import NO_RATCHETS, RatchetRules, line_of, mark_of_state
-from verifier.service.model import IssuedChallenge
+from verifier.service.model import ImaWanted, IssuedChallenge
 from verifier.service.nonces import Nonces
 from verifier.tcg.algorithms import HashAlg
 
@@ -24,18 +26,21 @@ WITHOUT_POLICY: Final = PcrRequest(bank=HashAlg.SHA256, pcrs=frozenset(range(16)
 
 
 class Held(NamedTuple):
-    """SHA-256 of the logs the verifier holds of an attester, which it need not send again."""
+    """What the verifier holds of an attester, which it need not send again: logs by SHA-256, the IMA list up to a byte."""
 
     boot_log: bytes | None
     userspace_log: bytes | None
+    ima: ImaWanted = ImaWanted()
 
 
 HELD_NOTHING: Final = Held(None, None)
 
 
-def held_of(boot: BootRecord) -> Held:
+def held_of(boot: BootRecord | None) -> Held:
     """What was held after that boot's last attestation."""
-    return Held(boot.boot_log_sha256, boot.userspace_log_sha256)
+    if boot is None:
+        return HELD_NOTHING
+    return Held(boot.boot_log_sha256, boot.userspace_log_sha256, wanted(boot))
 
 
 def demanded(policy: Policy | None) -> PcrRequest:
@@ -79,7 +84,9 @@ class ChallengeService:
         clock: Clock,
         nonce_lifetime: timedelta,
         ratchets: RatchetRules = NO_RATCHETS,
+        reads_ima: Callable[[PolicySet], bool] = lambda _: False,
     ) -> None:
+        self._reads_ima = reads_ima
         self._store = store
         self._policies = policies
         self._nonces = nonces
@@ -91,7 +98,7 @@ class ChallengeService:
         """A challenge for an enrolled attester; raises `NotFoundError`, `RefusedError` (revoked)."""
         state = known_attester(await self._store.attester_state(attester_id), attester_id)
         policies = await self._policies.for_attester(state.attester)
-        held = HELD_NOTHING if state.boot is None else held_of(state.boot)
+        held = held_of(state.boot)
         return self.make(state.attester, policies, held, timedelta(0), mark_of_state(state), line_of(state))
 
     def make(
@@ -117,6 +124,7 @@ class ChallengeService:
             requests=asked_for(policies),
             boot_log_sha256=held.boot_log,
             userspace_log_sha256=held.userspace_log,
+            ima=held.ima if self._reads_ima(policies) else None,
             ratchet_index=None if chain is None else chain.index,
             ratchet=None if line is None else self._ratchets.handed(attester, line, nonce, now + due_in),
         )

@@ -27,6 +27,7 @@ from verifier.web import (
     verdict_routes,
     webhook_routes,
 )
+from verifier.web.admission import BodyBudget
 from verifier.web.border import border
 from verifier.web.dispatch import Dispatcher
 from verifier.web.metrics import Metrics
@@ -69,8 +70,9 @@ def build_app(services: Services, config: WebConfig, more: Sequence[str] = ()) -
     app[public_routes.OPENAPI_KEY] = encode(build_document(ROUTES, config.version, config.issuer))
     app[event_routes.CLOSING] = asyncio.Event()
     app.on_shutdown.append(_closing(services))
+    budget = BodyBudget(config.large_bodies)
     for route in ROUTES:
-        handler = Dispatcher(route, services, config).handle
+        handler = Dispatcher(route, services, config, budget).handle
         app.router.add_route(route.method, route.path, handler, name=route.name)
     return app
 

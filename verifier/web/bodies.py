@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Callable
 from typing import Final
 
 import zstandard
@@ -11,23 +12,28 @@ from aiohttp import web
 
 from verifier.errors import EvidenceError
 from verifier.reasons import Reason
+from verifier.web.admission import Room
 from verifier.web.problems import SlowBodyError
 from verifier.web.wire_codec import MAX_COMPRESSED_BODY
 
 _GZIP: Final = 31
 """zlib's window bits for a gzip wrapper."""
+_GZIP_STEP: Final = 1024 * 1024
 _ZSTD_WINDOW: Final = 8 * 1024 * 1024
 """What a decoder of the HTTP coding has to offer, and all this one does (RFC 9659, section 3)."""
 _ZSTD_STEP: Final = 256
 """Four bytes can say 128 KiB of one value, so one step makes at most 8 MiB before the limit is looked at."""
 
 
-async def read_body(request: web.Request, limit: int, timeout_seconds: float) -> bytes:
-    """The body, expanded where it was compressed; at most `limit` bytes.
+async def read_body(
+    request: web.Request, limit: int, timeout_seconds: float, room: Room | None = None
+) -> bytes:
+    """The body, expanded where it was compressed; at most `limit` bytes, for which `room` is taken as they come.
 
     Raises:
         EvidenceError: too large (before it is read, where its length is announced), too slow, an unknown
             Content-Encoding, or compressed data that does not expand to exactly one body.
+        BusyError: others have taken the room.
     """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in {"identity", "gzip", "zstd"}:
@@ -35,14 +41,21 @@ async def read_body(request: web.Request, limit: int, timeout_seconds: float) ->
             Reason.UNSUPPORTED_MEDIA_TYPE, f"Content-Encoding {encoding!r}; send gzip or zstd"
         )
     raw_limit = limit if encoding == "identity" else min(limit, MAX_COMPRESSED_BODY)
-    raw = await _read(request, raw_limit, timeout_seconds)
+    grow = _ignore if room is None else room.grow
+    raw = await _read(request, raw_limit, timeout_seconds, grow)
     if encoding == "identity":
         return raw
     # A small body can expand to many megabytes: not on the event loop.
-    return await asyncio.to_thread(expand, raw, encoding, limit)
+    return await asyncio.to_thread(expand, raw, encoding, limit, grow)
 
 
-async def _read(request: web.Request, limit: int, timeout_seconds: float) -> bytes:
+def _ignore(_size: int) -> None:
+    """No room is counted."""
+
+
+async def _read(
+    request: web.Request, limit: int, timeout_seconds: float, grow: Callable[[int], None]
+) -> bytes:
     if request.content_length is not None and request.content_length > limit:
         raise _too_large(limit)
     chunks: list[bytes] = []
@@ -53,6 +66,7 @@ async def _read(request: web.Request, limit: int, timeout_seconds: float) -> byt
                 size += len(chunk)
                 if size > limit:
                     raise _too_large(limit)
+                grow(len(chunk))
                 chunks.append(chunk)
     except TimeoutError:
         detail = f"the body did not arrive within {timeout_seconds:g} s"
@@ -60,25 +74,35 @@ async def _read(request: web.Request, limit: int, timeout_seconds: float) -> byt
     return b"".join(chunks)
 
 
-def expand(data: bytes, encoding: str, limit: int) -> bytes:
-    """Expand one gzip member or zstd frame; holds at most `limit` bytes and one step of the decoder."""
-    return _gunzip(data, limit) if encoding == "gzip" else _unzstd(data, limit)
+def expand(data: bytes, encoding: str, limit: int, grow: Callable[[int], None] = _ignore) -> bytes:
+    """Expand one gzip member or zstd frame; holds at most `limit` bytes and one step of the decoder.
+
+    `grow` is told of every step, and may end it.
+    """
+    return _gunzip(data, limit, grow) if encoding == "gzip" else _unzstd(data, limit, grow)
 
 
-def _gunzip(data: bytes, limit: int) -> bytes:
+def _gunzip(data: bytes, limit: int, grow: Callable[[int], None]) -> bytes:
     decompressor = zlib.decompressobj(_GZIP)
+    chunks: list[bytes] = []
+    size = 0
     try:
-        result = decompressor.decompress(data, limit + 1)
+        while data:
+            chunk = decompressor.decompress(data, min(_GZIP_STEP, limit + 1 - size))
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+            grow(len(chunk))
+            chunks.append(chunk)
+            data = decompressor.unconsumed_tail
     except zlib.error as error:
         raise _broken("gzip", str(error)) from error
-    if len(result) > limit:
-        raise _too_large(limit)
     if not decompressor.eof or decompressor.unused_data:
         raise _broken("gzip", "truncated, or followed by other data")
-    return result
+    return b"".join(chunks)
 
 
-def _unzstd(data: bytes, limit: int) -> bytes:
+def _unzstd(data: bytes, limit: int, grow: Callable[[int], None]) -> bytes:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
     chunks: list[bytes] = []
     size = start = 0
@@ -88,6 +112,7 @@ def _unzstd(data: bytes, limit: int) -> bytes:
             size += len(chunks[-1])
             if size > limit:
                 raise _too_large(limit)
+            grow(len(chunks[-1]))
             if decompressor.eof:
                 break
     except zstandard.ZstdError as error:

@@ -15,6 +15,7 @@ from verifier.ports_observe import CURRENT, about
 from verifier.reasons import Reason, Tier
 from verifier.service.services import Services
 from verifier.service.tokens import TokenService
+from verifier.web.admission import BodyBudget, Room
 from verifier.web.bodies import read_body
 from verifier.web.routing import Access, Call, Reply, Route, WebConfig
 from verifier.web.wire_codec import MEDIA_TYPES, AttestationReply, decode_body, encode
@@ -29,12 +30,18 @@ _PASSED: Final = Status.PASSED.value
 class Dispatcher:
     """The aiohttp handler of one route."""
 
-    def __init__(self, route: Route, services: Services, config: WebConfig) -> None:
+    def __init__(self, route: Route, services: Services, config: WebConfig, budget: BodyBudget) -> None:
         self.route = route
+        self._budget = budget
         self._services = services
         self._config = config
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer; a large body has its room until then."""
+        with Room(self._budget) as room:
+            return await self._handle(request, room)
+
+    async def _handle(self, request: web.Request, room: Room) -> web.StreamResponse:
         """Authenticate before anything is read, decode before anything is done."""
         principal = await authorize(self.route, request, self._services.tokens)
         if principal is not None:
@@ -44,7 +51,7 @@ class Dispatcher:
             services=self._services,
             config=self._config,
             principal=principal,
-            body=await self._body(request),
+            body=await self._body(request, room),
             query=self._query(request),
         )
         if (unchanged := self._unchanged(call)) is not None:
@@ -56,7 +63,7 @@ class Dispatcher:
             _observe(reply.body)
         return self._respond(call, reply)
 
-    async def _body(self, request: web.Request) -> Any:  # noqa: ANN401 - of the type the route names
+    async def _body(self, request: web.Request, room: Room) -> Any:  # noqa: ANN401 - of the type the route names
         route = self.route
         if not route.has_body or (route.body_optional and not request.body_exists):
             return None
@@ -65,7 +72,7 @@ class Dispatcher:
         if "Content-Type" not in request.headers or media_type not in accepted:
             names = ", ".join(sorted(str(name) for name in accepted))
             raise EvidenceError(Reason.UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be one of {names}")
-        raw = await read_body(request, route.max_body, self._config.body_timeout)
+        raw = await read_body(request, route.max_body, self._config.body_timeout, room)
         return raw if route.request is None else decode_body(raw, route.request, media_type)
 
     def _query(self, request: web.Request) -> Any:  # noqa: ANN401 - of the type the route names

@@ -11,6 +11,7 @@ import msgspec
 from verifier.errors import EvidenceError, NotFoundError, StoreUnavailable, VerifierFault, VtpmAttestError
 from verifier.reasons import Reason
 from verifier.service.attempts import TooManyAttemptsError
+from verifier.web.admission import BusyError
 from verifier.web.wire_codec import Problem
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
@@ -138,6 +139,8 @@ def problem(
 
 def _evidence(error: EvidenceError, request_id: str) -> ProblemReply:
     retry_after = error.retry_after if isinstance(error, TooManyAttemptsError) else None
+    if isinstance(error, BusyError):
+        retry_after = error.retry_after
     if error.reason is Reason.ENROLLMENT_QUEUE_FULL:
         retry_after = _RETRY_QUEUE
     status = HTTPStatus.REQUEST_TIMEOUT if isinstance(error, SlowBodyError) else None

@@ -55,6 +55,8 @@ class WebConfig:
     ca_pem: bytes | None
     """CA that agents pin; None: they use their system's roots."""
     body_timeout: float
+    large_bodies: int
+    """Bytes that large bodies may take together."""
     access_log: bool
     access_sample: int = 1
     """One of so many requests that were answered well is logged; of the others each."""

@@ -287,7 +287,9 @@ def _ima(part: messages.LogPart | None) -> ImaPart | None:
         return None
     name = "ima_log"
     if part.content is None or part.sha256 is not None:
-        raise _request_error(name, "this log is sent by `content`, whole or from an `offset`, never by digest")
+        raise _request_error(
+            name, "this log is sent by `content`, whole or from an `offset`, never by digest"
+        )
     _check_size(part.content, name, limits.MAX_IMA_LOG)
     if part.offset > _MAX_OFFSET:
         raise _request_error(name, f"`offset` {part.offset} is beyond any list")

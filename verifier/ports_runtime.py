@@ -1,0 +1,46 @@
+"""Where runtime references come from."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from verifier.policy.model import Policy
+from verifier.policy.runtime.reference import RuntimeReference
+
+
+class Recipe(Protocol):
+    """How to make a runtime reference, in whichever process; small, and can be pickled."""
+
+    @property
+    def revision(self) -> bytes:
+        """That of the reference."""
+        ...
+
+    def make(self) -> RuntimeReference:
+        """The reference; may take seconds. Raises `VerifierFault` where something it is made of cannot be had."""
+        ...
+
+
+class RuntimeReferences(Protocol):
+    """Runtime references of policies."""
+
+    def reads(self, policy: Policy) -> bool:
+        """Whether the policy reads the IMA list."""
+        ...
+
+    async def recipe(self, policy: Policy) -> Recipe:
+        """Of a policy that does. Raises `VerifierFault` where something it names is missing: never a verdict."""
+        ...
+
+
+class NoRuntimeReferences:
+    """No policy reads the list."""
+
+    def reads(self, policy: Policy) -> bool:
+        """Never."""
+        del policy
+        return False
+
+    async def recipe(self, policy: Policy) -> Recipe:
+        """There is none."""
+        raise LookupError(f"policy {policy.id} does not read the IMA list")

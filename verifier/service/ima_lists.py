@@ -1,0 +1,273 @@
+"""The way of an IMA list through an attestation: from what was sent to what is held of the boot afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
+from verifier.appraisal.evidence import Evidence, Expectation
+from verifier.appraisal.ima.judge import Continuity, ImaOutcome, judge
+from verifier.appraisal.ima.segment import ImaSegment
+from verifier.appraisal.ima.state import INITIAL
+from verifier.appraisal.ima_race import PcrValues
+from verifier.appraisal.staged import PolicySet
+from verifier.claims import QuoteFacts
+from verifier.errors import RefusedError, StoredDataDamaged
+from verifier.policy.model import Policy
+from verifier.policy.runtime.reference import RuntimeReference
+from verifier.ports import AttesterState, Store, Workers
+from verifier.ports_ima import BootKey, ImaPiece
+from verifier.ports_runtime import RuntimeReferences
+from verifier.reasons import Reason
+from verifier.service.ima_record import ImaRecord, read_record
+from verifier.service.ima_work import ImaJob, ImaWork, Unreadable, do_work, quoted_pcrs, reference_of
+from verifier.service.model import AttestCommand, ImaPart, ImaWanted
+from verifier.tcg.attest import parse_quote
+
+OFFLOAD_ABOVE: Final = 48 * 1024
+"""Bytes; some 300 entries, half a millisecond to judge. More is judged in another process."""
+MAX_REBUILT: Final = 48 * 1024 * 1024
+"""Bytes of a list that is put together again from its pieces; a longer one has to be sent."""
+
+_PROVEN: Final = frozenset(
+    {
+        Continuity.FIRST,
+        Continuity.CONTINUED,
+        Continuity.UNCHANGED,
+        Continuity.REBOOTED,
+        Continuity.ROTATED,
+    }
+)
+
+
+class ImaKept(NamedTuple):
+    """What an attestation leaves of its list, to be stored with it."""
+
+    record: ImaRecord | None = None
+    """None: it stays as it is stored."""
+    piece: ImaPiece | None = None
+    content: bytes = b""
+    """The bytes of `piece`."""
+    held: ImaRecord = ImaRecord()
+    """What is held of the boot then, stored anew or not."""
+
+    def wanted(self, boot_id: str | None) -> ImaWanted:
+        """From where the next part of the list shall be sent."""
+        if boot_id is None or self.held.resend:
+            return ImaWanted()
+        return ImaWanted(offset=self.held.offset, boot_id=boot_id)
+
+
+@dataclass(slots=True, kw_only=True)
+class SentList:
+    """One attestation's list: judged once the quote is proven, and what came of that by reference.
+
+    Attributes:
+        record: what was held of the boot before.
+        data: what was sent, from `offset` on: 0, or the end of what was held.
+        pcrs: values as quoted; as sent where the list does not tell.
+        jobs: by id and revision of the policy. One whose segment is not `data` begins with what was held.
+        references: at hand, where the list is judged in this process.
+        judged_by: quoted values by which another process has judged it; None where none has.
+    """
+
+    record: ImaRecord
+    data: bytes
+    offset: int
+    pcrs: PcrValues
+    jobs: Mapping[tuple[str, str], ImaJob]
+    references: Mapping[bytes, RuntimeReference] = field(default_factory=dict)
+    judged_by: PcrValues | None = None
+    outcomes: dict[bytes, ImaOutcome] = field(default_factory=dict)
+
+    def judge(self, policy: Policy, quote: QuoteFacts) -> ImaOutcome | None:
+        """What the list comes to under the policy; None for one that does not read it."""
+        job = self.jobs.get((policy.id, policy.revision))
+        if job is None:
+            return None
+        revision = job.recipe.revision
+        if self.judged_by is not None:
+            return self.outcomes.get(revision) if quote.pcrs == self.judged_by else None
+        if revision not in self.outcomes:
+            reference = self.references[revision]
+            self.outcomes[revision] = judge(job.state, job.segment, quote.pcrs, reference)
+        return self.outcomes[revision]
+
+    def kept(self) -> ImaKept:
+        """What is to be stored, now that it has been judged."""
+        ends = {revision: end for revision in self.outcomes if (end := self._end(revision)) is not None}
+        resend = any(outcome.resend for outcome in self.outcomes.values())
+        if not ends:
+            held = replace(self.record, resend=self.record.resend or resend)
+            return ImaKept(record=None if held == self.record else held, held=held)
+        first = next(iter(ends))
+        end, base = ends[first], self._base(self.outcomes[first].continuity)
+        states = {
+            revision: replace(self.outcomes[revision].state, offset=end)
+            for revision, other in ends.items()
+            if other == end
+        }
+        record = ImaRecord(offset=end, base=base, resend=resend, states=states)
+        content = self.data[: end - self.offset]
+        if not content:
+            return ImaKept(record=None if record == self.record else record, held=record)
+        piece = ImaPiece(start=base + self.offset, size=len(content), sha256=hashlib.sha256(content).digest())
+        return ImaKept(record=record, piece=piece, content=content, held=record)
+
+    def _end(self, revision: bytes) -> int | None:
+        """Byte of the guest's list up to which it is proven now; None where it does not fit."""
+        outcome = self.outcomes[revision]
+        if outcome.continuity not in _PROVEN:
+            return None
+        job = next(job for job in self.jobs.values() if job.recipe.revision == revision)
+        # A list put together from all that was proven of the boot counts from there.
+        return outcome.state.offset - (0 if job.segment.data is self.data else self.record.base)
+
+    def _base(self, continuity: Continuity) -> int:
+        match continuity:
+            case Continuity.ROTATED:
+                return self.record.proven
+            case Continuity.FIRST | Continuity.REBOOTED if self.offset == 0:
+                return 0
+            case _:
+                return self.record.base
+
+
+class ImaLists:
+    """Prepares lists to be judged: finds what they go on from, and has long ones judged in other processes."""
+
+    def __init__(self, store: Store, references: RuntimeReferences, workers: Workers) -> None:
+        self._store = store
+        self._references = references
+        self._workers = workers
+
+    def reads(self, policies: PolicySet) -> bool:
+        """Whether any of the policies reads the list."""
+        return bool(self._reading(policies))
+
+    def _reading(self, policies: PolicySet) -> list[Policy]:
+        tried = [each.policy for each in policies.staged]
+        every = tried if policies.primary is None else [policies.primary, *tried]
+        return [policy for policy in every if self._references.reads(policy)]
+
+    async def take(
+        self,
+        command: AttestCommand,
+        state: AttesterState,
+        policies: PolicySet,
+        evidence: Evidence,
+        expectation: Expectation,
+    ) -> SentList | None:
+        """The list that came with an attestation; None where none came, or no policy reads it.
+
+        Raises:
+            RefusedError: `ima-offset-unknown`: it goes on from where nothing is held.
+            EvidenceError: it does not parse.
+            VerifierFault: a reference, or a process to judge in, cannot be had.
+        """
+        reading = self._reading(policies)
+        if not reading or command.ima is None:
+            return None
+        key = _boot_key(command, evidence)
+        record = _held(state, key)
+        data, offset = _fitting(command.ima, record)
+        jobs: dict[tuple[str, str], ImaJob] = {}
+        for policy in reading:
+            recipe = await self._references.recipe(policy)
+            known = record.states.get(recipe.revision)
+            segment = ImaSegment(data, offset)
+            if known is None and offset:
+                segment = ImaSegment(await self._rebuilt(state, key, record) + data)
+            jobs[policy.id, policy.revision] = ImaJob(recipe=recipe, state=known or INITIAL, segment=segment)
+        sent = SentList(record=record, data=data, offset=offset, pcrs=evidence.pcrs, jobs=jobs)
+        if sum(len(job.segment.data) for job in jobs.values()) > OFFLOAD_ABOVE:
+            return await self._judged_elsewhere(sent, evidence, expectation)
+        return await self._at_hand(sent, evidence)
+
+    async def _at_hand(self, sent: SentList, evidence: Evidence) -> SentList:
+        sent.pcrs = quoted_pcrs(evidence, tuple(sent.jobs.values()))
+        # Made once per process, and may take seconds.
+        sent.references = {
+            job.recipe.revision: await asyncio.to_thread(reference_of, job.recipe)
+            for job in sent.jobs.values()
+        }
+        return sent
+
+    async def _judged_elsewhere(
+        self, sent: SentList, evidence: Evidence, expectation: Expectation
+    ) -> SentList | None:
+        # Whoever sends megabytes has to have a name first.
+        if not check_quote(evidence, expectation, DEFAULT_SIGNATURE_HASHES).authenticated:
+            return None
+        bare = replace(evidence, boot_log=None, userspace_log=None, nvpcrs=())
+        work = ImaWork(evidence=bare, expectation=expectation, jobs=tuple(sent.jobs.values()))
+        done = await self._workers.run(do_work, work)
+        if isinstance(done, Unreadable):
+            raise done.error()
+        sent.pcrs, sent.judged_by, sent.outcomes = done.pcrs, done.quoted, dict(done.outcomes)
+        return sent
+
+    async def _rebuilt(self, state: AttesterState, key: BootKey, record: ImaRecord) -> bytes:
+        """All that was proven of the boot; refused where a part is missing, and nobody is judged for that."""
+        if record.proven <= MAX_REBUILT:
+            content = await self.stored(state.attester.tenant, key, record.proven)
+            if content is not None:
+                return content
+        raise _unknown_offset("the list is to be judged anew from its beginning, which is not held any more")
+
+    async def stored(self, tenant: str, key: BootKey, size: int) -> bytes | None:
+        """The first `size` bytes proven of a boot's list; None where a part is gone or damaged."""
+        pieces = await self._store.ima_pieces(tenant, key, size)
+        if pieces is None:
+            return None
+        contents: list[bytes] = []
+        for piece in pieces:
+            try:
+                content = await self._store.blob(piece.sha256)
+            except StoredDataDamaged:
+                return None
+            if content is None:
+                return None
+            contents.append(content)
+        return b"".join(contents)[:size]
+
+
+def _boot_key(command: AttestCommand, evidence: Evidence) -> BootKey:
+    """As the quote says; it only chooses what is held, which the quote has to prove again."""
+    clock = parse_quote(evidence.attest).clock
+    return BootKey(attester_id=command.attester_id, clock=clock, boot_log_sha256=evidence.boot_log_sha256)
+
+
+def _held(state: AttesterState, key: BootKey) -> ImaRecord:
+    """What is held of this boot's list; nothing where it is another boot, or where it cannot be read."""
+    boot = state.boot
+    if boot is None or boot.ima is None:
+        return ImaRecord()
+    now, then = key.clock, boot.clock
+    same = (now.reset_count, now.restart_count) == (then.reset_count, then.restart_count)
+    if not same or key.boot_log_sha256 != boot.boot_log_sha256:
+        return ImaRecord()
+    try:
+        return read_record(boot.ima)
+    except StoredDataDamaged:
+        return ImaRecord()
+
+
+def _fitting(part: ImaPart, record: ImaRecord) -> tuple[bytes, int]:
+    """What is new of the part, and where it begins; whole where it was sent whole."""
+    if part.offset == 0:
+        return part.content, 0
+    known = record.offset - part.offset
+    if not 0 <= known <= len(part.content) or record.offset == 0:
+        raise _unknown_offset(
+            f"it begins at byte {part.offset} and {record.offset} bytes of this boot's are held"
+        )
+    return (part.content[known:] if known else part.content), record.offset
+
+
+def _unknown_offset(detail: str) -> RefusedError:
+    return RefusedError(Reason.IMA_OFFSET_UNKNOWN, f"{detail}; send the whole list")
