@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from verifier.errors import EvidenceError
 from verifier.ports import Lifecycle
 from verifier.reasons import Reason, Tier
+from verifier.service.model import ImaPart
 from verifier.web import wire_codec as wire
 from verifier.web.messages import AttesterSummary
 
@@ -95,3 +96,23 @@ def test_every_tier_and_lifecycle_has_its_name_on_the_wire():
     names = {field.name: field.type for field in msgspec.structs.fields(AttesterSummary)}
     assert set(get_args(names["status"])) == {tier.label for tier in Tier}
     assert set(get_args(names["lifecycle"])) == {state.value for state in Lifecycle}
+
+
+def test_an_ima_list_comes_whole_or_from_an_offset():
+    assert command(ima_log={"content": "AAAA"}).ima == ImaPart(content=bytes(3), offset=0)
+    assert command(ima_log={"content": "", "offset": 1 << 40}).ima == ImaPart(content=b"", offset=1 << 40)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"offset": 3},
+        {"sha256": "A" * 43 + "="},
+        {"content": "AAAA", "offset": 1 << 63},
+        {"content": "AAAA", "offset": -1},
+    ],
+)
+def test_any_other_ima_list_is_refused(part):
+    with pytest.raises(EvidenceError) as caught:
+        command(ima_log=part)
+    assert caught.value.reason is Reason.MALFORMED_REQUEST
