@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # usage: install-system-packages.sh [test|peer]   Debian packages this project needs: the TPM library the agent is built against,
 # a software TPM for the demo, and what Python needs to build and to make a virtual environment. With `test`, what only the
-# tests need: a PostgreSQL server (they start a cluster of their own), a PKCS#11 token in software, and a browser. With `peer`,
-# what Keylime loads at run time, for the comparison.
+# tests need: a PostgreSQL server and a Prometheus (they start their own), a PKCS#11 token in software, and a browser. With
+# `peer`, what Keylime loads at run time, for the comparison.
 set -euo pipefail
 
 packages=(libtss2-dev swtpm swtpm-tools tpm2-tools pkg-config gcc python3-dev python3-venv openssl ca-certificates)
-[ "${1:-}" != test ] || packages=(postgresql softhsm2 chromium fonts-dejavu-core)
+[ "${1:-}" != test ] || packages=(postgresql softhsm2 chromium fonts-dejavu-core prometheus)
 [ "${1:-}" != peer ] || packages=(tpm2-tools libefivar1)
 missing=()
 for package in "${packages[@]}"; do
@@ -25,6 +25,9 @@ echo "installing Debian packages: ${missing[*]}" >&2
 if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
     "${sudo[@]}" mkdir -p /etc/postgresql-common
     echo "create_main_cluster = false" | "${sudo[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+fi
+if [[ " ${missing[*]} " = *" prometheus "* && -d /etc/systemd/system ]]; then
+    "${sudo[@]}" ln -sf /dev/null /etc/systemd/system/prometheus.service
 fi
 "${sudo[@]}" apt-get update -qq
 DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
