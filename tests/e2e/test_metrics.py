@@ -15,7 +15,7 @@ from verifier.errors import StoreUnavailable
 from verifier.ports import Scope
 
 TYPE = re.compile(r"^# TYPE (\S+) (\w+)$", re.MULTILINE)
-DOCUMENTED = re.compile(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
+DOCUMENTED = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram|summary) \|([^|]*)\|", re.MULTILINE)
 
 
 async def scrape(verifier) -> str:
