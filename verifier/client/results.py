@@ -80,6 +80,8 @@ class Standing:
     judged_at: datetime
     valid_until: datetime
     sequence: int
+    reasons: tuple[str, ...] = ()
+    """Codes of what did not pass."""
 
     def tier_at(self, now: datetime) -> Tier:
         """The tier at `now`: past its time `none`, revoked `contraindicated`, whatever was said before."""
@@ -118,6 +120,7 @@ class Verdict(Part, frozen=True, kw_only=True):
             judged_at=self.judged_at,
             valid_until=self.valid_until,
             sequence=self.sequence,
+            reasons=self.reasons,
         )
 
     def tier(self, now: datetime) -> Tier:
@@ -142,7 +145,6 @@ class Ear:
     issued_at: datetime
     submodules: dict[str, Tier]
     """Tier of every part; the standing has the worst of them."""
-    reasons: tuple[str, ...]
     boot_id: str | None
     evidence_sha256: str
     token: str
