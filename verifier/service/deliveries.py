@@ -93,7 +93,9 @@ class Deliverer:
                     _log.error("webhooks.not-claimed", problem=str(error))
                     await asyncio.sleep(_AFTER_FAULT)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self.wake.wait(), _LOOK_EVERY)
+                    # Not wait_for: before Python 3.12 it loses a cancellation that comes as it is woken.
+                    async with asyncio.timeout(_LOOK_EVERY):
+                        await self.wake.wait()
         finally:
             for task in self._tasks:
                 task.cancel()

@@ -124,5 +124,6 @@ class EventFeed:
         advanced = self._advanced
         if self.head <= position:
             with suppress(TimeoutError):
-                await asyncio.wait_for(advanced.wait(), within)
+                async with asyncio.timeout(within):
+                    await advanced.wait()
         return self.head > position
