@@ -19,6 +19,7 @@ from verifier.cli import (
     events,
     explain,
     fleet,
+    guard,
     ima,
     inventory,
     output,
@@ -55,6 +56,7 @@ app.command(events.events)
 app.command(webhooks.app)
 app.command(inventory.inventory)
 app.command(ak_certificate.ak_certificate)
+app.command(guard.guard)
 
 _ek = App(name="ek", help="Endorsement key certificates.")
 _ek.command(ek.check, name="check")

@@ -30,7 +30,8 @@ def examples(docstring: str | None) -> list[str]:
     start = next((number for number, line in enumerate(lines) if line in _HEADINGS), len(lines))
     found: list[str] = []
     for line in lines[start + 1 :]:
-        if not line.startswith(" "):
+        if line and not line.startswith(" "):
             break
-        found.append(line.strip())
+        if line:
+            found.append(line.strip())
     return found
