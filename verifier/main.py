@@ -31,6 +31,7 @@ from verifier.keys.tls import TlsFiles, own_tls
 from verifier.policy_files import policy_sources, read_policy_signers
 from verifier.ports import DEFAULT_TENANT, Clock, Random, Store, TokenSigner, Workers
 from verifier.ports_runtime import NoRuntimeReferences
+from verifier.service.admission import Admission, AdmissionRules
 from verifier.service.ak_certificates import AkCertificateRules, AkCertificates, Issue
 from verifier.service.approvals import ApprovalService
 from verifier.service.assignments import AssignmentService
@@ -319,7 +320,10 @@ def _wire(
         ima=ima,
         inventory=inventory,
     )
+    limits = settings.limits
+    admission = Admission(AdmissionRules(slots=limits.slots, waiting=limits.queue), random)
     return Services(
+        admission=admission,
         approvals=ApprovalService(
             store=store,
             recorder=recorder,
@@ -374,7 +378,7 @@ def _wire(
         ear=ear,
         recorder=recorder,
         clock=clock,
-        queues=lambda: {**store.queues, "workers": workers.queue},
+        queues=lambda: {**store.queues, "workers": workers.queue, **admission.states()},
         caches=lambda: caches(attestations, memo, policies),
     )
 

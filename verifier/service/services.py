@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from verifier.ports import Clock
 from verifier.ports_events import Outbox
 from verifier.ports_observe import CacheState, QueueState
+from verifier.service.admission import Admission
 from verifier.service.ak_certificates import AkCertificates
 from verifier.service.approvals import ApprovalService
 from verifier.service.assignments import AssignmentService
@@ -41,6 +42,7 @@ from verifier.service.webhooks import WebhookService
 class Services:
     """What the service can do."""
 
+    admission: Admission
     enrollment: EnrollmentService
     approvals: ApprovalService
     incidents: IncidentService

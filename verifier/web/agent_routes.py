@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from verifier.reasons import Reason
+from verifier.service.admission import Party
 from verifier.web import wire_codec as wire
 from verifier.web.routing import Access, Call, Reply, Route
 
@@ -47,6 +48,7 @@ ROUTES: Final = (
         path="/v1/enrollments",
         access=Access.AGENT,
         handler=enroll,
+        party=Party.NEW,
         summary="Ask to be enrolled: EK, AK, join token; answers a credential challenge",
         request=wire.EnrollmentRequest,
         response=wire.EnrollmentReply,
@@ -78,6 +80,7 @@ ROUTES: Final = (
         path="/v1/enrollments/{id}/activation",
         access=Access.AGENT,
         handler=activate,
+        party=Party.NEW,
         summary="Prove that the TPM opened the credential; binds the AK to the EK, or waits for a person",
         request=wire.ActivationRequest,
         response=wire.ActivationReply,
@@ -94,6 +97,7 @@ ROUTES: Final = (
         path="/v1/challenges",
         access=Access.AGENT,
         handler=challenge,
+        party=Party.KNOWN,
         summary="Get a single-use nonce and what to quote over it",
         request=wire.ChallengeRequest,
         response=wire.Challenge,
@@ -109,6 +113,7 @@ ROUTES: Final = (
         path="/v1/attestations",
         access=Access.AGENT,
         handler=attest,
+        party=Party.KNOWN,
         summary="Send evidence; answers the verdict and the next challenge",
         request=wire.AttestationRequest,
         response=wire.AttestationReply,

@@ -46,7 +46,16 @@ class Dispatcher:
         principal = await authorize(self.route, request, self._services.tokens)
         if principal is not None:
             about(principal.tenant)
-        call = Call(
+        if self.route.party is None:
+            return await self._answer(await self._call(request, principal, room))
+        async with self._services.admission.enter(self.route.party) as ticket:
+            call = await self._call(request, principal, room)
+            # Whoever sends its body slowly holds no slot meanwhile.
+            async with ticket.turn():
+                return await self._answer(call)
+
+    async def _call(self, request: web.Request, principal: TokenRecord | None, room: Room) -> Call:
+        return Call(
             request=request,
             services=self._services,
             config=self._config,
@@ -54,6 +63,8 @@ class Dispatcher:
             body=await self._body(request, room),
             query=self._query(request),
         )
+
+    async def _answer(self, call: Call) -> web.StreamResponse:
         if (unchanged := self._unchanged(call)) is not None:
             return unchanged
         reply = await self.route.handler(call)

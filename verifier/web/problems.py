@@ -10,6 +10,7 @@ import msgspec
 
 from verifier.errors import EvidenceError, NotFoundError, StoreUnavailable, VerifierFault, VtpmAttestError
 from verifier.reasons import Reason
+from verifier.service.admission import OverloadedError
 from verifier.service.attempts import TooManyAttemptsError
 from verifier.web.admission import BusyError
 from verifier.web.wire_codec import Problem
@@ -97,6 +98,8 @@ def problem_of(error: Exception, request_id: str) -> ProblemReply:
         return _evidence(error, request_id)
     if isinstance(error, NotFoundError):
         return problem(Reason.NOT_FOUND, str(error), request_id)
+    if isinstance(error, OverloadedError):
+        return problem(Reason.VERIFIER_UNAVAILABLE, str(error), request_id, retry_after=error.retry_after)
     if isinstance(error, StoreUnavailable):
         detail = "the database cannot be reached; nothing was stored and no verdict was made"
         return problem(Reason.VERIFIER_UNAVAILABLE, detail, request_id, retry_after=_RETRY_STORE)

@@ -13,6 +13,7 @@ from aiohttp import web
 from verifier.errors import EvidenceError
 from verifier.ports import Scope, TokenRecord
 from verifier.reasons import Reason
+from verifier.service.admission import Party
 from verifier.service.services import Services
 from verifier.web.messages import NoQuery
 from verifier.web.wire_codec import JSON, MAX_SMALL_BODY, MEDIA_TYPES, MSGPACK
@@ -154,6 +155,8 @@ class Route:
     """Carries an ETag and answers 304."""
     unchanged: Callable[[Call], str | None] | None = None
     """The ETag of the answer, where it is known without asking the database."""
+    party: Party | None = None
+    """Whose turn this call has to wait for (`verifier.service.admission`); None: it costs little."""
     reasons: tuple[Reason, ...] = ()
     """Refusals that are this route's own, for the document; the common ones are known."""
 
