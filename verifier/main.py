@@ -73,7 +73,7 @@ from verifier.web.app import build_app as build_web_app
 from verifier.web.dashboard.setup import NAMES as DASHBOARD_OPERATIONS
 from verifier.web.dashboard.setup import add_dashboard
 from verifier.web.routing import WebConfig
-from verifier.wiring import caches, wire_reads, wire_webhooks
+from verifier.wiring import caches, wire_reads, wire_sign_in, wire_webhooks
 
 VERSION: Final = version("vtpm-attest")
 SHUTDOWN: Final = 20.0
@@ -148,6 +148,7 @@ def build_app(service: Service) -> web.Application:
         access_log=settings.log.access,
         access_sample=settings.log.access_sample,
         metrics_life=settings.metrics.cache.total_seconds(),
+        sign_in=wire_sign_in(settings, service.clock),
     )
     app = build_web_app(service.services, config, DASHBOARD_OPERATIONS)
     add_dashboard(app, service.services, config, session_key(settings.state_dir), SystemRandom())

@@ -10,7 +10,7 @@ import enum
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from verifier.appraisal.lineage import Lineage
 from verifier.policy.assignment import Assignment
@@ -50,6 +50,10 @@ class Scope(enum.StrEnum):
     OPERATOR = "operator"
     AUDITOR = "auditor"
     ADMIN = "admin"
+
+
+SESSION_ID: Final = "ses"
+"""Prefix of the ids of tokens that are of people's sessions, by which they are dropped once they are over."""
 
 
 class TokenSpend(enum.StrEnum):
@@ -257,6 +261,9 @@ class Store(AnchorStore, EnrollmentStore, ImaStore, InventoryStore, QueryStore, 
     async def add_token(self, token: TokenRecord) -> None: ...
     async def token_by_hash(self, secret_hash: bytes) -> TokenRecord | None: ...
     async def list_tokens(self, tenant: str) -> tuple[TokenRecord, ...]: ...
+    async def purge_sessions(self, before: datetime) -> int:
+        """Drop the tokens of sessions that ended before this."""
+
     async def revoke_token(self, tenant: str, token_id: str, now: datetime) -> bool: ...
     async def spend_join_token(
         self, secret_hash: bytes, now: datetime

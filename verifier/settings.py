@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from verifier.durations import DURATION, Duration
 from verifier.errors import VtpmAttestError
 from verifier.inventory.errors import InventorySettingError
 from verifier.service.methods import parse_methods
 from verifier.settings_inventory import SourceSettings, inventory_settings
+from verifier.settings_oidc import OidcSettings, check_oidc
+from verifier.settings_section import Section as _Section
 
 ENVIRONMENT_PREFIX: Final = "VTPM_ATTEST_VERIFIER_"
 CONFIG_VARIABLE: Final = "VTPM_ATTEST_VERIFIER_CONFIG"
@@ -30,10 +32,6 @@ _NOT_SETTINGS: Final = frozenset({CONFIG_VARIABLE})
 
 class SettingsError(VtpmAttestError):
     """The configuration cannot be used; the text names the file or variable and the key."""
-
-
-class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of every group of settings."""
 
 
 class ListenSettings(_Section, frozen=True):
@@ -241,6 +239,7 @@ class Settings(_Section, frozen=True):
     metrics: MetricsSettings = MetricsSettings()
     events: EventSettings = EventSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    oidc: OidcSettings = OidcSettings()
 
     @property
     def database_url(self) -> str:
@@ -342,6 +341,10 @@ def _check(settings: Settings, origin: str) -> None:
         raise SettingsError(f"{origin}: inventory: {error}") from error
     if (settings.tls.certificate is None) != (settings.tls.key is None):
         raise SettingsError(f"{origin}: tls.certificate and tls.key go together")
+    try:
+        check_oidc(settings.oidc)
+    except ValueError as error:
+        raise SettingsError(f"{origin}: oidc.{error}") from error
     if settings.public_url and not re.match(r"^https?://[^/\s]+", settings.public_url):
         raise SettingsError(f"{origin}: public_url {settings.public_url!r} is not an http(s) URL")
 

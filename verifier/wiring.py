@@ -1,4 +1,4 @@
-"""Parts of the composition root: webhooks, from settings to use cases; reads that are remembered; counted caches."""
+"""Parts of the composition root: webhooks, sign-in, from settings to use cases; reads that are remembered; caches."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 from verifier.crypto.keys import load_key
 from verifier.keys.secret import webhook_secrets
+from verifier.oidc.provider import OidcProvider, OidcRules, secret_file
 from verifier.ports import Clock, Random, Store
 from verifier.ports_events import Outbox
 from verifier.ports_observe import CacheState
+from verifier.ports_sign_in import SignIn
 from verifier.service.attestation import AttestationService
 from verifier.service.deliveries import Deliverer, DeliveryRules
 from verifier.service.events import LocalEvents
@@ -19,6 +21,8 @@ from verifier.service.recorder import Recorder
 from verifier.service.watch import VerdictWatch
 from verifier.service.webhooks import WebhookService
 from verifier.settings import Settings
+from verifier.settings_oidc import role_scopes
+from verifier.web.dashboard.sign_in_pages import RETURN
 from verifier.webhook_sender import HttpWebhooks
 
 
@@ -68,3 +72,23 @@ def caches(
         "keys": CacheState(keys.hits, keys.misses, keys.currsize),
         "policies": policies.cache,
     }
+
+
+def wire_sign_in(settings: Settings, clock: Clock) -> SignIn | None:
+    """Sign-in of people, if it is configured. Raises `VerifierFault` for CA certificates that cannot be used."""
+    own = settings.oidc
+    if not own.issuer:
+        return None
+    rules = OidcRules(
+        issuer=own.issuer,
+        client_id=own.client_id,
+        secret=None if own.client_secret_file is None else secret_file(own.client_secret_file),
+        redirect=settings.base_url + RETURN,
+        scopes=own.scopes,
+        role_claim=own.role_claim,
+        timeout=own.timeout,
+        ca=own.ca,
+    )
+    return SignIn(
+        provider=OidcProvider(rules, clock), issuer=own.issuer, name=own.name, scopes=role_scopes(own.roles)
+    )

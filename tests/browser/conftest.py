@@ -20,6 +20,8 @@ import pytest
 from scripts.demo import Verifier, attest, guest_tpm, run_agent, token
 from tests import swtpm
 from tests.conftest import ROOT
+from tests.oidc_provider import CLIENT, SECRET, provider_beside
+from verifier.web.dashboard.sign_in_pages import RETURN
 
 CHROMIUM = shutil.which("chromium")
 SHOTS = ROOT / "build" / "screenshots"
@@ -92,13 +94,26 @@ def write_machines(path: Path, name: str, remark: str, *keys: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def bare(tmp_path_factory):
-    """A verifier that was told nothing of anything."""
+def provider(tmp_path_factory):
+    """An OpenID Connect provider."""
+    with provider_beside(tmp_path_factory.mktemp("provider")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory, provider):
+    """A verifier without guests and inventory, where people sign in through the provider."""
     if not swtpm.available():
         pytest.skip("SKIPPED FOR WANT OF A TPM: swtpm or its tools are not installed")
     work = tmp_path_factory.mktemp("bare")
     swtpm.manufacture(work / "tpm", work / "tpm-vendor-ca")
-    with Verifier.running(work) as verifier:
+    (work / "secret").write_text(SECRET)
+    more = (
+        f'[oidc]\nissuer = "{provider.issuer}"\nclient_id = "{CLIENT}"\nca = "{provider.tls.ca}"\n'
+        f'client_secret_file = "{work / "secret"}"\nname = "Example SSO"\nroles = ["attest-operators=operator"]\n'
+    )
+    with Verifier.running(work, more=more) as verifier:
+        provider.redirects.add(verifier.url + RETURN)
         yield Fleet(
             verifier, "", "", token(verifier.config, "operator"), verifier.dashboard_token, lambda: None
         )

@@ -86,3 +86,39 @@ def test_without_an_inventory_the_page_says_how_to_have_one(open_page, bare, siz
     assert "[[inventory]]" in page.get_by_role("main").inner_text()
     assert sticks_out(page) <= 0
     assert problems(page) == []
+
+
+def test_signing_in_through_the_provider_leads_back_to_where_one_wanted(open_page, bare, provider, size):
+    page = open_page(size=size, scheme="light" if size == "desktop" else "dark")
+    page.goto(f"{bare.url}/policies")
+    assert "/dashboard/login?next=" in page.url
+    shoot(page, f"login-oidc-{size}")
+    assert sticks_out(page) <= 0
+    assert problems(page) == []
+    page.get_by_role("link", name="Sign in with Example SSO").press("Enter")
+    page.get_by_role("button", name="Continue as anna").click()
+    page.wait_for_url(f"{bare.url}/policies")
+    assert page.get_by_role("heading", name="Policies").count() == 1
+    assert page.get_by_role("link", name="Audit").count() == 1, "an operator"
+    page.get_by_role("button", name="Sign out").click()
+    page.goto(bare.url)
+    assert "/login" in page.url
+
+
+@pytest.mark.expects_errors  # a refusal is a 403, which the console tells
+def test_a_sign_in_that_does_not_hold_is_explained(open_page, bare, provider, size):
+    page = open_page(size=size, script=False)
+    page.goto(f"{bare.url}/login")
+    roles = provider.person.pop("roles")
+    try:
+        page.get_by_role("link", name="Sign in with Example SSO").click()
+        page.get_by_role("button", name="Continue as anna").click()
+        page.wait_for_url(re.compile("/dashboard/oidc/return"))
+    finally:
+        provider.person["roles"] = roles
+    assert "has no role that may use this dashboard" in page.get_by_role("alert").inner_text()
+    shoot(page, f"login-refused-{size}")
+    assert sticks_out(page) <= 0
+    page.get_by_role("link", name="Sign in with Example SSO").click()
+    page.get_by_role("button", name="Continue as anna").click()
+    page.wait_for_url(bare.url)

@@ -51,6 +51,15 @@ class TestTokens:
         await store.add_token(token(tenant=OTHER))
         assert await store.list_tokens("default") == (first, second)
 
+    async def test_tokens_of_sessions_go_once_they_are_long_over_and_no_others(self, store):
+        over = {"expires_at": NOW - MINUTE}
+        gone, kept = token(id="ses-1", **over), [token(**over), token(id="ses-2", expires_at=NOW)]
+        kept += [token(id="ses-3", expires_at=None), token(id="sessile", **over)]
+        for one in (gone, *kept):
+            await store.add_token(one)
+        assert await store.purge_sessions(NOW) == 1
+        assert set(await store.list_tokens("default")) == set(kept)
+
     async def test_every_use_of_a_join_token_is_counted_down(self, store):
         added = token(uses_left=2)
         await store.add_token(added)

@@ -32,6 +32,8 @@ from verifier.service import trust_entries
 
 _EVIDENCE_AT_LEAST: Final = timedelta(days=1)
 """So that no verdict on its way into the store names what is just dropped, whatever replicas' clocks differ by."""
+_SESSIONS_KEPT: Final = timedelta(days=30)
+"""Tokens of sessions that are over can be looked up for so long: the audit log names them."""
 
 
 class Recorder:
@@ -412,7 +414,7 @@ class Recorder:
 
     async def purge(self, now: datetime) -> int:
         """Drop what has expired."""
-        return await self._store.purge_expired(now)
+        return await self._store.purge_expired(now) + await self._store.purge_sessions(now - _SESSIONS_KEPT)
 
     async def purge_evidence(self, now: datetime, keep: timedelta) -> int:
         """Drop evidence older than `keep` that a newer verdict has replaced; at least a whole day is kept."""

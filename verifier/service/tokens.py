@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from verifier.errors import NotFoundError, RefusedError
-from verifier.ports import Clock, Random, Scope, Store, TokenRecord, TokenSpend
+from verifier.ports import SESSION_ID, Clock, Random, Scope, Store, TokenRecord, TokenSpend
 from verifier.reasons import Reason
 from verifier.service.ids import new_id
 from verifier.service.recorder import Recorder
@@ -33,6 +33,11 @@ _JOIN_REFUSALS: Final = {
     TokenSpend.REVOKED: "this join token was revoked",
     TokenSpend.WRONG_SCOPE: "this token does not have the scope `join`",
 }
+
+
+def is_session(token: TokenRecord) -> bool:
+    """Whether it is that of a person's session."""
+    return token.id.startswith(f"{SESSION_ID}-")
 
 
 def join_secret_hash(text: str) -> bytes:
@@ -105,6 +110,23 @@ class TokenService:
         )
         await self._recorder.token_added(record, actor)
         return record, self._text(secret, joins=joins)
+
+    async def begin_session(
+        self, *, tenant: str, scopes: frozenset[Scope], label: str, lifetime: timedelta, actor: str
+    ) -> TokenRecord:
+        """The token of a person's session. Nobody is told its secret: only a session can be begun with its hash."""
+        now = self._clock.now()
+        record = TokenRecord(
+            id=new_id(SESSION_ID, self._random),
+            tenant=tenant,
+            secret_hash=hashlib.sha256(self._random.bytes(_SECRET_BYTES)).digest(),
+            scopes=scopes,
+            label=label,
+            created_at=now,
+            expires_at=now + lifetime,
+        )
+        await self._recorder.token_added(record, actor)
+        return record
 
     def _text(self, secret: bytes, *, joins: bool) -> str:
         if not joins:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
-from verifier.ports import Scope, TokenRecord, TokenSpend
+from verifier.ports import SESSION_ID, Scope, TokenRecord, TokenSpend
 from verifier.store import rows, statements
 from verifier.store.backend import StorePart
 from verifier.store.rows import Row
@@ -37,6 +37,11 @@ class Tokens(StorePart):
             .order_by(token.c.created_at, token.c.id)
         )
         return tuple(rows.token_record(row) for row in await self._backend.rows(query))
+
+    async def purge_sessions(self, before: datetime) -> int:
+        """Drop the tokens of sessions that ended before this; every other token is kept, for whoever lists them."""
+        ended = token.c.expires_at < micros(before)
+        return await self._change(delete(token).where(token.c.id.startswith(f"{SESSION_ID}-"), ended))
 
     async def revoke_token(self, tenant: str, token_id: str, now: datetime) -> bool:
         """True when the token exists; it keeps the time it was first revoked."""

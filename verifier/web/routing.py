@@ -12,6 +12,7 @@ from aiohttp import web
 
 from verifier.errors import EvidenceError
 from verifier.ports import Scope, TokenRecord
+from verifier.ports_sign_in import SignIn
 from verifier.reasons import Reason
 from verifier.service.admission import Party
 from verifier.service.services import Services
@@ -63,6 +64,8 @@ class WebConfig:
     """One of so many requests that were answered well is logged; of the others each."""
     metrics_life: float = 0.0
     """Seconds for which one rendering of the metrics is handed out again."""
+    sign_in: SignIn | None = None
+    """Of people, through a provider; None: with tokens alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

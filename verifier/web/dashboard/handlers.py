@@ -16,13 +16,13 @@ from verifier.ports_enrollment import EnrollmentStatus
 from verifier.reasons import Reason, Tier
 from verifier.service.approvals import MAX_REASON, Approval
 from verifier.service.incidents import Resolution
-from verifier.service.tokens import api_secret_hash
-from verifier.web.dashboard import inventory_pages, pictures, policy_pages
+from verifier.service.tokens import api_secret_hash, is_session
+from verifier.web.dashboard import inventory_pages, pictures, policy_pages, sign_in_pages
 from verifier.web.dashboard.pages import AUDITORS, LOGIN, Page, PageCall, PageHandler
 from verifier.web.dashboard.sessions import drop_cookie, set_cookie
+from verifier.web.dashboard.sign_in_pages import local
 from verifier.web.routing import OPERATORS, WATCHERS
 
-HOME: Final = "/dashboard"
 ROWS: Final = 50
 _SPAN: Final = timedelta(hours=24)
 _POINTS: Final = 240
@@ -45,8 +45,8 @@ async def login(call: PageCall) -> web.StreamResponse:
     try:
         await _check_token(call, text)
     except RefusedError as error:
-        return call.render("login.html", status=403, target=target, problem=error)
-    response = web.Response(status=303, headers={"Location": _local(target)})
+        return call.render("login.html", status=403, target=target, problem=error.detail)
+    response = web.Response(status=303, headers={"Location": local(target)})
     set_cookie(response, call.sessions.begin(api_secret_hash(text), call.services.clock.now()))
     return response
 
@@ -59,20 +59,12 @@ async def _check_token(call: PageCall, text: str) -> None:
 
 
 async def logout(call: PageCall) -> web.StreamResponse:
-    """End it."""
-    del call
+    """End it; the token of a sign-in through a provider ends with it, and so do copies of the cookie."""
+    if is_session(call.caller):
+        await call.services.tokens.revoke(call.tenant, call.caller.id, call.actor)
     response = web.Response(status=303, headers={"Location": LOGIN})
     drop_cookie(response)
     return response
-
-
-def _local(target: str) -> str:
-    """A page of ours; anything else would send people away with a link of ours."""
-    if target == HOME or (
-        target.startswith((HOME + "/", HOME + "?")) and target.isprintable() and "\\" not in target
-    ):
-        return target
-    return HOME
 
 
 async def overview(call: PageCall) -> web.StreamResponse:
@@ -189,16 +181,14 @@ async def approve(call: PageCall) -> web.StreamResponse:
         as_new=place == "new",
         overrule="overrule" in call.form,
     )
-    await call.services.approvals.approve(
-        call.tenant, call.request.match_info["id"], approval, call.caller.id
-    )
+    await call.services.approvals.approve(call.tenant, call.request.match_info["id"], approval, call.actor)
     return _back("/dashboard/enrollments")
 
 
 async def refuse(call: PageCall) -> web.StreamResponse:
     """Keep it out."""
     await call.services.approvals.refuse(
-        call.tenant, call.request.match_info["id"], _reason(call), call.caller.id
+        call.tenant, call.request.match_info["id"], _reason(call), call.actor
     )
     return _back("/dashboard/enrollments")
 
@@ -214,16 +204,14 @@ async def resolve(call: PageCall) -> web.StreamResponse:
     resolution = Resolution(
         reason=_reason(call), keep=call.form.get("keep") or None, reenroll=call.form.get("reenroll") or None
     )
-    await call.services.incidents.resolve(
-        call.tenant, call.request.match_info["id"], resolution, call.caller.id
-    )
+    await call.services.incidents.resolve(call.tenant, call.request.match_info["id"], resolution, call.actor)
     return _back("/dashboard/incidents")
 
 
 async def revoke(call: PageCall) -> web.StreamResponse:
     """Believe a machine no more."""
     attester_id = call.request.match_info["id"]
-    await call.services.fleet.revoke(call.tenant, attester_id, call.caller.id)
+    await call.services.fleet.revoke(call.tenant, attester_id, call.actor)
     return _back(f"/dashboard/attesters/{attester_id}")
 
 
@@ -299,6 +287,7 @@ PAGES: Final = (
     _page("POST", "/dashboard/enrollments/{id}/refuse", refuse, OPERATORS),
     _page("GET", "/dashboard/incidents", incidents, WATCHERS),
     _page("POST", "/dashboard/incidents/{id}/resolve", resolve, OPERATORS),
+    *sign_in_pages.PAGES,
     *policy_pages.PAGES,
     *inventory_pages.PAGES,
     _page("GET", "/dashboard/audit", audit, AUDITORS),

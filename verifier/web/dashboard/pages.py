@@ -16,11 +16,13 @@ from verifier.ports import Scope, TokenRecord
 from verifier.ports_observe import request_id
 from verifier.reasons import Reason
 from verifier.service.services import Services
+from verifier.service.tokens import is_session
 from verifier.web.bodies import read_body
 from verifier.web.dashboard.sessions import COOKIE, Session, Sessions, check_same_origin
 from verifier.web.problems import is_ours, problem_of
 from verifier.web.routing import OPERATORS, WebConfig
 
+HOME: Final = "/dashboard"
 LOGIN: Final = "/dashboard/login"
 CSP: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -52,6 +54,11 @@ class PageCall:
         return self.principal
 
     @property
+    def actor(self) -> str:
+        """Who decides, for the audit log: a token by its id, a person also by name."""
+        return f"{self.caller.id} {self.caller.label}" if is_session(self.caller) else self.caller.id
+
+    @property
     def tenant(self) -> str:
         """Whose fleet is shown."""
         return self.caller.tenant
@@ -68,6 +75,7 @@ class PageCall:
             "path": self.request.path,
             "now": self.services.clock.now(),
             "version": self.config.version,
+            "sign_in": None if self.config.sign_in is None else self.config.sign_in.name,
         }
         return aiohttp_jinja2.render_template(template, self.request, shared | context, status=status)
 

@@ -46,27 +46,37 @@ class Sessions:
 
     def __init__(self, key: bytes, random: Random) -> None:
         self._key = key
-        self._random = random
+        self.random = random
 
     def begin(self, token_hash: bytes, now: datetime) -> str:
         """The cookie of a new session; its id is new, so that none can be fixed beforehand."""
         ends = int((now + LIFETIME).timestamp())
-        sealed = msgspec.msgpack.encode(Session(self._random.bytes(_ID_SIZE), token_hash, ends))
-        return base64.urlsafe_b64encode(sealed + self._tag(b"session", sealed)).rstrip(b"=").decode()
+        return self.seal(
+            b"session", msgspec.msgpack.encode(Session(self.random.bytes(_ID_SIZE), token_hash, ends))
+        )
 
     def open(self, cookie: str, now: datetime) -> Session | None:
         """The session, or None for anything that was not sealed here or is over."""
-        if len(cookie) > _MAX_COOKIE:
-            return None
-        try:
-            raw = base64.urlsafe_b64decode(cookie + "=" * (-len(cookie) % 4))
-        except (ValueError, binascii.Error):
-            return None
-        sealed, tag = raw[:-_TAG_SIZE], raw[-_TAG_SIZE:]
-        if not hmac.compare_digest(tag, self._tag(b"session", sealed)):
+        sealed = self.unseal(b"session", cookie, _MAX_COOKIE)
+        if sealed is None:
             return None
         session = msgspec.msgpack.decode(sealed, type=Session)
         return session if datetime.fromtimestamp(session.expires_at, UTC) > now else None
+
+    def seal(self, purpose: bytes, content: bytes) -> str:
+        """Content that can be read but not made or changed by whoever holds it; it is good for `purpose` alone."""
+        return base64.urlsafe_b64encode(content + self._tag(purpose, content)).rstrip(b"=").decode()
+
+    def unseal(self, purpose: bytes, text: str, longest: int) -> bytes | None:
+        """What was sealed for this purpose, or None."""
+        if len(text) > longest:
+            return None
+        try:
+            raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except (ValueError, binascii.Error):
+            return None
+        sealed, tag = raw[:-_TAG_SIZE], raw[-_TAG_SIZE:]
+        return sealed if hmac.compare_digest(tag, self._tag(purpose, sealed)) else None
 
     def csrf(self, session: Session) -> str:
         """What every form of this session carries."""
