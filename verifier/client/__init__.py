@@ -13,7 +13,17 @@ from verifier.client.errors import (
     ReplyError,
     UnavailableError,
 )
-from verifier.client.results import Ear, Event, Finding, Lifecycle, PolicyRef, Standing, Tier, Verdict
+from verifier.client.results import (
+    Ear,
+    Event,
+    Finding,
+    Lifecycle,
+    PolicyRef,
+    Standing,
+    Summary,
+    Tier,
+    Verdict,
+)
 from verifier.client.transport import Retry
 
 __all__ = [
@@ -32,6 +42,7 @@ __all__ = [
     "ReplyError",
     "Retry",
     "Standing",
+    "Summary",
     "Tier",
     "UnavailableError",
     "Verdict",

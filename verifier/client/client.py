@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +16,13 @@ import msgspec
 from verifier.client.ear import EarRules, EarVerifier
 from verifier.client.errors import EarError, EarFault, ReplyError, UnavailableError
 from verifier.client.keys import KeySet
-from verifier.client.results import Ear, Event, Verdict
+from verifier.client.results import Ear, Event, Lifecycle, Summary, Tier, Verdict
 from verifier.client.sse import Received, SseReader
 from verifier.client.transport import Retry, Transport
 
 EAR_MEDIA_TYPE: Final = "application/eat+jwt"
+_BULK: Final = 1000
+_LONGEST_WAIT: Final = 60
 _SILENCE: Final = 45.0
 """The verifier gives a sign of life every 15 s."""
 _TYPE_PREFIX: Final = "vtpm-attest."
@@ -84,6 +86,75 @@ class AttestationClient:
         """
         reply = await self._transport.get(_path(attester_id))
         return _of(reply.decode(Verdict), attester_id)
+
+    async def wait_for_change(self, verdict: Verdict, *, within: float) -> Verdict:
+        """The next verdict of this attester that is another one, or the same again when `within` seconds are over.
+
+        Another one: judged anew, or its end has come, or the attester was revoked. The verifier holds the answer back, so
+        this costs one request a minute and comes at once.
+
+        Raises:
+            As `verdict`; `rate-limited` (UnavailableError) where too many wait already.
+        """
+        ends = asyncio.get_running_loop().time() + within
+        latest = verdict
+        while (left := ends - asyncio.get_running_loop().time()) > 0:
+            wait = max(1, min(_LONGEST_WAIT, int(left)))
+            reply = await self._transport.get(_path(verdict.attester_id), wait=wait)
+            latest = _of(reply.decode(Verdict), verdict.attester_id)
+            if _mark(latest) != _mark(verdict):
+                break
+        return latest
+
+    async def verdicts(self, attester_ids: Iterable[str]) -> dict[str, Summary | None]:
+        """What is known of many attesters, a thousand per request; None for those nobody knows.
+
+        Raises:
+            RefusedError, UnavailableError, ReplyError: then nothing is known of any of them.
+        """
+        ids = list(dict.fromkeys(attester_ids))
+        found: dict[str, Summary | None] = {}
+        for start in range(0, len(ids), _BULK):
+            part = ids[start : start + _BULK]
+            reply = (await self._transport.post("/v1/verdicts", {"ids": part})).decode(_Bulk)
+            answers = {line.attester_id: line for line in reply.verdicts} | dict.fromkeys(reply.unknown)
+            if answers.keys() != set(part):
+                raise ReplyError("an answer about other attesters than were asked for")
+            found |= answers
+        return {attester_id: found[attester_id] for attester_id in ids}
+
+    async def by_label(self, key: str, value: str) -> AsyncIterator[Summary]:
+        """All attesters with this label, by id, a page at a time. Labels are the operator's word."""
+        async for line in self._listed({"label": f"{key}={value}"}):
+            yield line
+
+    async def by_ek(self, ek_sha256: str) -> Summary | None:
+        """The attester of this TPM, by SHA-256 of its EK's SubjectPublicKeyInfo in hex; None where there is none.
+
+        The EK is proven: from an inventory you trust, this is the way to ask about a machine.
+        """
+        found = [line async for line in self._listed({"ek": ek_sha256})]
+        if len(found) > 1 or any(line.ek_sha256 != ek_sha256.lower() for line in found):
+            raise ReplyError("an answer about other EKs than the one asked for")
+        return found[0] if found else None
+
+    async def by_uuid(self, smbios_uuid: str) -> tuple[Summary, ...]:
+        """Every attester that ever claimed this SMBIOS UUID, retired ones too.
+
+        A UUID is a guest's own word: several may have claimed it, and of several none is to be believed. Prefer `by_ek`.
+        """
+        return tuple([line async for line in self._listed({"uuid": smbios_uuid})])
+
+    async def _listed(self, query: dict[str, str]) -> AsyncIterator[Summary]:
+        cursor: str | None = None
+        while True:
+            more = {} if cursor is None else {"cursor": cursor}
+            page = (await self._transport.get("/v1/verdicts", query | more | {"limit": "500"})).decode(_Page)
+            for line in page.verdicts:
+                yield line
+            cursor = page.cursor
+            if cursor is None:
+                return
 
     async def ear(self, attester_id: str, *, audience: str | None = None, nonce: str | None = None) -> Ear:
         """The verdict as a signed EAR, verified here: to keep, or to hand on to whom `audience` names.
@@ -157,6 +228,20 @@ class AttestationClient:
                 asked = error.retry_after
             await asyncio.sleep(max(asked or 0.0, self._retry.drawn(attempt)))
             attempt = min(attempt + 1, 16)
+
+
+class _Bulk(msgspec.Struct):
+    verdicts: list[Summary]
+    unknown: list[str] = []
+
+
+class _Page(msgspec.Struct):
+    verdicts: list[Summary]
+    cursor: str | None = None
+
+
+def _mark(verdict: Verdict) -> tuple[int, Lifecycle, Tier]:
+    return verdict.sequence, verdict.lifecycle, verdict.status
 
 
 def _path(attester_id: str) -> str:

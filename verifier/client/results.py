@@ -137,6 +137,45 @@ class Verdict(Part, frozen=True, kw_only=True):
         return tuple(sorted({finding.code for finding in self.findings if finding.status != "passed"}))
 
 
+class Summary(Part, frozen=True, kw_only=True):
+    """What is known of one attester among many. As with a verdict: decide by `tier(now)` or `affirming(now)`."""
+
+    attester_id: str
+    status: Tier
+    lifecycle: Lifecycle
+    ek_sha256: str
+    """SHA-256 of the EK's SubjectPublicKeyInfo, hex: which TPM it is."""
+    sequence: int | None = None
+    """None, like all below, before its first verdict."""
+    vector: dict[str, int] = {}
+    reasons: tuple[str, ...] = ()
+    policy: str | None = None
+    """Id of the policy that judged it."""
+    judged_at: datetime | None = None
+    valid_until: datetime | None = None
+    replaced_by: str | None = None
+    """Attester of the TPM that this machine has now."""
+
+    def tier(self, now: datetime) -> Tier:
+        """The tier at `now` (with a time zone); `none` before the first verdict."""
+        if self.sequence is None or self.judged_at is None or self.valid_until is None:
+            return max(self.status, Tier.NONE, key=lambda tier: tier.rank)
+        standing = Standing(
+            attester_id=self.attester_id,
+            said=self.status,
+            lifecycle=self.lifecycle,
+            policy=None,
+            judged_at=self.judged_at,
+            valid_until=self.valid_until,
+            sequence=self.sequence,
+        )
+        return standing.tier_at(now)
+
+    def affirming(self, now: datetime) -> bool:
+        """Whether it is affirming at `now`: neither expired nor stale nor revoked."""
+        return self.tier(now) is Tier.AFFIRMING
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ear:
     """An EAR whose signature, issuer, audience, times and profile were verified."""

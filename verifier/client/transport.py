@@ -124,13 +124,22 @@ class Transport:
             self._session = None
 
     async def get(
-        self, path: str, query: Mapping[str, str] | None = None, *, accept: str = "application/json"
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        accept: str = "application/json",
+        wait: int = 0,
     ) -> Reply:
-        """GET; what was read before is asked for conditionally, and taken again where nothing changed (304)."""
+        """GET; what was read before is asked for conditionally, and taken again where nothing changed (304).
+
+        `wait`: for so many seconds the verifier shall hold back an answer that says nothing new.
+        """
         address = path + _suffix(query)
         kept = self._kept.get((address, accept))
         headers = {"Accept": accept} | ({} if kept is None else {"If-None-Match": kept.headers["ETag"]})
-        reply = await self.request("GET", address, headers=headers)
+        asked = path + _suffix({**(query or {}), "wait": wait}) if wait else address
+        reply = await self.request("GET", asked, headers=headers, patience=wait)
         if kept is not None and reply.status == HTTPStatus.NOT_MODIFIED:
             self._kept.move_to_end((address, accept))
             return kept
@@ -142,6 +151,11 @@ class Transport:
         else:
             self._kept.pop((address, accept), None)
         return reply
+
+    async def post(self, path: str, body: object) -> Reply:
+        """POST of a question, as JSON; it changes nothing, so it may be asked twice."""
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        return await self.request("POST", path, headers=headers, body=msgspec.json.encode(body))
 
     async def request(
         self,
