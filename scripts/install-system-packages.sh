@@ -26,6 +26,7 @@ if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
     "${sudo[@]}" mkdir -p /etc/postgresql-common
     echo "create_main_cluster = false" | "${sudo[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
 fi
+# Likewise: the package would start a Prometheus of its own (systemctl unmask prometheus, to have one).
 if [[ " ${missing[*]} " = *" prometheus "* && -d /etc/systemd/system ]]; then
     "${sudo[@]}" ln -sf /dev/null /etc/systemd/system/prometheus.service
 fi

@@ -19,9 +19,16 @@ _LEVELS: Final = {
 }
 
 
-def configure_logs(form: Literal["json", "console"], level: str, stream: TextIO | None = None) -> None:
-    """Set up logging for the process; `stream` defaults to stderr. Libraries' own logs take the same form."""
+def configure_logs(
+    form: Literal["auto", "json", "console"], level: str, stream: TextIO | None = None
+) -> None:
+    """Set up logging for the process; `stream` defaults to stderr. Libraries' own logs take the same form.
+
+    `auto` is for people where they look on, at a terminal, and else for machines.
+    """
     out = stream or sys.stderr
+    if form == "auto":
+        form = "console" if out.isatty() else "json"
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         _of_request,

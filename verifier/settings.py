@@ -143,7 +143,8 @@ class EarSettings(_Section, frozen=True):
 class LogSettings(_Section, frozen=True):
     """Where and how events are logged: to stderr, as JSON lines or for people."""
 
-    format: Literal["json", "console"] = "console"
+    format: Literal["auto", "json", "console"] = "auto"
+    """`auto`: for people on a terminal, else JSON."""
     level: Literal["debug", "info", "warning", "error"] = "info"
     access: bool = False
     """Log every request. Off by default: it costs about as much as answering a small one."""
