@@ -386,23 +386,22 @@ class EndorsementFacts:
     inventory: InventoryFacts | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeFacts:
+class RuntimeFacts(NamedTuple):
     """What the proven part of an IMA list came to under the policy's runtime reference, since boot.
 
     Attributes:
         entries: proven entries.
-        known: files and buffers that the reference knows.
+        known: files that the reference knows.
         staged: known to a staged set only.
         excluded: of paths that the policy does not judge.
         signed: good by their signature alone.
         unknown: files of unknown paths.
         wrong: files whose digest is not what the reference has for their path.
         violations: files written while they were measured or used; of which kind, the PCR does not say.
-        modules: kernel modules among the files.
-        policy_loads: IMA policies among the files.
-        keys: keys loaded onto keyrings.
-        buffers: other critical data.
+        unknown_modules: kernel modules among the unknown and wrong files.
+        policy_loads: IMA policies among them.
+        keys: keys loaded onto keyrings, known or not.
+        buffers: other critical data, known or not.
         boot_aggregate: the list's own record of the boot agrees with the quoted PCRs; None where it is not checkable.
         kernels: boot aggregates in the list: more than one after kexec.
         unproven: entries of PCRs that were not quoted.
@@ -416,7 +415,7 @@ class RuntimeFacts:
     unknown: int
     wrong: int
     violations: int
-    modules: int
+    unknown_modules: int
     policy_loads: int
     keys: int
     buffers: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from verifier.ima_reason_texts import IMA_ENTRIES
 from verifier.reasons import Entry, Reason
 
 _INPUT: Final = {
@@ -629,4 +630,12 @@ _POLICY: Final = {
     ),
 }
 
-ENTRIES: Final[Mapping[Reason, Entry]] = {**_INPUT, **_ENROLMENT, **_QUOTE, **_HISTORY, **_BOOT, **_POLICY}
+ENTRIES: Final[Mapping[Reason, Entry]] = {
+    **_INPUT,
+    **_ENROLMENT,
+    **_QUOTE,
+    **_HISTORY,
+    **_BOOT,
+    **IMA_ENTRIES,
+    **_POLICY,
+}

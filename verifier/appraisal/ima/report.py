@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from verifier.reasons import Reason
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.ima.boot_aggregate import Aggregate, check_aggregate, is_boot_aggregate
 from verifier.tcg.ima.entry import ByteOrder, ImaEntry, ImaFormatError, ListEncoding, shown
@@ -34,7 +35,7 @@ def explain_ima(data: bytes, pcrs: Quoted | None = None) -> dict[str, Any]:
     order = encoding.byte_order
     findings = _findings(entries, order)
     if cut is not None:
-        findings.append(_finding("ima-list-cut", cut.detail, cut.entry))
+        findings.append(_finding(Reason.IMA_LIST_CUT, cut.detail, cut.entry))
     leads = None if pcrs is None else [_leads(binary, encoding, entries, bank, pcrs) for bank in _given(pcrs)]
     aggregates = [_aggregate(one, pcrs) for one in entries if is_boot_aggregate(one)]
     return {
@@ -109,24 +110,28 @@ def _findings(entries: Sequence[ImaEntry], order: ByteOrder) -> list[dict[str, A
     misfits = [one for one in entries if not one.is_violation and not fits(one, order)]
     findings = [
         _finding(
-            "ima-template-digest",
+            Reason.IMA_TEMPLATE_DIGEST,
             f"{_name(one)}: the template digest is not that of the template data",
             one.index,
         )
         for one in misfits[:_SHOWN_MISFITS]
     ]
     if len(misfits) > _SHOWN_MISFITS:
-        findings.append(_finding("ima-template-digest", f"and {len(misfits) - _SHOWN_MISFITS} more", None))
+        findings.append(
+            _finding(Reason.IMA_TEMPLATE_DIGEST, f"and {len(misfits) - _SHOWN_MISFITS} more", None)
+        )
     counts = Counter(_name(one) for one in entries if one.is_violation)
     findings += [
-        _finding("ima-violation", f"{count} violation(s) of {name}; the PCR does not cover the name", None)
+        _finding(
+            Reason.IMA_VIOLATION, f"{count} violation(s) of {name}; the PCR does not cover the name", None
+        )
         for name, count in counts.items()
     ]
     return findings
 
 
-def _finding(code: str, message: str, index: int | None) -> dict[str, Any]:
-    return {"code": code, "message": message} | ({} if index is None else {"event_index": index})
+def _finding(code: Reason, message: str, index: int | None) -> dict[str, Any]:
+    return {"code": code.value, "message": message} | ({} if index is None else {"event_index": index})
 
 
 def _name(entry: ImaEntry) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from verifier.errors import StoredDataDamaged
-from verifier.findings import Finding
+from verifier.findings import Finding, Severity
 from verifier.policy.runtime.reference import SigningKey
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
 from verifier.tcg.ima.entry import ListEncoding
@@ -22,12 +22,16 @@ MAX_RETAINED: Final = 100
 """Findings kept in full; the rest is counted in `ImaSummary.more`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImaCounts:
+_NONE: Final[Mapping[str, int]] = {}
+
+
+class ImaCounts(NamedTuple):
     """How many proven entries came out how; they add up to what `ImaState.count` counts.
 
+    A named tuple, as are others here: a tail of ten entries is judged in microseconds.
+
     Attributes:
-        known, staged, excluded: by the reference.
+        known, staged, excluded: files, by the reference.
         signed: good by their signature alone.
         unknown: of no known path (files, modules).
         wrong: of a known path, with another digest.
@@ -51,26 +55,32 @@ class ImaCounts:
     unproven: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImaSummary:
+class ImaSummary(NamedTuple):
     """What was judged so far.
 
     Attributes:
         counts: of entries.
-        modules, policy_loads: how many of the files were kernel modules and IMA policies.
+        unknown_modules, policy_loads: how many of the files that are not known were kernel modules and IMA policies.
         findings: of entries, the first `MAX_RETAINED` in the order of the list. A bad entry stays bad until reboot.
         more: how many further findings there are, by reason code.
+        more_worst: the gravest of those.
         learned: keys that were measured onto a keyring whose keys the policy trusts.
-        boot_aggregate: the last one agrees with the quoted PCRs; None where it could not be checked.
+        aggregate: algorithm and digest of the first boot aggregate.
+        boot_aggregate: True where that agrees with the PCRs as they were quoted; None where that alone does not tell.
     """
 
     counts: ImaCounts = ImaCounts()
-    modules: int = 0
+    unknown_modules: int = 0
     policy_loads: int = 0
     findings: tuple[Finding, ...] = ()
-    more: Mapping[str, int] = field(default_factory=dict)
+    more: Mapping[str, int] = _NONE
+    more_worst: Severity | None = None
     learned: tuple[SigningKey, ...] = ()
+    aggregate: tuple[str, bytes] | None = None
     boot_aggregate: bool | None = None
+
+
+_NOTHING_JUDGED: Final = ImaSummary()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +89,7 @@ class ImaState:
 
     Attributes:
         count: entries proven since boot; the index of the next.
+        main: the PCR they are measured into: that of the first.
         offset: bytes of the guest's binary list they take: the next segment starts here.
         encoding: of the list, once an entry has been read.
         aggregates: value by PCR and bank after the last of them: what the quote said.
@@ -89,12 +100,13 @@ class ImaState:
     """
 
     count: int = 0
+    main: int | None = None
     offset: int = 0
     encoding: ListEncoding | None = None
     aggregates: Mapping[int, Mapping[HashAlg, bytes]] = field(default_factory=dict)
     rules: Mapping[HashAlg, BankRule] = field(default_factory=dict)
     revision: bytes = b""
-    summary: ImaSummary = ImaSummary()
+    summary: ImaSummary = _NOTHING_JUDGED
 
     def usable(self, revision: bytes) -> bool:
         """Whether a reference of this revision may go on from here, or must start over from `INITIAL`."""
@@ -104,6 +116,7 @@ class ImaState:
         """This state as JSON text; `from_json` reads it back, equal."""
         plain = _Plain(
             count=self.count,
+            main=self.main,
             offset=self.offset,
             encoding=self.encoding,
             aggregates={
@@ -127,6 +140,7 @@ class ImaState:
             plain = _decode.decode(text)
             return cls(
                 count=plain.count,
+                main=plain.main,
                 offset=plain.offset,
                 encoding=plain.encoding,
                 aggregates={
@@ -143,6 +157,7 @@ class ImaState:
 
 class _Plain(msgspec.Struct, kw_only=True):
     count: int
+    main: int | None
     offset: int
     encoding: ListEncoding | None
     aggregates: dict[int, dict[str, bytes]]

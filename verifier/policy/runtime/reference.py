@@ -140,8 +140,8 @@ class RuntimeReference(Protocol):
     def accepted(self, algorithm: HashAlg) -> Container[bytes]:
         """Digests under `algorithm` of whole template data (`hashed_data`) that is good as it stands.
 
-        The fast path: an entry in here is counted as KNOWN and never decoded. It may hold only what `file` or
-        `buffer` calls KNOWN for the very same fields and what `options` demands nothing more of; it must be empty
+        The fast path: an entry in here is counted as KNOWN and never decoded. It may hold only files, and of them only
+        what `file` calls KNOWN for the very same fields and what `options` demands nothing more of; it must be empty
         where signatures are required, and may always be. Membership must be O(1).
         """
         ...

@@ -96,7 +96,7 @@ class Scan:
 
     Attributes:
         found: whether a prefix leads to the quoted value of the main PCR.
-        position: bytes of it.
+        position: where it ends in the data.
         index: entries of it, counted from `index` given.
         values: value of each PCR after it.
         misses: its entries that `accepted` does not have, in order.
@@ -126,6 +126,7 @@ class Scan:
         route: Route,
         accepted: Container[bytes] = frozenset(),
         index: int = 0,
+        position: int = 0,
     ) -> None:
         """Prepare.
 
@@ -136,13 +137,14 @@ class Scan:
             accepted: digests of template data that are good as they stand, under the route's bank; under PADDED_SHA1
                 they are SHA-1.
             index: of the first entry.
+            position: where that is in `data`.
         """
         self._data, self._encoding, self._accepted = data, encoding, accepted
         self._bank, self._rule, start, self._targets, self.main = route
         self.values: dict[int, bytes] = dict(start)
         if self.main not in self.values:
             self.values[self.main] = start_value(self.main, self._bank)
-        self.position, self.index = 0, index
+        self.position, self.index = position, index
         self.misses: list[Miss] = []
         self.torn = False
         self.found = self.values[self.main] == self._targets[self.main]
@@ -165,7 +167,6 @@ class Scan:
         end, stop, main = len(data), index + entries, self.main
         head, number = _structs(self._encoding)
         read_head, read_number, head_size = head.unpack_from, number.unpack_from, head.size
-        fixed = end - head_size - MAX_NAME - number.size  # below this, no field is out of bounds
         zeroes = bytes(self._encoding.digest_size)
         new = self._bank.new
         padded = self._rule is BankRule.PADDED_SHA1
@@ -180,16 +181,17 @@ class Scan:
             self.misses.append,
         )
         while at < end and index < stop:
-            plain = False
-            if at < fixed:
+            after = 0
+            try:
                 pcr, digest, name_size = read_head(data, at)
                 if pcr == main and digest != zeroes and name_size <= MAX_NAME and name_size != _IMA_SIZE:
                     body = at + head_size + name_size
                     (size,) = read_number(data, body)
                     body += 4
                     after = body + size
-                    plain = after <= end
-            if plain:
+            except struct.error:  # the entry is cut, which is for `_read` to say
+                after = 0
+            if 0 < after <= end:
                 digest = inner(data[body:after]).digest()
                 if digest not in accepted:
                     miss(Miss(index, at))
@@ -237,20 +239,20 @@ class Scan:
         self.values[entry.pcr] = bank.digest(before + digest)
 
     def _finish_others(self) -> None:
-        """Take in entries of other PCRs that follow directly, where those are what the quote has seen as well."""
-        if self._others_match():
+        """Take in entries of other PCRs that follow directly, as far as the quote has seen them as well."""
+        if self.position >= len(self._data):
             return
-        before = self.position, self.index, dict(self.values), len(self.misses)
+        good = self.position, self.index, dict(self.values), len(self.misses)
         while self.position < len(self._data):
             entry = self._read(self.position, self.index)
-            if entry is None or entry.pcr == self.main:
+            if entry is None or entry.pcr == self.main or entry.pcr not in self._targets:
                 break
             self._extend(entry, self.index)
             self.position, self.index = entry.end, self.index + 1
             if self._others_match():
-                return
+                good = self.position, self.index, dict(self.values), len(self.misses)
         self.torn = False
-        self.position, self.index, self.values, count = before
+        self.position, self.index, self.values, count = good
         del self.misses[count:]
 
     def _others_match(self) -> bool:

@@ -15,6 +15,7 @@ from verifier.tcg.ima.rules import BankRule
 
 FULL = ImaState(
     count=383,
+    main=10,
     offset=58247,
     encoding=ListEncoding("big", 32),
     aggregates={
@@ -25,7 +26,7 @@ FULL = ImaState(
     revision=b"\xff" * 32,
     summary=ImaSummary(
         counts=ImaCounts(known=380, violations=2, boot_aggregates=1),
-        modules=3,
+        unknown_modules=3,
         policy_loads=1,
         findings=(
             Finding(
@@ -40,6 +41,8 @@ FULL = ImaState(
         ),
         more={"pcr-mismatch": 2},
         learned=(SigningKey(b"\x00\x01\x02\xff", b"\x30\x82", "CN=x"),),
+        more_worst=Severity.WARNING,
+        aggregate=("sha256", b"\x05" * 32),
         boot_aggregate=True,
     ),
 )
