@@ -166,6 +166,8 @@ class AttestationService:
         if is_overtaken(appraisal.place, current=self._nonces.issued_at(command.nonce, mark_of_state(state))):
             await self._refuse_spent(command)
             raise _overtaken()
+        # Megabytes are hashed beside the event loop.
+        kept = ImaKept() if ima is None else await asyncio.to_thread(ima.kept) if ima.is_long else ima.kept()
         judged = _Judged(
             command=command,
             state=state,
@@ -176,7 +178,7 @@ class AttestationService:
             nonce_expires_at=expires_at,
             line=next_line(state, appraisal.place, self._ratchets, now),
             endorsement=endorsement,
-            ima=ImaKept() if ima is None else ima.kept(),
+            ima=kept,
             at=now,
         )
         return await self._record(judged)
@@ -260,7 +262,12 @@ class AttestationService:
         enter(Stage.COMMIT)
         command, attester = judged.command, judged.state.attester
         bundle = pack(
-            command, attester.ak_public, asked_for(judged.policies), judged.boot_log, judged.userspace_log
+            command,
+            attester.ak_public,
+            asked_for(judged.policies),
+            judged.boot_log,
+            judged.userspace_log,
+            judged.ima.named,
         )
         verdict = self._verdict(judged, hashlib.sha256(bundle).digest())
         next_in = min(self._interval, (verdict.valid_until - verdict.judged_at) / 2)
@@ -317,10 +324,10 @@ def _recording(judged: _Judged, verdict: VerdictRecord, bundle: bytes, line: Lin
             evidence[role] = log.sha256.hex()
             if not log.stored:
                 blobs[log.sha256] = log.content
-    piece = judged.ima.piece
-    if piece is not None:
-        evidence["ima-list"] = piece.sha256.hex()
-        blobs[piece.sha256] = judged.ima.content
+    named = judged.ima.named
+    if named is not None and named.sha256 is not None and judged.ima.content:
+        evidence["ima-list"] = named.sha256.hex()
+        blobs[named.sha256] = judged.ima.content
     return Recording(
         nonce_hash=hashlib.sha256(command.nonce).digest(),
         nonce_expires_at=judged.nonce_expires_at,

@@ -12,6 +12,7 @@ import msgspec
 from verifier.appraisal.evidence import Evidence, NvCertificate, PcrRequest, RatchetEvidence
 from verifier.errors import StoredDataDamaged
 from verifier.service.held_logs import HeldLog
+from verifier.service.ima_lists import JudgedList
 from verifier.service.model import AttestCommand
 from verifier.tcg.algorithms import HASH_BY_LABEL
 
@@ -48,11 +49,13 @@ class StoredEvidence(msgspec.Struct, frozen=True):
     userspace_log_sha256: bytes | None = None
     nvpcrs: list[tuple[bytes, bytes, bytes]] = []
     """Public area, attest and signature of each certified NV index."""
+    ima: tuple[int, bytes | None] | None = None
+    """The IMA list: bytes that were held of the boot, and the SHA-256 of what came after them; None: nothing new."""
 
     @property
     def logs(self) -> tuple[bytes, ...]:
         """SHA-256 of the logs it names."""
-        named = (self.boot_log_sha256, self.userspace_log_sha256)
+        named = (self.boot_log_sha256, self.userspace_log_sha256, self.ima[1] if self.ima else None)
         return tuple(digest for digest in named if digest is not None)
 
     def evidence(self, boot_log: bytes | None, userspace_log: bytes | None = None) -> Evidence:
@@ -82,13 +85,16 @@ def pack(
     requests: Iterable[PcrRequest],
     boot_log: HeldLog | None,
     userspace_log: HeldLog | None = None,
+    ima: JudgedList | None = None,
 ) -> bytes:
     """The bundle (MessagePack), the logs by digest. Its own SHA-256 names the evidence."""
-    userspace: dict[str, object] = {}
+    more: dict[str, object] = {}
     if userspace_log is not None:
-        userspace["userspace_log_sha256"] = userspace_log.sha256
+        more["userspace_log_sha256"] = userspace_log.sha256
+    if ima is not None:
+        more["ima"] = tuple(ima)
     if command.nvpcrs:
-        userspace["nvpcrs"] = [dataclasses.astuple(each) for each in command.nvpcrs]
+        more["nvpcrs"] = [dataclasses.astuple(each) for each in command.nvpcrs]
     return msgspec.msgpack.encode(
         {
             "format": FORMAT,
@@ -104,7 +110,7 @@ def pack(
             "smbios_uuid": command.identity.smbios_uuid,
             "boot_id": command.boot_id,
             "ratchet": None if command.ratchet is None else dataclasses.astuple(command.ratchet),
-            **userspace,
+            **more,
         }
     )
 

@@ -30,6 +30,8 @@ from verifier.tcg.attest import parse_quote
 
 OFFLOAD_ABOVE: Final = 48 * 1024
 """Bytes; some 300 entries, half a millisecond to judge. More is judged in another process."""
+MAX_KEPT_UNPROVEN: Final = 4 * 1024 * 1024
+"""Bytes of a list that no quote proves and that is kept as evidence all the same; a longer one is only named."""
 MAX_REBUILT: Final = 48 * 1024 * 1024
 """Bytes of a list that is put together again from its pieces; a longer one has to be sent."""
 
@@ -44,6 +46,14 @@ _PROVEN: Final = frozenset(
 )
 
 
+class JudgedList(NamedTuple):
+    """A list as it was judged: so many bytes that were held of the boot, and what came now."""
+
+    held: int
+    sha256: bytes | None
+    """Of what came, as far as the quote reaches into it; all of it where the quote does not prove it. None: nothing new."""
+
+
 class ImaKept(NamedTuple):
     """What an attestation leaves of its list, to be stored with it."""
 
@@ -51,9 +61,11 @@ class ImaKept(NamedTuple):
     """None: it stays as it is stored."""
     piece: ImaPiece | None = None
     content: bytes = b""
-    """The bytes of `piece`."""
+    """To be stored under the digest that `named` has; the bytes of `piece`."""
     held: ImaRecord = ImaRecord()
     """What is held of the boot then, stored anew or not."""
+    named: JudgedList | None = None
+    """What was judged, to be named in the evidence; `content` is its end, proven or not."""
 
     def wanted(self, boot_id: str | None) -> ImaWanted:
         """From where the next part of the list shall be sent."""
@@ -84,6 +96,11 @@ class SentList:
     judged_by: PcrValues | None = None
     outcomes: dict[bytes, ImaOutcome] = field(default_factory=dict)
 
+    @property
+    def is_long(self) -> bool:
+        """Whether it takes noticeably long to look through."""
+        return len(self.data) > OFFLOAD_ABOVE
+
     def judge(self, policy: Policy, quote: QuoteFacts) -> ImaOutcome | None:
         """What the list comes to under the policy; None for one that does not read it."""
         job = self.jobs.get((policy.id, policy.revision))
@@ -103,7 +120,12 @@ class SentList:
         resend = any(outcome.resend for outcome in self.outcomes.values())
         if not ends:
             held = replace(self.record, resend=self.record.resend or resend)
-            return ImaKept(record=None if held == self.record else held, held=held)
+            return ImaKept(
+                record=None if held == self.record else held,
+                held=held,
+                content=self.data if len(self.data) <= MAX_KEPT_UNPROVEN else b"",
+                named=JudgedList(self.record.base + self.offset, _digest(self.data)),
+            )
         first = next(iter(ends))
         end, base = ends[first], self._base(self.outcomes[first].continuity)
         states = {
@@ -114,9 +136,11 @@ class SentList:
         record = ImaRecord(offset=end, base=base, resend=resend, states=states)
         content = self.data[: end - self.offset]
         if not content:
-            return ImaKept(record=None if record == self.record else record, held=record)
-        piece = ImaPiece(start=base + self.offset, size=len(content), sha256=hashlib.sha256(content).digest())
-        return ImaKept(record=record, piece=piece, content=content, held=record)
+            named = JudgedList(base + self.offset, None)
+            return ImaKept(record=None if record == self.record else record, held=record, named=named)
+        piece = ImaPiece(start=base + self.offset, size=len(content), sha256=_digest(content))
+        named = JudgedList(piece.start, piece.sha256)
+        return ImaKept(record=record, piece=piece, content=content, held=record, named=named)
 
     def _end(self, revision: bytes) -> int | None:
         """Byte of the guest's list up to which it is proven now; None where it does not fit."""
@@ -175,16 +199,19 @@ class ImaLists:
         key = _boot_key(command, evidence)
         record = _held(state, key)
         data, offset = _fitting(command.ima, record)
+        recipes = {(each.id, each.revision): await self._references.recipe(each) for each in reading}
+        anew = offset > 0 and any(recipe.revision not in record.states for recipe in recipes.values())
+        # Whoever makes work has to have a name first.
+        if (anew or len(data) > OFFLOAD_ABOVE) and not _authenticated(evidence, expectation):
+            return None
+        held = await self._rebuilt(state, key, record) if anew else b""
         jobs: dict[tuple[str, str], ImaJob] = {}
-        for policy in reading:
-            recipe = await self._references.recipe(policy)
+        for policy, recipe in recipes.items():
             known = record.states.get(recipe.revision)
-            segment = ImaSegment(data, offset)
-            if known is None and offset:
-                segment = ImaSegment(await self._rebuilt(state, key, record) + data)
-            jobs[policy.id, policy.revision] = ImaJob(recipe=recipe, state=known or INITIAL, segment=segment)
+            segment = ImaSegment(held + data) if known is None and offset else ImaSegment(data, offset)
+            jobs[policy] = ImaJob(recipe=recipe, state=known or INITIAL, segment=segment)
         sent = SentList(record=record, data=data, offset=offset, pcrs=evidence.pcrs, jobs=jobs)
-        if sum(len(job.segment.data) for job in jobs.values()) > OFFLOAD_ABOVE:
+        if len(held) + len(data) > OFFLOAD_ABOVE:
             return await self._judged_elsewhere(sent, evidence, expectation)
         return await self._at_hand(sent, evidence)
 
@@ -199,10 +226,7 @@ class ImaLists:
 
     async def _judged_elsewhere(
         self, sent: SentList, evidence: Evidence, expectation: Expectation
-    ) -> SentList | None:
-        # Whoever sends megabytes has to have a name first.
-        if not check_quote(evidence, expectation, DEFAULT_SIGNATURE_HASHES).authenticated:
-            return None
+    ) -> SentList:
         bare = replace(evidence, boot_log=None, userspace_log=None, nvpcrs=())
         work = ImaWork(evidence=bare, expectation=expectation, jobs=tuple(sent.jobs.values()))
         done = await self._workers.run(do_work, work)
@@ -236,6 +260,14 @@ class ImaLists:
         return b"".join(contents)[:size]
 
 
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def _authenticated(evidence: Evidence, expectation: Expectation) -> bool:
+    return check_quote(evidence, expectation, DEFAULT_SIGNATURE_HASHES).authenticated
+
+
 def _boot_key(command: AttestCommand, evidence: Evidence) -> BootKey:
     """As the quote says; it only chooses what is held, which the quote has to prove again."""
     clock = parse_quote(evidence.attest).clock
@@ -263,9 +295,7 @@ def _fitting(part: ImaPart, record: ImaRecord) -> tuple[bytes, int]:
         return part.content, 0
     known = record.offset - part.offset
     if not 0 <= known <= len(part.content) or record.offset == 0:
-        raise _unknown_offset(
-            f"it begins at byte {part.offset} and {record.offset} bytes of this boot's are held"
-        )
+        raise _unknown_offset(f"nothing is held of this boot's list that ends at byte {part.offset}")
     return (part.content[known:] if known else part.content), record.offset
 
 
