@@ -285,7 +285,8 @@ def _wire(
         clock=clock,
         default_policy=settings.default_policy,
     )
-    ima = ImaLists(store, NoRuntimeReferences(), workers)
+    references = NoRuntimeReferences()
+    ima = ImaLists(store, references, workers)
     challenges = ChallengeService(
         store=store,
         policies=assignments,
@@ -366,7 +367,9 @@ def _wire(
         deliveries=deliveries,
         outbox=store,
         evidence=EvidenceService(store, recorder, clock),
-        dry_runs=DryRunService(store=store, assignments=assignments, workers=workers, clock=clock),
+        dry_runs=DryRunService(
+            store=store, assignments=assignments, workers=workers, clock=clock, references=references
+        ),
         policies=policies,
         assignments=assignments,
         tokens=tokens,

@@ -80,6 +80,7 @@ def appraise_again(
     policy: Policy | None,
     verdict: tuple[Finding, ...],
     memo: Memo | None = None,
+    runtime: RuntimeJudge | None = None,
 ) -> Appraisal:
     """Judge stored evidence by `policy` as if that had been in force when `verdict` was given.
 
@@ -93,7 +94,7 @@ def appraise_again(
     examined = examine(evidence, expectation, policy, JudgedHistory.among(verdict))
     judging = None if policy is None else policy.id
     tried = tuple(one for one in verdict if tried_policy(one) not in {None, judging})
-    return conclude(examined, judge(examined, evidence, policy, memo), policy, tried)
+    return conclude(examined, judge(examined, evidence, policy, memo, runtime=runtime), policy, tried)
 
 
 def examine(

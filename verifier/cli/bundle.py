@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from verifier.appraisal.evidence import Evidence, NvCertificate
+from verifier.appraisal.ima.segment import ImaEvidence, ImaSegment
 from verifier.errors import EvidenceError
 from verifier.reasons import Reason
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
@@ -94,6 +95,11 @@ def _certificates(value: object) -> tuple[NvCertificate, ...]:
     )
 
 
+def _ima(content: bytes | None) -> ImaEvidence | None:
+    """A whole list, of a boot nobody has seen."""
+    return None if content is None else ImaEvidence(ImaSegment(content, 0, len(content)))
+
+
 def _text(value: object) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError("not text")
@@ -115,6 +121,7 @@ def _bundle(path: Path, document: Mapping[str, Any]) -> Bundle:
     quote = _field(path, document, "quote", dict)
     identity = document.get("identity") or {}
     log, userspace = document.get("boot_log"), document.get("userspace_log")
+    ima = None if document.get("ima_log") is None else _field(path, document, "ima_log", _base64)
     return Bundle(
         name=path.stem,
         evidence=Evidence(
@@ -126,6 +133,7 @@ def _bundle(path: Path, document: Mapping[str, Any]) -> Bundle:
             smbios_uuid=_text(identity.get("smbios_uuid")) if isinstance(identity, dict) else None,
             boot_id=_text(document.get("boot_id")),
             userspace_log=None if userspace is None else _field(path, document, "userspace_log", _base64),
+            ima=_ima(ima),
             nvpcrs=_field(path, {"nvpcrs": document.get("nvpcrs", [])}, "nvpcrs", _certificates),
         ),
         ak_public=_field(path, document, "ak_public", _base64),
@@ -137,7 +145,7 @@ def _read_folder(folder: Path, ak: str) -> Bundle:
     meta_path, pcr_path = folder / "meta.json", folder / "pcrs.json"
     meta = _read_object(meta_path)
     log, userspace = folder / "binary_bios_measurements", folder / "tpm2-measure.log"
-    certificates = folder / "nvpcrs.json"
+    certificates, ima = folder / "nvpcrs.json", folder / "binary_runtime_measurements"
     return Bundle(
         name=folder.name,
         evidence=Evidence(
@@ -147,6 +155,7 @@ def _read_folder(folder: Path, ak: str) -> Bundle:
             boot_log=_read(log) if log.exists() else None,
             kernel_command_line=_text(meta.get("cmdline")),
             userspace_log=_read(userspace) if userspace.exists() else None,
+            ima=_ima(_read(ima) if ima.exists() else None),
             nvpcrs=_field(certificates, _read_object(certificates), ak, _certificates)
             if certificates.exists()
             else (),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from verifier.appraisal.evidence import Evidence, NvCertificate, PcrRequest, RatchetEvidence
+from verifier.appraisal.ima.segment import ImaEvidence, ImaSegment
 from verifier.errors import StoredDataDamaged
 from verifier.service.held_logs import HeldLog
-from verifier.service.ima_lists import JudgedList
 from verifier.service.model import AttestCommand
 from verifier.tcg.algorithms import HASH_BY_LABEL
 
@@ -24,6 +24,14 @@ class Asked(msgspec.Struct, frozen=True):
 
     bank: str
     pcrs: list[int]
+
+
+class JudgedList(NamedTuple):
+    """A list as it was judged: so many bytes that were held of the boot, and what came now."""
+
+    held: int
+    sha256: bytes | None
+    """Of what came, as far as the quote reaches into it; all of it where the quote does not prove it. None: nothing new."""
 
 
 class StoredEvidence(msgspec.Struct, frozen=True):
@@ -55,11 +63,16 @@ class StoredEvidence(msgspec.Struct, frozen=True):
     @property
     def logs(self) -> tuple[bytes, ...]:
         """SHA-256 of the logs it names."""
-        named = (self.boot_log_sha256, self.userspace_log_sha256, self.ima[1] if self.ima else None)
+        named = (self.boot_log_sha256, self.userspace_log_sha256)
         return tuple(digest for digest in named if digest is not None)
 
-    def evidence(self, boot_log: bytes | None, userspace_log: bytes | None = None) -> Evidence:
-        """As it was judged. The logs must be the bytes that `boot_log_sha256` and `userspace_log_sha256` name."""
+    def evidence(
+        self, boot_log: bytes | None, userspace_log: bytes | None = None, ima_list: bytes | None = None
+    ) -> Evidence:
+        """As it was judged. The logs must be the bytes that `boot_log_sha256` and `userspace_log_sha256` name.
+
+        `ima_list` is the list of the boot up to then, whole.
+        """
         return Evidence(
             attest=self.attest,
             signature=self.signature,
@@ -73,6 +86,7 @@ class StoredEvidence(msgspec.Struct, frozen=True):
             userspace_log=userspace_log,
             userspace_log_sha256=self.userspace_log_sha256,
             nvpcrs=tuple(NvCertificate(*each) for each in self.nvpcrs),
+            ima=None if ima_list is None else ImaEvidence(ImaSegment(ima_list, 0, len(ima_list))),
         )
 
 

@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
 
 from verifier.errors import PolicyError, StoredDataDamaged
 from verifier.policy.model import Policy
@@ -21,9 +21,11 @@ from verifier.ports import (
     Store,
     Workers,
 )
+from verifier.ports_runtime import Recipe, RuntimeReferences
 from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
 from verifier.service.bundle import unpack
+from verifier.service.ima_stored import judged_list
 from verifier.service.lru import BoundedLru
 from verifier.service.rejudge import Case
 from verifier.service.trial import Batch, DryRunPage, Outcome, Trial, Untried, try_batch
@@ -31,7 +33,7 @@ from verifier.service.trial import Batch, DryRunPage, Outcome, Trial, Untried, t
 BATCH: Final = 50
 """Verdicts sent to another process at once."""
 BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Of boot logs in one batch, but for a single larger one."""
+"""Of logs in one batch, but for a single larger one."""
 _IN_FLIGHT: Final = 3
 _PAGES_AT_ONCE: Final = 2
 _LOG_ENTRIES: Final = 256
@@ -61,8 +63,15 @@ class DryRunService:
     """
 
     def __init__(
-        self, *, store: Store, assignments: AssignmentService, workers: Workers, clock: Clock
+        self,
+        *,
+        store: Store,
+        assignments: AssignmentService,
+        workers: Workers,
+        clock: Clock,
+        references: RuntimeReferences,
     ) -> None:
+        self._references = references
         self._store = store
         self._assignments = assignments
         self._workers = workers
@@ -93,7 +102,8 @@ class DryRunService:
             )
             found.cursor, found.examined = page.cursor, len(page.items)
             chosen = [state for state in page.items if await self._chosen(state, selection, found)]
-            await self._try(source, [state for state in chosen if isinstance(state, AttesterState)], found)
+            tried = _Tried(source, await self._recipe(policy))
+            await self._try(tried, [state for state in chosen if isinstance(state, AttesterState)], found)
         found.trials.sort(key=lambda trial: trial.attester_id)
         return found
 
@@ -130,11 +140,14 @@ class DryRunService:
             return True
         return False
 
-    async def _try(self, source: str, states: Sequence[AttesterState], found: DryRunPage) -> None:
+    async def _recipe(self, policy: Policy) -> Recipe | None:
+        return await self._references.recipe(policy) if self._references.reads(policy) else None
+
+    async def _try(self, tried: _Tried, states: Sequence[AttesterState], found: DryRunPage) -> None:
         """Try all, a few batches at a time."""
         running: deque[tuple[list[AttesterState], asyncio.Task[tuple[Outcome, ...]]]] = deque()
         try:
-            async for members, batch in self._batches(source, states, found):
+            async for members, batch in self._batches(tried, states, found):
                 if len(running) == _IN_FLIGHT:
                     await _finish(*running.popleft(), found)
                 running.append((members, asyncio.create_task(self._workers.run(try_batch, batch))))
@@ -145,7 +158,7 @@ class DryRunService:
                 task.cancel()
 
     async def _batches(
-        self, source: str, states: Sequence[AttesterState], found: DryRunPage
+        self, tried: _Tried, states: Sequence[AttesterState], found: DryRunPage
     ) -> AsyncIterator[tuple[list[AttesterState], Batch]]:
         filling = _Filling()
         for state, bundle in zip(states, await asyncio.gather(*map(self._bundle, states)), strict=True):
@@ -156,12 +169,16 @@ class DryRunService:
             if isinstance(logs, Untried):
                 found.trials.append(Trial.of(state.attester, logs))
                 continue
-            if filling.is_full(logs):
-                yield filling.members, filling.batch(source)
+            case = bundle
+            if tried.recipe is not None:
+                ima_list = await judged_list(self._store, case.verdict, unpack(case.bundle))
+                case = replace(case, ima_list=ima_list)
+            if filling.is_full(case, logs):
+                yield filling.members, filling.batch(tried)
                 filling = _Filling()
-            filling.add(state, bundle, logs)
+            filling.add(state, case, logs)
         if filling.members:
-            yield filling.members, filling.batch(source)
+            yield filling.members, filling.batch(tried)
 
     async def _bundle(self, state: AttesterState) -> Case | Untried:
         verdict = state.latest
@@ -203,6 +220,13 @@ class DryRunService:
         return log
 
 
+class _Tried(NamedTuple):
+    """The policy as other processes get it."""
+
+    source: str
+    recipe: Recipe | None
+
+
 @dataclass(slots=True)
 class _Filling:
     """A batch in the making."""
@@ -212,21 +236,25 @@ class _Filling:
     logs: dict[bytes, bytes] = field(default_factory=dict)
     weight: int = 0
 
-    def is_full(self, logs: Mapping[bytes, bytes]) -> bool:
+    def is_full(self, case: Case, logs: Mapping[bytes, bytes]) -> bool:
         """Whether one more case, with its logs, belongs into another batch."""
-        more = sum(len(log) for digest, log in logs.items() if digest not in self.logs)
+        more = self._weight(case, logs)
         return len(self.cases) >= BATCH or (bool(self.cases) and self.weight + more > BATCH_BYTES)
 
     def add(self, state: AttesterState, case: Case, logs: Mapping[bytes, bytes]) -> None:
         """Take a case; a log that others share is taken once."""
         self.members.append(state)
         self.cases.append(case)
-        self.weight += sum(len(log) for digest, log in logs.items() if digest not in self.logs)
+        self.weight += self._weight(case, logs)
         self.logs.update(logs)
 
-    def batch(self, source: str) -> Batch:
+    def batch(self, tried: _Tried) -> Batch:
         """What was gathered, to be sent away."""
-        return Batch(source=source, cases=tuple(self.cases), logs=self.logs)
+        return Batch(source=tried.source, recipe=tried.recipe, cases=tuple(self.cases), logs=self.logs)
+
+    def _weight(self, case: Case, logs: Mapping[bytes, bytes]) -> int:
+        ima = 0 if case.ima_list is None else len(case.ima_list)
+        return ima + sum(len(log) for digest, log in logs.items() if digest not in self.logs)
 
 
 async def _finish(

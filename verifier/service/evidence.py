@@ -9,6 +9,7 @@ from verifier.errors import EvidenceError, NotFoundError
 from verifier.ports import AttesterRecord, Clock, Store, VerdictRecord
 from verifier.reasons import Reason
 from verifier.service.bundle import StoredEvidence, unpack
+from verifier.service.ima_stored import judged_list
 from verifier.service.recorder import Recorder
 from verifier.service.rejudge import Case, stored_evidence
 
@@ -54,7 +55,9 @@ class EvidenceService:
             log = await self._store.blob(digest)
             if log is not None:
                 logs[digest] = log
-        stored, evidence = stored_evidence(Case(verdict=verdict, bundle=bundle), logs)
+        ima_list = await judged_list(self._store, verdict, unpack(bundle))
+        case = Case(verdict=verdict, bundle=bundle, ima_list=ima_list)
+        stored, evidence = stored_evidence(case, logs)
         await self._recorder.evidence_read(verdict, self._clock.now(), actor)
         return EvidenceView(attester=state.attester, verdict=verdict, stored=stored, evidence=evidence)
 

@@ -23,7 +23,9 @@ from verifier.ports import AttesterState, Store, Workers
 from verifier.ports_ima import BootKey, ImaPiece
 from verifier.ports_runtime import RuntimeReferences
 from verifier.reasons import Reason
+from verifier.service.bundle import JudgedList
 from verifier.service.ima_record import ImaRecord, read_record
+from verifier.service.ima_stored import stored_list
 from verifier.service.ima_work import ImaJob, ImaWork, Unreadable, do_work, quoted_pcrs, reference_of
 from verifier.service.model import AttestCommand, ImaPart, ImaWanted
 from verifier.tcg.attest import parse_quote
@@ -32,9 +34,6 @@ OFFLOAD_ABOVE: Final = 48 * 1024
 """Bytes; some 300 entries, half a millisecond to judge. More is judged in another process."""
 MAX_KEPT_UNPROVEN: Final = 4 * 1024 * 1024
 """Bytes of a list that no quote proves and that is kept as evidence all the same; a longer one is only named."""
-MAX_REBUILT: Final = 48 * 1024 * 1024
-"""Bytes of a list that is put together again from its pieces; a longer one has to be sent."""
-
 _PROVEN: Final = frozenset(
     {
         Continuity.FIRST,
@@ -44,14 +43,6 @@ _PROVEN: Final = frozenset(
         Continuity.ROTATED,
     }
 )
-
-
-class JudgedList(NamedTuple):
-    """A list as it was judged: so many bytes that were held of the boot, and what came now."""
-
-    held: int
-    sha256: bytes | None
-    """Of what came, as far as the quote reaches into it; all of it where the quote does not prove it. None: nothing new."""
 
 
 class ImaKept(NamedTuple):
@@ -237,27 +228,12 @@ class ImaLists:
 
     async def _rebuilt(self, state: AttesterState, key: BootKey, record: ImaRecord) -> bytes:
         """All that was proven of the boot; refused where a part is missing, and nobody is judged for that."""
-        if record.proven <= MAX_REBUILT:
-            content = await self.stored(state.attester.tenant, key, record.proven)
-            if content is not None:
-                return content
-        raise _unknown_offset("the list is to be judged anew from its beginning, which is not held any more")
-
-    async def stored(self, tenant: str, key: BootKey, size: int) -> bytes | None:
-        """The first `size` bytes proven of a boot's list; None where a part is gone or damaged."""
-        pieces = await self._store.ima_pieces(tenant, key, size)
-        if pieces is None:
-            return None
-        contents: list[bytes] = []
-        for piece in pieces:
-            try:
-                content = await self._store.blob(piece.sha256)
-            except StoredDataDamaged:
-                return None
-            if content is None:
-                return None
-            contents.append(content)
-        return b"".join(contents)[:size]
+        content = await stored_list(self._store, state.attester.tenant, key, record.proven)
+        if content is None:
+            raise _unknown_offset(
+                "the list is to be judged anew from its beginning, which is not held any more"
+            )
+        return content
 
 
 def _digest(content: bytes) -> bytes:

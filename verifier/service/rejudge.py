@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from verifier.appraisal.appraise import appraise_again
 from verifier.appraisal.evidence import Evidence, Expectation
+from verifier.appraisal.ima.judge import ImaOutcome, judge
+from verifier.appraisal.ima.segment import ImaSegment
+from verifier.appraisal.ima.state import INITIAL
 from verifier.appraisal.memo import Memo
 from verifier.appraisal.result import Appraisal
+from verifier.claims import QuoteFacts
 from verifier.errors import EvidenceError
 from verifier.policy.model import Policy
+from verifier.policy.runtime.reference import RuntimeReference
 from verifier.ports import VerdictRecord
 from verifier.reasons import Reason
 from verifier.service.bundle import StoredEvidence, unpack
@@ -26,13 +32,21 @@ class Case:
     Attributes:
         verdict: as it was given.
         bundle: the bytes that `verdict.evidence_sha256` names, proven by the store.
+        ima_list: of its boot up to then; None where none was judged, or it is not kept whole any more, or nobody asks.
     """
 
     verdict: VerdictRecord
     bundle: bytes
+    ima_list: bytes | None = None
 
 
-def rejudge(case: Case, logs: Mapping[bytes, bytes], policy: Policy | None, memo: Memo | None) -> Appraisal:
+def rejudge(
+    case: Case,
+    logs: Mapping[bytes, bytes],
+    policy: Policy | None,
+    memo: Memo | None,
+    reference: RuntimeReference | None = None,
+) -> Appraisal:
     """What `policy` makes of stored evidence; the policy that gave the verdict gives it again.
 
     Proven is what the evidence proved when it came: the store has it as it was, the nonce was the attester's own and
@@ -43,6 +57,7 @@ def rejudge(case: Case, logs: Mapping[bytes, bytes], policy: Policy | None, memo
         logs: the logs it names, by SHA-256, proven by the store.
         policy: what judges; None: that no policy does.
         memo: what other appraisals may leave for this one.
+        reference: of `policy`, where it reads the IMA list.
 
     Raises:
         EvidenceError: `evidence-unavailable`: a part is not there. `quote-pcr-selection`: the quote does not cover what
@@ -50,7 +65,7 @@ def rejudge(case: Case, logs: Mapping[bytes, bytes], policy: Policy | None, memo
         StoredDataDamaged: a part is there and is not what it should be.
     """
     stored = unpack(case.bundle)
-    evidence = _evidence(stored, logs)
+    evidence = _evidence(case, stored, logs)
     if policy is not None:
         _check_coverage(stored, policy)
     if case.verdict.endorsement is None:
@@ -63,19 +78,37 @@ def rejudge(case: Case, logs: Mapping[bytes, bytes], policy: Policy | None, memo
         endorsement=read_facts(case.verdict.endorsement),
     )
     findings = tuple(map(read_finding, case.verdict.findings))
-    return appraise_again(evidence, expectation, policy, findings, memo)
+    runtime = None
+    if reference is not None and stored.ima is not None:
+        if evidence.ima is None:
+            raise _unavailable("the IMA list is not kept whole any more")
+        runtime = WholeList(evidence.ima.segment, reference)
+    return appraise_again(evidence, expectation, policy, findings, memo, runtime)
+
+
+class WholeList(NamedTuple):
+    """`RuntimeJudge` of one policy over a list from its beginning."""
+
+    segment: ImaSegment
+    reference: RuntimeReference
+
+    def judge(self, policy: Policy, quote: QuoteFacts) -> ImaOutcome | None:
+        """What the list comes to; `policy` is the one that `reference` belongs to."""
+        del policy
+        return judge(INITIAL, self.segment, quote.pcrs, self.reference)
 
 
 def stored_evidence(case: Case, logs: Mapping[bytes, bytes]) -> tuple[StoredEvidence, Evidence]:
     """The evidence to be shown; raises as `rejudge` does where it is not there."""
     stored = unpack(case.bundle)
-    return stored, _evidence(stored, logs)
+    return stored, _evidence(case, stored, logs)
 
 
-def _evidence(stored: StoredEvidence, logs: Mapping[bytes, bytes]) -> Evidence:
+def _evidence(case: Case, stored: StoredEvidence, logs: Mapping[bytes, bytes]) -> Evidence:
     return stored.evidence(
         _log("boot log", stored.boot_log_sha256, logs),
         _log("userspace log", stored.userspace_log_sha256, logs),
+        case.ima_list,
     )
 
 

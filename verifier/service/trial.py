@@ -11,9 +11,12 @@ from verifier.appraisal.result import Appraisal
 from verifier.errors import EvidenceError, StoredDataDamaged
 from verifier.findings import Finding
 from verifier.policy.model import Policy
+from verifier.policy.runtime.reference import RuntimeReference
 from verifier.policy.source import parse_source
 from verifier.ports import AttesterRecord, DamagedState, Lifecycle
+from verifier.ports_runtime import Recipe
 from verifier.reasons import Reason, Tier
+from verifier.service.ima_work import reference_of
 from verifier.service.memo import AppraisalMemo
 from verifier.service.rejudge import Case, rejudge
 from verifier.service.verdicts import read_finding
@@ -28,11 +31,13 @@ class Batch:
     Attributes:
         source: of the policy, known to parse.
         logs: boot logs by SHA-256, proven by the store.
+        recipe: of the policy's runtime reference, where it reads IMA lists.
     """
 
     source: str
     cases: tuple[Case, ...]
     logs: Mapping[bytes, bytes]
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +134,15 @@ class DryRunPage:
 def try_batch(batch: Batch) -> tuple[Outcome, ...]:
     """One outcome per case, in their order; what is wrong with a case's evidence is its outcome."""
     policy = _policy(batch.source)
-    return tuple(_try(case, batch.logs, policy) for case in batch.cases)
+    reference = None if batch.recipe is None else reference_of(batch.recipe)
+    return tuple(_try(case, batch.logs, policy, reference) for case in batch.cases)
 
 
-def _try(case: Case, logs: Mapping[bytes, bytes], policy: Policy) -> Outcome:
+def _try(
+    case: Case, logs: Mapping[bytes, bytes], policy: Policy, reference: RuntimeReference | None
+) -> Outcome:
     try:
-        appraisal = rejudge(case, logs, policy, _MEMO)
+        appraisal = rejudge(case, logs, policy, _MEMO, reference)
         before = tuple(map(read_finding, case.verdict.findings))
     except EvidenceError as error:
         return Untried(code=error.reason, detail=str(error))

@@ -75,6 +75,7 @@ class EvidenceBundle(Body, frozen=True):
     """By bank and index, hex."""
     boot_log: str | None
     ima_log: str | None
+    """The binary list up to what the quote proves; absent where none was judged, or it is not kept whole any more."""
     identity: BundleIdentity
     kernel_command_line: str | None
     boot_id: str | None
@@ -112,7 +113,7 @@ def bundle_message(view: EvidenceView) -> EvidenceBundle:
             for bank, values in found.pcrs.items()
         },
         boot_log=None if found.boot_log is None else _base64(found.boot_log),
-        ima_log=None,
+        ima_log=None if found.ima is None else _base64(found.ima.segment.data),
         identity=BundleIdentity(smbios_uuid=found.smbios_uuid),
         kernel_command_line=found.kernel_command_line,
         boot_id=found.boot_id,
