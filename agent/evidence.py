@@ -32,6 +32,8 @@ class QuotedPcrs(Struct, frozen=True):
 
     quote: Quote
     values: PcrValues
+    agree: bool = True
+    """False: only the IMA list tells the quoted PCR 10."""
 
 
 def quote_with_pcrs(
@@ -55,7 +57,9 @@ def quote_with_pcrs(
         if _agree(quote.attest, after):
             return QuotedPcrs(quote, after)
         if ima_list and _but_for_ima(values) == _but_for_ima(after):
-            return QuotedPcrs(quote, values)  # of before the quote: the verifier goes on from there
+            return QuotedPcrs(
+                quote, values, agree=False
+            )  # of before the quote: the verifier goes on from there
         values = after
     raise PcrsUnstableError(
         f"PCRs changed during each of {TRIES} quotes",

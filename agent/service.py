@@ -282,6 +282,9 @@ class Agent:
         if challenge.ratchet_index is not None:
             shown = self._ratchet.show(tpm, ak, challenge)
         collected, certificates = self._collect(tpm, ak, challenge)
+        ima = self._ima_part(collected.boot_id, action) if wants_ima else None
+        if ima is None and not quoted.agree:  # no list that tells what was quoted
+            quoted = quote_with_pcrs(tpm, ak, challenge.nonce, selection)
         request = AttestationRequest(
             attester_id=action.attester_id,
             nonce=challenge.nonce,
@@ -289,7 +292,7 @@ class Agent:
             signature=quoted.quote.signature,
             pcrs=wire_pcrs(selection, quoted.values),
             boot_log=log_part(collected.boot_log, challenge.boot_log_sha256, whole=action.whole_log),
-            ima_log=self._ima_part(collected.boot_id, action) if wants_ima else None,
+            ima_log=ima,
             identity=collected.identity,
             boot_id=collected.boot_id,
             kernel_command_line=collected.kernel_command_line,

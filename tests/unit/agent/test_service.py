@@ -23,6 +23,9 @@ from tests.fake_verifier import ATTESTER, FakeVerifier, Refusal, make_ca
 from tests.simulator import SoftwareTpm
 from verifier.crypto.keys import public_key
 from verifier.crypto.signatures import verify
+from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.attest import parse_quote
+from verifier.tcg.pcr import quoted_digest
 from verifier.tcg.public import parse_public
 from verifier.tcg.signature import parse_signature
 
@@ -185,6 +188,32 @@ def test_the_ima_list_is_not_sent_to_a_verifier_that_does_not_ask_or_does_not_ha
     measuring.verifier.wants_ima_log, measuring.verifier.selection = True, (0, 4, 7)
     measuring.go()
     assert ima_parts(measuring) == [None, None]
+
+
+def test_a_list_that_cannot_be_sent_has_the_quote_taken_until_its_pcrs_agree(measuring):
+    """Else nobody could tell what was quoted: the verifier would take an honest machine for a forger."""
+    (measuring.folder / IMA_LOG).unlink()
+    quote = measuring.tpm.quote
+
+    def moving_quote(*arguments):
+        measuring.machine.measure(10, b"another")
+        result = quote(*arguments)
+        if not taken:
+            measuring.machine.measure(10, b"and another")
+        taken.append(result)
+        return result
+
+    taken = []
+    measuring.tpm.quote = moving_quote
+    measuring.go()
+    (request,) = measuring.verifier.sent(AttestationRequest)
+    assert request.ima_log is None
+    assert len(taken) == 2
+    (bank,) = request.pcrs
+    values = {HashAlg.SHA256: {int(pcr): value for pcr, value in bank.values.items()}}
+    attest = parse_quote(request.attest)
+    assert quoted_digest(HashAlg.SHA256, attest.selections, values) == attest.pcr_digest
+    assert any("ima_policy=tcb" in text for text in measuring.said)
 
 
 def test_an_offset_the_verifier_does_not_hold_any_more_costs_one_more_question(measuring):
