@@ -25,6 +25,7 @@ _EXAMPLES: Final = """\
 examples:
   attest-agent enroll --server https://verifier.example:8443 --token vtj1.AAAA.BBBB
   attest-agent attest --once
+  attest-agent attest --nonce 00112233445566778899aabbccddeeff --out evidence.json
   attest-agent run
   attest-agent collect --out bundle.json
   attest-agent status --json
@@ -124,13 +125,24 @@ def _attest_options(add: _Add) -> None:
     add("--once", action="store_true", help="one try, no waiting for network or verifier")
     add("--wait", metavar="SECONDS", type=float, default=300.0, help="else keep trying (default: 300)")
     add("--ear", action="store_true", help="ask for the signed attestation result (JWT) too")
+    add(
+        "--nonce",
+        metavar="HEX|BASE64",
+        help="evidence over this nonce of a relying party (8 to 64 bytes) instead; the verifier is not asked",
+    )
+    add("--out", metavar="FILE", help="with --nonce: bundle to write for the relying party, - for stdout")
+    _pcr_options(add)
 
 
 def _collect_options(add: _Add) -> None:
     add("--out", metavar="FILE", required=True, help="bundle to write, - for stdout")
     add("--nonce", metavar="HEX", help="1 to 64 bytes to quote over (default: 32 random bytes)")
-    add("--bank", default="sha256", help="PCR bank (default: sha256)")
-    add("--pcrs", default="0-15", help="PCRs, like 0-9,14 (default: 0-15)")
+    _pcr_options(add)
+
+
+def _pcr_options(add: _Add) -> None:
+    add("--bank", default="sha256", help="PCR bank of the bundle (default: sha256)")
+    add("--pcrs", default="0-15", help="PCRs of the bundle, like 0-9,14 (default: 0-15)")
 
 
 def _no_options(_add: _Add) -> None:
@@ -202,6 +214,8 @@ def _enroll(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _attest(arguments: argparse.Namespace, settings: Settings) -> int:
+    if arguments.nonce is not None or arguments.out is not None:
+        return _attest_to(arguments, settings)
     return commands.attest(
         settings,
         patience=0.0 if arguments.once else arguments.wait,
@@ -209,6 +223,19 @@ def _attest(arguments: argparse.Namespace, settings: Settings) -> int:
         output=commands.Output(as_json=arguments.json),
         clockwork=_CLOCKWORK,
     )
+
+
+def _attest_to(arguments: argparse.Namespace, settings: Settings) -> int:
+    from agent.bundle import attest_to, parse_nonce, parse_pcrs  # noqa: PLC0415 - not on the path of `attest --once`
+
+    if arguments.nonce is None or arguments.out is None or arguments.ear:
+        raise UsageError(
+            "--nonce and --out go together, and without --ear",
+            "give both to write evidence for a relying party, neither to attest to the verifier",
+        )
+    selection = {arguments.bank: parse_pcrs(arguments.pcrs)}
+    output = commands.Output(as_json=arguments.json)
+    return attest_to(settings, Path(arguments.out), parse_nonce(arguments.nonce), selection, output)
 
 
 def _run(arguments: argparse.Namespace, settings: Settings) -> int:

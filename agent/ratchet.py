@@ -65,12 +65,41 @@ class Ratchet:
                     return None
                 if challenge.ratchet is not None:
                     self._move_on(tpm, index, challenge.ratchet, challenge.nonce)
-                certified = tpm.nv_certify(ak, index, SIZE, challenge.nonce)
+                return self._certified(tpm, ak, index, challenge.nonce)
         except TpmError as error:
             if error.transient:
                 raise
             self._note(f"no ratchet is shown: {error.message}")
             return None
+
+    def show_as_it_is(self, tpm: Tpm, ak: Key, nonce: bytes) -> RatchetProof | None:
+        """The index's content certified over a nonce of somebody else's, and not moved on: nobody handed out a value.
+
+        None, with a note where there should be one, without an index that was shown before.
+
+        Raises:
+            TpmError: a passing trouble.
+        """
+        state = self._store.load().ratchet
+        if state is None:
+            return None
+        try:
+            with self._locked():
+                attributes = tpm.nv_attributes(state.index)
+                if attributes is None or attributes != ATTRIBUTES | WRITTEN:
+                    self._note(
+                        f"no ratchet is shown: NV index {state.index:#010x} is gone, or something else"
+                    )
+                    return None
+                return self._certified(tpm, ak, state.index, nonce)
+        except TpmError as error:
+            if error.transient:
+                raise
+            self._note(f"no ratchet is shown: {error.message}")
+            return None
+
+    def _certified(self, tpm: Tpm, ak: Key, index: int, nonce: bytes) -> RatchetProof:
+        certified = tpm.nv_certify(ak, index, SIZE, nonce)
         step = self._remembered(index, certified.attest[-SIZE:])
         return RatchetProof(
             attest=certified.attest,

@@ -73,7 +73,7 @@ from verifier.web.app import build_app as build_web_app
 from verifier.web.dashboard.setup import NAMES as DASHBOARD_OPERATIONS
 from verifier.web.dashboard.setup import add_dashboard
 from verifier.web.routing import WebConfig
-from verifier.wiring import caches, wire_reads, wire_sign_in, wire_webhooks
+from verifier.wiring import caches, wire_checks, wire_reads, wire_sign_in, wire_webhooks
 
 VERSION: Final = version("vtpm-attest")
 SHUTDOWN: Final = 20.0
@@ -356,6 +356,7 @@ def _wire(
         ),
         challenges=challenges,
         attestations=attestations,
+        checks=wire_checks(settings, store, assignments, clock, ratchets, memo, inventory),
         fleet=fleet,
         watch=watch,
         queries=QueryService(store, clock),

@@ -11,10 +11,14 @@ from verifier.ports import Clock, Random, Store
 from verifier.ports_events import Outbox
 from verifier.ports_observe import CacheState
 from verifier.ports_sign_in import SignIn
+from verifier.service.assignments import AssignmentService
 from verifier.service.attestation import AttestationService
+from verifier.service.background_check import BackgroundChecks
 from verifier.service.deliveries import Deliverer, DeliveryRules
 from verifier.service.events import LocalEvents
 from verifier.service.fleet import FleetService
+from verifier.service.inventory import InventoryService
+from verifier.service.lineage import RatchetRules
 from verifier.service.memo import AppraisalMemo
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
@@ -59,6 +63,27 @@ def wire_reads(
     events.listen(watch.changed)
     events.listen(fleet.changed)
     return fleet, watch
+
+
+def wire_checks(
+    settings: Settings,
+    store: Store,
+    policies: AssignmentService,
+    clock: Clock,
+    ratchets: RatchetRules,
+    memo: AppraisalMemo,
+    inventory: InventoryService,
+) -> BackgroundChecks:
+    """Background checks, by the rules of attestations."""
+    return BackgroundChecks(
+        store=store,
+        policies=policies,
+        clock=clock,
+        validity_without_policy=settings.attestation.validity_without_policy,
+        ratchets=ratchets,
+        memo=memo,
+        inventory=inventory,
+    )
 
 
 def caches(

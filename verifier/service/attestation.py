@@ -161,7 +161,7 @@ class AttestationService:
         if ima is not None:
             command = replace(command, pcrs=ima.pcrs)
         if not appraisal.authenticated:
-            raise _refusal(appraisal)
+            raise refusal(appraisal)
         refuse_copy(state, command.identity)
         if is_overtaken(appraisal.place, current=self._nonces.issued_at(command.nonce, mark_of_state(state))):
             await self._refuse_spent(command)
@@ -371,7 +371,8 @@ def _overtaken() -> RefusedError:
     )
 
 
-def _refusal(appraisal: Appraisal) -> RefusedError:
+def refusal(appraisal: Appraisal) -> RefusedError:
+    """Why evidence that is not authenticated is refused."""
     for finding in appraisal.findings:
         if finding.status is Status.FAILED:
             return RefusedError(finding.reason, finding.message)

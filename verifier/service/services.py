@@ -13,6 +13,7 @@ from verifier.service.ak_certificates import AkCertificates
 from verifier.service.approvals import ApprovalService
 from verifier.service.assignments import AssignmentService
 from verifier.service.attestation import AttestationService
+from verifier.service.background_check import BackgroundChecks
 from verifier.service.boots import BootService
 from verifier.service.challenge import ChallengeService
 from verifier.service.deliveries import Deliverer
@@ -50,6 +51,7 @@ class Services:
     inventory_report: InventoryReport
     challenges: ChallengeService
     attestations: AttestationService
+    checks: BackgroundChecks
     fleet: FleetService
     queries: QueryService
     watch: VerdictWatch

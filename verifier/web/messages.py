@@ -22,6 +22,8 @@ Label = Annotated[str, Meta(min_length=3, max_length=256, pattern="^[^=]+=.*$")]
 Limit = Annotated[int, Meta(ge=1, le=500)]
 Before = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 """A sequence to page back from, as far as a database counts."""
+ProfileName = Literal["ietf", "veraison", "tag:ietf.org,2026:rats/ear#03", "tag:github.com,2023:veraison/ear"]
+"""Profile of an EAR."""
 MinTier = Literal["affirming", "warning"]
 """The least that satisfies. `none` and `contraindicated` are none: everybody would satisfy them."""
 ScopeName = Literal["join", "relying-party", "dashboard", "operator", "auditor", "admin"]
@@ -145,10 +147,7 @@ class VerdictQuery(Body, frozen=True):
 
     nonce: Annotated[str, Meta(min_length=8, max_length=88, pattern="^[A-Za-z0-9+/=_-]+$")] | None = None
     audience: Annotated[str, Meta(min_length=1, max_length=256, pattern="^[!-~]+$")] | None = None
-    profile: (
-        Literal["ietf", "veraison", "tag:ietf.org,2026:rats/ear#03", "tag:github.com,2023:veraison/ear"]
-        | None
-    ) = None
+    profile: ProfileName | None = None
     min_tier: MinTier | None = None
     """403 `tier-not-met` unless the verdict is current and of this tier or a better one: for gates."""
     wait: Annotated[int, Meta(ge=0, le=60)] = 0

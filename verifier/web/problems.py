@@ -66,6 +66,7 @@ _REFUSED: Final = frozenset(
         Reason.ENROLLMENT_REFUSED,
         Reason.QUOTE_SIGNATURE,
         Reason.QUOTE_SIGNATURE_ALGORITHM,
+        Reason.AK_UNPROVEN,
         Reason.QUOTE_NONCE,
         Reason.NONCE_UNKNOWN,
         Reason.NONCE_FOREIGN,

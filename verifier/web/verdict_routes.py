@@ -7,21 +7,18 @@ import hashlib
 from contextlib import suppress
 from typing import Final
 
-from verifier.errors import EvidenceError, NotFoundError, RefusedError
+from verifier.errors import NotFoundError, RefusedError
 from verifier.ports import Lifecycle
 from verifier.reasons import Reason, Tier
-from verifier.service.ear_claims import PROFILES, Profile
-from verifier.service.model import AttesterView, VerdictView
+from verifier.service.model import AttesterView
 from verifier.service.verdicts import satisfies
 from verifier.service.watch import lifecycle_of
 from verifier.web import messages as m
+from verifier.web.ears import CWT_MEDIA_TYPE, EAR_MEDIA_TYPE, ear_form, ear_reply
 from verifier.web.query_messages import least_of
 from verifier.web.routing import READERS, Call, Reply, Route
 from verifier.web.wire_codec import Verdict, verdict_message
 
-EAR_MEDIA_TYPE: Final = "application/eat+jwt"
-CWT_MEDIA_TYPE: Final = "application/eat+cwt"
-_EAR_ACCEPTED: Final = (EAR_MEDIA_TYPE, "application/eat-jwt")
 _TICK: Final = 1.0
 """Seconds after which a call that waits looks whether its client is still there."""
 
@@ -102,12 +99,11 @@ async def _represent(call: Call, view: AttesterView | None) -> Reply:
         raise _below(_id(call), view, least)
     if view is None or view.verdict is None:
         raise NotFoundError("verdict yet of attester", _id(call))
-    found = view.verdict
-    if call.accepts(CWT_MEDIA_TYPE):
-        return await _cwt(call, found)
-    if _wants_jwt(call):
-        return await _jwt(call, found)
-    return Reply(body=verdict_message(found), etag=_etag(call, found.record.sequence, found.lifecycle))
+    query: m.VerdictQuery = call.query
+    etag = _etag(call, view.verdict.record.sequence, view.lifecycle)
+    # With the caller's nonce in it, no answer is like another.
+    ear = await ear_reply(call, view.verdict, query.nonce, etag if query.nonce is None else None)
+    return ear or Reply(body=verdict_message(view.verdict), etag=etag)
 
 
 def _below(attester_id: str, view: AttesterView | None, least: Tier) -> RefusedError:
@@ -120,56 +116,14 @@ def _below(attester_id: str, view: AttesterView | None, least: Tier) -> RefusedE
     return RefusedError(Reason.TIER_NOT_MET, f"attester {attester_id}: {known}; {least.label} was asked for")
 
 
-async def _jwt(call: Call, view: VerdictView) -> Reply:
-    query: m.VerdictQuery = call.query
-    token = await call.services.ear.issue(
-        view, call.services.clock.now(), query.nonce, audience=query.audience, profile=_profile(call)
-    )
-    return Reply(body=token.encode(), media_type=EAR_MEDIA_TYPE, etag=_ear_etag(call, view))
-
-
-async def _cwt(call: Call, view: VerdictView) -> Reply:
-    query: m.VerdictQuery = call.query
-    if _profile(call) is not Profile.IETF:
-        raise EvidenceError(
-            Reason.MALFORMED_REQUEST,
-            "the older profile is a JWT; ask for application/eat+jwt",
-            structure="query",
-        )
-    token = await call.services.ear.issue_cwt(
-        view, call.services.clock.now(), query.nonce, audience=query.audience
-    )
-    return Reply(body=token, media_type=CWT_MEDIA_TYPE, etag=_ear_etag(call, view))
-
-
-def _ear_etag(call: Call, view: VerdictView) -> str | None:
-    """Two signatures over one verdict differ; what they say does not, but for the caller's nonce."""
-    return None if call.query.nonce is not None else _etag(call, view.record.sequence, view.lifecycle)
-
-
 def _etag(call: Call, sequence: int, lifecycle: Lifecycle) -> str:
-    """Follows from all that the answer does, so that it is known without making the answer."""
-    query: m.VerdictQuery = call.query
-    form = "cwt" if call.accepts(CWT_MEDIA_TYPE) else "jwt" if _wants_jwt(call) else call.encoding
-    known = (
-        call.config.version,
-        _id(call),
-        sequence,
-        lifecycle.value,
-        form,
-        _profile(call).name,
-        query.audience,
-    )
+    """Follows from all that the answer does, so that it is known without making the answer.
+
+    Two signatures over one verdict differ; what they say does not.
+    """
+    form = ear_form(call) or call.encoding
+    known = (call.config.version, _id(call), sequence, lifecycle.value, form)
     return hashlib.sha256(repr(known).encode()).hexdigest()[:32]
-
-
-def _wants_jwt(call: Call) -> bool:
-    return any(call.accepts(media_type) for media_type in _EAR_ACCEPTED)
-
-
-def _profile(call: Call) -> Profile:
-    query: m.VerdictQuery = call.query
-    return Profile.IETF if query.profile is None else PROFILES[query.profile]
 
 
 def _id(call: Call) -> str:

@@ -51,6 +51,8 @@ T = TypeVar("T")
 MAX_BODY: Final = limits.MAX_BODY
 MAX_COMPRESSED_BODY: Final = limits.MAX_COMPRESSED_BODY
 MAX_SMALL_BODY: Final = limits.MAX_SMALL_BODY
+MAX_STRUCTURE: Final = max(limits.MAX_ATTEST, limits.MAX_SIGNATURE, limits.MAX_PUBLIC)
+"""A TPM structure in a bundle."""
 
 EnrollmentRequest = messages.EnrollmentRequest
 EnrollmentReply = messages.EnrollmentReply
@@ -62,6 +64,9 @@ AttestationRequest = messages.AttestationRequest
 AttestationReply = messages.AttestationReply
 Identity = messages.GuestIdentity
 LogPart = messages.LogPart
+NvCertificateMessage = messages.NvCertificate
+PcrBank = messages.PcrBank
+RatchetProof = messages.RatchetProof
 Problem = messages.Problem
 Verdict = messages.Verdict
 

@@ -64,6 +64,7 @@ def test_the_main_help_s_examples_parse(capsys):
     assert [build_parser().parse_args(example.split()).command for example in examples] == [
         "enroll",
         "attest",
+        "attest",
         "run",
         "collect",
         "status",

@@ -45,8 +45,8 @@ def test_what_needs_no_token_is_exactly_this():
     assert all(route.method == "GET" for route in ROUTES if route.access is Access.PUBLIC)
 
 
-QUESTIONS = {"/v1/verdicts"}
-"""A body because the question is long; nothing is stored (tests/e2e/test_http_queries.py)."""
+QUESTIONS = {"/v1/verdicts", "/v1/appraisals"}
+"""A body because the question is long; nothing is stored (tests/e2e/test_http_queries.py, test_http_appraisals.py)."""
 
 
 def test_no_join_token_opens_an_api_route():
