@@ -108,6 +108,8 @@ def _network() -> _Parser:
         metavar="FILE",
         help="ask for an AK certificate and keep it there (PEM, with its chain)",
     )
+    add("--ear-file", metavar="FILE", help="ask for an EAR with each verdict and keep it there (mode 0600)")
+    add("--ear-audience", metavar="NAME", help="for whom EARs are: the relying party they are shown to (aud)")
     add("--encoding", metavar="NAME", help="body of attestations: msgpack (default) or json")
     return parser
 

@@ -105,6 +105,8 @@ def options_of(settings: Settings, state: State, *, want_ear: bool = False) -> O
         ak=ak_of(settings, state) if pending is None else pending.ak_kind,
         ak_generation=state.ak_generation if pending is None else pending.ak_generation,
         ak_certificate=settings.ak_certificate,
+        ear_file=settings.ear_file,
+        ear_audience=settings.ear_audience,
         media_type=JSON if settings.encoding == "json" else MSGPACK,
         want_ear=want_ear,
     )

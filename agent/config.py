@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -26,10 +27,13 @@ KEYS: Final = (
     "ek",
     "ak",
     "ak_certificate",
+    "ear_file",
+    "ear_audience",
     "encoding",
 )
 """Each may stand in the file, as `VTPM_ATTEST_<KEY>` in the environment and, but for `root`, as an option."""
 
+AUDIENCE: Final = re.compile(r"[!-~]{1,256}\Z")
 Encoding = Literal["msgpack", "json"]
 
 
@@ -37,7 +41,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """How this agent was told to work.
 
     `ak` None: as it enrolled, else ECC P-256. `ak_certificate`: where to keep the AK certificate that the verifier
-    issues; None: none is asked for.
+    issues; None: none is asked for. `ear_file`: where to keep the EAR of the latest verdict; `ear_audience`: for whom it is.
     """
 
     server: str | None
@@ -49,6 +53,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     ek: str
     ak: str | None
     ak_certificate: Path | None
+    ear_file: Path | None
+    ear_audience: str | None
     encoding: Encoding
 
 
@@ -86,12 +92,23 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], file: Pa
         ek=ek,
         ak=_ak(merged.get("ak")),
         ak_certificate=_path(merged.get("ak_certificate")),
+        ear_file=_path(merged.get("ear_file")),
+        ear_audience=_audience(merged.get("ear_audience")),
         encoding="json" if encoding == "json" else "msgpack",
     )
 
 
 def _path(value: str | None) -> Path | None:
     return Path(value) if value else None
+
+
+def _audience(value: str | None) -> str | None:
+    if value is not None and not AUDIENCE.match(value):
+        raise ConfigError(
+            f"{value!r} is no audience",
+            "use up to 256 printable ASCII characters without spaces, such as a URL",
+        )
+    return value
 
 
 def _ak(value: str | None) -> str | None:

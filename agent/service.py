@@ -20,6 +20,7 @@ from agent import ek as ek_module
 from agent.ak import opened_ak, read_key_certificates
 from agent.ak_certificate import AkCertificateFile
 from agent.collect import Collected, Sources
+from agent.ear_file import EarFile
 from agent.errors import AgentError, RefusedError, StateError, TpmError, TpmReplacedError
 from agent.evidence import IMA_PCR, PcrValues, quote_with_pcrs
 from agent.ratchet import Ratchet
@@ -99,6 +100,8 @@ class Options(Struct, frozen=True, kw_only=True):
     ak_certificate: Path | None = None
     media_type: str = MSGPACK
     want_ear: bool = False
+    ear_audience: str | None = None
+    ear_file: Path | None = None
 
 
 class Agent:
@@ -115,6 +118,7 @@ class Agent:
         self._said: frozenset[str] = frozenset()
         self._ratchet = Ratchet(outside.store, lambda text: self._notes((text,)))
         self._certificate = AkCertificateFile(options.ak_certificate, lambda text: self._notes((text,)))
+        self._ear = EarFile(options.ear_file, lambda text: self._notes((text,)))
 
     # --- resources
 
@@ -301,11 +305,13 @@ class Agent:
                 collected.userspace_log, challenge.userspace_log_sha256, whole=action.whole_log
             ),
             nvpcrs=certificates,
-            want_ear=self._options.want_ear,
+            want_ear=self._options.want_ear or self._ear.wanted,
+            ear_audience=self._options.ear_audience,
             want_ak_certificate=self._certificate.wanted,
         )
         reply = self._server().post("/v1/attestations", request, AttestationReply, self._options.media_type)
         self._certificate.keep(reply.ak_certificate, reply.ak_chain)
+        self._ear.keep(reply.ear)
         verdict = reply.verdict
         self._remember(
             last_verdict=LastVerdict(

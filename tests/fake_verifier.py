@@ -267,7 +267,8 @@ class FakeVerifier:
             judged_at=EXPIRES,
             valid_until=EXPIRES,
         )
-        return AttestationReply(verdict=verdict, challenge=self.challenge(), next_in=self.next_in)
+        ear = f"ear.{self.sequence}.x" if request.want_ear else None
+        return AttestationReply(verdict=verdict, challenge=self.challenge(), next_in=self.next_in, ear=ear)
 
 
 def _b64(data: bytes) -> str:

@@ -220,6 +220,8 @@ class AttestationRequest(Message, frozen=True, kw_only=True):
     nvpcrs: Annotated[list[NvCertificate], Meta(max_length=limits.MAX_NVPCRS)] = []
     """The NV indices that log names."""
     want_ear: bool = False
+    ear_audience: Annotated[str, Meta(min_length=1, max_length=256, pattern="^[!-~]+$")] | None = None
+    """For whom that EAR is (`aud`): the relying party it will be shown to."""
     want_ak_certificate: bool = False
 
 

@@ -291,7 +291,11 @@ class AttestationService:
             if log is not None:
                 self._logs.keep(log)
         shown = view(attester, stored, judged.at)
-        ear = await self._ear.issue(shown, judged.at) if command.want_ear else None
+        ear = (
+            await self._ear.issue(shown, judged.at, audience=command.ear_audience)
+            if command.want_ear
+            else None
+        )
         return AttestOutcome(verdict=shown, attester=attester, challenge=challenge, next_in=next_in, ear=ear)
 
     def _verdict(self, judged: _Judged, evidence_sha256: bytes) -> VerdictRecord:

@@ -109,6 +109,7 @@ class AttestCommand:
     boot_id: str | None
     kernel_command_line: str | None
     want_ear: bool
+    ear_audience: str | None = None
     ratchet: RatchetEvidence | None = None
     userspace_log: LogReference | None = None
     nvpcrs: tuple[NvCertificate, ...] = ()

@@ -179,6 +179,7 @@ def attest_command(message: messages.AttestationRequest, address: str | None = N
         boot_id=message.boot_id,
         kernel_command_line=message.kernel_command_line,
         want_ear=message.want_ear,
+        ear_audience=message.ear_audience,
         ratchet=_ratchet(message.ratchet),
         address=address,
     )

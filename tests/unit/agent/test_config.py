@@ -38,6 +38,7 @@ def test_defaults_need_no_file():
         ("server = 1", "'server'"),
         ("server = [", "not TOML"),
         ("ak = 'dsa'", "'dsa'"),
+        ("ear_audience = 'two words'", "'two words'"),
         ("ek = 'dsa'", "'dsa'"),
         ("encoding = 'xml'", "'xml'"),
         ("token_file = '/nonexistent'", "/nonexistent"),

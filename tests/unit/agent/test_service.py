@@ -361,6 +361,27 @@ def test_the_ear_is_asked_for_only_when_wanted(bench):
     assert [request.want_ear for request in bench.verifier.sent(AttestationRequest)] == [False, True]
 
 
+def test_the_ear_of_every_verdict_is_kept_for_its_audience_and_for_its_owner_alone(bench, tmp_path):
+    kept = tmp_path / "ear"
+    bench.go(ear_file=kept, ear_audience="https://shop.example")
+    (request,) = bench.verifier.sent(AttestationRequest)
+    assert (request.want_ear, request.ear_audience) == (True, "https://shop.example")
+    first = kept.read_text()
+    assert first.startswith("ear.")
+    assert first.endswith("\n")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    kept.chmod(0o640)
+    bench.go(ear_file=kept)
+    assert kept.read_text() != first
+    assert kept.stat().st_mode & 0o777 == 0o640, "who else may read it is not the agent's business"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_an_ear_that_cannot_be_kept_is_a_remark(bench, tmp_path):
+    assert isinstance(bench.go(ear_file=tmp_path / "nowhere" / "ear"), Done)
+    assert any("nowhere" in line for line in bench.said)
+
+
 def test_another_ak_is_another_template(bench):
     bench.go(Goal.ENROLLED, ak_generation=4)
     from agent.templates import ak_template
