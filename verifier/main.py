@@ -67,13 +67,13 @@ from verifier.serving.place import Ending, Place
 from verifier.serving.sockets import BACKLOG
 from verifier.settings import Settings, environment
 from verifier.store import SqlStore, open_store, upgrade
+from verifier.telemetry import open_telemetry
 from verifier.trust import TrustFiles, issuer_finder, load_trust
 from verifier.trust_report import report_trust
 from verifier.web.app import build_app as build_web_app
 from verifier.web.dashboard.setup import NAMES as DASHBOARD_OPERATIONS
 from verifier.web.dashboard.setup import add_dashboard
-from verifier.web.routing import WebConfig
-from verifier.wiring import caches, wire_checks, wire_reads, wire_sign_in, wire_webhooks
+from verifier.wiring import caches, web_config, wire_checks, wire_reads, wire_webhooks
 
 VERSION: Final = version("vtpm-attest")
 SHUTDOWN: Final = 20.0
@@ -139,18 +139,11 @@ async def open_service(
 def build_app(service: Service) -> web.Application:
     """The aiohttp application; serve it with `auto_decompress=False`."""
     settings = service.settings
-    config = WebConfig(
-        issuer=settings.base_url,
-        version=VERSION,
-        ca_pem=None if service.tls.ca is None else service.tls.ca.read_bytes(),
-        body_timeout=settings.limits.body_timeout.total_seconds(),
-        large_bodies=settings.limits.large_bodies * 1024 * 1024,
-        access_log=settings.log.access,
-        access_sample=settings.log.access_sample,
-        metrics_life=settings.metrics.cache.total_seconds(),
-        sign_in=wire_sign_in(settings, service.clock),
-    )
-    app = build_web_app(service.services, config, DASHBOARD_OPERATIONS)
+    config = web_config(settings, VERSION, service.tls.ca, service.clock)
+    telemetry = open_telemetry(settings.telemetry, VERSION)
+    app = build_web_app(service.services, config, DASHBOARD_OPERATIONS, telemetry)
+    if telemetry is not None:
+        app.on_cleanup.append(lambda _: telemetry.close())
     add_dashboard(app, service.services, config, session_key(settings.state_dir), SystemRandom())
     return app
 

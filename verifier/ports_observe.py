@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from verifier.appraisal.stages import Stage
 
@@ -71,6 +71,32 @@ class Observation:
         """Something was done for the request."""
         if len(self.parts) < MAX_PARTS:
             self.parts.append(part)
+
+
+class RequestHead(NamedTuple):
+    """Of a request, for its span."""
+
+    method: str
+    route: str | None
+    """Template of the path; None: no route answers it."""
+    scheme: str
+    version: str
+    """Of HTTP."""
+    peer: str | None
+
+
+class RequestTrace(Protocol):
+    """The span of a request."""
+
+    def end(self, status: int | None) -> None:
+        """The reply is made; None: nobody waited for one."""
+
+
+class RequestTracer(Protocol):
+    """Makes spans of observations."""
+
+    def begin(self, head: RequestHead, headers: Mapping[str, str], observation: Observation) -> RequestTrace:
+        """Begin the span of a request, in the caller's trace if `headers` name one; sets `trace_id`."""
 
 
 CURRENT: Final[ContextVar[Observation | None]] = ContextVar("vtpm_attest_observation", default=None)

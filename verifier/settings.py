@@ -24,6 +24,7 @@ from verifier.service.methods import parse_methods
 from verifier.settings_inventory import SourceSettings, inventory_settings
 from verifier.settings_oidc import OidcSettings, check_oidc
 from verifier.settings_section import Section as _Section
+from verifier.settings_telemetry import TelemetrySettings
 
 ENVIRONMENT_PREFIX: Final = "VTPM_ATTEST_VERIFIER_"
 CONFIG_VARIABLE: Final = "VTPM_ATTEST_VERIFIER_CONFIG"
@@ -238,6 +239,7 @@ class Settings(_Section, frozen=True):
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     events: EventSettings = EventSettings()
     webhooks: WebhookSettings = WebhookSettings()
     oidc: OidcSettings = OidcSettings()
@@ -348,6 +350,9 @@ def _check(settings: Settings, origin: str) -> None:
         raise SettingsError(f"{origin}: oidc.{error}") from error
     if settings.public_url and not re.match(r"^https?://[^/\s]+", settings.public_url):
         raise SettingsError(f"{origin}: public_url {settings.public_url!r} is not an http(s) URL")
+    endpoint = settings.telemetry.endpoint
+    if endpoint and not re.match(r"^https?://[^/\s]+", endpoint):
+        raise SettingsError(f"{origin}: telemetry.endpoint {endpoint!r} is not an http(s) URL")
 
 
 def environment() -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from verifier.crypto.keys import load_key
 from verifier.keys.secret import webhook_secrets
@@ -27,6 +28,7 @@ from verifier.service.webhooks import WebhookService
 from verifier.settings import Settings
 from verifier.settings_oidc import role_scopes
 from verifier.web.dashboard.sign_in_pages import RETURN
+from verifier.web.routing import WebConfig
 from verifier.webhook_sender import HttpWebhooks
 
 
@@ -116,4 +118,19 @@ def wire_sign_in(settings: Settings, clock: Clock) -> SignIn | None:
     )
     return SignIn(
         provider=OidcProvider(rules, clock), issuer=own.issuer, name=own.name, scopes=role_scopes(own.roles)
+    )
+
+
+def web_config(settings: Settings, version: str, ca: Path | None, clock: Clock) -> WebConfig:
+    """What the web layer is told; `ca`: the certificate that agents pin."""
+    return WebConfig(
+        issuer=settings.base_url,
+        version=version,
+        ca_pem=None if ca is None else ca.read_bytes(),
+        body_timeout=settings.limits.body_timeout.total_seconds(),
+        large_bodies=settings.limits.large_bodies * 1024 * 1024,
+        access_log=settings.log.access,
+        access_sample=settings.log.access_sample,
+        metrics_life=settings.metrics.cache.total_seconds(),
+        sign_in=wire_sign_in(settings, clock),
     )

@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from verifier import reason_texts  # noqa: F401 - at start, so that no first problem document waits for it
+from verifier.ports_observe import RequestTracer
 from verifier.reasons import Tier
 from verifier.service.services import Services
 from verifier.web import (
@@ -56,7 +57,12 @@ ROUTES: Final[tuple[Route, ...]] = (
 )
 
 
-def build_app(services: Services, config: WebConfig, more: Sequence[str] = ()) -> web.Application:
+def build_app(
+    services: Services,
+    config: WebConfig,
+    more: Sequence[str] = (),
+    tracer: RequestTracer | None = None,
+) -> web.Application:
     """The application over these use cases. Serve it with `auto_decompress=False`: bodies are expanded here,
     within limits. `more`: names of operations that others add.
     """  # noqa: D205 - one sentence does not fit one line
@@ -67,7 +73,7 @@ def build_app(services: Services, config: WebConfig, more: Sequence[str] = ()) -
         services.queues,
         services.caches,
     )
-    app = web.Application(middlewares=[border(metrics, config)])
+    app = web.Application(middlewares=[border(metrics, config, tracer)])
     app[public_routes.METRICS_KEY] = MetricsPage(metrics, config.metrics_life)
     app[public_routes.OPENAPI_KEY] = encode(build_document(ROUTES, config.version, config.issuer))
     app[event_routes.CLOSING] = asyncio.Event()

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from verifier.ports_observe import CURRENT, Observation
+from verifier.ports_observe import CURRENT, Observation, RequestHead, RequestTracer
 from verifier.ports_observe import request_id as current_request_id
 from verifier.reasons import Reason
 from verifier.web.metrics import UNMATCHED, Metrics
@@ -28,24 +28,28 @@ AccessLog = Callable[[web.Request, str, int, float], None]
 """Told request, operation, status and seconds."""
 
 
-def border(metrics: Metrics, config: WebConfig) -> Middleware:
-    """Whatever happens inside comes out as a reply with a request id, counted, timed and, if so set, logged."""
+def border(metrics: Metrics, config: WebConfig, tracer: RequestTracer | None = None) -> Middleware:
+    """Whatever happens inside comes out as a reply with a request id, counted, timed and, if so set, logged and traced."""
     access = _access_log(config)
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         observation = Observation(_request_id(request))
         token = CURRENT.set(observation)
+        trace = None if tracer is None else tracer.begin(_head(request), request.headers, observation)
+        status: int | None = None
         try:
             response = await _answer(request, handler, metrics)
-            response.headers[REQUEST_ID] = observation.id
+            response.headers[REQUEST_ID], status = observation.id, response.status
             ended = observation.elapsed()
             operation = request.match_info.route.name or UNMATCHED
-            metrics.request(operation, response.status, ended / 1e9)
+            metrics.request(operation, status, ended / 1e9)
             if observation.status is not None:
                 metrics.verdict(observation, observation.status, observation.started + ended)
-            access(request, operation, response.status, ended / 1e9)
+            access(request, operation, status, ended / 1e9)
         finally:
+            if trace is not None:
+                trace.end(status)
             CURRENT.reset(token)
         return response
 
@@ -62,6 +66,17 @@ async def _answer(request: web.Request, handler: Handler, metrics: Metrics) -> w
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     return response
+
+
+def _head(request: web.Request) -> RequestHead:
+    version = f"{request.version.major}.{request.version.minor}"
+    return RequestHead(request.method, _template(request), request.scheme, version, request.remote)
+
+
+def _template(request: web.Request) -> str | None:
+    """The path of the route, with names for what is different in each request."""
+    resource = request.match_info.route.resource
+    return None if resource is None else resource.canonical
 
 
 def _request_id(request: web.Request) -> str:
@@ -81,11 +96,10 @@ def _access_log(config: WebConfig) -> AccessLog:
         seen += 1
         if status < _GOOD and seen % every:
             return
-        resource = request.match_info.route.resource
         _log.info(
             "http.request",
             method=request.method,
-            route=None if resource is None else resource.canonical,
+            route=_template(request),
             operation=operation,
             status=status,
             seconds=round(seconds, 6),
