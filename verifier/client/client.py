@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from verifier.client.errors import EarError, EarFault, ReplyError, UnavailableEr
 from verifier.client.keys import KeySet
 from verifier.client.results import Ear, Event, Lifecycle, Summary, Tier, Verdict
 from verifier.client.sse import Received, SseReader
-from verifier.client.transport import Retry, Transport
+from verifier.client.transport import Reply, Retry, Transport
 
 EAR_MEDIA_TYPE: Final = "application/eat+jwt"
 _BULK: Final = 1000
@@ -172,14 +173,52 @@ class AttestationClient:
             name: value for name, value in (("audience", audience), ("nonce", nonce)) if value is not None
         }
         reply = await self._transport.get(_path(attester_id), query, accept=EAR_MEDIA_TYPE)
-        try:
-            token = reply.content.decode("ascii")
-        except UnicodeDecodeError as error:
-            raise ReplyError("an EAR that is not ASCII") from error
-        ear = await self.verify_ear(token, audience=audience, nonce=nonce)
-        if ear.standing.attester_id != attester_id:
-            raise EarError(EarFault.SUBJECT, f"an EAR of {ear.standing.attester_id}, not of {attester_id}")
-        return ear
+        ear = await self.verify_ear(_token(reply), audience=audience, nonce=nonce)
+        return _ear_of(ear, attester_id)
+
+    async def appraise(
+        self, bundle: Mapping[str, object] | bytes, nonce: bytes, *, attester_id: str | None = None
+    ) -> Verdict:
+        """Have evidence judged that was made over your own nonce (background check); nothing of it is stored.
+
+        Proves that the TPM of the verdict's attester signed this state after the nonce was made. It does not prove that who
+        sent the bundle is that machine. The verdict's `sequence` is 0.
+
+        Args:
+            bundle: what `attest-agent attest --nonce` wrote, decoded or as it is.
+            nonce: 8 to 64 bytes, random (`secrets.token_bytes(32)`), given to one machine once.
+            attester_id: whose evidence it has to be; else it is whoever has the EK of the bundle: look at the verdict.
+
+        Raises:
+            RefusedError: among others `quote-nonce`, `quote-signature`, `ak-unproven`, `evidence-overtaken` (collect it again).
+            UnavailableError, ReplyError.
+        """
+        reply = await self._transport.post("/v1/appraisals", _question(bundle, nonce, attester_id))
+        answer = reply.decode(_Appraisal)
+        if answer.nonce != nonce:
+            raise ReplyError("a judgement about another nonce than the one that was sent")
+        return _of(answer.verdict, attester_id or answer.verdict.attester_id)
+
+    async def appraise_ear(
+        self,
+        bundle: Mapping[str, object] | bytes,
+        nonce: bytes,
+        *,
+        audience: str | None = None,
+        attester_id: str | None = None,
+    ) -> Ear:
+        """As `appraise`, as an EAR that carries the nonce, verified: to hand on to whom `audience` names.
+
+        Raises:
+            EarError, and as `appraise`.
+        """
+        query = {} if audience is None else {"audience": audience}
+        reply = await self._transport.post(
+            "/v1/appraisals", _question(bundle, nonce, attester_id), query, accept=EAR_MEDIA_TYPE
+        )
+        echoed = urlsafe_b64encode(nonce).rstrip(b"=").decode()
+        ear = await self.verify_ear(_token(reply), audience=audience, nonce=echoed)
+        return _ear_of(ear, attester_id or ear.standing.attester_id)
 
     async def verify_ear(self, token: str, *, audience: str | None, nonce: str | None = None) -> Ear:
         """Verify an EAR that somebody presents; the verifier is asked for nothing but its published keys.
@@ -230,6 +269,11 @@ class AttestationClient:
             attempt = min(attempt + 1, 16)
 
 
+class _Appraisal(msgspec.Struct):
+    nonce: bytes
+    verdict: Verdict
+
+
 class _Bulk(msgspec.Struct):
     verdicts: list[Summary]
     unknown: list[str] = []
@@ -238,6 +282,27 @@ class _Bulk(msgspec.Struct):
 class _Page(msgspec.Struct):
     verdicts: list[Summary]
     cursor: str | None = None
+
+
+def _question(
+    bundle: Mapping[str, object] | bytes, nonce: bytes, attester_id: str | None
+) -> dict[str, object]:
+    evidence = msgspec.Raw(bundle) if isinstance(bundle, bytes) else bundle
+    asked: dict[str, object] = {"nonce": nonce, "evidence": evidence}
+    return asked if attester_id is None else asked | {"attester_id": attester_id}
+
+
+def _token(reply: Reply) -> str:
+    try:
+        return reply.content.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise ReplyError("an EAR that is not ASCII") from error
+
+
+def _ear_of(ear: Ear, attester_id: str) -> Ear:
+    if ear.standing.attester_id != attester_id:
+        raise EarError(EarFault.SUBJECT, f"an EAR of {ear.standing.attester_id}, not of {attester_id}")
+    return ear
 
 
 def _mark(verdict: Verdict) -> tuple[int, Lifecycle, Tier]:

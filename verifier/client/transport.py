@@ -152,10 +152,18 @@ class Transport:
             self._kept.pop((address, accept), None)
         return reply
 
-    async def post(self, path: str, body: object) -> Reply:
+    async def post(
+        self,
+        path: str,
+        body: object,
+        query: Mapping[str, str] | None = None,
+        *,
+        accept: str = "application/json",
+    ) -> Reply:
         """POST of a question, as JSON; it changes nothing, so it may be asked twice."""
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        return await self.request("POST", path, headers=headers, body=msgspec.json.encode(body))
+        headers = {"Accept": accept, "Content-Type": "application/json"}
+        address = path + _suffix(query)
+        return await self.request("POST", address, headers=headers, body=msgspec.json.encode(body))
 
     async def request(
         self,
