@@ -32,6 +32,13 @@ examples:
 
 Settings come from options, then VTPM_ATTEST_SERVER, VTPM_ATTEST_TOKEN, ..., then /etc/vtpm-attest/agent.toml.
 """
+SHELLS: Final = ("bash", "zsh", "fish")
+_COMPLETION: Final = """\
+examples:
+  attest-agent completion bash > /etc/bash_completion.d/attest-agent
+  attest-agent completion zsh > "${fpath[1]}/_attest-agent"
+  attest-agent completion fish > ~/.config/fish/completions/attest-agent.fish
+"""
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -74,6 +81,14 @@ def build_parser() -> argparse.ArgumentParser:
             parents=[common, network] if online else [common],
         )
         add_options(command.add_argument)
+    completion = subparsers.add_parser(
+        "completion",
+        help="print the completion script for a shell",
+        description="Print the script with which a shell completes this command.",
+        epilog=_COMPLETION,
+        formatter_class=_Formatter,
+    )
+    completion.add_argument("shell", choices=SHELLS, help="the shell")
     return parser
 
 
@@ -185,6 +200,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; every failure is explained on stderr and has its exit code."""
     arguments = build_parser().parse_args(argv)
     try:
+        if arguments.command == "completion":
+            return _completion(arguments.shell)
         settings = _settings(arguments, os.environ)
         return _COMMANDS[arguments.command](arguments, settings)
     except AgentError as error:
@@ -263,6 +280,12 @@ def _status(arguments: argparse.Namespace, settings: Settings) -> int:
     from agent.status import status  # noqa: PLC0415 - not on the path of `attest --once`
 
     return status(settings, commands.Output(as_json=arguments.json))
+
+
+def _completion(shell: str) -> int:
+    sys.stdout.write(Path(__file__).with_name("completions").joinpath(f"attest-agent.{shell}").read_text())
+    sys.stdout.flush()
+    return Exit.AFFIRMING
 
 
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace, Settings], int]]] = {

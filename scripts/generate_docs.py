@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from scripts.agent_completion import SHELLS, completion
 from scripts.quirk_docs import quirks
 from verifier import reason_texts
 from verifier.policy.catalogue import CATALOGUE, ClaimEntry
@@ -105,11 +107,12 @@ def schema() -> str:
 
 
 DOCUMENTS: Final[Mapping[str, Callable[[], str]]] = {
-    "reasons.md": reasons,
-    "claims.md": claims,
-    "lint.md": problems,
-    "policy.schema.json": schema,
-    "quirks.md": quirks,
+    "docs/reasons.md": reasons,
+    "docs/claims.md": claims,
+    "docs/lint.md": problems,
+    "docs/policy.schema.json": schema,
+    "docs/quirks.md": quirks,
+    **{f"agent/completions/attest-agent.{shell}": partial(completion, shell) for shell in SHELLS},
 }
 
 
@@ -117,7 +120,7 @@ def main() -> int:
     """Write or check."""
     stale = []
     for name, make in DOCUMENTS.items():
-        target, text = ROOT / "docs" / name, make()
+        target, text = ROOT / name, make()
         if "--check" in sys.argv:
             if not target.exists() or target.read_text() != text:
                 stale.append(name)

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 
 from verifier import main as root
 from verifier.cli import anchors, host, serving
+from verifier.cli.completion import add_completion
 from verifier.cli.examples import show_examples
 from verifier.ports import DEFAULT_TENANT, Scope, TokenRecord
 from verifier.web.app import ROUTES
@@ -194,6 +195,7 @@ def openapi(*, config: host.Config = None) -> None:
     host.out(json.dumps(build_document(ROUTES, root.VERSION, host.read_settings(config).base_url), indent=2))
 
 
+add_completion(app)
 show_examples(app)
 
 

@@ -27,6 +27,7 @@ from verifier.cli import (
     watch,
     webhooks,
 )
+from verifier.cli.completion import add_completion
 from verifier.cli.examples import show_examples
 
 app = App(
@@ -61,6 +62,7 @@ app.command(guard.guard)
 _ek = App(name="ek", help="Endorsement key certificates.")
 _ek.command(ek.check, name="check")
 app.command(_ek)
+add_completion(app)
 show_examples(app)
 
 
