@@ -49,8 +49,13 @@ def policy_sources(directory: Path | None) -> list[tuple[Path, bytes]]:
 
 
 def load_policy(path: Path) -> Policy:
-    """One policy, signed or not; whose signatures it carries is not looked at. Raises `PolicyError`."""
-    return parse_source(read_policy_source(path))
+    """One policy, signed or not; whose signatures it carries is not looked at. Raises `PolicyError` naming the file."""
+    source = read_policy_source(path)
+    try:
+        return parse_source(source)
+    except PolicyError as error:
+        where = f"{path}, {error.structure}" if error.structure else str(path)
+        raise PolicyError(error.detail, where=where, reason=error.reason) from error
 
 
 def read_policy_signers(paths: Sequence[Path]) -> PolicySigners | None:

@@ -147,5 +147,5 @@ async def test_explain_says_what_it_cannot_explain(verifier):
     assert (missing.code, missing.out) == (69, "")
     assert "has no verdict 7" in missing.err
     refused = await verifier.attestctl("explain", guest.attester_id, scope=Scope.DASHBOARD)
-    assert refused.code == 69
+    assert refused.code == 77
     assert "forbidden" in refused.err

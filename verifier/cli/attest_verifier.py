@@ -6,11 +6,10 @@ import json
 from typing import Annotated, Final
 
 from cyclopts import App, CycloptsError, Parameter
-from rich.console import Console
 from rich.table import Column, Table
 
 from verifier import main as root
-from verifier.cli import anchors, host, serving
+from verifier.cli import anchors, host, output, serving
 from verifier.cli.completion import add_completion
 from verifier.cli.examples import show_examples
 from verifier.ports import DEFAULT_TENANT, Scope, TokenRecord
@@ -64,7 +63,7 @@ def serve(*, config: host.Config = None, workers: int = 1) -> None:
 
 
 @db.command(name="upgrade")
-def db_upgrade(*, config: host.Config = None) -> None:
+def db_upgrade(*, config: host.Config = None, as_json: host.Json = False) -> None:
     """Create the database, or bring it up to date. `serve` does so by itself.
 
     Example:
@@ -72,7 +71,11 @@ def db_upgrade(*, config: host.Config = None) -> None:
     """
     settings = host.read_settings(config)
     host.guarded(lambda: root.upgrade_database(settings))
-    host.say(f"database is up to date: {_without_password(settings.database_url)}")
+    where = _without_password(settings.database_url)
+    if as_json:
+        host.print_json({"database": where})
+    else:
+        host.say(f"database is up to date: {where}")
 
 
 @keys.command(name="rotate")
@@ -166,11 +169,11 @@ def tokens_list(*, config: host.Config = None, as_json: host.Json = False) -> No
         uses = "" if record.uses_left is None else str(record.uses_left)
         scopes = ", ".join(sorted(record.scopes))
         table.add_row(record.id, scopes, record.label, _until(record), uses)
-    Console().print(table)
+    output.out.print(table)
 
 
 @tokens.command(name="revoke")
-def tokens_revoke(token_id: str, /, *, config: host.Config = None) -> None:
+def tokens_revoke(token_id: str, /, *, config: host.Config = None, as_json: host.Json = False) -> None:
     """Make a token worthless. A running service knows within 5 seconds.
 
     Example:
@@ -179,10 +182,14 @@ def tokens_revoke(token_id: str, /, *, config: host.Config = None) -> None:
     Args:
         token_id: id as `tokens list` shows it (`tok-…`).
         config: TOML file with settings.
+        as_json: print one JSON document and nothing else.
     """
     settings = host.read_settings(config)
     host.ask(settings, lambda service: service.services.tokens.revoke(DEFAULT_TENANT, token_id, "cli"))
-    host.say(f"token {token_id} is revoked")
+    if as_json:
+        host.print_json({"id": token_id, "revoked": True})
+    else:
+        host.say(f"token {token_id} is revoked")
 
 
 @app.command

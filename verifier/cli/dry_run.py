@@ -140,7 +140,7 @@ def _offline(policy: str, paths: Sequence[Path], against: Path | None, ak: str) 
     rules = load_policy(Path(policy))
     current = None if against is None else load_policy(against)
     page = DryRunPage(policy_id=rules.id, revision=rules.revision)
-    for path in _evidence(paths):
+    for path in output.progress(list(_evidence(paths)), "judging again"):
         page.examined += 1
         outcome = _judge(path, rules, current, ak)
         page.trials.append(

@@ -84,10 +84,7 @@ def evidence(attester_id: str, *, out: Path, sequence: int | None = None, where:
     """
     at = where or Where()
     bundle = at.ask(lambda remote: _bundle(remote, attester_id, sequence))
-    try:
-        out.write_text(json_module.dumps(bundle, indent=2) + "\n")
-    except OSError as error:
-        output.fail(RemoteError(f"cannot write {out}: {error.strerror}; name another file with --out"))
+    output.write(out, (json_module.dumps(bundle, indent=2) + "\n").encode())
     if at.json:
         output.print_json({"attester_id": attester_id, "sequence": bundle["sequence"], "out": str(out)})
     else:

@@ -129,9 +129,11 @@ def verdict(
     at = where or Where()
     path = f"/v1/attesters{path_of(attester_id, 'verdict')}"
     if ear:
-        output.out.print(
-            at.ask(lambda remote: remote.get(path, accept="application/eat+jwt")), soft_wrap=True
-        )
+        signed = at.ask(lambda remote: remote.get(path, accept="application/eat+jwt"))
+        if at.json:
+            output.print_json({"ear": signed})
+        else:
+            output.out.print(signed, markup=False, soft_wrap=True)
         return 0
     reply = at.ask(lambda remote: remote.get(path))
     if at.json:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, NoReturn, TypeVar
 from cyclopts import Parameter
 
 from verifier import main as root
+from verifier.cli import output
 from verifier.durations import Duration
 from verifier.errors import EvidenceError, NotFoundError, VtpmAttestError
 from verifier.logs import configure_logs
@@ -39,7 +40,10 @@ def read_settings(config: Path | None, *, quiet: bool = True) -> Settings:
     try:
         settings = load_settings(config, environment())
     except SettingsError as error:
-        fail(EXIT_CONFIG, str(error))
+        fail(
+            EXIT_CONFIG,
+            f"{error}\nnext: mend it, or name another file with --config; docs/settings.md has every key",
+        )
     configure_logs(settings.log.format, "error" if quiet else settings.log.level)
     return settings
 
@@ -80,7 +84,9 @@ def guarded(action: Callable[[], T]) -> T:
     except VtpmAttestError as error:
         fail(EXIT_UNAVAILABLE, str(error))
     except OSError as error:
-        fail(EXIT_UNAVAILABLE, f"{error.strerror or error}")
+        where = f"{error.filename}: " if error.filename else ""
+        step = output.next_step(error)
+        fail(EXIT_UNAVAILABLE, f"{where}{error.strerror or error}" + (f"\nnext: {step}" if step else ""))
 
 
 def fail(code: int, text: str) -> NoReturn:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Final, NoReturn
+from pathlib import Path
+from typing import Final, NoReturn, TypeVar
 
 import msgspec
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from verifier.cli.remote import HttpError
 from verifier.errors import EvidenceError, PolicyError, VtpmAttestError
 from verifier.findings import Status
-from verifier.reasons import Tier
+from verifier.reasons import Reason, Tier
 
+T = TypeVar("T")
 EXIT_TIER: Final = {Tier.AFFIRMING: 0, Tier.WARNING: 1, Tier.CONTRAINDICATED: 2, Tier.NONE: 3}
 EXIT_USAGE: Final = 64
 EXIT_DATA: Final = 65
@@ -46,9 +56,35 @@ out: Final = Console(highlight=False, width=None if sys.stdout.isatty() else _PI
 err: Final = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
 
 
+class OutputError(VtpmAttestError):
+    """What was found out cannot be put where it was asked for."""
+
+
 def print_json(document: object) -> None:
     """One JSON document on stdout and nothing else."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file and the folders above it; leaves with an explanation where that cannot be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        fail(OutputError(f"cannot write {path}: {error.strerror}; name another file with --out"))
+
+
+def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """The items, with a bar on stderr while they are worked at, if that is a terminal."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        yield from bar.track(items, total=total, description=what)
 
 
 def print_line(document: object) -> None:
@@ -112,16 +148,36 @@ def _explain(finding: Mapping[str, object]) -> str:
 
 def fail(error: Exception) -> NoReturn:
     """Say what went wrong and what to do, on stderr, and leave with the matching code (64 and up)."""
-    err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-    if isinstance(error, EvidenceError):
-        err.print(f"[dim]{error.reason.value}: {escape(error.reason.entry.remedy)}[/]")
+    text = (
+        f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    )
+    err.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+    step = next_step(error)
+    if step is not None:
+        err.print(f"[dim]next: {escape(step)}[/]", soft_wrap=True)
     raise SystemExit(exit_code(error))
 
 
+def next_step(error: Exception) -> str | None:
+    """What somebody at a terminal can do about it, where the text does not say so itself."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, FileNotFoundError):
+        return f"name a file that is there; paths are looked for from {Path.cwd()}"
+    if isinstance(cause, PermissionError):
+        return "run this as a user who may read it"
+    if not isinstance(error, EvidenceError):
+        return None
+    if error.reason is Reason.MALFORMED_REQUEST:  # its remedy speaks to programs
+        return "mend what is named; `attest-agent collect --out FILE` writes evidence as it is read here"
+    return f"{error.reason.entry.remedy} ({error.reason.value})"
+
+
 def exit_code(error: Exception) -> int:
-    """sysexits.h style: 64 usage, 65 data, 69 unavailable, 77 not allowed."""
+    """sysexits.h style: 64 usage, 65 data, 69 unavailable, 74 a file that cannot be written, 77 not allowed."""
     if isinstance(error, (EvidenceError, PolicyError)):
         return EXIT_DATA
+    if isinstance(error, OutputError):
+        return EXIT_IO
     if isinstance(error, HttpError) and error.status in _NOT_ALLOWED:
         return EXIT_REFUSED
     if isinstance(error, VtpmAttestError):

@@ -87,7 +87,7 @@ def learn_command(  # noqa: PLR0913 - each is an option of the command
         json: print one JSON document: changes and guests.
     """
     try:
-        read = [read_bundle(path, ak=ak) for path in bundles]
+        read = [read_bundle(path, ak=ak) for path in output.progress(bundles, "reading boots")]
         others = [read_bundle(path, ak=ak) for path in check or ()]
         name = id or (out.parent.name if out.name == "policy.yaml" else out.stem)
         options = LearnOptions(
@@ -136,19 +136,18 @@ def _judge(
             after=judge(bundle, proposed),
             before=None if current is None else judge(bundle, current),
         )
-        for number, bundle in enumerate([*learned, *others])
+        for number, bundle in enumerate(output.progress([*learned, *others], "judging"))
     ]
 
 
 def _write(out: Path, proposal: Proposal) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
     if out.name != "policy.yaml":
-        out.write_text(proposal.source)
+        output.write(out, proposal.source.encode())
         return
-    out.write_text(proposal.policy)
+    output.write(out, proposal.policy.encode())
     values = out.parent / "reference-values.yaml"
     if proposal.reference_values:
-        values.write_text(proposal.reference_values)
+        output.write(values, proposal.reference_values.encode())
     else:
         values.unlink(missing_ok=True)  # of an earlier proposal: every reference value must be used
 

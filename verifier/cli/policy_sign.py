@@ -21,7 +21,7 @@ from verifier.policy.parse import parse_policy
 from verifier.policy_files import read_file, read_policy_source
 
 
-def sign_command(policy: Path, *, key: list[Path], out: Path) -> int:
+def sign_command(policy: Path, *, key: list[Path], out: Path, json: bool = False) -> int:
     """Sign a policy with its reference values. What is signed already gets the further signatures.
 
     A policy that no verifier would use is not signed. Make a key with
@@ -35,6 +35,7 @@ def sign_command(policy: Path, *, key: list[Path], out: Path) -> int:
         policy: policy file, folder with policy.yaml, or signed policy.
         key: PEM private key, P-256 or Ed25519; may be given more than once.
         out: where to write the envelope; policy folders are searched for `*.dsse.json`.
+        json: print one JSON document.
     """
     try:
         source = read_policy_source(policy)
@@ -43,11 +44,14 @@ def sign_command(policy: Path, *, key: list[Path], out: Path) -> int:
         signed = cosign(parse_envelope(source), keys) if is_envelope(source) else sign(source, keys)
     except VtpmAttestError as error:
         output.fail(error)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(signed)
+    output.write(out, signed)
+    signers = [key_id(each.public_key()) for each in keys]
+    if json:
+        output.print_json({"out": str(out), "id": parsed.id, "revision": parsed.revision, "signers": signers})
+        return 0
     output.out.print(f"wrote {out}: {parsed.id}, revision {parsed.revision[:16]}")
-    for each in keys:
-        output.out.print(f"[dim]signed by {key_id(each.public_key())}[/]")
+    for signer in signers:
+        output.out.print(f"[dim]signed by {signer}[/]")
     return 0
 
 
