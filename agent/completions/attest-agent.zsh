@@ -46,6 +46,10 @@ _shtab_attest_agent_attest_options=(
   "--once[one try, no waiting for network or verifier]"
   "--wait[else keep trying (default\: 300)]:SECONDS:"
   "--ear[ask for the signed attestation result (JWT) too]"
+  "--nonce[evidence over this nonce of a relying party (8 to 64 bytes) instead\; the verifier is not asked]:HEX|BASE64:"
+  "--out[with --nonce\: bundle to write for the relying party, - for stdout]:FILE:_files"
+  "--bank[PCR bank of the bundle (default\: sha256)]:bank:"
+  "--pcrs[PCRs of the bundle, like 0-9,14 (default\: 0-15)]:pcrs:"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -62,8 +66,8 @@ _shtab_attest_agent_collect_options=(
   "--json[one JSON document on stdout and nothing else]"
   "--out[bundle to write, - for stdout]:FILE:_files"
   "--nonce[1 to 64 bytes to quote over (default\: 32 random bytes)]:HEX:"
-  "--bank[PCR bank (default\: sha256)]:bank:"
-  "--pcrs[PCRs, like 0-9,14 (default\: 0-15)]:pcrs:"
+  "--bank[PCR bank of the bundle (default\: sha256)]:bank:"
+  "--pcrs[PCRs of the bundle, like 0-9,14 (default\: 0-15)]:pcrs:"
 )
 
 # guard to ensure default positional specs are added only once per session
