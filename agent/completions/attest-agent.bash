@@ -7,9 +7,9 @@
 
 _shtab_attest_agent_subparsers=(enroll attest run collect status completion)
 
-_shtab_attest_agent_enroll_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --server --token --token-file --ca-file --ak-certificate --encoding --again --new-ak --wait)
-_shtab_attest_agent_attest_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --server --token --token-file --ca-file --ak-certificate --encoding --once --wait --ear --nonce --out --bank --pcrs)
-_shtab_attest_agent_run_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --server --token --token-file --ca-file --ak-certificate --encoding)
+_shtab_attest_agent_enroll_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --server --token --token-file --ca-file --ak-certificate --ear-file --ear-audience --encoding --again --new-ak --wait)
+_shtab_attest_agent_attest_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --server --token --token-file --ca-file --ak-certificate --ear-file --ear-audience --encoding --once --wait --ear --nonce --out --bank --pcrs)
+_shtab_attest_agent_run_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --server --token --token-file --ca-file --ak-certificate --ear-file --ear-audience --encoding)
 _shtab_attest_agent_collect_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --out --nonce --bank --pcrs)
 _shtab_attest_agent_status_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json)
 _shtab_attest_agent_completion_option_strings=(-h --help)
@@ -21,12 +21,14 @@ _shtab_attest_agent_enroll___root_COMPGEN=_shtab_compgen_dirs
 _shtab_attest_agent_enroll___token_file_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_enroll___ca_file_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_enroll___ak_certificate_COMPGEN=_shtab_compgen_files
+_shtab_attest_agent_enroll___ear_file_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_attest___config_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_attest___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_attest_agent_attest___root_COMPGEN=_shtab_compgen_dirs
 _shtab_attest_agent_attest___token_file_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_attest___ca_file_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_attest___ak_certificate_COMPGEN=_shtab_compgen_files
+_shtab_attest_agent_attest___ear_file_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_attest___out_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_run___config_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_run___state_dir_COMPGEN=_shtab_compgen_dirs
@@ -34,6 +36,7 @@ _shtab_attest_agent_run___root_COMPGEN=_shtab_compgen_dirs
 _shtab_attest_agent_run___token_file_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_run___ca_file_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_run___ak_certificate_COMPGEN=_shtab_compgen_files
+_shtab_attest_agent_run___ear_file_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_collect___config_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_collect___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_attest_agent_collect___root_COMPGEN=_shtab_compgen_dirs

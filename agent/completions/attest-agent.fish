@@ -51,7 +51,7 @@ function _shtab_attest_agent_using
 end
 
 set -g _shtab_attest_agent_commands enroll attest run collect status completion
-set -g _shtab_attest_agent_opts_with_value --ak --ak-certificate --bank --ca-file --config --ek --encoding --nonce --out --pcrs --root --server --state-dir --tcti --token --token-file --wait
+set -g _shtab_attest_agent_opts_with_value --ak --ak-certificate --bank --ca-file --config --ear-audience --ear-file --ek --encoding --nonce --out --pcrs --root --server --state-dir --tcti --token --token-file --wait
 
 complete -c attest-agent -e
 complete -c attest-agent -f
@@ -72,6 +72,8 @@ complete -c attest-agent -n '_shtab_attest_agent_using enroll' -l token -x -d 'j
 complete -c attest-agent -n '_shtab_attest_agent_using enroll' -l token-file -xka "(__fish_complete_path (commandline -ct))" -d 'file with the join token'
 complete -c attest-agent -n '_shtab_attest_agent_using enroll' -l ca-file -xka "(__fish_complete_path (commandline -ct))" -d 'CA of the verifier, instead of the token'"'"'s fingerprint'
 complete -c attest-agent -n '_shtab_attest_agent_using enroll' -l ak-certificate -xka "(__fish_complete_path (commandline -ct))" -d 'ask for an AK certificate and keep it there (PEM, with its chain)'
+complete -c attest-agent -n '_shtab_attest_agent_using enroll' -l ear-file -xka "(__fish_complete_path (commandline -ct))" -d 'ask for an EAR with each verdict and keep it there (mode 0600)'
+complete -c attest-agent -n '_shtab_attest_agent_using enroll' -l ear-audience -x -d 'for whom EARs are: the relying party they are shown to (aud)'
 complete -c attest-agent -n '_shtab_attest_agent_using enroll' -l encoding -x -d 'body of attestations: msgpack (default) or json'
 complete -c attest-agent -n '_shtab_attest_agent_using enroll' -l again -d 'enrol anew although this machine is enrolled'
 complete -c attest-agent -n '_shtab_attest_agent_using enroll' -l new-ak -d 'with a new attestation key (implies --again)'
@@ -90,6 +92,8 @@ complete -c attest-agent -n '_shtab_attest_agent_using attest' -l token -x -d 'j
 complete -c attest-agent -n '_shtab_attest_agent_using attest' -l token-file -xka "(__fish_complete_path (commandline -ct))" -d 'file with the join token'
 complete -c attest-agent -n '_shtab_attest_agent_using attest' -l ca-file -xka "(__fish_complete_path (commandline -ct))" -d 'CA of the verifier, instead of the token'"'"'s fingerprint'
 complete -c attest-agent -n '_shtab_attest_agent_using attest' -l ak-certificate -xka "(__fish_complete_path (commandline -ct))" -d 'ask for an AK certificate and keep it there (PEM, with its chain)'
+complete -c attest-agent -n '_shtab_attest_agent_using attest' -l ear-file -xka "(__fish_complete_path (commandline -ct))" -d 'ask for an EAR with each verdict and keep it there (mode 0600)'
+complete -c attest-agent -n '_shtab_attest_agent_using attest' -l ear-audience -x -d 'for whom EARs are: the relying party they are shown to (aud)'
 complete -c attest-agent -n '_shtab_attest_agent_using attest' -l encoding -x -d 'body of attestations: msgpack (default) or json'
 complete -c attest-agent -n '_shtab_attest_agent_using attest' -l once -d 'one try, no waiting for network or verifier'
 complete -c attest-agent -n '_shtab_attest_agent_using attest' -l wait -x -d 'else keep trying (default: 300)'
@@ -112,6 +116,8 @@ complete -c attest-agent -n '_shtab_attest_agent_using run' -l token -x -d 'join
 complete -c attest-agent -n '_shtab_attest_agent_using run' -l token-file -xka "(__fish_complete_path (commandline -ct))" -d 'file with the join token'
 complete -c attest-agent -n '_shtab_attest_agent_using run' -l ca-file -xka "(__fish_complete_path (commandline -ct))" -d 'CA of the verifier, instead of the token'"'"'s fingerprint'
 complete -c attest-agent -n '_shtab_attest_agent_using run' -l ak-certificate -xka "(__fish_complete_path (commandline -ct))" -d 'ask for an AK certificate and keep it there (PEM, with its chain)'
+complete -c attest-agent -n '_shtab_attest_agent_using run' -l ear-file -xka "(__fish_complete_path (commandline -ct))" -d 'ask for an EAR with each verdict and keep it there (mode 0600)'
+complete -c attest-agent -n '_shtab_attest_agent_using run' -l ear-audience -x -d 'for whom EARs are: the relying party they are shown to (aud)'
 complete -c attest-agent -n '_shtab_attest_agent_using run' -l encoding -x -d 'body of attestations: msgpack (default) or json'
 complete -c attest-agent -n '_shtab_attest_agent_using; and test $_shtab_attest_agent_npos -eq 0' -a collect -d 'Write an offline bundle for `attestctl appraise`; no verifier needed.'
 complete -c attest-agent -n '_shtab_attest_agent_using collect' -s h -l help -d 'show this help message and exit'

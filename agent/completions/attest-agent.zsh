@@ -42,6 +42,8 @@ _shtab_attest_agent_attest_options=(
   "--token-file[file with the join token]:FILE:_files"
   "--ca-file[CA of the verifier, instead of the token\'s fingerprint]:PEM:_files"
   "--ak-certificate[ask for an AK certificate and keep it there (PEM, with its chain)]:FILE:_files"
+  "--ear-file[ask for an EAR with each verdict and keep it there (mode 0600)]:FILE:_files"
+  "--ear-audience[for whom EARs are\: the relying party they are shown to (aud)]:NAME:"
   "--encoding[body of attestations\: msgpack (default) or json]:NAME:"
   "--once[one try, no waiting for network or verifier]"
   "--wait[else keep trying (default\: 300)]:SECONDS:"
@@ -95,6 +97,8 @@ _shtab_attest_agent_enroll_options=(
   "--token-file[file with the join token]:FILE:_files"
   "--ca-file[CA of the verifier, instead of the token\'s fingerprint]:PEM:_files"
   "--ak-certificate[ask for an AK certificate and keep it there (PEM, with its chain)]:FILE:_files"
+  "--ear-file[ask for an EAR with each verdict and keep it there (mode 0600)]:FILE:_files"
+  "--ear-audience[for whom EARs are\: the relying party they are shown to (aud)]:NAME:"
   "--encoding[body of attestations\: msgpack (default) or json]:NAME:"
   "--again[enrol anew although this machine is enrolled]"
   "--new-ak[with a new attestation key (implies --again)]"
@@ -118,6 +122,8 @@ _shtab_attest_agent_run_options=(
   "--token-file[file with the join token]:FILE:_files"
   "--ca-file[CA of the verifier, instead of the token\'s fingerprint]:PEM:_files"
   "--ak-certificate[ask for an AK certificate and keep it there (PEM, with its chain)]:FILE:_files"
+  "--ear-file[ask for an EAR with each verdict and keep it there (mode 0600)]:FILE:_files"
+  "--ear-audience[for whom EARs are\: the relying party they are shown to (aud)]:NAME:"
   "--encoding[body of attestations\: msgpack (default) or json]:NAME:"
 )
 
