@@ -14,6 +14,7 @@ from verifier.appraisal.checks.inventory import check_inventory
 from verifier.appraisal.checks.nvpcrs import check_nvpcrs
 from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
 from verifier.appraisal.evidence import Evidence, Expectation, History, JudgedHistory, PcrRequest
+from verifier.appraisal.ima.settle import settle_boot_aggregate
 from verifier.appraisal.memo import Memo, boot_key, evaluation_key
 from verifier.appraisal.place import Place
 from verifier.appraisal.result import Appraisal, Finding, Severity, Status, tried_policy
@@ -146,6 +147,7 @@ def judge(
     outcome = None if runtime is None else runtime.judge(policy, facts)
     if outcome is None:
         return Judged(log_findings, _evaluate(policy, claims, evidence, memo), claims)
+    outcome = settle_boot_aggregate(outcome, facts.pcrs, boot)
     claims = dataclasses.replace(claims, runtime=outcome.claims)
     return Judged(log_findings, outcome.findings + _evaluate(policy, claims, evidence, memo), claims)
 

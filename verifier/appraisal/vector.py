@@ -9,7 +9,7 @@ from verifier.findings import Finding
 from verifier.reasons import Claim, Reason, Tier
 
 _AFFIRMING: Final = {Claim.EXECUTABLES: 3}
-"""Executables are judged at boot only here: 2 would claim run time as well."""
+"""Executables of which only those that booted were judged; 2, which claims run time as well, is for an IMA list."""
 _WARNING: Final = {Claim.CONFIGURATION: 36, Claim.EXECUTABLES: 33}
 _UNRECOGNIZED: Final = 97
 _CRYPTO_FAILED: Final = 99
@@ -29,7 +29,8 @@ def vector(findings: Iterable[Finding]) -> dict[Claim, int]:
 
 def _value(finding: Finding, tier: Tier) -> int:
     if tier is Tier.AFFIRMING:
-        return _AFFIRMING.get(finding.claim, 2)
+        at_run_time = finding.reason is Reason.IMA_FILES_KNOWN
+        return 2 if at_run_time else _AFFIRMING.get(finding.claim, 2)
     if tier is Tier.WARNING:
         return _WARNING.get(finding.claim, 32)
     if tier is Tier.NONE:

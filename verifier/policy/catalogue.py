@@ -21,6 +21,7 @@ from verifier.policy.claim_entry import (
     details,
 )
 from verifier.policy.identity_claims import IDENTITY
+from verifier.policy.runtime_claims import RUNTIME
 from verifier.policy.userspace_claims import USERSPACE
 from verifier.policy.windows_claims import WINDOWS
 from verifier.reasons import Claim
@@ -315,5 +316,5 @@ _LOADERS: Final = (
 
 CATALOGUE: Final[Mapping[str, ClaimEntry]] = {
     entry.name: entry
-    for entry in (*_QUOTE, *_FIRMWARE, *_SECURE_BOOT, *_LOADERS, *USERSPACE, *WINDOWS, *IDENTITY)
+    for entry in (*_QUOTE, *_FIRMWARE, *_SECURE_BOOT, *_LOADERS, *USERSPACE, *WINDOWS, *RUNTIME, *IDENTITY)
 }

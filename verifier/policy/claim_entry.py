@@ -118,6 +118,7 @@ class ClaimEntry:
 _USUAL: Final = {
     "quote": (Claim.HARDWARE, Claim.INSTANCE_IDENTITY),
     "boot": (Claim.CONFIGURATION,),
+    "runtime": (Claim.EXECUTABLES, Claim.FILE_SYSTEM),
     "identity": (Claim.INSTANCE_IDENTITY, Claim.HARDWARE),
 }
 

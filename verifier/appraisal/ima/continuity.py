@@ -19,6 +19,8 @@ class Continuity(enum.Enum):
     ROTATED = "rotated"
     """A list that starts anew while the PCR goes on from the state (kexec without the old list, or a kernel that
     trimmed it): offsets count from its own beginning again, `ImaState.count` goes on."""
+    ABSENT = "absent"
+    """No entry was sent and none is known of this boot, while the PCR has been extended."""
     BEHIND = "behind"
     """The PCR has gone on and the list ends before it: it was read before the quote, or cut. Nothing is proven."""
     TRUNCATED = "truncated"

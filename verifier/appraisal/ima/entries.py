@@ -169,9 +169,9 @@ class EntryJudge:
         own = (fields.algorithm or "", fields.digest or b"")
         if entry.index == 0:
             self._aggregate = own
-            self._agrees = check_aggregate(entry, (self.quoted,)) is Aggregate.AGREES or None
+            self._agrees = check_aggregate(*own, (self.quoted,)) is Aggregate.AGREES or None
             return True
-        return own == self._aggregate or check_aggregate(entry, (self.quoted,)) is Aggregate.AGREES
+        return own == self._aggregate or check_aggregate(*own, (self.quoted,)) is Aggregate.AGREES
 
     def _is_buffer(self, fields: ImaFields) -> bool:
         """The template name is not measured, so a file's signature can pose as a buffer; its digest then differs."""

@@ -124,6 +124,8 @@ def _place(
                 proof = yield from trace.find(start, data, 0)
                 if proof is not None:
                     return continuity, proof
+    if not data and state.count == 0:
+        return Continuity.ABSENT, None
     size = segment.offset + len(data) if segment.size is None else segment.size
     if size < known:
         return Continuity.TRUNCATED, None

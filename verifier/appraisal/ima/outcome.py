@@ -30,7 +30,7 @@ def continuity_finding(continuity: Continuity, state: ImaState, pcr: int | None)
         case Continuity.REBOOTED | Continuity.ROTATED:
             reason, message = _NEW_START[continuity]
             return _finding(reason, Status.PASSED, message, severity=Severity.INFO, pcr=pcr)
-        case Continuity.BEHIND | Continuity.STALE | Continuity.UNQUOTED:
+        case Continuity.ABSENT | Continuity.BEHIND | Continuity.STALE | Continuity.UNQUOTED:
             reason, message = _UNJUDGED[continuity]
             return _finding(reason, Status.NOT_EVALUATED, message, pcr=pcr)
         case Continuity.TRUNCATED | Continuity.REWRITTEN:
@@ -51,6 +51,10 @@ _NEW_START: Final = {
     ),
 }
 _UNJUDGED: Final = {
+    Continuity.ABSENT: (
+        Reason.IMA_LIST_MISSING,
+        "no IMA list came with the quote, and nothing is known of this boot's",
+    ),
     Continuity.BEHIND: (
         Reason.IMA_LIST_BEHIND,
         "the PCR has gone on since the last entry that was sent: there are measurements that nobody has seen",

@@ -100,7 +100,11 @@ def _leads(
 
 
 def _aggregate(entry: ImaEntry, pcrs: Quoted | None) -> dict[str, Any]:
-    result = Aggregate.UNCHECKABLE if pcrs is None else check_aggregate(entry, (pcrs,))
+    result = (
+        Aggregate.UNCHECKABLE
+        if pcrs is None
+        else check_aggregate(entry.fields.algorithm or "", entry.fields.digest or b"", (pcrs,))
+    )
     digest = (entry.fields.digest or b"").hex()
     return {"index": entry.index, "digest": f"{entry.fields.algorithm}:{digest}", "pcrs": result.value}
 

@@ -33,16 +33,18 @@ def is_boot_aggregate(entry: ImaEntry) -> bool:
     return entry.fields.path == BOOT_AGGREGATE
 
 
-def check_aggregate(entry: ImaEntry, values: Iterable[Mapping[HashAlg, Mapping[int, bytes]]]) -> Aggregate:
+def check_aggregate(
+    algorithm: str, digest: bytes, values: Iterable[Mapping[HashAlg, Mapping[int, bytes]]]
+) -> Aggregate:
     """Hold a boot aggregate against PCR values of the same boot.
 
     Args:
-        entry: the boot aggregate.
+        algorithm: the entry's, as the kernel calls it.
+        digest: the entry's.
         values: sets of values to try, by bank and PCR: as quoted now, or as they were when the kernel started (PCRs 8
             and 9 may be extended by userspace later).
     """
-    digest = entry.fields.digest or b""
-    bank = HASH_BY_LABEL.get(entry.fields.algorithm or "")
+    bank = HASH_BY_LABEL.get(algorithm)
     if not any(digest):
         return Aggregate.NO_TPM
     if bank is None or bank.new is None:

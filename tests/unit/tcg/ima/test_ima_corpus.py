@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT, SHARED, shared_path
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
 from verifier.tcg.ima.boot_aggregate import Aggregate, check_aggregate
-from verifier.tcg.ima.entry import ByteOrder, ImaFormatError, ImaList
+from verifier.tcg.ima.entry import ByteOrder, ImaEntry, ImaFormatError, ImaList
 from verifier.tcg.ima.parse import fits, parse_list, to_binary
 from verifier.tcg.ima.replay import replay
 from verifier.tcg.ima.rules import BankRule
@@ -104,6 +104,10 @@ def test_a_list_of_the_corpus_replays_as_an_independent_parser_replayed_it(row: 
         assert own.startswith(row.prefixes[label]), label
 
 
+def aggregate(entry: ImaEntry) -> tuple[str, bytes]:
+    return entry.fields.algorithm or "", entry.fields.digest or b""
+
+
 def captures(root: Path) -> list[Path | None]:
     found = sorted(root.glob("*/binary_runtime_measurements"))
     return [one.parent for one in found] or [None]
@@ -139,7 +143,7 @@ def assert_kernel_truth(capture: Path) -> None:
     assert replay(parsed.entries, HashAlg.SHA256, BankRule.PADDED_SHA1, "little") != {
         10: values[HashAlg.SHA256][10]
     }
-    assert check_aggregate(parsed.entries[0], [values]) is Aggregate.AGREES
+    assert check_aggregate(*aggregate(parsed.entries[0]), [values]) is Aggregate.AGREES
     assert check_aggregate(
-        parsed.entries[0], [{HashAlg.SHA256: {**values[HashAlg.SHA256], 4: bytes(32)}}]
+        *aggregate(parsed.entries[0]), [{HashAlg.SHA256: {**values[HashAlg.SHA256], 4: bytes(32)}}]
     ) is (Aggregate.DIFFERS)

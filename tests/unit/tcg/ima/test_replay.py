@@ -7,7 +7,7 @@ import pytest
 from tests.ima_kernel import TEMPLATES, ImaKernel
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
 from verifier.tcg.ima.boot_aggregate import Aggregate, check_aggregate
-from verifier.tcg.ima.entry import ListEncoding
+from verifier.tcg.ima.entry import ImaEntry, ListEncoding
 from verifier.tcg.ima.parse import parse_list
 from verifier.tcg.ima.replay import Route, Scan, replay
 from verifier.tcg.ima.rules import BankRule
@@ -15,6 +15,10 @@ from verifier.tcg.ima.walk import detect_encoding
 
 SHA256 = HashAlg.SHA256
 BANKS = ("sha1", "sha256", "sha384", "sha512")
+
+
+def aggregate(entry: ImaEntry) -> tuple[str, bytes]:
+    return entry.fields.algorithm or "", entry.fields.digest or b""
 
 
 def busy(**options: object) -> ImaKernel:
@@ -173,21 +177,21 @@ def test_a_boot_aggregate_is_of_the_boot_that_was_quoted_or_of_another(algorithm
     (entry,) = parse_list(kernel.list).entries
     values = {HASH_BY_LABEL[bank]: dict(pcrs) for bank, pcrs in kernel.pcrs.items()}
     bank = HASH_BY_LABEL[algorithm]
-    assert check_aggregate(entry, [values]) is Aggregate.AGREES
+    assert check_aggregate(*aggregate(entry), [values]) is Aggregate.AGREES
     other = {bank: {**values[bank], 4: bytes(bank.size)}}
-    assert check_aggregate(entry, [other]) is Aggregate.DIFFERS
-    assert check_aggregate(entry, [other, values]) is Aggregate.AGREES
-    assert check_aggregate(entry, []) is Aggregate.UNCHECKABLE
+    assert check_aggregate(*aggregate(entry), [other]) is Aggregate.DIFFERS
+    assert check_aggregate(*aggregate(entry), [other, values]) is Aggregate.AGREES
+    assert check_aggregate(*aggregate(entry), []) is Aggregate.UNCHECKABLE
     without_8 = {bank: {pcr: value for pcr, value in values[bank].items() if pcr < 8}}
     expected = Aggregate.AGREES if algorithm == "sha1" else Aggregate.UNCHECKABLE
-    assert check_aggregate(entry, [without_8]) is expected
+    assert check_aggregate(*aggregate(entry), [without_8]) is expected
 
 
 def test_the_older_rule_of_a_boot_aggregate_covers_eight_pcrs_in_any_bank() -> None:
     kernel = ImaKernel()
     kernel.aggregate(range(8))
     entry = parse_list(kernel.list).entries[1]
-    assert check_aggregate(entry, [{SHA256: quoted(kernel)}]) is Aggregate.AGREES
+    assert check_aggregate(*aggregate(entry), [{SHA256: quoted(kernel)}]) is Aggregate.AGREES
 
 
 def test_a_kernel_without_tpm_says_so() -> None:
@@ -195,7 +199,7 @@ def test_a_kernel_without_tpm_says_so() -> None:
     kernel.measure_digest("boot_aggregate", bytes(32))
     entry = parse_list(kernel.list).entries[1]
     assert not entry.is_violation
-    assert check_aggregate(entry, [{SHA256: quoted(kernel)}]) is Aggregate.NO_TPM
+    assert check_aggregate(*aggregate(entry), [{SHA256: quoted(kernel)}]) is Aggregate.NO_TPM
 
 
 def test_an_encoding_is_told_from_the_first_entries() -> None:
