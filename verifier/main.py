@@ -349,7 +349,7 @@ def _wire(
         ),
         challenges=challenges,
         attestations=attestations,
-        checks=wire_checks(settings, store, assignments, clock, ratchets, memo, inventory),
+        checks=wire_checks(settings, store, assignments, clock, ratchets, memo, inventory, ima),
         fleet=fleet,
         watch=watch,
         queries=QueryService(store, clock),

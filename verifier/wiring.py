@@ -18,6 +18,7 @@ from verifier.service.background_check import BackgroundChecks
 from verifier.service.deliveries import Deliverer, DeliveryRules
 from verifier.service.events import LocalEvents
 from verifier.service.fleet import FleetService
+from verifier.service.ima_lists import ImaLists
 from verifier.service.inventory import InventoryService
 from verifier.service.lineage import RatchetRules
 from verifier.service.memo import AppraisalMemo
@@ -75,6 +76,7 @@ def wire_checks(
     ratchets: RatchetRules,
     memo: AppraisalMemo,
     inventory: InventoryService,
+    ima: ImaLists,
 ) -> BackgroundChecks:
     """Background checks, by the rules of attestations."""
     return BackgroundChecks(
@@ -85,6 +87,7 @@ def wire_checks(
         ratchets=ratchets,
         memo=memo,
         inventory=inventory,
+        ima=ima,
     )
 
 

@@ -231,7 +231,7 @@ async def test_what_cannot_be_read_is_refused(verifier, guest):
         assert answer.code in {"malformed-request", "malformed-structure", "quote-magic"}, name
     answer = await ask(verifier, good | {"boot_log": b64(bytes(4 * 1024 * 1024 + 1))})
     assert (answer.status, answer.code) == (413, "body-too-large")
-    answer = await ask(verifier, good | {"ima_log": b64(bytes(8 * 1024 * 1024))})
+    answer = await ask(verifier, good | {"ima_log": b64(bytes(20 * 1024 * 1024))})
     assert (answer.status, answer.code) == (413, "body-too-large")
 
 

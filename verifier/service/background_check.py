@@ -32,6 +32,7 @@ from verifier.service.bundle import pack
 from verifier.service.challenge import demanded, known_attester
 from verifier.service.endorsement_facts import endorsement_facts
 from verifier.service.held_logs import HeldLog
+from verifier.service.ima_lists import ImaLists
 from verifier.service.inventory import InventoryService
 from verifier.service.lineage import RatchetRules, history_of, refuse_copy
 from verifier.service.model import AttestCommand, LogReference, VerdictView
@@ -88,6 +89,7 @@ class BackgroundChecks:
         ratchets: RatchetRules,
         memo: Memo,
         inventory: InventoryService,
+        ima: ImaLists,
     ) -> None:
         self._store = store
         self._policies = policies
@@ -96,6 +98,7 @@ class BackgroundChecks:
         self._ratchets = ratchets
         self._memo = memo
         self._inventory = inventory
+        self._ima = ima
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._present = 0
 
@@ -141,7 +144,7 @@ class BackgroundChecks:
         now = self._clock.now()
         policies = await self._policies.for_attester(state.attester)
         inventory = await self._inventory.view(state, command.identity.smbios_uuid)
-        logs = _held(command.boot_log), _held(command.userspace_log)
+        logs = await asyncio.to_thread(_logs, command)
         expectation = Expectation(
             ak_public=state.attester.ak_public,
             ak_activated=True,  # an attester exists only through a completed activation
@@ -151,14 +154,13 @@ class BackgroundChecks:
             inventory=inventory,
             ratchet=self._ratchets.chain(state.attester.id),
         )
+        evidence = _evidence(command, *logs)
+        ima = await self._ima.take(command, state, policies, evidence, expectation)
+        if ima is not None:
+            evidence = dataclasses.replace(evidence, pcrs=ima.pcrs)
+        past = history_of(state)
         appraisal = await asyncio.to_thread(
-            appraise_staged,
-            _evidence(command, *logs),
-            expectation,
-            policies,
-            history_of(state),
-            now,
-            self._memo,
+            appraise_staged, evidence, expectation, policies, past, now, self._memo, runtime=ima
         )
         if not appraisal.authenticated:
             raise refusal(appraisal)
@@ -196,6 +198,11 @@ def _refuse_overtaken(state: AttesterState, appraisal: Appraisal, now: datetime)
         Reason.EVIDENCE_OVERTAKEN,
         "the attester has shown a newer state since this evidence was collected: collect it again",
     )
+
+
+def _logs(command: AttestCommand) -> tuple[HeldLog | None, HeldLog | None]:
+    """Boot log and userspace log, with their digests."""
+    return _held(command.boot_log), _held(command.userspace_log)
 
 
 def _held(reference: LogReference | None) -> HeldLog | None:

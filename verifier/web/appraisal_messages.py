@@ -67,6 +67,8 @@ class CollectedEvidence(File, frozen=True, kw_only=True):
     """By bank and index."""
     boot_log: bytes | None = None
     userspace_log: bytes | None = None
+    ima_log: bytes | None = None
+    """The kernel's binary list, whole."""
     nvpcrs: Annotated[list[CollectedIndex], Meta(max_length=8)] = msgspec.field(default_factory=list)
     ratchet: CollectedRatchet | None = None
     identity: CollectedIdentity = CollectedIdentity()
@@ -129,6 +131,7 @@ def _as_attestation(found: CollectedEvidence) -> wire.AttestationRequest:
         ],
         boot_log=_part(found.boot_log),
         userspace_log=_part(found.userspace_log),
+        ima_log=_part(found.ima_log),
         nvpcrs=[
             wire.NvCertificateMessage(public=each.public, attest=each.attest, signature=each.signature)
             for each in found.nvpcrs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from verifier.ports import Scope
@@ -12,15 +11,14 @@ from verifier.web.ears import CWT_MEDIA_TYPE, EAR_MEDIA_TYPE, ear_reply
 from verifier.web.routing import Call, Reply, Route
 from verifier.web.wire_codec import verdict_message
 
-MAX_APPRAISAL: Final = 8 * 1024 * 1024
-"""Bytes of an expanded body: the largest logs that are taken, in base64."""
+MAX_APPRAISAL: Final = 24 * 1024 * 1024
+"""Bytes of an expanded body: in base64, the largest boot log and an IMA list of some hundred thousand entries."""
 _ASKERS: Final = frozenset({Scope.RELYING_PARTY, Scope.OPERATOR, Scope.ADMIN})
 
 
 async def appraise(call: Call) -> Reply:
     """Judge evidence against the caller's nonce."""
-    # Expanding hexadecimal and logs of megabytes is no work for the event loop.
-    command = await asyncio.to_thread(m.check_command, call.body, call.request.remote)
+    command = m.check_command(call.body, call.request.remote)
     view = await call.services.checks.check(call.tenant, command, call.caller.id)
     ear = await ear_reply(call, view, m.eat_nonce(command.nonce))
     return ear or Reply(body=m.AppraisalReply(nonce=command.nonce, verdict=verdict_message(view)))
