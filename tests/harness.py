@@ -27,6 +27,7 @@ from tests.simulator import SoftwareCa, SoftwareTpm
 from verifier.main import Service, following, open_service, register_policies
 from verifier.ports import DEFAULT_TENANT, Scope, Workers
 from verifier.ports_observe import QueueState
+from verifier.ports_runtime import RuntimeReferences
 from verifier.settings import Settings, load_settings
 
 A = TypeVar("A")
@@ -390,10 +391,14 @@ async def running(
     clock: FakeClock | None = None,
     workers: Workers | None = None,
     secure_port: int = 0,
+    references: RuntimeReferences | None = None,
 ) -> AsyncIterator[Harness]:
     """The service on free ports of the loopback: without TLS for the tests' own calls, with it for attestctl."""
     clock = clock or FakeClock()
-    async with open_service(settings, clock=clock, workers=workers) as service, following(service):
+    async with (
+        open_service(settings, clock=clock, workers=workers, references=references) as service,
+        following(service),
+    ):
         await register_policies(service)
         runner = web.AppRunner(service.app(), auto_decompress=False, access_log=None)
         await runner.setup()

@@ -30,7 +30,7 @@ from verifier.keys.signer import FileSigner, KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
 from verifier.policy_files import policy_sources, read_policy_signers
 from verifier.ports import DEFAULT_TENANT, Clock, Random, Store, TokenSigner, Workers
-from verifier.ports_runtime import NoRuntimeReferences
+from verifier.ports_runtime import NoRuntimeReferences, RuntimeReferences
 from verifier.service.admission import Admission, AdmissionRules
 from verifier.service.ak_certificates import AkCertificateRules, AkCertificates, Issue
 from verifier.service.approvals import ApprovalService
@@ -106,6 +106,7 @@ async def open_service(
     clock: Clock | None = None,
     random: Random | None = None,
     workers: Workers | None = None,
+    references: RuntimeReferences | None = None,
 ) -> AsyncIterator[Service]:
     """Make keys and certificates where there are none, open (and migrate) the database, wire the use cases.
 
@@ -119,7 +120,8 @@ async def open_service(
     store = await open_store(settings.database_url)
     try:
         asked = InventoryService(inventory, clock, settings.inventory_max_age)
-        services = _wire(settings, store, tls, trust, clock, random, asked, workers)
+        known = references or NoRuntimeReferences()
+        services = _wire(settings, store, tls, trust, clock, random, asked, workers, known)
         yield Service(
             settings=settings,
             store=store,
@@ -260,6 +262,7 @@ def _wire(
     random: Random,
     inventory: InventoryService,
     workers: Workers,
+    references: RuntimeReferences,
 ) -> Services:
     attestation = settings.attestation
     recorder = Recorder(store, events := LocalEvents())
@@ -278,7 +281,6 @@ def _wire(
         clock=clock,
         default_policy=settings.default_policy,
     )
-    references = NoRuntimeReferences()
     ima = ImaLists(store, references, workers)
     challenges = ChallengeService(
         store=store,

@@ -14,9 +14,10 @@ from verifier.appraisal.ima.judge import Continuity, ImaOutcome, judge
 from verifier.appraisal.ima.segment import ImaSegment
 from verifier.appraisal.ima.state import INITIAL
 from verifier.appraisal.ima_race import PcrValues
+from verifier.appraisal.runtime import NOT_SENT, RuntimeVerdict
 from verifier.appraisal.staged import PolicySet
 from verifier.claims import QuoteFacts
-from verifier.errors import RefusedError, StoredDataDamaged
+from verifier.errors import RefusedError, StoredDataDamaged, VerifierFault
 from verifier.policy.model import Policy
 from verifier.policy.runtime.reference import RuntimeReference
 from verifier.ports import AttesterState, Store, Workers
@@ -76,6 +77,7 @@ class SentList:
         jobs: by id and revision of the policy. One whose segment is not `data` begins with what was held.
         references: at hand, where the list is judged in this process.
         judged_by: quoted values by which another process has judged it; None where none has.
+        missed: policies that read a list, where none was sent.
     """
 
     record: ImaRecord
@@ -85,6 +87,7 @@ class SentList:
     jobs: Mapping[tuple[str, str], ImaJob]
     references: Mapping[bytes, RuntimeReference] = field(default_factory=dict)
     judged_by: PcrValues | None = None
+    missed: frozenset[tuple[str, str]] = frozenset()
     outcomes: dict[bytes, ImaOutcome] = field(default_factory=dict)
 
     @property
@@ -92,14 +95,22 @@ class SentList:
         """Whether it takes noticeably long to look through."""
         return len(self.data) > OFFLOAD_ABOVE
 
-    def judge(self, policy: Policy, quote: QuoteFacts) -> ImaOutcome | None:
+    def judge(self, policy: Policy, quote: QuoteFacts) -> RuntimeVerdict | None:
         """What the list comes to under the policy; None for one that does not read it."""
+        if (policy.id, policy.revision) in self.missed:
+            return NOT_SENT
         job = self.jobs.get((policy.id, policy.revision))
         if job is None:
             return None
+        outcome = self._outcome(job, quote)
+        return RuntimeVerdict(outcome.findings, outcome.claims)
+
+    def _outcome(self, job: ImaJob, quote: QuoteFacts) -> ImaOutcome:
         revision = job.recipe.revision
         if self.judged_by is not None:
-            return self.outcomes.get(revision) if quote.pcrs == self.judged_by else None
+            if quote.pcrs != self.judged_by:
+                raise VerifierFault("an IMA list was judged by other PCR values than were proven")
+            return self.outcomes[revision]
         if revision not in self.outcomes:
             reference = self.references[revision]
             self.outcomes[revision] = judge(job.state, job.segment, quote.pcrs, reference)
@@ -109,6 +120,8 @@ class SentList:
         """What is to be stored, now that it has been judged."""
         ends = {revision: end for revision in self.outcomes if (end := self._end(revision)) is not None}
         resend = any(outcome.resend for outcome in self.outcomes.values())
+        if self.missed:
+            return ImaKept()
         if not ends:
             held = replace(self.record, resend=self.record.resend or resend)
             return ImaKept(
@@ -185,8 +198,13 @@ class ImaLists:
             VerifierFault: a reference, or a process to judge in, cannot be had.
         """
         reading = self._reading(policies)
-        if not reading or command.ima is None:
+        if not reading:
             return None
+        if command.ima is None:
+            missed = frozenset((each.id, each.revision) for each in reading)
+            return SentList(
+                record=ImaRecord(), data=b"", offset=0, pcrs=evidence.pcrs, jobs={}, missed=missed
+            )
         key = _boot_key(command, evidence)
         record = _held(state, key)
         data, offset = _fitting(command.ima, record)

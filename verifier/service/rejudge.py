@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from verifier.appraisal.appraise import appraise_again
 from verifier.appraisal.evidence import Evidence, Expectation
-from verifier.appraisal.ima.judge import ImaOutcome, judge
+from verifier.appraisal.ima.judge import judge
 from verifier.appraisal.ima.segment import ImaSegment
 from verifier.appraisal.ima.state import INITIAL
 from verifier.appraisal.memo import Memo
 from verifier.appraisal.result import Appraisal
+from verifier.appraisal.runtime import NOT_SENT, RuntimeVerdict
 from verifier.claims import QuoteFacts
 from verifier.errors import EvidenceError
 from verifier.policy.model import Policy
@@ -79,23 +80,26 @@ def rejudge(
     )
     findings = tuple(map(read_finding, case.verdict.findings))
     runtime = None
-    if reference is not None and stored.ima is not None:
-        if evidence.ima is None:
+    if reference is not None:
+        if stored.ima is not None and evidence.ima is None:
             raise _unavailable("the IMA list is not kept whole any more")
-        runtime = WholeList(evidence.ima.segment, reference)
+        runtime = WholeList(None if evidence.ima is None else evidence.ima.segment, reference)
     return appraise_again(evidence, expectation, policy, findings, memo, runtime)
 
 
 class WholeList(NamedTuple):
     """`RuntimeJudge` of one policy over a list from its beginning."""
 
-    segment: ImaSegment
+    segment: ImaSegment | None
     reference: RuntimeReference
 
-    def judge(self, policy: Policy, quote: QuoteFacts) -> ImaOutcome | None:
+    def judge(self, policy: Policy, quote: QuoteFacts) -> RuntimeVerdict:
         """What the list comes to; `policy` is the one that `reference` belongs to."""
         del policy
-        return judge(INITIAL, self.segment, quote.pcrs, self.reference)
+        if self.segment is None:
+            return NOT_SENT
+        outcome = judge(INITIAL, self.segment, quote.pcrs, self.reference)
+        return RuntimeVerdict(outcome.findings, outcome.claims)
 
 
 def stored_evidence(case: Case, logs: Mapping[bytes, bytes]) -> tuple[StoredEvidence, Evidence]:

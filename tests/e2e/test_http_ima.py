@@ -1,0 +1,264 @@
+"""IMA lists over HTTP: sent from where they are known, judged as far as they are proven, and never lost track of."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.harness import FakeClock, Here, running, settings_for, unb64
+from tests.ima_guest import POLICY, MeasuringGuest, Programs, TestReferences
+from verifier.ports import Scope
+
+LONG = 600
+"""Programs of a list that is judged in another process."""
+
+
+@asynccontextmanager
+async def verifiers(folder, count: int = 1, references: TestReferences | None = None, clock=None):
+    """So many replicas on one database, and the references they share."""
+    references = references or TestReferences()
+    settings = settings_for(folder, DEFAULT_POLICY="measured")
+    (folder / "policies" / "measured.yaml").write_text(POLICY)
+    clock = clock or FakeClock()
+    async with running(settings, clock, Here(), references=references) as first:
+        if count == 1:
+            yield first, references
+            return
+        async with running(settings, clock, Here(), references=references) as second:
+            yield (first, second), references
+
+
+@pytest.fixture
+async def verifier(tmp_path):
+    async with verifiers(tmp_path) as (harness, references):
+        harness.references = references
+        yield harness
+
+
+def codes(reply) -> set[str]:
+    """Of what did not pass."""
+    return {one["code"] for one in reply["verdict"]["findings"] if one["status"] != "passed"}
+
+
+def status(reply) -> str:
+    return reply["verdict"]["status"]
+
+
+async def test_the_first_list_is_sent_whole_and_then_only_what_is_new(verifier):
+    guest = await MeasuringGuest.enrolled(verifier)
+    first = await guest.attest()
+    assert (status(first), codes(first)) == ("affirming", set())
+    whole = len(guest.kernel.list)
+    guest.run("/usr/bin/new")
+    second = await guest.attest(first["challenge"])
+    third = await guest.attest(second["challenge"])
+    assert (status(second), status(third)) == ("affirming", "affirming")
+    assert guest.sent == [(0, whole), (whole, len(guest.kernel.list) - whole), (len(guest.kernel.list), 0)]
+
+
+async def test_a_guest_without_policy_that_reads_lists_is_not_asked_for_one(verifier):
+    verifier.references.programs.clear()
+    guest = await MeasuringGuest.enrolled(verifier)
+    challenge = await guest.guest.challenge()
+    assert "want_ima_log" not in challenge
+    assert status(await guest.attest(challenge)) == "affirming"
+    assert guest.sent == []
+
+
+async def test_a_list_that_is_asked_for_and_not_sent_is_no_pass(verifier):
+    guest = await MeasuringGuest.enrolled(verifier)
+    reply = await guest.attest(ima_log=None)
+    assert status(reply) == "none"
+    assert codes(reply) == {"ima-list-missing"}
+
+
+async def test_an_unknown_program_is_told_as_long_as_the_boot_lasts_and_not_after(verifier):
+    guest = await MeasuringGuest.enrolled(verifier)
+    assert status(await guest.attest()) == "affirming"
+    guest.run("/tmp/dropped")
+    found = await guest.attest()
+    assert (status(found), codes(found)) == ("contraindicated", {"ima-file-unknown"})
+    for number in range(2):
+        guest.run(f"/usr/bin/clean-{number}")
+        later = await guest.attest(guest.guest.carried)
+        assert (status(later), codes(later)) == ("contraindicated", {"ima-file-unknown"})
+        assert guest.sent[-1][0] > 0, "the tail alone was sent"
+    guest.reboot()
+    assert status(await guest.attest()) == "affirming"
+
+
+async def test_entries_after_the_quote_wait_for_the_next_and_none_is_skipped(verifier):
+    guest = await MeasuringGuest.enrolled(verifier)
+    early = await guest.attest(after_quote=lambda: guest.run("/tmp/not proven yet"))
+    assert status(early) == "affirming", "an entry that no quote covers is not judged"
+    late = await guest.attest(early["challenge"])
+    assert codes(late) == {"ima-file-unknown"}
+
+
+@pytest.mark.parametrize("programs", [3, LONG])
+async def test_a_pcr_10_that_moved_before_the_quote_is_no_alarm(verifier, programs):
+    guest = await MeasuringGuest.enrolled(verifier, programs=programs)
+    for _ in range(3):
+        reply = await guest.attest(
+            guest.guest.carried,
+            before_quote=lambda: [guest.run(f"/usr/bin/q{n}") for n in range(3)],
+            after_quote=lambda: guest.run("/usr/bin/later"),
+        )
+        assert (status(reply), codes(reply)) == ("affirming", set())
+    assert [offset > 0 for offset, _ in guest.sent] == [False, True, True]
+
+
+async def test_a_value_that_no_entry_leads_to_is_an_alarm(verifier):
+    guest = await MeasuringGuest.enrolled(verifier)
+    await guest.attest()
+    guest.guest.tpm.measure(10, b"extended behind the kernel's back")
+    reply = await guest.attest()
+    assert status(reply) == "contraindicated"
+    assert codes(reply) == {"ima-list-mismatch"}
+    again = await guest.attest()  # asked for whole, and nothing better
+    assert guest.sent[-1][0] == 0
+    assert status(again) == "contraindicated"
+
+
+@pytest.mark.parametrize("edit", ["truncated", "rewritten"])
+async def test_a_list_that_lost_or_changed_what_was_proven_is_named(verifier, edit):
+    guest = await MeasuringGuest.enrolled(verifier, programs=6)
+    guest.run("/tmp/dropped")
+    assert codes(await guest.attest()) == {"ima-file-unknown"}
+    if edit == "truncated":
+        del guest.kernel.binary[guest.kernel.offsets[3] :]
+    else:
+        at = guest.kernel.list.index(b"/tmp/dropped")
+        guest.kernel.binary[at : at + 12] = b"/usr/bin/ok0"
+    reply = await guest.attest(whole=True)
+    assert status(reply) == "contraindicated"
+    assert codes(reply) == {"ima-list-truncated" if edit == "truncated" else "ima-list-mismatch"}
+
+
+async def test_a_reboot_begins_a_new_list_and_a_tail_of_the_old_one_is_never_joined_to_it(verifier):
+    guest = await MeasuringGuest.enrolled(verifier)
+    held = (await guest.attest())["challenge"]
+    guest.reboot()
+    assert status(await guest.attest(held)) == "affirming"
+    assert guest.sent[-1] == (0, len(guest.kernel.list)), "boot ids differ, so all of it was sent"
+    challenge = await guest.guest.challenge()
+    guest.reboot()
+    liar = await guest.answer(challenge | {"ima_boot": guest.guest.boot_id, "ima_offset": 100})
+    assert (liar.status, liar.code) == (409, "ima-offset-unknown")
+
+
+async def test_another_policy_judges_the_whole_list_from_what_is_stored(verifier):
+    guest = await MeasuringGuest.enrolled(verifier)
+    guest.run("/opt/tool")
+    assert codes(await guest.attest()) == {"ima-file-unknown"}
+    verifier.references.programs["measured"] = Programs(("/usr", "/opt"))
+    better = await guest.attest(guest.guest.carried)
+    assert (status(better), codes(better)) == ("affirming", set())
+    verifier.references.programs["measured"] = Programs(("/opt",))
+    worse = await guest.attest(guest.guest.carried)
+    assert codes(worse) == {"ima-file-unknown"}
+    assert [offset > 0 for offset, _ in guest.sent] == [False, True, True], "no list was sent twice"
+
+
+async def test_a_hole_in_what_is_stored_has_the_list_sent_whole_and_nobody_is_failed_for_it(verifier):
+    guest = await MeasuringGuest.enrolled(verifier)
+    await guest.attest()
+    guest.run("/usr/bin/new")
+    held = (await guest.attest())["challenge"]
+    path = verifier.service.settings.state_dir / "verifier.db"
+    with sqlite3.connect(path) as database:
+        database.execute("delete from ima_piece where start > 0")
+    verifier.references.programs["measured"] = Programs(salt="another")
+    refused = await guest.answer(held)
+    assert (refused.status, refused.code) == (409, "ima-offset-unknown")
+    whole = await guest.attest(whole=True)
+    assert (status(whole), codes(whole)) == ("affirming", set())
+    guest.run("/usr/bin/newer")
+    assert status(await guest.attest(whole["challenge"])) == "affirming"
+    assert guest.sent[-1][0] > 0
+
+
+async def test_a_piece_that_is_damaged_is_a_hole(verifier):
+    guest = await MeasuringGuest.enrolled(verifier)
+    held = (await guest.attest())["challenge"]
+    with sqlite3.connect(verifier.service.settings.state_dir / "verifier.db") as database:
+        database.execute("update blob set content = x'00' where digest in (select sha256 from ima_piece)")
+    verifier.references.programs["measured"] = Programs(salt="another")
+    assert (await guest.answer(held)).code == "ima-offset-unknown"
+    assert status(await guest.attest()) == "affirming"
+
+
+async def test_an_older_challenge_brings_bytes_that_are_known_and_they_are_passed_over(verifier):
+    guest = await MeasuringGuest.enrolled(verifier)
+    old = (await guest.attest())["challenge"]
+    guest.run("/usr/bin/one")
+    await guest.attest()
+    guest.run("/usr/bin/two")
+    current = await guest.guest.challenge()
+    reply = await guest.attest(current | {"ima_offset": old["ima_offset"]})
+    assert (status(reply), codes(reply)) == ("affirming", set())
+
+
+async def test_a_list_goes_on_over_replicas_and_restarts(tmp_path):
+    clock, references = FakeClock(), TestReferences()
+    async with verifiers(tmp_path, 2, references, clock) as ((first, second), _):
+        guest = await MeasuringGuest.enrolled(first)
+        guest.run("/tmp/dropped")
+        held = (await guest.attest())["challenge"]
+        guest.guest.harness = second
+        guest.run("/usr/bin/there")
+        assert codes(await guest.attest(held)) == {"ima-file-unknown"}
+    async with verifiers(tmp_path, 1, references, clock) as (again, _):
+        guest.guest.harness = again
+        guest.run("/usr/bin/after the restart")
+        assert codes(await guest.attest()) == {"ima-file-unknown"}
+    assert [offset > 0 for offset, _ in guest.sent] == [False, True, True]
+
+
+async def test_of_attestations_at_once_on_two_replicas_each_is_judged_whole_and_the_list_stays_one(tmp_path):
+    async with verifiers(tmp_path, 2) as ((first, second), references):
+        guest = await MeasuringGuest.enrolled(first)
+        await guest.attest()
+        bodies = []
+        for number in range(6):
+            guest.run(f"/usr/bin/busy-{number}")
+            bodies.append(guest.evidence(await guest.guest.challenge()))
+        answers = await asyncio.gather(
+            *((first, second)[n % 2].post("/v1/attestations", body) for n, body in enumerate(bodies))
+        )
+        for answer in answers:
+            assert answer.status == 200 or answer.code in {"evidence-overtaken", "ima-offset-unknown"}
+            if answer.status == 200:
+                assert status(answer.json) == "affirming"
+        assert any(answer.status == 200 for answer in answers)
+        assert status(await guest.attest()) == "affirming"
+        references.programs["measured"] = Programs(salt="judged anew from the pieces")
+        held = guest.guest.carried
+        assert status(await guest.attest(held)) == "affirming"
+        assert guest.sent[-1][0] > 0
+
+
+async def test_what_was_judged_can_be_given_again_and_judged_elsewhere(verifier, tmp_path):
+    """The bundle of an auditor has the list up to what the quote proves, and not what came after."""
+    guest = await MeasuringGuest.enrolled(verifier)
+    await guest.attest()
+    guest.run("/usr/bin/two")
+    proven = guest.kernel.list
+    await guest.attest(after_quote=lambda: guest.run("/usr/bin/later"))
+    answer = await verifier.get(f"/v1/attesters/{guest.attester_id}/evidence", Scope.AUDITOR)
+    assert unb64(answer.json["ima_log"]) == proven
+    earlier = await verifier.get(f"/v1/attesters/{guest.attester_id}/evidence?sequence=1", Scope.AUDITOR)
+    assert unb64(earlier.json["ima_log"]) == proven[: guest.sent[0][1]]
+
+
+async def test_a_dry_run_judges_the_lists_too(verifier):
+    guest = await MeasuringGuest.enrolled(verifier)
+    guest.run("/opt/tool")
+    assert codes(await guest.attest()) == {"ima-file-unknown"}
+    verifier.references.programs["measured"] = Programs(("/usr", "/opt"))
+    answer = await verifier.post("/v1/policies/measured/dry-run", {"source": POLICY}, scope=Scope.OPERATOR)
+    (trial,) = answer.json["trials"]
+    assert (trial["before"], trial["after"]) == ("contraindicated", "affirming")
