@@ -73,7 +73,7 @@ from verifier.trust_report import report_trust
 from verifier.web.app import build_app as build_web_app
 from verifier.web.dashboard.setup import NAMES as DASHBOARD_OPERATIONS
 from verifier.web.dashboard.setup import add_dashboard
-from verifier.wiring import caches, web_config, wire_checks, wire_reads, wire_webhooks
+from verifier.wiring import Judging, caches, web_config, wire_checks, wire_reads, wire_webhooks
 
 VERSION: Final = version("vtpm-attest")
 SHUTDOWN: Final = 20.0
@@ -120,8 +120,8 @@ async def open_service(
     store = await open_store(settings.database_url)
     try:
         asked = InventoryService(inventory, clock, settings.inventory_max_age)
-        known = references or NoRuntimeReferences()
-        services = _wire(settings, store, tls, trust, clock, random, asked, workers, known)
+        judging = Judging(workers, references or NoRuntimeReferences())
+        services = _wire(settings, store, tls, trust, clock, random, asked, judging)
         yield Service(
             settings=settings,
             store=store,
@@ -261,8 +261,7 @@ def _wire(
     clock: Clock,
     random: Random,
     inventory: InventoryService,
-    workers: Workers,
-    references: RuntimeReferences,
+    judging: Judging,
 ) -> Services:
     attestation = settings.attestation
     recorder = Recorder(store, events := LocalEvents())
@@ -281,7 +280,7 @@ def _wire(
         clock=clock,
         default_policy=settings.default_policy,
     )
-    ima = ImaLists(store, references, workers)
+    ima = ImaLists(store, judging.references, judging.workers)
     challenges = ChallengeService(
         store=store,
         policies=assignments,
@@ -364,7 +363,11 @@ def _wire(
         outbox=store,
         evidence=EvidenceService(store, recorder, clock),
         dry_runs=DryRunService(
-            store=store, assignments=assignments, workers=workers, clock=clock, references=references
+            store=store,
+            assignments=assignments,
+            workers=judging.workers,
+            clock=clock,
+            references=judging.references,
         ),
         policies=policies,
         assignments=assignments,
@@ -378,7 +381,7 @@ def _wire(
         ear=ear,
         recorder=recorder,
         clock=clock,
-        queues=lambda: {**store.queues, "workers": workers.queue, **admission.states()},
+        queues=lambda: {**store.queues, "workers": judging.workers.queue, **admission.states()},
         caches=lambda: caches(attestations, memo, policies),
     )
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from verifier.crypto.keys import load_key
 from verifier.keys.secret import webhook_secrets
 from verifier.oidc.provider import OidcProvider, OidcRules, secret_file
-from verifier.ports import Clock, Random, Store
+from verifier.ports import Clock, Random, Store, Workers
 from verifier.ports_events import Outbox
 from verifier.ports_observe import CacheState
+from verifier.ports_runtime import RuntimeReferences
 from verifier.ports_sign_in import SignIn
 from verifier.service.assignments import AssignmentService
 from verifier.service.attestation import AttestationService
@@ -31,6 +33,13 @@ from verifier.settings_oidc import role_scopes
 from verifier.web.dashboard.sign_in_pages import RETURN
 from verifier.web.routing import WebConfig
 from verifier.webhook_sender import HttpWebhooks
+
+
+class Judging(NamedTuple):
+    """What long IMA lists are judged with."""
+
+    workers: Workers
+    references: RuntimeReferences
 
 
 def wire_webhooks(
