@@ -93,7 +93,7 @@ class ProgramsRecipe:
 
 
 @dataclass
-class TestReferences:
+class KnownPrograms:
     """The `RuntimeReferences` port: policies of these ids read the list; what they know can be changed."""
 
     programs: dict[str, Programs] = field(default_factory=lambda: {"measured": Programs()})

@@ -35,15 +35,8 @@ OFFLOAD_ABOVE: Final = 48 * 1024
 """Bytes; some 300 entries, half a millisecond to judge. More is judged in another process."""
 MAX_KEPT_UNPROVEN: Final = 4 * 1024 * 1024
 """Bytes of a list that no quote proves and that is kept as evidence all the same; a longer one is only named."""
-_PROVEN: Final = frozenset(
-    {
-        Continuity.FIRST,
-        Continuity.CONTINUED,
-        Continuity.UNCHANGED,
-        Continuity.REBOOTED,
-        Continuity.ROTATED,
-    }
-)
+_BEGINS: Final = frozenset({Continuity.FIRST, Continuity.REBOOTED, Continuity.ROTATED})
+_PROVEN: Final = _BEGINS | {Continuity.CONTINUED, Continuity.UNCHANGED}
 
 
 class ImaKept(NamedTuple):
@@ -130,39 +123,49 @@ class SentList:
                 content=self.data if len(self.data) <= MAX_KEPT_UNPROVEN else b"",
                 named=JudgedList(self.record.base + self.offset, _digest(self.data)),
             )
-        first = next(iter(ends))
-        end, base = ends[first], self._base(self.outcomes[first].continuity)
+        first = next((revision for revision in ends if self._begins(revision)), next(iter(ends)))
+        end = ends[first]
         states = {
             revision: replace(self.outcomes[revision].state, offset=end)
             for revision, other in ends.items()
             if other == end
         }
+        base, known = self.record.base, self.record.offset
+        if self._begins(first):
+            rotated = self.outcomes[first].continuity is Continuity.ROTATED
+            base, known = (self.record.proven if rotated else 0), 0
         record = ImaRecord(offset=end, base=base, resend=resend, states=states)
-        content = self.data[: end - self.offset]
-        if not content:
-            named = JudgedList(base + self.offset, None)
-            return ImaKept(record=None if record == self.record else record, held=record, named=named)
-        piece = ImaPiece(start=base + self.offset, size=len(content), sha256=_digest(content))
-        named = JudgedList(piece.start, piece.sha256)
-        return ImaKept(record=record, piece=piece, content=content, held=record, named=named)
+        # Of a list that was sent whole, what was known before is not looked at again, and so not stored again.
+        content = self.data[known - self.offset : end - self.offset]
+        named = JudgedList(base + known, _digest(content) if content else None)
+        piece = (
+            ImaPiece(start=named.held, size=len(content), sha256=named.sha256)
+            if named.sha256 is not None
+            else None
+        )
+        return ImaKept(
+            record=None if record == self.record else record,
+            piece=piece,
+            content=content,
+            held=record,
+            named=named,
+        )
 
     def _end(self, revision: bytes) -> int | None:
         """Byte of the guest's list up to which it is proven now; None where it does not fit."""
         outcome = self.outcomes[revision]
         if outcome.continuity not in _PROVEN:
             return None
-        job = next(job for job in self.jobs.values() if job.recipe.revision == revision)
         # A list put together from all that was proven of the boot counts from there.
-        return outcome.state.offset - (0 if job.segment.data is self.data else self.record.base)
+        return outcome.state.offset - (self.record.base if self._is_rebuilt(revision) else 0)
 
-    def _base(self, continuity: Continuity) -> int:
-        match continuity:
-            case Continuity.ROTATED:
-                return self.record.proven
-            case Continuity.FIRST | Continuity.REBOOTED if self.offset == 0:
-                return 0
-            case _:
-                return self.record.base
+    def _begins(self, revision: bytes) -> bool:
+        """Whether the guest's list is proven from its beginning, by what was sent now."""
+        return self.outcomes[revision].continuity in _BEGINS and not self._is_rebuilt(revision)
+
+    def _is_rebuilt(self, revision: bytes) -> bool:
+        job = next(job for job in self.jobs.values() if job.recipe.revision == revision)
+        return job.segment.data is not self.data
 
 
 class ImaLists:
