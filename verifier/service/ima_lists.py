@@ -14,7 +14,7 @@ from verifier.appraisal.ima.judge import Continuity, ImaOutcome, judge
 from verifier.appraisal.ima.segment import ImaSegment
 from verifier.appraisal.ima.state import INITIAL
 from verifier.appraisal.ima_race import PcrValues
-from verifier.appraisal.runtime import NOT_SENT, RuntimeVerdict
+from verifier.appraisal.runtime import not_sent
 from verifier.appraisal.staged import PolicySet
 from verifier.claims import QuoteFacts
 from verifier.errors import RefusedError, StoredDataDamaged, VerifierFault
@@ -88,15 +88,12 @@ class SentList:
         """Whether it takes noticeably long to look through."""
         return len(self.data) > OFFLOAD_ABOVE
 
-    def judge(self, policy: Policy, quote: QuoteFacts) -> RuntimeVerdict | None:
+    def judge(self, policy: Policy, quote: QuoteFacts) -> ImaOutcome | None:
         """What the list comes to under the policy; None for one that does not read it."""
         if (policy.id, policy.revision) in self.missed:
-            return NOT_SENT
+            return not_sent(quote)
         job = self.jobs.get((policy.id, policy.revision))
-        if job is None:
-            return None
-        outcome = self._outcome(job, quote)
-        return RuntimeVerdict(outcome.findings, outcome.claims)
+        return None if job is None else self._outcome(job, quote)
 
     def _outcome(self, job: ImaJob, quote: QuoteFacts) -> ImaOutcome:
         revision = job.recipe.revision

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from verifier.appraisal.appraise import appraise_again
 from verifier.appraisal.evidence import Evidence, Expectation
-from verifier.appraisal.ima.judge import judge
+from verifier.appraisal.ima.judge import ImaOutcome, judge
 from verifier.appraisal.ima.segment import ImaSegment
 from verifier.appraisal.ima.state import INITIAL
 from verifier.appraisal.memo import Memo
 from verifier.appraisal.result import Appraisal
-from verifier.appraisal.runtime import NOT_SENT, RuntimeVerdict
+from verifier.appraisal.runtime import not_sent
 from verifier.claims import QuoteFacts
 from verifier.errors import EvidenceError
 from verifier.policy.model import Policy
@@ -93,13 +93,12 @@ class WholeList(NamedTuple):
     segment: ImaSegment | None
     reference: RuntimeReference
 
-    def judge(self, policy: Policy, quote: QuoteFacts) -> RuntimeVerdict:
+    def judge(self, policy: Policy, quote: QuoteFacts) -> ImaOutcome:
         """What the list comes to; `policy` is the one that `reference` belongs to."""
         del policy
         if self.segment is None:
-            return NOT_SENT
-        outcome = judge(INITIAL, self.segment, quote.pcrs, self.reference)
-        return RuntimeVerdict(outcome.findings, outcome.claims)
+            return not_sent(quote)
+        return judge(INITIAL, self.segment, quote.pcrs, self.reference)
 
 
 def stored_evidence(case: Case, logs: Mapping[bytes, bytes]) -> tuple[StoredEvidence, Evidence]:
