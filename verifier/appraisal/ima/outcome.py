@@ -86,7 +86,10 @@ _COUNTED: Final = ("known", "staged", "excluded", "signed")
 
 def judged_findings(state: ImaState, mismatched: tuple[HashAlg, ...], *, known: bool) -> list[Finding]:
     """What the entries came to, since boot."""
-    findings = [*_of_the_list(state, mismatched, known=known), *state.summary.findings]
+    whole = known and state.count and not mismatched and not state.summary.counts.unproven
+    findings = list(state.summary.findings)
+    if not whole:
+        findings[:0] = _of_the_list(state, mismatched, known=known)
     if state.summary.more and state.summary.more_worst is not None:
         total = sum(state.summary.more.values())
         kinds = ", ".join(f"{count} {code}" for code, count in sorted(state.summary.more.items()))

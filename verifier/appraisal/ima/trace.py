@@ -110,9 +110,10 @@ class Trace:
         Raises:
             ImaFormatError: they are no entries.
         """
-        banks = [
-            bank for bank in self.banks if state.count == 0 or bank in state.aggregates.get(self.main, {})
-        ]
+        banks = self.banks
+        if state.count:
+            known = state.aggregates.get(self.main, {})
+            banks = tuple([bank for bank in banks if bank in known])
         for bank in banks[:1]:
             for rule in _rules(state, bank):
                 accepted = self.reference.accepted(HashAlg.SHA1 if rule is BankRule.PADDED_SHA1 else bank)
@@ -143,7 +144,7 @@ class Trace:
         data: bytes,
         at: int,
         proven: tuple[HashAlg, BankRule],
-        others: list[HashAlg],
+        others: tuple[HashAlg, ...],
         scan: Scan,
     ) -> Generator[None, None, Proof]:
         """The proof, with what the same entries come to in the other quoted banks."""

@@ -8,7 +8,8 @@ names and template digests, which the PCR does not cover; and of a violation not
 from __future__ import annotations
 
 import struct
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from verifier.errors import UnsupportedError
@@ -165,8 +166,7 @@ class Scan:
     def _run(self, entries: int) -> None:
         data, at, index = self._data, self.position, self.index
         end, stop, main = len(data), index + entries, self.main
-        head, number = _structs(self._encoding)
-        read_head, read_number, head_size = head.unpack_from, number.unpack_from, head.size
+        read, head_size, name_size = _head(self._encoding, _USUAL_NAME)
         zeroes = bytes(self._encoding.digest_size)
         new = self._bank.new
         padded = self._rule is BankRule.PADDED_SHA1
@@ -183,19 +183,20 @@ class Scan:
         while at < end and index < stop:
             after = 0
             try:
-                pcr, digest, name_size = read_head(data, at)
-                if pcr == main and digest != zeroes and name_size <= MAX_NAME and name_size != _IMA_SIZE:
-                    body = at + head_size + name_size
-                    (size,) = read_number(data, body)
-                    body += 4
-                    after = body + size
+                pcr, digest, size, count = read(data, at)
+                if size != name_size and 0 < size <= MAX_NAME:
+                    read, head_size, name_size = _head(self._encoding, size)
+                    pcr, digest, size, count = read(data, at)
+                if pcr == main and digest != zeroes and size == name_size != _IMA_SIZE:
+                    body = at + head_size
+                    after = body + count
             except struct.error:  # the entry is cut, which is for `_read` to say
                 after = 0
             if 0 < after <= end:
                 digest = inner(data[body:after]).digest()
                 if digest not in accepted:
                     miss(Miss(index, at))
-                value = new(value + digest + padding).digest()
+                value = new(value + (digest + padding if padded else digest)).digest()
                 at = after
             else:
                 self.values[main] = value
@@ -260,14 +261,13 @@ class Scan:
 
 
 _IMA_SIZE: Final = len(IMA)
-_STRUCTS: Final[dict[ListEncoding, tuple[struct.Struct, struct.Struct]]] = {}
+_USUAL_NAME: Final = len("ima-ng")
+_Read = Callable[[bytes, int], tuple[int, bytes, int, int]]
 
 
-def _structs(encoding: ListEncoding) -> tuple[struct.Struct, struct.Struct]:
-    """PCR, template digest and name size; and one number alone."""
-    found = _STRUCTS.get(encoding)
-    if found is None:
-        mark = "<" if encoding.byte_order == "little" else ">"
-        found = (struct.Struct(f"{mark}I{encoding.digest_size}sI"), struct.Struct(f"{mark}I"))
-        _STRUCTS[encoding] = found
-    return found
+@lru_cache(maxsize=64)
+def _head(encoding: ListEncoding, name_size: int) -> tuple[_Read, int, int]:
+    """Reads PCR, template digest, name size and data size of an entry whose name has `name_size` bytes."""
+    mark = "<" if encoding.byte_order == "little" else ">"
+    head = struct.Struct(f"{mark}I{encoding.digest_size}sI{name_size}xI")
+    return head.unpack_from, head.size, name_size

@@ -1,0 +1,140 @@
+"""The IMA list: 100,000 entries at once, a tail of ten, the longest pause in between, and the memory of it."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import time
+import tracemalloc
+from collections.abc import Callable, Container
+from typing import Final
+
+from tests.bench.measure import Result, within
+from tests.runtime_reference import Known
+from verifier.appraisal.ima.judge import Continuity, ImaOutcome, judge, judge_in_steps
+from verifier.appraisal.ima.segment import ImaSegment
+from verifier.appraisal.ima.state import INITIAL
+from verifier.tcg.algorithms import HashAlg
+
+ENTRIES: Final = 100_000
+TAIL: Final = 10
+MEMORY_BUDGET: Final = 3.0
+STALL_BUDGET_US: Final = 10_000.0
+_SHA256: Final = hashlib.sha256
+_ROUNDS: Final = 5
+
+
+def _template(number: int) -> bytes:
+    """Template data of ima-ng; an entry of 148 bytes, as on a Debian machine."""
+    path = f"/usr/lib/x86_64-linux-gnu/package-{number:06d}/libexample.so.1\0".encode()
+    digest = b"sha256:\0" + _SHA256(path).digest()
+    return struct.pack("<I", len(digest)) + digest + struct.pack("<I", len(path)) + path
+
+
+def _entry(data: bytes) -> bytes:
+    head = struct.pack("<I20sI", 10, hashlib.sha1(data, usedforsecurity=False).digest(), 6)
+    return head + b"ima-ng" + struct.pack("<I", len(data)) + data
+
+
+TEMPLATES: Final = [_template(number) for number in range(ENTRIES)]
+LIST: Final = b"".join(map(_entry, TEMPLATES))
+TAIL_AT: Final = len(LIST) - sum(len(_entry(data)) for data in TEMPLATES[-TAIL:])
+
+
+class _Compiled(Known):
+    """Every digest known, as a compiled set answers."""
+
+    digests = frozenset(_SHA256(data).digest() for data in TEMPLATES)
+
+    def accepted(self, algorithm: HashAlg) -> Container[bytes]:
+        return self.digests if algorithm is HashAlg.SHA256 else frozenset()
+
+
+REFERENCE: Final = _Compiled()
+
+
+def _extended(templates: list[bytes], value: bytes = bytes(32)) -> bytes:
+    """What no replay can do without: two hashes an entry."""
+    for data in templates:
+        value = _SHA256(value + _SHA256(data).digest()).digest()
+    return value
+
+
+def _good(outcome: ImaOutcome, count: int) -> ImaOutcome:
+    if outcome.claims is None or outcome.claims.known != count:
+        raise AssertionError("the bench's own list must be proven and known")
+    return outcome
+
+
+def lists() -> list[Result]:
+    before = _extended(TEMPLATES[:-TAIL])
+    quoted = {HashAlg.SHA256: {10: _extended(TEMPLATES[-TAIL:], before)}}
+    whole = ImaSegment(LIST)
+    start = judge(INITIAL, ImaSegment(LIST[:TAIL_AT]), {HashAlg.SHA256: {10: before}}, REFERENCE).state
+    tail = ImaSegment(LIST[TAIL_AT:], TAIL_AT)
+    if _good(judge(start, tail, quoted, REFERENCE), ENTRIES).continuity is not Continuity.CONTINUED:
+        raise AssertionError("the tail must go on from the state")
+    return [
+        within(
+            f"IMA, {ENTRIES:,} entries, {ENTRIES:,} known digests",
+            lambda: _good(judge(INITIAL, whole, quoted, REFERENCE), ENTRIES),
+            budget_us=200_000,
+            bare=lambda: _extended(TEMPLATES),
+            bare_name="plain hashlib loop",
+        ),
+        within(
+            f"IMA, a tail of {TAIL} entries from stored state",
+            lambda: judge(start, tail, quoted, REFERENCE),
+            budget_us=25,
+            bare=lambda: _extended(TEMPLATES[-TAIL:], before),
+            bare_name="plain hashlib loop",
+        ),
+        _stall(quoted),
+        _memory(quoted),
+    ]
+
+
+def _stall(quoted: dict[HashAlg, dict[int, bytes]]) -> Result:
+    """The longest step of the same list when it pauses as it does on an event loop."""
+
+    def longest() -> float:
+        steps, worst = judge_in_steps(INITIAL, ImaSegment(LIST), quoted, REFERENCE), 0
+        while True:
+            started = time.process_time_ns()
+            ended = next(steps, True)
+            worst = max(worst, time.process_time_ns() - started)
+            if ended:
+                return worst / 1000
+
+    value = min(longest() for _ in range(_ROUNDS))
+    return Result(
+        f"IMA, longest step between two pauses of {ENTRIES:,} entries",
+        value,
+        "us",
+        "",
+        None,
+        f"<= {STALL_BUDGET_US:g} us",
+        value <= STALL_BUDGET_US,
+    )
+
+
+def _memory(quoted: dict[HashAlg, dict[int, bytes]]) -> Result:
+    """Peak of what judging allocates, every entry looked at one by one, held against the list's own size."""
+    unknown = Known(fast=False)
+    tracemalloc.start()
+    judge(INITIAL, ImaSegment(LIST), quoted, unknown)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    ratio = 1 + peak / len(LIST)
+    return Result(
+        f"IMA, memory for {ENTRIES:,} entries that all have to be looked at",
+        (len(LIST) + peak) / 1e6,
+        "MB",
+        f"the list, {len(LIST) / 1e6:.1f} MB",
+        ratio,
+        f"<= {MEMORY_BUDGET:g}x",
+        ratio <= MEMORY_BUDGET,
+    )
+
+
+BENCHES: Final[dict[str, Callable[[], list[Result]]]] = {"ima": lists}
