@@ -22,7 +22,7 @@ from tests.eventually import eventually
 from tests.harness import BIN, FakeClock, boot_log, running, settings_for
 from verifier.ports import Scope
 
-EXAMPLE = ROOT / "docs" / "examples" / "nginx" / "attested.conf"
+EXAMPLES = ROOT / "docs" / "examples" / "nginx"
 AUDIENCE = "https://shop.example"
 MAIN = """\
 daemon off;
@@ -37,7 +37,7 @@ http {{
     fastcgi_temp_path {here}/fastcgi;
     uwsgi_temp_path {here}/uwsgi;
     scgi_temp_path {here}/scgi;
-    include {here}/attested.conf;
+    include {here}/example.conf;
 }}
 """
 
@@ -117,25 +117,38 @@ async def guarding(verifier, port, *options):
         yield one
 
 
-def configuration(directory, verifier, ca, **ports):
+def configuration(directory, example, changes):
     """The example, with this machine's addresses and files in place of its own; each must be there to be replaced."""
-    text = EXAMPLE.read_text()
-    tls = verifier.service.tls
-    for old, new in {
-        "listen 443 ssl;": f"listen 127.0.0.1:{ports['nginx']} ssl;",
-        "127.0.0.1:9180": f"127.0.0.1:{ports['guard']}",
-        "127.0.0.1:8080": f"127.0.0.1:{ports['application']}",
-        "/etc/nginx/tls/shop.pem": str(tls.certificate),
-        "/etc/nginx/tls/shop.key": str(tls.key),
-        "/etc/nginx/tls/machines-ca.pem": str(ca.path),
-    }.items():
+    text = (EXAMPLES / example).read_text()
+    for old, new in changes.items():
         assert text.count(old) == 1, old
-        text = text.replace(old, new)
+        text = text.replace(old, str(new))
     directory.mkdir()
-    (directory / "attested.conf").write_text(text)
+    (directory / "example.conf").write_text(text)
     user = "user root;" if os.geteuid() == 0 else ""
     (directory / "nginx.conf").write_text(MAIN.format(here=directory, user=user))
     return directory / "nginx.conf"
+
+
+def of_both(verifier, ca, port, behind):
+    tls = verifier.service.tls
+    return {
+        "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+        "127.0.0.1:8080": f"127.0.0.1:{behind}",
+        "/etc/nginx/tls/shop.pem": tls.certificate,
+        "/etc/nginx/tls/shop.key": tls.key,
+        "/etc/nginx/tls/machines-ca.pem": ca.path,
+    }
+
+
+@asynccontextmanager
+async def before(nginx, file, verifier, port):
+    """A running nginx, as a service to call."""
+    async with process(nginx, "-e", "stderr", "-c", file):
+        await listening(port)
+        trusted = ssl.create_default_context(cafile=verifier.service.tls.ca)
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+            yield Service(f"https://127.0.0.1:{port}", session, trusted)
 
 
 @pytest.fixture
@@ -152,22 +165,15 @@ async def verifier(tmp_path, clock):
 
 @pytest.fixture
 async def shop(verifier, nginx, tmp_path):
-    """nginx as in the example, before an application, and what the application saw."""
-    seen, ca = [], ClientCa(tmp_path / "clients")
-    async with application(seen) as behind:
-        ports = {"nginx": free_port(), "guard": free_port(), "application": behind}
-        file = configuration(tmp_path / "nginx", verifier, ca, **ports)
-        options = ("--audience", AUDIENCE, "--certificates", "--fresh-for", "1s")
-        async with (
-            guarding(verifier, ports["guard"], *options) as guard,
-            process(nginx, "-e", "stderr", "-c", file),
-        ):
-            await listening(ports["nginx"])
-            trusted = ssl.create_default_context(cafile=verifier.service.tls.ca)
-            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
-                service = Service(f"https://127.0.0.1:{ports['nginx']}", session, trusted)
-                service.seen, service.ca, service.guard = seen, ca, guard
-                yield service
+    """nginx as in attested.conf, before an application, and what the application saw."""
+    seen, ca, port, guard_port = [], ClientCa(tmp_path / "clients"), free_port(), free_port()
+    options = ("--audience", AUDIENCE, "--certificates", "--fresh-for", "1s")
+    async with application(seen) as behind, guarding(verifier, guard_port, *options) as guard:
+        changes = of_both(verifier, ca, port, behind) | {"127.0.0.1:9180": f"127.0.0.1:{guard_port}"}
+        file = configuration(tmp_path / "nginx", "attested.conf", changes)
+        async with before(nginx, file, verifier, port) as service:
+            service.seen, service.ca, service.guard = seen, ca, guard
+            yield service
 
 
 async def test_nginx_lets_only_attested_callers_through(shop, verifier):
@@ -253,3 +259,44 @@ async def test_without_the_guard_nobody_comes_in(shop, verifier):
     lines = [json.loads(line) for line in err.decode().splitlines() if line.startswith("{")]
     assert lines == []
     assert len(shop.seen) == 1
+
+
+async def test_without_a_guard_nginx_asks_the_verifier(verifier, nginx, tmp_path):
+    """direct.conf."""
+    seen, ca, port = [], ClientCa(tmp_path / "clients"), free_port()
+    secret = tmp_path / "token.conf"
+    secret.write_text(f'proxy_set_header Authorization "Bearer {await verifier.token(Scope.RELYING_PARTY)}";')
+    good, bad, silent = [await verifier.guest(seed) for seed in (1, 2, 3)]
+    await good.attest()
+    bad.reboot(boot_log(secure=False))
+    await bad.attest()
+    async with application(seen) as behind:
+        changes = of_both(verifier, ca, port, behind) | {
+            "verifier.example:8443": verifier.secure_url.removeprefix("https://"),
+            "/etc/nginx/tls/verifier-ca.pem": verifier.service.tls.ca,
+            "proxy_ssl_name verifier.example": "proxy_ssl_name localhost",
+            "/etc/nginx/verifier-token.conf": secret,
+        }
+        file = configuration(tmp_path / "nginx", "direct.conf", changes)
+        async with before(nginx, file, verifier, port) as service:
+
+            async def status(name, **headers):
+                pair = client_context(verifier.service.tls.ca, ca.issue(name))
+                async with service.session.get(service.url, ssl=pair, headers=headers) as reply:
+                    return reply.status
+
+            assert await status(good.attester_id, **{"If-None-Match": "*", "X-Attester-Id": "x"}) == 200
+            assert seen[0].getall("X-Attester-Id") == [good.attester_id]
+            names = [
+                bad.attester_id,
+                silent.attester_id,
+                "att-nobody",
+                "not a name",
+                f"x,CN={good.attester_id}",
+            ]
+            assert [await status(name) for name in names] == [403] * len(names)
+            async with service.session.get(service.url, ssl=service.tls) as reply:
+                assert reply.status == 400, "no certificate"
+            await verifier.post(f"/v1/attesters/{good.attester_id}/revoke", {}, scope=Scope.OPERATOR)
+            assert await status(good.attester_id) == 403
+    assert len(seen) == 1
