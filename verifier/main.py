@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Final
-from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -73,7 +71,16 @@ from verifier.trust_report import report_trust
 from verifier.web.app import build_app as build_web_app
 from verifier.web.dashboard.setup import NAMES as DASHBOARD_OPERATIONS
 from verifier.web.dashboard.setup import add_dashboard
-from verifier.wiring import Judging, caches, web_config, wire_checks, wire_reads, wire_webhooks
+from verifier.web.metrics_exchange import Exchange
+from verifier.wiring import (
+    Judging,
+    caches,
+    tls_hostnames,
+    web_config,
+    wire_checks,
+    wire_reads,
+    wire_webhooks,
+)
 
 VERSION: Final = version("vtpm-attest")
 SHUTDOWN: Final = 20.0
@@ -94,9 +101,9 @@ class Service:
     inventory: LiveInventory | None
     """Says nothing until it is started: whoever only asks for something else disturbs no vCenter."""
 
-    def app(self) -> web.Application:
+    def app(self, exchange: Exchange | None = None) -> web.Application:
         """The web application over this service."""
-        return build_app(self)
+        return build_app(self, exchange)
 
 
 @asynccontextmanager
@@ -138,10 +145,10 @@ async def open_service(
         await store.close()
 
 
-def build_app(service: Service) -> web.Application:
+def build_app(service: Service, exchange: Exchange | None = None) -> web.Application:
     """The aiohttp application; serve it with `auto_decompress=False`."""
     settings = service.settings
-    config = web_config(settings, VERSION, service.tls.ca, service.clock)
+    config = web_config(settings, VERSION, service.tls.ca, service.clock, exchange)
     telemetry = open_telemetry(settings.telemetry, VERSION)
     app = build_web_app(service.services, config, DASHBOARD_OPERATIONS, telemetry)
     if telemetry is not None:
@@ -155,7 +162,7 @@ def prepare_tls(settings: Settings, clock: Clock) -> TlsFiles:
     tls = settings.tls
     if tls.certificate is not None and tls.key is not None:
         return TlsFiles(certificate=tls.certificate, key=tls.key, ca=tls.ca)
-    return own_tls(settings.state_dir / "tls", _hostnames(settings), clock.now())
+    return own_tls(settings.state_dir / "tls", tls_hostnames(settings), clock.now())
 
 
 def rotate_keys(settings: Settings, overlap: timedelta) -> tuple[KeyEntry, tuple[KeyEntry, ...]]:
@@ -223,7 +230,7 @@ async def serve(settings: Settings, place: Place) -> Ending:
         await register_policies(service)
         context = service.tls.context()
         runner = web.AppRunner(
-            service.app(),
+            service.app(place.metrics),
             auto_decompress=False,
             access_log=None,
             shutdown_timeout=SHUTDOWN,
@@ -404,10 +411,3 @@ def _ak_certificates(settings: Settings, signer: AkCa, recorder: Recorder, clock
     own = settings.ak_certificates
     rules = AkCertificateRules(issue=Issue(own.issue), lifetime=own.lifetime)
     return AkCertificates(signer, rules, recorder, clock, settings.base_url)
-
-
-def _hostnames(settings: Settings) -> list[str]:
-    names = ["localhost", "127.0.0.1", "::1", urlsplit(settings.base_url).hostname, settings.listen.host]
-    names += [*settings.tls.hostnames, socket.gethostname()]
-    wildcards = {"0.0.0.0", "::", ""}  # noqa: S104 - left out, not listened on
-    return [name for name in names if name and name.isascii() and name not in wildcards]

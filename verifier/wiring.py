@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from verifier.crypto.keys import load_key
 from verifier.keys.secret import webhook_secrets
@@ -31,6 +33,7 @@ from verifier.service.webhooks import WebhookService
 from verifier.settings import Settings
 from verifier.settings_oidc import role_scopes
 from verifier.web.dashboard.sign_in_pages import RETURN
+from verifier.web.metrics_exchange import Exchange
 from verifier.web.routing import WebConfig
 from verifier.webhook_sender import HttpWebhooks
 
@@ -133,7 +136,9 @@ def wire_sign_in(settings: Settings, clock: Clock) -> SignIn | None:
     )
 
 
-def web_config(settings: Settings, version: str, ca: Path | None, clock: Clock) -> WebConfig:
+def web_config(
+    settings: Settings, version: str, ca: Path | None, clock: Clock, exchange: Exchange | None
+) -> WebConfig:
     """What the web layer is told; `ca`: the certificate that agents pin."""
     return WebConfig(
         issuer=settings.base_url,
@@ -144,5 +149,14 @@ def web_config(settings: Settings, version: str, ca: Path | None, clock: Clock) 
         access_log=settings.log.access,
         access_sample=settings.log.access_sample,
         metrics_life=settings.metrics.cache.total_seconds(),
+        metrics_exchange=exchange,
         sign_in=wire_sign_in(settings, clock),
     )
+
+
+def tls_hostnames(settings: Settings) -> list[str]:
+    """What the own certificate is for."""
+    names = ["localhost", "127.0.0.1", "::1", urlsplit(settings.base_url).hostname, settings.listen.host]
+    names += [*settings.tls.hostnames, socket.gethostname()]
+    wildcards = {"0.0.0.0", "::", ""}  # noqa: S104 - left out, not listened on
+    return [name for name in names if name and name.isascii() and name not in wildcards]

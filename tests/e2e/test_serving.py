@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -218,3 +220,46 @@ async def test_a_service_manager_opens_the_socket_and_hears_how_it_stands(tmp_pa
         notices.close()
         if process.returncode is None:
             process.kill()
+
+
+async def test_whichever_worker_is_scraped_tells_of_all(tmp_path):
+    config = configuration(tmp_path)
+    config.write_text(config.read_text() + "\n[metrics]\ncache = '0s'\n")
+    async with served(tmp_path, "--workers", "2", config=config) as service:
+        made = await asyncio.create_subprocess_exec(
+            str(BIN),
+            "tokens",
+            "create",
+            "--config",
+            str(config),
+            "--scope",
+            "dashboard",
+            "--json",
+            stdout=subprocess.PIPE,
+        )
+        token = json.loads((await made.communicate())[0])["token"]
+        told = re.compile(
+            r'^vtpm_attest_responses_total\{worker="(\d)",operation="get_healthz",.*\} (\d+)', re.MULTILINE
+        )
+        last = {}
+        async with service.session() as session:
+
+            async def scrape() -> dict[str, int]:
+                headers = {"Authorization": f"Bearer {token}"}
+                async with session.get(f"{service.url}/metrics", headers=headers) as reply:
+                    assert reply.status == 200, await reply.text()
+                    return {worker: int(count) for worker, count in told.findall(await reply.text())}
+
+            for _ in range(40):
+                async with session.get(f"{service.url}/healthz") as reply:
+                    assert reply.status == 200
+                found = await scrape()
+                assert all(found[worker] >= count for worker, count in last.items())
+                last = found
+            end = time.monotonic() + LONG
+            while sum(last.values()) < 40:
+                assert time.monotonic() < end, last
+                await asyncio.sleep(0.5)
+                last = await scrape()
+        assert sum(last.values()) == 40
+        assert set(last) == {"0", "1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from verifier.serving.manager import Manager, activated, hand_to_successor
 from verifier.serving.place import Alone, Ending, Worker
 from verifier.serving.sockets import Sockets, address_of, listen
 from verifier.serving.supervisor import Supervisor
-from verifier.serving.worker import placement
+from verifier.serving.worker import METRICS, placement
 from verifier.settings import Settings, SettingsError, environment, load_settings
 
 MAX_WORKERS: Final = 256
@@ -64,10 +65,18 @@ def _alone(config: Path | None, settings: Settings, sockets: Sockets, manager: M
 
 def _several(config: Path | None, settings: Settings, slots: list[Sockets], manager: Manager) -> None:
     tls = host.guarded(lambda: host.run(root.prepare(settings)))
+    with tempfile.TemporaryDirectory(prefix="vtpm-attest-") as shared:
+        _supervise(config, slots, manager, tls, Path(shared))
+
+
+def _supervise(
+    config: Path | None, slots: list[Sockets], manager: Manager, tls: TlsFiles, shared: Path
+) -> None:
+    """Keep the workers; `shared`: where they leave their metrics for each other."""
     supervisor = Supervisor(
         command=_command(config),
         slots=slots,
-        environment=environment(),
+        environment={**environment(), METRICS: str(shared)},
         manager=manager,
         # Beyond what a worker gives its own requests.
         grace=root.SHUTDOWN + 10,

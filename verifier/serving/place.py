@@ -13,6 +13,7 @@ from verifier.keys.tls import TlsFiles
 from verifier.serving.manager import Manager
 from verifier.serving.sockets import Sockets
 from verifier.serving.worker import Placement
+from verifier.web.metrics_exchange import Exchange
 
 
 class Ending(enum.Enum):
@@ -34,6 +35,10 @@ class Place(Protocol):
     def alone(self) -> bool:
         """Whether nobody has prepared the state directory."""
 
+    @property
+    def metrics(self) -> Exchange | None:
+        """Shared with other workers; None: there are none."""
+
     def ready(self, tls: TlsFiles) -> None:
         """Connections are accepted."""
 
@@ -54,6 +59,7 @@ class Alone:
     usable: Callable[[], bool]
     """Whether the settings as they are now could be started with; says so itself where not."""
     alone: bool = True
+    metrics: None = None
 
     def ready(self, tls: TlsFiles) -> None:
         """Tell people and the service manager."""
@@ -96,6 +102,12 @@ class Worker:
     def sockets(self) -> Sockets:
         """As the parent opened them."""
         return self.placement.sockets
+
+    @property
+    def metrics(self) -> Exchange | None:
+        """Of all workers, in the parent's directory."""
+        directory = self.placement.metrics
+        return None if directory is None else Exchange(directory, self.placement.slot)
 
     def ready(self, tls: TlsFiles) -> None:  # noqa: ARG002 - the parent announces
         """Tell the parent."""

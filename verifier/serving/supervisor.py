@@ -133,7 +133,7 @@ class Supervisor:
     async def _spawn(self, slot: int) -> _Child:
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
-        said, inherited = handed(self.slots[slot], theirs)
+        said, inherited = handed(self.slots[slot], theirs, slot)
         kept = {name: value for name, value in self.environment.items() if name not in OURS}
         with theirs:
             process = await asyncio.create_subprocess_exec(

@@ -11,12 +11,16 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from verifier.serving.sockets import Sockets
 
 _SOCKETS: Final = "ATTEST_WORKER_SOCKETS"
 _PARENT: Final = "ATTEST_WORKER_PARENT"
+_SLOT: Final = "ATTEST_WORKER_SLOT"
+METRICS: Final = "ATTEST_WORKER_METRICS"
+"""Directory in which workers leave their metrics for each other."""
 READY: Final = b"ready"
 
 
@@ -26,6 +30,9 @@ class Placement:
 
     sockets: Sockets
     parent: socket.socket
+    slot: int = 0
+    """Number of the worker; whoever takes its place has the same."""
+    metrics: Path | None = None
 
     def ready(self) -> None:
         """Say that connections are accepted."""
@@ -37,13 +44,19 @@ def placement(environment: Mapping[str, str]) -> Placement | None:
     if _SOCKETS not in environment or _PARENT not in environment:
         return None
     sockets = tuple(_adopt(int(number)) for number in environment[_SOCKETS].split(","))
-    return Placement(sockets, _adopt(int(environment[_PARENT])))
+    directory = environment.get(METRICS)
+    return Placement(
+        sockets,
+        _adopt(int(environment[_PARENT])),
+        int(environment.get(_SLOT, "0")),
+        None if directory is None else Path(directory),
+    )
 
 
-def handed(sockets: Sockets, parent: socket.socket) -> tuple[dict[str, str], tuple[int, ...]]:
+def handed(sockets: Sockets, parent: socket.socket, slot: int) -> tuple[dict[str, str], tuple[int, ...]]:
     """For a child: what its environment has to say, and the descriptors it has to inherit."""
     numbers = [one.fileno() for one in sockets]
-    said = {_SOCKETS: ",".join(map(str, numbers)), _PARENT: str(parent.fileno())}
+    said = {_SOCKETS: ",".join(map(str, numbers)), _PARENT: str(parent.fileno()), _SLOT: str(slot)}
     return said, (*numbers, parent.fileno())
 
 

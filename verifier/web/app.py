@@ -32,7 +32,7 @@ from verifier.web import (
 from verifier.web.admission import BodyBudget
 from verifier.web.border import border
 from verifier.web.dispatch import Dispatcher
-from verifier.web.metrics import Metrics
+from verifier.web.metrics import Counted, Metrics
 from verifier.web.metrics_page import MetricsPage
 from verifier.web.openapi import build_document
 from verifier.web.routing import Route, WebConfig
@@ -70,11 +70,16 @@ def build_app(
         [*(route.name for route in ROUTES), *more],
         [tier.label for tier in Tier],
         config.version,
-        services.queues,
-        services.caches,
+        Counted(
+            queues=services.queues,
+            caches=services.caches,
+            attempts=lambda: services.deliveries.outcomes,
+            streams=lambda: services.feed.streams,
+        ),
     )
     app = web.Application(middlewares=[border(metrics, config, tracer)])
-    app[public_routes.METRICS_KEY] = MetricsPage(metrics, config.metrics_life)
+    page = app[public_routes.METRICS_KEY] = MetricsPage(metrics, config.metrics_life, config.metrics_exchange)
+    app.cleanup_ctx.append(page.share)
     app[public_routes.OPENAPI_KEY] = encode(build_document(ROUTES, config.version, config.issuer))
     app[event_routes.CLOSING] = asyncio.Event()
     app.on_shutdown.append(_closing(services))

@@ -6,6 +6,7 @@ import math
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -23,6 +24,7 @@ METRICS_MEDIA_TYPE: Final = prom.CONTENT_TYPE_LATEST
 UNMATCHED: Final = "unmatched"
 """Operation of a request that no route answers."""
 _PREFIX: Final = "vtpm_attest_"
+_OUTCOMES: Final = ("delivered", "failed", "dead")
 _SHOWN: Final = 16
 """Hexadecimal digits of a fingerprint, as in the tables of `attest-verifier anchors`."""
 _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -37,6 +39,18 @@ _INVENTORY: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What others count, from the start of the process; asked whenever the metrics are."""
+
+    queues: Callable[[], Mapping[str, QueueState]]
+    caches: Callable[[], Mapping[str, CacheState]]
+    attempts: Callable[[], Mapping[str, int]]
+    """To deliver to webhooks, by outcome."""
+    streams: Callable[[], int]
+    """Of events, open now."""
+
+
 class Metrics:
     """Counts and times requests, verdicts and what is behind them.
 
@@ -49,13 +63,14 @@ class Metrics:
         operations: Iterable[str],
         tiers: Iterable[str],
         version: str,
-        queues: Callable[[], Mapping[str, QueueState]],
-        caches: Callable[[], Mapping[str, CacheState]],
+        counted: Counted,
     ) -> None:
         # Half as many series again, and nobody asks when a counter was made.
         prom.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = prom.CollectorRegistry()
-        self._registry.register(_Pulled(queues, caches))
+        self._fleet = prom.CollectorRegistry()
+        """What the database, the trust store and the inventories say: the same from every worker."""
+        self._registry.register(_Pulled(counted))
         prom.ProcessCollector(registry=self._registry)
         self._build(version)
         verdicts = self._counter("verdicts", "Verdicts recorded, by tier", "status")
@@ -86,7 +101,6 @@ class Metrics:
             Stage,
         )
         self._gauges()
-        self._attempts_seen: Counter[str] = Counter()
 
     def verdict(self, observation: Observation, status: str, ended: int) -> None:
         """A verdict was recorded: its tier, why it is not better, and where the time went until `ended`."""
@@ -157,21 +171,23 @@ class Metrics:
             for what, value in told.items():
                 self._inventory[what].labels(status.name).set(value)
 
-    def events(self, deliveries: Mapping[str, int], attempts: Counter[str], streams: int) -> None:
-        """How events fare on their way out; `attempts` counts from the start of the process."""
-        for status, count in deliveries.items():
+    def deliveries(self, counts: Mapping[str, int]) -> None:
+        """Events on their way to webhooks."""
+        for status, count in counts.items():
             self._deliveries.labels(status).set(count)
-        for outcome, count in (attempts - self._attempts_seen).items():
-            self._attempts.labels(outcome).inc(count)
-        self._attempts_seen = attempts.copy()
-        self._streams.set(streams)
 
-    def render(self) -> bytes:
-        """Prometheus text exposition."""
+    def render_own(self) -> bytes:
+        """What this process counts, as Prometheus text exposition."""
         return prom.generate_latest(self._registry)
 
+    def render_fleet(self) -> bytes:
+        """What every worker of a service would say the same of."""
+        return prom.generate_latest(self._fleet)
+
     def _build(self, version: str) -> None:
-        build = self._gauge("build_info", "1; the version of the verifier and of Python", "version", "python")
+        build = self._gauge(
+            "build_info", "1; the version of the verifier and of Python", "version", "python", own=True
+        )
         build.labels(version, platform.python_version()).set(1)
 
     def _gauges(self) -> None:
@@ -214,20 +230,12 @@ class Metrics:
             "Events for webhooks that are kept, by status: pending is the queue",
             "status",
         )
-        self._attempts = self._counter(
-            "webhook_attempts",
-            "Attempts to deliver of this process: delivered, failed (to be tried again), dead (given up)",
-            "outcome",
-        )
-        for outcome in ("delivered", "failed", "dead"):
-            self._attempts.labels(outcome)
-        self._streams = self._gauge("event_streams", "Streams of events open in this process")
 
     def _counter(self, name: str, text: str, *labels: str) -> prom.Counter:
         return prom.Counter(_PREFIX + name, text, labels, registry=self._registry)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> prom.Gauge:
-        return prom.Gauge(_PREFIX + name, text, labels, registry=self._registry)
+    def _gauge(self, name: str, text: str, *labels: str, own: bool = False) -> prom.Gauge:
+        return prom.Gauge(_PREFIX + name, text, labels, registry=self._registry if own else self._fleet)
 
     def _histogram(
         self, name: str, text: str, buckets: Iterable[float], label: str, values: Iterable[str]
@@ -239,20 +247,31 @@ class Metrics:
 class _Pulled(Collector):
     """What others count, read when the metrics are."""
 
-    def __init__(
-        self,
-        queues: Callable[[], Mapping[str, QueueState]],
-        caches: Callable[[], Mapping[str, CacheState]],
-    ) -> None:
-        self._queues = queues
-        self._caches = caches
+    def __init__(self, counted: Counted) -> None:
+        self._counted = counted
 
     def describe(self) -> Iterable[Metric]:
         """Nothing beforehand: the registry would ask for everything to learn the names."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Queues and caches as they are now."""
+        """All of it as it is now."""
+        yield from self._queues()
+        yield from self._caches()
+        attempts = CounterMetricFamily(
+            _PREFIX + "webhook_attempts",
+            "Attempts to deliver of this process: delivered, failed (to be tried again), dead (given up)",
+            labels=["outcome"],
+        )
+        found = self._counted.attempts()
+        for outcome in _OUTCOMES:
+            attempts.add_metric([outcome], found.get(outcome, 0))
+        streams = GaugeMetricFamily(
+            _PREFIX + "event_streams", "Streams of events open in this process", value=self._counted.streams()
+        )
+        yield from (attempts, streams)
+
+    def _queues(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily(_PREFIX + "queue_waiting", "Items in a queue", labels=["queue"])
         waits = SummaryMetricFamily(
             _PREFIX + "queue_wait_seconds", "How long items waited for their turn", labels=["queue"]
@@ -260,15 +279,18 @@ class _Pulled(Collector):
         batches = CounterMetricFamily(
             _PREFIX + "queue_batches", "Batches taken from a queue at once", labels=["queue"]
         )
-        for name, queue in self._queues().items():
+        for name, queue in self._counted.queues().items():
             waiting.add_metric([name], queue.waiting)
             waits.add_metric([name], count_value=queue.taken, sum_value=queue.waited)
             batches.add_metric([name], queue.batches)
+        yield from (waiting, waits, batches)
+
+    def _caches(self) -> Iterator[Metric]:
         hits = CounterMetricFamily(_PREFIX + "cache_hits", "Answers found in a cache", labels=["cache"])
         misses = CounterMetricFamily(_PREFIX + "cache_misses", "Answers worked out", labels=["cache"])
         entries = GaugeMetricFamily(_PREFIX + "cache_entries", "Entries of a cache", labels=["cache"])
-        for name, cache in self._caches().items():
+        for name, cache in self._counted.caches().items():
             hits.add_metric([name], cache.hits)
             misses.add_metric([name], cache.misses)
             entries.add_metric([name], cache.entries)
-        yield from (waiting, waits, batches, hits, misses, entries)
+        yield from (hits, misses, entries)

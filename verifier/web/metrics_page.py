@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+from aiohttp import web
 
 from verifier.web.metrics import Metrics
+from verifier.web.metrics_exchange import EVERY, Exchange, merged
+
+_log = structlog.get_logger("vtpm_attest.web")
 
 
 class MetricsPage:
-    """One rendering serves everybody who asks within its life: however many do, the work is bounded."""
+    """One rendering serves everybody who asks within its life: however many do, the work is bounded.
 
-    def __init__(self, metrics: Metrics, life: float) -> None:
+    Args:
+        metrics: of this process.
+        life: seconds a rendering is handed out again.
+        exchange: with other workers of the same service; None: there are none.
+    """
+
+    def __init__(self, metrics: Metrics, life: float, exchange: Exchange | None = None) -> None:
         self._metrics = metrics
         self._life = life
+        self._exchange = exchange
         self._turn = asyncio.Lock()
         self._text = b""
         self._made: float | None = None
@@ -25,6 +39,40 @@ class MetricsPage:
             if self._made is None or time.monotonic() - self._made >= self._life:
                 await refresh(self._metrics)
                 # Some thousand lines: other requests go on meanwhile.
-                self._text = await asyncio.to_thread(self._metrics.render)
+                self._text = await asyncio.to_thread(self._render)
                 self._made = time.monotonic()
             return self._text
+
+    async def share(self, app: web.Application) -> AsyncIterator[None]:
+        """While the application serves, leave what is counted for the other workers (a cleanup context)."""
+        if self._exchange is None:
+            yield
+            return
+        task = asyncio.create_task(self._leave(self._exchange))
+        app.on_shutdown.append(lambda _: _end(task))
+        yield
+        await _end(task)
+
+    def _render(self) -> bytes:
+        own = self._metrics.render_own()
+        if self._exchange is not None:
+            try:
+                self._exchange.put(own)
+                own = merged(self._exchange.all())
+            except OSError as error:
+                _log.warning("metrics.not-shared", problem=str(error), effect="only this worker's are told")
+        return own + self._metrics.render_fleet()
+
+    async def _leave(self, exchange: Exchange) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(lambda: exchange.put(self._metrics.render_own()))
+            except OSError as error:
+                _log.warning("metrics.not-shared", problem=str(error), effect="other workers tell old ones")
+            await asyncio.sleep(EVERY)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

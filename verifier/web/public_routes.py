@@ -107,7 +107,7 @@ async def _refresh(known: Metrics, call: Call) -> None:
         _log.warning("metrics.store-unavailable", problem=str(error))
     known.fleet(attesters, waiting)
     known.endings(endings, alarms(DEFAULT_TENANT, endings, now), now)
-    known.events(deliveries, call.services.deliveries.outcomes, call.services.feed.streams)
+    known.deliveries(deliveries)
     known.lost(call.services.endorsements.lost)
     known.inventory(await call.services.inventory.sources(), now)
 

@@ -17,6 +17,7 @@ from verifier.reasons import Reason
 from verifier.service.admission import Party
 from verifier.service.services import Services
 from verifier.web.messages import NoQuery
+from verifier.web.metrics_exchange import Exchange
 from verifier.web.wire_codec import JSON, MAX_SMALL_BODY, MEDIA_TYPES, MSGPACK
 
 _MSGPACK_NAMES: Final = MEDIA_TYPES - {JSON}
@@ -64,6 +65,8 @@ class WebConfig:
     """One of so many requests that were answered well is logged; of the others each."""
     metrics_life: float = 0.0
     """Seconds for which one rendering of the metrics is handed out again."""
+    metrics_exchange: Exchange | None = None
+    """With the other workers of the same service; None: there are none."""
     sign_in: SignIn | None = None
     """Of people, through a provider; None: with tokens alone."""
 
