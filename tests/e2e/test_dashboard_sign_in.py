@@ -82,14 +82,14 @@ class Browser:
 
 
 @asynccontextmanager
-async def estate(folder, clock, more="", secret=op.SECRET, roles=ROLES):
+async def estate(folder, clock, more="", secret=op.SECRET, roles=ROLES, timeout="20s"):
     (folder / "secret").write_text(f"{op.SECRET}\n")
     async with op.provider_running(folder / "provider", clock.now) as provider:
         provider.secret = secret
         provider.redirects.add("https://verifier.test" + RETURN)
         toml = (
             f'[oidc]\nissuer = "{provider.issuer}"\nclient_id = "{op.CLIENT}"\nca = "{provider.tls.ca}"\n'
-            f'timeout = "1s"\nname = "Anna & Sons"\n{roles}\n'
+            f'timeout = "{timeout}"\nname = "Anna & Sons"\n{roles}\n'
         )
         if secret is not None:
             toml += f'client_secret_file = "{folder / "secret"}"\n'

@@ -58,6 +58,7 @@ class Registry:
 
     def __init__(self, sources: Iterable[SourceName], *, journal: int = JOURNAL) -> None:
         self._machines: dict[MachineKey, InventoryMachine] = {}
+        self._ordered: tuple[InventoryMachine, ...] | None = None
         self._by_ek: dict[bytes, set[MachineKey]] = {}
         self._by_uuid: dict[str, set[MachineKey]] = {}
         self._by_instance: dict[str, set[MachineKey]] = {}
@@ -161,7 +162,9 @@ class Registry:
 
     def machines(self) -> tuple[InventoryMachine, ...]:
         """Every machine, by key."""
-        return tuple(self._machines[key] for key in sorted(self._machines))
+        if self._ordered is None:
+            self._ordered = tuple(self._machines[key] for key in sorted(self._machines))
+        return self._ordered
 
     def by_ek(self, fingerprint: bytes) -> tuple[InventoryMachine, ...]:
         """Machines that list the key."""
@@ -240,12 +243,14 @@ class Registry:
     def _add(self, machine: InventoryMachine) -> None:
         key = machine.key
         self._machines[key] = machine
+        self._ordered = None
         self._count(machine, 1)
         for index, value in self._entries(machine):
             index.setdefault(value, set()).add(key)
 
     def _drop(self, key: MachineKey) -> bool:
         machine = self._machines.pop(key, None)
+        self._ordered = None
         if machine is None:
             return False
         self._count(machine, -1)

@@ -15,7 +15,7 @@ from verifier.ports_inventory import KeptEvent
 from verifier.reasons import Reason
 from verifier.service.inventory import InventoryService
 
-_LOOKED_AT: Final = 2_000
+_LOOKED_AT: Final = 1_000
 """Attesters looked through for one page, at most."""
 _GONE: Final = frozenset({Lifecycle.REVOKED, Lifecycle.RETIRED})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
@@ -9,7 +11,10 @@ from aiohttp import web
 from verifier.appraisal.correlate import Outcome
 from verifier.errors import EvidenceError
 from verifier.ports import DEFAULT_TENANT
+from verifier.ports import Page as Listing
+from verifier.ports_inventory import KeptEvent
 from verifier.reasons import Reason
+from verifier.service.inventory_report import GuestView
 from verifier.web.dashboard.pages import Page, PageCall
 from verifier.web.routing import OPERATORS, WATCHERS
 
@@ -30,22 +35,38 @@ async def inventory(call: PageCall) -> web.StreamResponse:
     if len(search) > _MAX_SEARCH or len(source) > _MAX_NAME:
         raise EvidenceError(Reason.MALFORMED_REQUEST, "that is too long to look for", structure="query")
     sources = await services.inventory.sources()
-    machines = await services.inventory.machines(
-        search or None, source or None, query.get("cursor") or None, _ROWS
-    )
-    disagreeing = await services.inventory_report.guests(
-        call.tenant, _DISAGREE, query.get("guests") or None, _ROWS
-    )
+    cursor = query.get("cursor") or None
+    machines = await services.inventory.machines(search or None, source or None, cursor, _ROWS)
     return call.render(
         "inventory.html",
         sources=sources,
         stale=frozenset(one.status.name for one in sources if one.stale),
         max_age=services.inventory.max_age,
         machines=machines,
-        disagreeing=disagreeing,
-        events=await services.inventory_report.events(call.tenant, None, None, _before(call), _EVENTS),
-        events_full=_EVENTS,
+        reported=None if search or source or cursor else await _report(call),
         chosen={"search": search, "source": source},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """What the page has beside sources and machines, but for those who look for a machine."""
+
+    disagreeing: Listing[GuestView]
+    events: Sequence[KeptEvent]
+    more: int | None
+    """Where older events begin."""
+
+
+async def _report(call: PageCall) -> _Report:
+    asked, before = call.services.inventory_report, _before(call)
+    events = await asked.events(call.tenant, None, None, before, _EVENTS)
+    return _Report(
+        disagreeing=await asked.guests(
+            call.tenant, _DISAGREE, call.request.query.get("guests") or None, _ROWS
+        ),
+        events=events,
+        more=events[-1].sequence if len(events) == _EVENTS else None,
     )
 
 

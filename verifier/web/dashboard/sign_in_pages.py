@@ -49,7 +49,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 async def start(call: PageCall) -> web.StreamResponse:
     """Away to the provider. Only from pages of ours: others begin no sign-in in this browser."""
-    sign_in, target = _configured(call), local(call.request.query.get("next", ""))
+    sign_in, target = _configured(call), call.request.query.get("next", "")
     try:
         check_same_origin(call.request)
     except RefusedError:
