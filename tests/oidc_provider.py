@@ -259,7 +259,7 @@ async def provider_running(
     provider.now = now or provider.now
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(provider.tls.chain, provider.tls.key)
-    runner = web.AppRunner(provider.app(), access_log=None)
+    runner = web.AppRunner(provider.app(), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     provider.issuer = f"https://127.0.0.1:{runner.addresses[0][1]}/realm"
