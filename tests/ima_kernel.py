@@ -108,7 +108,8 @@ class ImaKernel:
         pcr: int | None = None,
     ) -> None:
         pcr = self.pcr if pcr is None else pcr
-        name = path.encode("utf-8", "surrogateescape")
+        # As ima_write_template_field_data: blanks would be read as separators of the ascii list.
+        name = path.encode("utf-8", "surrogateescape").replace(b" ", b"_")
         parts = [
             self._field(field, digest, name, fields) for field in TEMPLATES.get(template, template).split("|")
         ]

@@ -21,7 +21,7 @@ NAMES = st.text(
     alphabet=st.characters(codec="utf-8", exclude_characters="\0\n", exclude_categories=["Cs"]),
     min_size=1,
     max_size=200,
-).map(lambda text: "/" + text)
+).map(lambda text: "/" + text.replace(" ", "_"))
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("measure"), NAMES, st.binary(max_size=40)),

@@ -31,8 +31,8 @@ def ima(
 ) -> int:
     """Parse and replay an IMA list, ascii or binary. Exit code: 0 read, 1 it does not lead to --pcrs, 65 no IMA list.
 
-    Nothing here is proven by a TPM: that takes a quote, and `attestctl appraise`. With --pcrs it says how much of the
-    list leads to the values (the rest came later, or is not what was measured), and whether the boot aggregate agrees.
+    Nothing here is proven by a TPM: that takes a quote. With --pcrs it says how much of the list leads to the values;
+    the rest came later, or is not what was measured.
 
     Examples:
         attestctl ima /sys/kernel/security/ima/binary_runtime_measurements
@@ -82,9 +82,10 @@ def _show(document: Mapping[str, Any], *, everything: bool) -> None:
     output.out.print(_table(few))
     for one in document["boot_aggregates"]:
         output.out.print(f"boot aggregate (entry {one['index']}): {one['digest']}, {_AGGREGATE[one['pcrs']]}")
-    for name, title in (("pcrs", "leads to"), ("padded_pcrs", "before Linux 5.8")):
-        for bank, values in document[name].items():
-            for pcr, value in values.items():
+    values = (("pcrs", "leads to"), ("padded_pcrs", "before Linux 5.8"))
+    for name, title in values if everything else values[:1]:
+        for bank, pcrs in document[name].items():
+            for pcr, value in pcrs.items():
                 output.out.print(
                     f"[dim]{title + ':':<18}[/]{bank + ' PCR ' + pcr:<15} {value}", soft_wrap=True
                 )

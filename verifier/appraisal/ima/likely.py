@@ -11,7 +11,7 @@ MODULE: Final = re.compile(r"\.ko(\.(gz|xz|zst))?$")
 _SCRIPT: Final = re.compile(r"\.(sh|bash|py|pl|rb|js|lua|awk|tcl|php)$")
 _GENERATED: Final = re.compile(r"\.pyc$|/ld\.so\.cache$|\.(cache|db|conf|cfg|json|ya?ml|xml|log|tmp)$")
 _WRITABLE: Final = re.compile(r"^/(tmp|var/tmp|dev/shm|run/user|home|root)/")
-_MEMORY: Final = re.compile(r"^/?memfd:| \(deleted\)$|^\(null\)$")
+_MEMORY: Final = re.compile(r"^/?memfd:|[ _]\(deleted\)$|^\(null\)$")
 
 _STRANGERS: Final = (
     (_MEMORY, "it was run from memory or deleted meanwhile: no package does that"),

@@ -193,6 +193,30 @@ def test_at_most_a_hundred_findings_are_kept_and_the_rest_weighs_as_much() -> No
     assert "2 ima-file-changed" in last.message
 
 
+LIKELY = {
+    "/usr/lib/modules/6.1/extra/x.ko.zst": "a module of another kernel",
+    "/dev/shm/.x": "users can write",
+    "/memfd:x (deleted)": "run from memory or deleted",
+    "/usr/lib/python3/x.pyc": "made on the machine",
+    "/usr/bin/new": "a package that no set covers",
+}
+
+
+@pytest.mark.parametrize("path", sorted(LIKELY))
+def test_a_finding_says_what_is_most_likely(path: str) -> None:
+    kernel = started()
+    kernel.measure(path, "x")
+    (finding,) = [one for one in judged(kernel).findings if one.tier is not Tier.AFFIRMING]
+    assert LIKELY[path] in finding.message
+
+
+def test_a_copy_of_a_known_file_is_told_as_one() -> None:
+    kernel = started()
+    kernel.measure("/opt/copy", "/usr/bin/a")
+    (finding,) = [one for one in judged(kernel).findings if one.tier is not Tier.AFFIRMING]
+    assert "its content is that of /usr/bin/a" in finding.message
+
+
 # --- violations
 
 

@@ -35,7 +35,7 @@ def test_a_binary_list_is_read_whatever_wrote_it(template: str, order: str, dige
     assert [one.index for one in parsed.entries] == [0, 1, 2, 3]
     assert [one.fields.path for one in parsed.entries] == [
         "boot_aggregate",
-        "/usr/bin/a file",
+        "/usr/bin/a_file",
         ".ima",
         "/var/log/x",
     ]
@@ -61,6 +61,15 @@ def test_ascii_and_binary_say_the_same(template: str, order: str) -> None:
         template != "ima" or order == "<"
     ):  # template ima's ascii form does not tell the byte order, nor need it
         assert to_binary(kernel.ascii) == kernel.list
+
+
+def test_blanks_in_a_name_are_read_wherever_they_come_from() -> None:
+    """Kernels write underscores; a list that was made otherwise is read all the same."""
+    line = ImaKernel(template="ima-sig").ascii.replace(b"boot_aggregate", b"/a b (deleted)")
+    (entry,) = parse_ascii(line).entries
+    assert entry.fields.path == "/a b (deleted)"
+    (entry,) = parse_ascii(line.rstrip() + b" 0302\n").entries
+    assert (entry.fields.path, entry.fields.signature) == ("/a b (deleted)", b"\x03\x02")
 
 
 def test_fields_beyond_digest_and_name() -> None:
