@@ -148,6 +148,7 @@ class Harness:
     session: aiohttp.ClientSession
     secure_url: str = ""
     tokens: dict[Scope, str] = field(default_factory=dict)
+    runner: web.AppRunner | None = None
 
     async def token(self, scope: Scope, **options: Any) -> str:
         options = {"uses": None, "lifetime": None, "tenant": DEFAULT_TENANT} | options
@@ -410,6 +411,6 @@ async def running(
         )
         try:
             async with aiohttp.ClientSession() as session:
-                yield Harness(service, clock, url, session, secure)
+                yield Harness(service, clock, url, session, secure, runner=runner)
         finally:
             await runner.cleanup()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -35,12 +36,13 @@ class Receiver:
     port: int = 0
     answer: Callable[[int], int | None] = lambda _: 204
     """By the number of requests so far."""
+    tls: ssl.SSLContext | None = None
     received: list[Received] = field(default_factory=list)
     arrived: asyncio.Queue[Received] = field(default_factory=asyncio.Queue)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}/hook"
 
     async def next(self) -> Received:
         return await asyncio.wait_for(self.arrived.get(), 30)
@@ -65,7 +67,7 @@ async def receiving(**options: Any) -> AsyncIterator[Receiver]:
     app.router.add_route("*", "/{path:.*}", receiver.handle)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=receiver.tls).start()
     receiver.port = runner.addresses[0][1]
     try:
         yield receiver

@@ -83,7 +83,9 @@ class EventFeed:
     def open_stream(self) -> None:
         """Take a place; raises `TooManyAttemptsError` where none is left. `close_stream` gives it back."""
         if self.streams >= self._max_streams:
-            raise TooManyAttemptsError(_RETRY_STREAM)
+            raise TooManyAttemptsError(
+                _RETRY_STREAM, f"all {self._max_streams} places for streams of events are taken"
+            )
         self.streams += 1
 
     def close_stream(self) -> None:

@@ -17,13 +17,25 @@ from verifier.ports_events import FOR_RELYING_PARTIES, EventFilter, EventRecord
 from verifier.reasons import Reason
 from verifier.service.cloud_events import document
 from verifier.web import event_messages as m
-from verifier.web.routing import READERS, SECURITY_HEADERS, WATCHERS, Call, Reply, Route
+from verifier.web.routing import (
+    READERS,
+    SECURITY_HEADERS,
+    WATCHERS,
+    Call,
+    HeaderParameter,
+    Reply,
+    Route,
+)
 
 CLOSING: Final = web.AppKey("events-closing", asyncio.Event)
 """Set when the application ends: open streams would hold it up."""
 EVENT_STREAM: Final = "text/event-stream"
 _RECHECK: Final = 15.0
 """Seconds after which the caller's token is looked at again, and the connection is proven alive."""
+_LOOK: Final = 1.0
+"""Seconds between looks at whether the client is still there."""
+_STALLED: Final = 15.0
+"""Seconds that a client may leave what it is sent unread; then it is cut off, and can resume."""
 _RECONNECT: Final = 2_000
 
 
@@ -71,12 +83,16 @@ def _resume_after(call: Call) -> int | None:
 
 async def _stream(call: Call, wants: EventFilter, position: int, *, gap: bool) -> web.StreamResponse:
     closing = asyncio.ensure_future(call.request.app[CLOSING].wait())
-    async with sse_response(call.request, headers=SECURITY_HEADERS, ping_interval=_RECHECK) as response:
+    gone = asyncio.ensure_future(_gone(call.request))
+    async with sse_response(
+        call.request, headers=SECURITY_HEADERS, ping_interval=_RECHECK, send_timeout=_STALLED
+    ) as response:
         following = asyncio.ensure_future(_follow(call, response, wants, position, gap=gap))
         try:
-            await asyncio.wait({closing, following}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({closing, gone, following}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             closing.cancel()
+            gone.cancel()
             following.cancel()
             # Gone clients and a database that is away end a stream alike: the client connects again and resumes.
             with suppress(
@@ -89,6 +105,12 @@ async def _stream(call: Call, wants: EventFilter, position: int, *, gap: bool) -
             ):
                 await following
     return response
+
+
+async def _gone(request: web.Request) -> None:
+    """Until the client has closed its connection: without this its place would be free only after the next ping."""
+    while request.transport is not None and not request.transport.is_closing():  # noqa: ASYNC110 - aiohttp has no event for it
+        await asyncio.sleep(_LOOK)
 
 
 async def _follow(
@@ -127,5 +149,12 @@ ROUTES: Final = (
         response=None,
         media_type=EVENT_STREAM,
         reasons=(Reason.RATE_LIMITED,),
+        headers=(
+            HeaderParameter(
+                "Last-Event-ID",
+                "Go on after this event, as `last_event_id`; it counts where both are there.",
+                "^[0-9]{1,18}$",
+            ),
+        ),
     ),
 )

@@ -65,7 +65,11 @@ def _operation(
         "operationId": route.name,
         "summary": route.summary,
         "description": _who(route),
-        "parameters": [*_path_parameters(route.path), *_query_parameters(route, components)],
+        "parameters": [
+            *_path_parameters(route.path),
+            *_query_parameters(route, components),
+            *_header_parameters(route),
+        ],
         "responses": _responses(route, schemas),
         "security": [] if isinstance(route.access, Access) else [{"token": []}],
     }
@@ -106,6 +110,19 @@ def _query_parameters(route: Route, components: Mapping[str, Any]) -> list[dict[
             "schema": _not_null(value),
         }
         for name, value in schema["properties"].items()
+    ]
+
+
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": header.name,
+            "in": "header",
+            "required": False,
+            "description": header.description,
+            "schema": {"type": "string", "pattern": header.pattern},
+        }
+        for header in route.headers
     ]
 
 

@@ -137,6 +137,16 @@ class Reply:
 Handler: TypeAlias = Callable[[Call], Awaitable[Reply]]
 
 
+@dataclass(frozen=True, slots=True)
+class HeaderParameter:
+    """A header of requests that an operation reads itself, for the document."""
+
+    name: str
+    description: str
+    pattern: str
+    """Of its value, a regular expression."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One operation of the API. `access` has no default: a route nobody thought about cannot exist."""
@@ -155,6 +165,7 @@ class Route:
     body_optional: bool = False
     """None is decoded where no body is sent."""
     query: type[Any] = NoQuery
+    headers: tuple[HeaderParameter, ...] = ()
     status: int = 200
     max_body: int = MAX_SMALL_BODY
     conditional: bool = False
