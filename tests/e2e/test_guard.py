@@ -7,6 +7,9 @@ body; 200 lets in, with the response's headers that are allowed; any other statu
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -21,6 +24,7 @@ from verifier.client.gate import Gate
 from verifier.client.guard import PROBLEM_HEADER, guard_app, problem_header
 from verifier.client.requirement import Denied, Refusal, Requirement
 
+XDS_PROTOS = "xds-protos==1.85.0"
 ENVOY = ROOT / "docs" / "examples" / "envoy" / "envoy.yaml"
 
 
@@ -108,3 +112,49 @@ async def test_the_example_for_envoy_passes_on_what_the_guard_reads_and_sets(gua
     assert exact(authorization["allowed_headers"]) == {"attestation-result", "x-forwarded-client-cert"}
     clusters = {one["name"] for one in yaml.safe_load(ENVOY.read_text())["static_resources"]["clusters"]}
     assert authorization["http_service"]["server_uri"]["cluster"] in clusters
+
+
+@pytest.fixture(scope="session")
+def envoy_types():
+    """Envoy's protobuf types from the package index into `build/`; a loud skip where they cannot be had."""
+    folder = ROOT / "build" / "envoy"
+    if not (folder / "envoy").exists():
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--target",
+            folder,
+            XDS_PROTOS,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        if done.returncode != 0:
+            pytest.skip(
+                f"SKIPPED FOR WANT OF {XDS_PROTOS}: the example for Envoy was not read: {done.stderr[-200:]}"
+            )
+    return folder
+
+
+def read_by(envoy_types, file):
+    environment = os.environ | {"PYTHONPATH": str(envoy_types)}
+    command = [sys.executable, ROOT / "tests" / "envoy_types.py", file]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_the_example_for_envoy_is_of_envoy_s_own_types(envoy_types, tmp_path):
+    done = read_by(envoy_types, ENVOY)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [name.rpartition(".")[2] for name in found["extensions"]] == [
+        "HttpConnectionManager",
+        "ExtAuthz",
+        "Router",
+        "DownstreamTlsContext",
+    ]
+    assert found["deprecated"] == []
+    wrong = tmp_path / "envoy.yaml"
+    wrong.write_text(ENVOY.read_text().replace("failure_mode_allow:", "failure_mode_alow:"))
+    assert "failure_mode_alow" in read_by(envoy_types, wrong).stderr
