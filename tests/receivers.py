@@ -37,6 +37,8 @@ class Receiver:
     answer: Callable[[int], int | None] = lambda _: 204
     """By the number of requests so far."""
     tls: ssl.SSLContext | None = None
+    heard: Callable[[Received], object] = lambda _: None
+    """Called with each request as it comes."""
     received: list[Received] = field(default_factory=list)
     arrived: asyncio.Queue[Received] = field(default_factory=asyncio.Queue)
 
@@ -51,6 +53,7 @@ class Receiver:
         headers = {name.lower(): value for name, value in request.headers.items()}
         one = Received(headers, await request.read())
         self.received.append(one)
+        self.heard(one)
         self.arrived.put_nowait(one)
         status = self.answer(len(self.received))
         if status is None:

@@ -8,12 +8,18 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import certificates, core, dashboard, ima, runtime_sets, web
+from tests.bench import certificates, core, dashboard, events, ima, runtime_sets, web
 from tests.bench.measure import Result
 from tests.conftest import ROOT
 
 BENCHES = (
-    core.BENCHES | certificates.BENCHES | dashboard.BENCHES | ima.BENCHES | runtime_sets.BENCHES | web.BENCHES
+    core.BENCHES
+    | certificates.BENCHES
+    | dashboard.BENCHES
+    | ima.BENCHES
+    | runtime_sets.BENCHES
+    | web.BENCHES
+    | events.BENCHES
 )
 
 
