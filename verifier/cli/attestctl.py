@@ -24,6 +24,7 @@ from verifier.cli import (
     inventory,
     output,
     policy,
+    runtime,
     watch,
     webhooks,
 )
@@ -39,6 +40,7 @@ app.command(eventlog.eventlog)
 app.command(ima.ima)
 app.command(appraise.appraise)
 app.command(policy.app)
+app.command(runtime.app)
 app.command(fleet.status)
 app.command(fleet.attesters)
 app.command(attester.attester)

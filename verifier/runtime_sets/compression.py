@@ -6,7 +6,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, Final, cast
+from typing import Final
 
 import zstandard
 
@@ -138,34 +138,26 @@ def _member(stream: ByteStream, name: str, state: _Zlib | _Lzma) -> Callable[[in
 
 
 def _zstd(stream: ByteStream) -> Callable[[int], bytes]:
-    """One frame. Its blocks are followed, so that the decompressor is given the frame and nothing after it."""
+    """One frame, block by block: a block expands to 128 KiB at most, and nothing is read behind the last."""
     start = stream.offset
-    source = cast("IO[bytes]", _Pieces(_frame(stream)))
-    reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).stream_reader(source)
+    pieces = _frame(stream)
+    state = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+    held = b""
 
     def read(count: int) -> bytes:
+        nonlocal held
         try:
-            return reader.read(count)
+            while not held:
+                piece = next(pieces, None)
+                if piece is None:
+                    return b""
+                held = state.decompress(piece)
         except zstandard.ZstdError as error:
             raise stream.error(f"zstd data are damaged: {error}", offset=start) from error
+        data, held = held[:count], held[count:]
+        return data
 
     return read
-
-
-class _Pieces:
-    """A file made of pieces."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._held = b""
-
-    def read(self, count: int = -1) -> bytes:
-        """At most `count` bytes, none at the end."""
-        if not self._held:
-            self._held = next(self._pieces, b"")
-        end = len(self._held) if count < 0 else count
-        data, self._held = self._held[:end], self._held[end:]
-        return data
 
 
 _BLOCK_HEADER: Final = 3

@@ -68,8 +68,10 @@ def members(stream: ByteStream, *, most: int, sizes: tuple[int, ...] = ()) -> It
     Raises:
         ArchiveError: no such archive, with the offset.
     """
+    base = stream.offset
     for count in range(most + 1):
-        member = _rpm_member(stream, sizes) if stream.peek(_MAGIC) == RPM_MAGIC else _member(stream)
+        stripped = stream.peek(_MAGIC) == RPM_MAGIC
+        member = _rpm_member(stream, base, sizes) if stripped else _member(stream, base)
         if member.name == _TRAILER:
             return
         if count == most:
@@ -77,10 +79,10 @@ def members(stream: ByteStream, *, most: int, sizes: tuple[int, ...] = ()) -> It
         yield member
         while member.content.read(1 << 18):
             pass
-        _align(stream)
+        _align(stream, base)
 
 
-def _member(stream: ByteStream) -> Member:
+def _member(stream: ByteStream, base: int) -> Member:
     start = stream.offset
     header = stream.exactly(_HEADER, "a cpio header")
     if not header.startswith(MAGICS):
@@ -95,13 +97,13 @@ def _member(stream: ByteStream) -> Member:
     name = stream.exactly(length, "a cpio name")
     if name[-1:] != b"\0" or b"\0" in name[:-1]:
         raise stream.error("a name that does not end where it should", offset=start)
-    _align(stream)
+    _align(stream, base)
     linked = (major, minor, inode) if links > 1 and mode & _TYPE == _REGULAR else None
     content = stream.part(size, f"the content of {name[:200]!r}")
     return Member(offset=start, name=name[:-1], mode=mode, size=size, inode=linked, content=content)
 
 
-def _rpm_member(stream: ByteStream, sizes: tuple[int, ...]) -> Member:
+def _rpm_member(stream: ByteStream, base: int, sizes: tuple[int, ...]) -> Member:
     """A header of magic and file number (rpm, lib/cpio.c, "stripped" cpio)."""
     start = stream.offset
     header = stream.exactly(_MAGIC + _WIDTH, "a stripped cpio header")
@@ -110,11 +112,11 @@ def _rpm_member(stream: ByteStream, sizes: tuple[int, ...]) -> Member:
         size = sizes[index]
     except (ValueError, IndexError) as error:
         raise stream.error("a stripped header that names no file of the package", offset=start) from error
-    _align(stream)
+    _align(stream, base)
     content = stream.part(size, f"the content of file {index}")
     return Member(offset=start, name=b"", mode=_REGULAR, size=size, inode=None, content=content, index=index)
 
 
-def _align(stream: ByteStream) -> None:
+def _align(stream: ByteStream, base: int) -> None:
     """Headers, names and contents end at multiples of four; at the very end of a file the padding may be missing."""
-    stream.upto(-stream.offset % _ALIGNMENT)
+    stream.upto((base - stream.offset) % _ALIGNMENT)

@@ -38,7 +38,12 @@ def tar_entries(path: Path, making: Making, *, platform: str | None = None) -> I
             _apply_layers(found, tree, making, path.name)
         else:
             with archive_stream(path, making) as stream:
-                _unpack(expanded_whole(stream, limit=making.limits.size), tree, making, Source("rootfs", path.name))
+                _unpack(
+                    expanded_whole(stream, limit=making.limits.size),
+                    tree,
+                    making,
+                    Source("rootfs", path.name),
+                )
     for name, leaf in tree.files():
         if leaf.digests is not None:
             yield from making.entries(name, leaf.digests, (leaf.source,))
@@ -88,7 +93,9 @@ def _put(
     elif member.is_hardlink:
         target = components(member.target, stream, offset=member.offset)
         if not tree.hardlink(parts, target):
-            raise stream.error(f"{member.name!r} links to {member.target!r}, which is not there", offset=member.offset)
+            raise stream.error(
+                f"{member.name!r} links to {member.target!r}, which is not there", offset=member.offset
+            )
     elif member.is_symlink:
         tree.symlink(parts, member.target)
     elif member.is_directory:

@@ -35,7 +35,9 @@ class Image:
         layers: names of the members that are its layers, lowest first, each with the SHA-256 it must have, if named.
     """
 
-    def __init__(self, file: IO[bytes], path: Path, members: dict[bytes, tuple[int, int]], platform: str | None) -> None:
+    def __init__(
+        self, file: IO[bytes], path: Path, members: dict[bytes, tuple[int, int]], platform: str | None
+    ) -> None:
         self._file = file
         self._path = path
         self._members = members
@@ -84,7 +86,9 @@ class Image:
         try:
             return msgspec.json.decode(data)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise MakingError(f"{name.decode(errors='replace')} is no JSON: {error}", where=str(self._path)) from error
+            raise MakingError(
+                f"{name.decode(errors='replace')} is no JSON: {error}", where=str(self._path)
+            ) from error
 
     def _docker(self) -> list[tuple[bytes, str | None]]:
         try:
@@ -127,7 +131,9 @@ def image(path: Path, platform: str | None) -> Iterator[Image | None]:
         return
     try:
         with streamed(path, Silent(), limit=1 << 62) as stream:
-            members = {_name(each.name): each.data for each in tar_members(stream, most=1 << 20) if each.is_regular}
+            members = {
+                _name(each.name): each.data for each in tar_members(stream, most=1 << 20) if each.is_regular
+            }
     except ArchiveError:
         yield None  # whoever reads it as a file system says what is wrong
         return

@@ -88,9 +88,7 @@ def _package(stream: ByteStream, making: Making, options: RpmOptions) -> Iterato
     header = _Header(stream)
     source = Source("rpm", header.text(_NAME), _version(header), header.text(_ARCH))
     files = _files(header)
-    algorithm = _ALGORITHMS.get(
-        header.numbers(_DIGEST_ALGORITHM)[0] if header.has(_DIGEST_ALGORITHM) else _MD5
-    )
+    used = _ALGORITHMS.get(header.numbers(_DIGEST_ALGORITHM)[0] if header.has(_DIGEST_ALGORITHM) else _MD5)
     found: Iterable[tuple[_File, Digests]] = _payload(stream, files, making)
     if options.header_digests and used is not None and making.algorithms == (used,):
         found = [(file, (_digest(stream, file, used),)) for file in files if file.is_packed]

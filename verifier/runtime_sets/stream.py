@@ -33,7 +33,9 @@ class ByteStream:
         return ArchiveError(self.structure, self.offset if offset is None else offset, detail)
 
     def read(self, count: int) -> bytes:
-        """At most `count` bytes; none at the end only."""
+        """At most `count` bytes; none at the end only, or where none are asked for."""
+        if not count:
+            return b""
         if self._held:
             data, self._held = self._held[:count], self._held[count:]
         else:

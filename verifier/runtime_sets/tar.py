@@ -11,6 +11,16 @@ from typing import Final, cast
 from verifier.runtime_sets.making import CHUNK
 from verifier.runtime_sets.stream import MAX_STRUCTURE, ByteStream
 
+_DAMAGE: Final = (
+    tarfile.TarError,
+    ValueError,
+    OverflowError,
+    EOFError,
+    IndexError,
+    RecursionError,
+    OSError,
+)
+"""What `tarfile` raises over damaged archives."""
 _KEPT: Final = 512
 """tarfile steps back one byte where a member was read to its end."""
 
@@ -75,19 +85,11 @@ def tar_members(stream: ByteStream, *, most: int) -> Iterator[TarMember]:
                 name=_raw(info.name),
                 kind=info.type,
                 target=_raw(info.linkname),
-                read=_content(archive, info),
+                read=_content(archive, info, stream),
             )
         while stream.read(CHUNK):  # padding; a compressed archive ends with its checksum
             pass
-    except (
-        tarfile.TarError,
-        ValueError,
-        OverflowError,
-        EOFError,
-        IndexError,
-        RecursionError,
-        OSError,
-    ) as error:
+    except _DAMAGE as error:
         raise stream.error(f"no tar archive, or a damaged one: {error}") from error
 
 
@@ -95,16 +97,19 @@ def _raw(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def _content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[int], bytes]:
+def _content(archive: tarfile.TarFile, info: tarfile.TarInfo, stream: ByteStream) -> Callable[[int], bytes]:
     if not info.isreg():
         return lambda _count: b""
     content: io.BufferedReader | None = None
 
     def read(count: int) -> bytes:
         nonlocal content
-        if content is None:
-            content = cast("io.BufferedReader", archive.extractfile(info))
-        return content.read(count)
+        try:
+            if content is None:
+                content = cast("io.BufferedReader", archive.extractfile(info))
+            return content.read(count)
+        except _DAMAGE as error:
+            raise stream.error(f"{info.name[:200]!r} cannot be read: {error}", offset=info.offset) from error
 
     return read
 

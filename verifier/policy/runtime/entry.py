@@ -46,6 +46,12 @@ KIND_BY_TEXT: Final[dict[bytes, DigestKind]] = {each.text.encode(): each for eac
 KIND_OF: Final[dict[tuple[Kind, HashAlg], DigestKind]] = {
     (each.kind, each.alg): each for each in DIGEST_KINDS
 }
+KERNEL_HASHES: Final[dict[str, HashAlg]] = {
+    **{alg.label: alg for alg in HashAlg},
+    **{alg.label.replace("_", "-"): alg for alg in HashAlg},
+    "sm3": HashAlg.SM3_256,
+}
+"""Names of hashes in IMA's lists (Linux, crypto/hash_info.c). MD5 and what else is broken or rare is not among them."""
 
 
 class Source(NamedTuple):
