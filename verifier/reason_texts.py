@@ -84,6 +84,11 @@ _INPUT: Final = {
         "The policy has an unknown key, a contradiction, or would let something pass unseen.",
         "Mend the place the detail names; `attestctl policy lint` checks it offline.",
     ),
+    Reason.RUNTIME_SET_INVALID: Entry(
+        "A runtime set, or what it is made of, cannot be used",
+        "A package, image or list that a set is made of cannot be read, or the set is not written as it must be.",
+        "Look at the file and the place that are named. What is damaged is fetched again; a set is made again.",
+    ),
 }
 
 _ENROLMENT: Final = {

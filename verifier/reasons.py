@@ -73,6 +73,7 @@ class Reason(enum.StrEnum):
     VERIFIER_UNAVAILABLE = "verifier-unavailable"
     INTERNAL_FAULT = "internal-fault"
     POLICY_INVALID = "policy-invalid"
+    RUNTIME_SET_INVALID = "runtime-set-invalid"
 
     # --- enrolment
     JOIN_TOKEN_REQUIRED = "join-token-required"  # noqa: S105 - a code, not a secret

@@ -14,9 +14,12 @@ class ArchiveError(MalformedInputError):
         offset: byte offset in what `structure` names.
     """
 
+    def __init__(self, structure: str, offset: int, detail: str) -> None:
+        super().__init__(structure, offset, detail, reason=Reason.RUNTIME_SET_INVALID)
+
 
 class MakingError(EvidenceError):
     """A set cannot be made of this input: files that cannot be read, that are too large, or that do not fit together."""
 
     def __init__(self, detail: str, *, where: str = "") -> None:
-        super().__init__(Reason.MALFORMED_REQUEST, detail, structure=where)
+        super().__init__(Reason.RUNTIME_SET_INVALID, detail, structure=where)

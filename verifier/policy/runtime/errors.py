@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from verifier.errors import PolicyError
+from verifier.reasons import Reason
 
 
 class RuntimeSetError(PolicyError):
@@ -15,4 +16,4 @@ class RuntimeSetError(PolicyError):
     def __init__(self, detail: str, *, line: int | None = None, where: str = "") -> None:
         self.line = line
         place = where if line is None else f"{where} line {line}".strip()
-        super().__init__(detail, where=place or "runtime set")
+        super().__init__(detail, where=place or "runtime set", reason=Reason.RUNTIME_SET_INVALID)
