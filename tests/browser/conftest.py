@@ -65,11 +65,15 @@ def fleet(tmp_path_factory):
         good = attest(verifier, first, 1, "uki-sb-on")
         bad = attest(verifier, second, 2, "uki-sb-on-cmdline-tampered")
         write_machines(machines, "web-01", good["verdict"]["attester_id"], ek_of(verifier, good))
+        operator = token(verifier.config, "operator")
+        # Of nobody here: there is something to show, and no verdict is another.
+        assigned = {"policy": "grub-strict", "mode": "observe", "selector": {"site": "north", "tier": "web"}}
+        ask(verifier, "PUT", "/v1/assignments", operator, assigned)
         yield Fleet(
             verifier,
             good["verdict"]["attester_id"],
             bad["verdict"]["attester_id"],
-            token(verifier.config, "operator"),
+            operator,
             verifier.dashboard_token,
             lambda: attest_again(work, first),
         )
@@ -77,11 +81,21 @@ def fleet(tmp_path_factory):
 
 def ek_of(verifier: Verifier, answer) -> str:
     """SHA-256 of the EK of whoever was given this answer."""
-    url = f"{verifier.url}/v1/attesters/{answer['verdict']['attester_id']}"
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {verifier.dashboard_token}"})
+    path = f"/v1/attesters/{answer['verdict']['attester_id']}"
+    return ask(verifier, "GET", path, verifier.dashboard_token)["endorsement"]["ek_sha256"]
+
+
+def ask(verifier: Verifier, method: str, path: str, token: str, body=None):
+    """A call of the API, answered by JSON."""
+    request = urllib.request.Request(
+        verifier.url + path,
+        method=method,
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        data=None if body is None else json.dumps(body).encode(),
+    )
     context = ssl.create_default_context(cafile=str(verifier.ca))
     with urllib.request.urlopen(request, context=context) as reply:
-        return json.load(reply)["endorsement"]["ek_sha256"]
+        return json.load(reply)
 
 
 def write_machines(path: Path, name: str, remark: str, *keys: str) -> None:
