@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Final, assert_never
 
 from verifier.quirks import Quirk
 from verifier.reasons import Claim, Reason, Tier
@@ -26,13 +26,17 @@ class Severity(enum.StrEnum):
     CONTRAINDICATED = "contraindicated"
 
 
+_OF_THE_IMA_LIST: Final = "ima-"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One reason of a verdict.
 
     Attributes:
         rule: id of the policy rule that concluded this; None for the verifier's own checks.
-        event_index: index into the boot log, as `attestctl eventlog` counts.
+        event_index: index into the boot log, as `attestctl eventlog` counts; for a reason that begins with `ima-` into
+            the IMA list since boot, as `attestctl ima` counts.
         expected, actual: for people; digests as hex.
         quirk: the known deviation of boot logs that fits.
     """
@@ -48,6 +52,11 @@ class Finding:
     expected: str | None = None
     actual: str | None = None
     quirk: Quirk | None = None
+
+    @property
+    def boot_event(self) -> int | None:
+        """The event of the boot log it is about; None where it is about none, or about an entry of the IMA list."""
+        return None if self.reason.value.startswith(_OF_THE_IMA_LIST) else self.event_index
 
     @property
     def remedy(self) -> str | None:

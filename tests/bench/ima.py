@@ -31,9 +31,9 @@ def _template(number: int) -> bytes:
     return struct.pack("<I", len(digest)) + digest + struct.pack("<I", len(path)) + path
 
 
-def _entry(data: bytes) -> bytes:
-    head = struct.pack("<I20sI", 10, hashlib.sha1(data, usedforsecurity=False).digest(), 6)
-    return head + b"ima-ng" + struct.pack("<I", len(data)) + data
+def _entry(data: bytes, name: bytes = b"ima-ng") -> bytes:
+    head = struct.pack("<I20sI", 10, hashlib.sha1(data, usedforsecurity=False).digest(), len(name))
+    return head + name + struct.pack("<I", len(data)) + data
 
 
 TEMPLATES: Final = [_template(number) for number in range(ENTRIES)]
@@ -89,9 +89,24 @@ def lists() -> list[Result]:
             bare=lambda: _extended(TEMPLATES[-TAIL:], before),
             bare_name="plain hashlib loop",
         ),
+        _unsigned(),
         _stall(quoted),
         _memory(quoted),
     ]
+
+
+def _unsigned() -> Result:
+    """Template ima-sig, the default of many distributions, with files that carry no signature."""
+    templates = [data + bytes(4) for data in TEMPLATES]
+    whole = ImaSegment(b"".join(_entry(data, b"ima-sig") for data in templates))
+    quoted = {HashAlg.SHA256: {10: _extended(templates)}}
+    return within(
+        f"IMA, {ENTRIES:,} entries of ima-sig without signatures",
+        lambda: _good(judge(INITIAL, whole, quoted, REFERENCE), ENTRIES),
+        budget_us=300_000,
+        bare=lambda: _extended(templates),
+        bare_name="plain hashlib loop",
+    )
 
 
 def _stall(quoted: dict[HashAlg, dict[int, bytes]]) -> Result:

@@ -132,7 +132,8 @@ _MARK: Final = {"passed": "ok", "failed": "FAIL", "not-evaluated": "??"}
 
 def _where(finding: Mapping[str, object]) -> str:
     pcr, event = finding.get("pcr"), finding.get("event_index")
-    parts = ([f"PCR {pcr}"] if pcr is not None else []) + ([f"event {event}"] if event is not None else [])
+    kind = "entry" if str(finding["code"]).startswith("ima-") else "event"
+    parts = ([f"PCR {pcr}"] if pcr is not None else []) + ([f"{kind} {event}"] if event is not None else [])
     return " ".join(parts)
 
 

@@ -60,8 +60,8 @@ def explain_events(
     broken = {finding.rule for finding in failed}
     wrong: dict[int, list[Finding]] = {}
     for finding in failed:
-        if finding.event_index is not None:
-            wrong.setdefault(finding.event_index, []).append(finding)
+        if finding.boot_event is not None:
+            wrong.setdefault(finding.boot_event, []).append(finding)
     return tuple(
         EventVerdict(
             event=event,
@@ -76,7 +76,7 @@ def explain_events(
 
 def beside_events(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """What did not pass and is not about one event: of the quote, of whole PCRs, of claims."""
-    return tuple(f for f in findings if f.status is not Status.PASSED and f.event_index is None)
+    return tuple(f for f in findings if f.status is not Status.PASSED and f.boot_event is None)
 
 
 def _readers(policy: model.Policy, claims: ProvenClaims) -> dict[int, list[str]]:

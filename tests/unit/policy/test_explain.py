@@ -8,9 +8,11 @@ import pytest
 
 from tests.unit.policy.test_catalogue import captured
 from verifier.claims import ProvenClaims
+from verifier.findings import Finding, Severity, Status
 from verifier.policy.evaluate import evaluate
 from verifier.policy.explain import EventVerdict, beside_events, explain_events
 from verifier.policy.parse import parse_policy
+from verifier.reasons import Claim, Reason
 
 HEAD = """\
 schema: vtpm-attest/policy/1
@@ -112,3 +114,21 @@ def test_without_a_log_there_is_nothing_to_explain_and_everything_to_tell() -> N
     findings = evaluate(policy, claims)
     assert explain_events(policy, claims, findings) == ()
     assert [finding.rule for finding in beside_events(findings)] == ["rule"]
+
+
+def test_an_entry_of_the_ima_list_is_no_event_of_the_boot_log() -> None:
+    policy, claims = (
+        parse_policy(HEAD + "  - {id: on, claim: configuration, secure_boot: enabled}" + TAIL),
+        captured(SCENARIO),
+    )
+    entry = Finding(
+        reason=Reason.IMA_FILE_UNKNOWN,
+        status=Status.FAILED,
+        severity=Severity.CONTRAINDICATED,
+        claim=Claim.EXECUTABLES,
+        message="/tmp/x is not among the known files",
+        pcr=10,
+        event_index=4,
+    )
+    assert not any(verdict.findings for verdict in explain_events(policy, claims, [entry]))
+    assert beside_events([entry]) == (entry,)

@@ -138,7 +138,9 @@ class RuntimeReference(Protocol):
         ...
 
     def accepted(self, algorithm: HashAlg) -> Container[bytes]:
-        """Digests under `algorithm` of whole template data (`hashed_data`) that is good as it stands.
+        """Digests under `algorithm` of template data that is good as it stands: fields d-ng (or d-ngv2) and n-ng.
+
+        That is all of it for ima-ng; of entries with more fields (ima-sig) these two are looked up.
 
         The fast path: an entry in here is counted as KNOWN and never decoded. It may hold only files, and of them only
         what `file` calls KNOWN for the very same fields and what `options` demands nothing more of; it must be empty

@@ -62,9 +62,9 @@ def parse_ascii(data: bytes, *, byte_order: ByteOrder = "little", first_index: i
     entries: list[ImaEntry] = []
     at = 0
     for line in data.split(b"\n"):
-        if line.strip(b" \r"):
+        if line.strip(b" "):
             index = first_index + len(entries)
-            raw = _read_line(line.removesuffix(b"\r"), at, index, byte_order)
+            raw = _read_line(line, at, index, byte_order)
             entries.append(decode_entry(raw, index, byte_order))
         at += len(line) + 1
     return ImaList(None, tuple(entries))
@@ -110,9 +110,9 @@ def fits(entry: ImaEntry, byte_order: ByteOrder) -> bool:
 def _ascii_order(data: bytes) -> ByteOrder:
     """The order for which the first measurement's digest fits; that of template `ima` fits both."""
     for line in data.split(b"\n", _LINES_TRIED)[:_LINES_TRIED]:
-        if not line.strip(b" \r"):
+        if not line.strip(b" "):
             continue
-        raw = _read_line(line.removesuffix(b"\r"), 0, 0, "big")
+        raw = _read_line(line, 0, 0, "big")
         if any(raw.digest) and raw.name != IMA:
             return "big" if fits(decode_entry(raw, 0, "big"), "big") else "little"
     return "little"

@@ -135,8 +135,8 @@ class Scan:
             data: entries; the last may be torn.
             encoding: of `data`.
             route: from where to where.
-            accepted: digests of template data that are good as they stand, under the route's bank; under PADDED_SHA1
-                they are SHA-1.
+            accepted: digests of template data that are good as they stand, or of their first two fields, under the
+                route's bank; under PADDED_SHA1 they are SHA-1.
             index: of the first entry.
             position: where that is in `data`.
         """
@@ -163,10 +163,11 @@ class Scan:
             self._finish_others()
         return self.found or self.torn or self.position >= len(self._data)
 
-    def _run(self, entries: int) -> None:
+    def _run(self, entries: int) -> None:  # noqa: C901 - the hottest loop, written out
         data, at, index = self._data, self.position, self.index
         end, stop, main = len(data), index + entries, self.main
         read, head_size, name_size = _head(self._encoding, _USUAL_NAME)
+        read_number = _NUMBERS[self._encoding.byte_order]
         zeroes = bytes(self._encoding.digest_size)
         new = self._bank.new
         padded = self._rule is BankRule.PADDED_SHA1
@@ -195,7 +196,14 @@ class Scan:
             if 0 < after <= end:
                 digest = inner(data[body:after]).digest()
                 if digest not in accepted:
-                    miss(Miss(index, at))
+                    # Further fields (a signature, or the empty one of ima-sig) leave what the first two say.
+                    try:
+                        cut = body + 4 + read_number(data, body)[0]
+                        cut += 4 + read_number(data, cut)[0]
+                    except struct.error:
+                        cut = after
+                    if cut >= after or inner(data[body:cut]).digest() not in accepted:
+                        miss(Miss(index, at))
                 value = new(value + (digest + padding if padded else digest)).digest()
                 at = after
             else:
@@ -262,6 +270,7 @@ class Scan:
 
 _IMA_SIZE: Final = len(IMA)
 _USUAL_NAME: Final = len("ima-ng")
+_NUMBERS: Final = {"little": struct.Struct("<I").unpack_from, "big": struct.Struct(">I").unpack_from}
 _Read = Callable[[bytes, int], tuple[int, bytes, int, int]]
 
 

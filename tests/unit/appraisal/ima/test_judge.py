@@ -12,7 +12,7 @@ from verifier.appraisal.ima.judge import Continuity, ImaOutcome, judge, judge_in
 from verifier.appraisal.ima.segment import ImaSegment
 from verifier.appraisal.ima.state import INITIAL, MAX_RETAINED, ImaState
 from verifier.findings import Severity, Status
-from verifier.policy.runtime.reference import Handling, RuntimeOptions
+from verifier.policy.runtime.reference import Handling, RuntimeOptions, SignatureUse
 from verifier.reasons import Reason, Tier
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
 from verifier.tcg.ima.entry import ImaFormatError
@@ -77,6 +77,22 @@ def test_a_list_of_known_files_passes(fast: bool, padded: bool) -> None:
     assert outcome.state.rules == {SHA256: BankRule.PADDED_SHA1 if padded else BankRule.OWN_HASH}
     assert (outcome.consumed, outcome.unproven, outcome.resend) == (len(kernel.list), 0, False)
     assert ("/usr/bin/a" in reference.asked) is not fast
+
+
+@pytest.mark.parametrize("template", ["ima-sig", "evm-sig", "d-ng|n-ng|imode"])
+def test_known_digest_and_path_are_accepted_whatever_fields_follow(template: str) -> None:
+    kernel, reference = started(template=template), known()
+    kernel.measure("/usr/bin/a", "/usr/bin/b")
+    outcome = judged(kernel, reference)
+    assert reference.asked == ["/usr/bin/a"], "none but the changed one is looked up"
+    assert outcome.claims is not None
+    assert (outcome.claims.known, outcome.claims.wrong) == (3, 1)
+
+
+def test_where_signatures_are_required_nothing_is_accepted_unlooked() -> None:
+    kernel = started(template="ima-sig")
+    outcome = judged(kernel, known(signatures=SignatureUse.REQUIRED))
+    assert codes(outcome).count("ima-signature-missing") == 3
 
 
 def test_without_a_reference_a_list_is_proven_and_never_passes() -> None:
