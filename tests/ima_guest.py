@@ -133,11 +133,15 @@ class MeasuringGuest:
     async def enrolled(
         cls, harness: Harness, seed: int = 1, programs: int = 3, **options: Any
     ) -> MeasuringGuest:
-        guest = await harness.guest(seed, **options)
-        made = cls(guest, GuestKernel(guest))
+        made = cls.on(await harness.guest(seed, **options))
         for number in range(programs):
             made.run(f"/usr/bin/p{number}")
         return made
+
+    @classmethod
+    def on(cls, guest: Guest) -> MeasuringGuest:
+        """A guest whose kernel begins to measure now."""
+        return cls(guest, GuestKernel(guest))
 
     @property
     def attester_id(self) -> str:
