@@ -59,11 +59,14 @@ from agent.wire.messages import (
     ChallengeRequest,
     EnrollmentReply,
     EnrollmentRequest,
+    ImaPart,
     LogPart,
     NvCertificate,
     PcrBank,
 )
 
+LONG: Final = 1024 * 1024
+"""Bytes of an IMA list."""
 PROOF_CONTEXT: Final = b"vtpm-attest activation v1"
 
 
@@ -309,7 +312,10 @@ class Agent:
             ear_audience=self._options.ear_audience,
             want_ak_certificate=self._certificate.wanted,
         )
-        reply = self._server().post("/v1/attestations", request, AttestationReply, self._options.media_type)
+        # A long list is sent as it is, whatever else is spoken: base64 would cost both sides more than all the rest.
+        long = ima is not None and len(ima.content) > LONG
+        media_type = MSGPACK if long else self._options.media_type
+        reply = self._server().post("/v1/attestations", request, AttestationReply, media_type)
         self._certificate.keep(reply.ak_certificate, reply.ak_chain)
         self._ear.keep(reply.ear)
         verdict = reply.verdict
@@ -323,14 +329,16 @@ class Agent:
         )
         return Judged(reply)
 
-    def _ima_part(self, boot_id: str | None, action: Attest) -> LogPart | None:
+    def _ima_part(self, boot_id: str | None, action: Attest) -> ImaPart | None:
         """The IMA list from where the verifier knows it, if it knows this boot's. Read after the quote was taken."""
         challenge = action.challenge
         known = boot_id is not None and boot_id == challenge.ima_boot and not action.whole_log
         found = self._outside.sources.ima_list(challenge.ima_offset if known else 0)
         if found.note is not None:
             self._notes((found.note,))
-        return None if found.content is None else LogPart(content=found.content, offset=found.offset)
+        return (
+            None if found.content is None else ImaPart(content=memoryview(found.content), offset=found.offset)
+        )
 
     def _collect(self, tpm: Tpm, ak: Key, challenge: Challenge) -> tuple[Collected, list[NvCertificate]]:
         """What this boot left behind, and the NvPCRs it names; their log is read after they are certified."""

@@ -97,11 +97,17 @@ class Here:
 
     async def run(self, work: Callable[[A], T], given: A) -> T:
         await asyncio.sleep(0)
-        result: T = pickle.loads(pickle.dumps(work(pickle.loads(pickle.dumps(given)))))
+        result: T = _sent(work(_sent(given)))
         return result
 
     async def close(self) -> None:
         """Nothing to end."""
+
+
+def _sent(value: T) -> T:
+    """What arrives of a value."""
+    made: T = pickle.loads(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+    return made
 
 
 @dataclass

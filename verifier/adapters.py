@@ -22,6 +22,8 @@ from verifier.worker import LENGTH, frame
 A = TypeVar("A")
 T = TypeVar("T")
 _IDLE: Final = 60.0
+_PIECE: Final = 128 * 1024
+"""Bytes written to a process before others get their turn."""
 
 
 class SystemClock:
@@ -127,13 +129,23 @@ async def _start() -> Process:
         raise VerifierFault(f"no worker process can be started: {error}") from error
 
 
-async def _ask(process: Process, question: bytes) -> tuple[bool, Any]:
+async def _ask(process: Process, question: list[bytes | memoryview]) -> tuple[bool, Any]:
     if process.stdin is None or process.stdout is None:
         raise AssertionError("a worker is started with both pipes")
-    process.stdin.write(question)
-    await process.stdin.drain()
-    size = int.from_bytes(await process.stdout.readexactly(LENGTH), "big")
-    answer: tuple[bool, Any] = pickle.loads(await process.stdout.readexactly(size))  # noqa: S301 - our own worker's
+    for part in question:
+        # A piece at a time: the transport copies what the pipe does not take at once.
+        for start in range(0, len(part), _PIECE):
+            process.stdin.write(part[start : start + _PIECE])
+            await process.stdin.drain()
+    head = await process.stdout.readexactly(2 * LENGTH)
+    size, count = (int.from_bytes(head[at : at + LENGTH], "big") for at in (0, LENGTH))
+    sizes = await process.stdout.readexactly(count * LENGTH)
+    content = await process.stdout.readexactly(size)
+    buffers = [
+        await process.stdout.readexactly(int.from_bytes(sizes[at : at + LENGTH], "big"))
+        for at in range(0, len(sizes), LENGTH)
+    ]
+    answer: tuple[bool, Any] = pickle.loads(content, buffers=buffers)  # noqa: S301 - our own worker's
     return answer
 
 

@@ -30,7 +30,7 @@ _json_encoder: Final = msgspec.json.Encoder()
 _msgpack_encoder: Final = msgspec.msgpack.Encoder()
 
 
-def decode(body: bytes, kind: type[T], media_type: str = JSON) -> T:
+def decode(body: bytes | bytearray, kind: type[T], media_type: str = JSON) -> T:
     """Decode `body` as `kind`. Raises `WireError` for anything that is not exactly such a message."""
     if media_type not in MEDIA_TYPES:
         raise WireError(f"media type {media_type!r} is not one of {JSON}, {MSGPACK}")

@@ -154,11 +154,18 @@ class Challenge(Reply, frozen=True, kw_only=True):
 
 
 class LogPart(Message, frozen=True, kw_only=True):
-    """A log, whole (`content`), by digest alone (`sha256`), or its tail (`content` from `offset`)."""
+    """A log, whole (`content`) or by digest alone (`sha256`)."""
 
     content: bytes | None = None
     sha256: Sha256 | None = None
     """Of the whole log."""
+
+
+class ImaPart(Message, frozen=True, kw_only=True):
+    """The IMA list from a byte of it on."""
+
+    content: memoryview
+    """Looked at where it lies in the message: it may be megabytes."""
     offset: Annotated[int, Meta(ge=0)] = 0
 
 
@@ -206,7 +213,7 @@ class AttestationRequest(Message, frozen=True, kw_only=True):
     """TPMT_SIGNATURE."""
     pcrs: Annotated[list[PcrBank], Meta(max_length=8)]
     boot_log: LogPart | None = None
-    ima_log: LogPart | None = None
+    ima_log: ImaPart | None = None
     """The kernel's binary IMA list from `offset` on, in its own byte order, read after the quote was taken. It may have
     grown since: the verifier judges what the quote covers. With it, `pcrs` may hold PCR 10 as it was before the quote."""
     identity: GuestIdentity = GuestIdentity()

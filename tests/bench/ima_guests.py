@@ -14,7 +14,7 @@ from typing import Any, Final
 import aiohttp
 
 from agent.wire.codec import MSGPACK, encode
-from agent.wire.messages import AttestationRequest, GuestIdentity, LogPart, PcrBank
+from agent.wire.messages import AttestationRequest, GuestIdentity, ImaPart, LogPart, PcrBank
 from tests.harness import Guest, Harness, unb64
 from tests.ima_guest import MeasuringGuest
 
@@ -46,11 +46,13 @@ def message(guest: MeasuringGuest, challenge: Any) -> bytes:
             attest=unb64(body["attest"]),
             signature=unb64(body["signature"]),
             pcrs=[
-                PcrBank(bank=bank["bank"], values={pcr: unb64(value) for pcr, value in bank["values"].items()})
+                PcrBank(
+                    bank=bank["bank"], values={pcr: unb64(value) for pcr, value in bank["values"].items()}
+                )
                 for bank in body["pcrs"]
             ],
             boot_log=LogPart(content=unb64(body["boot_log"]["content"])),
-            ima_log=LogPart(content=unb64(part["content"]), offset=part.get("offset", 0)),
+            ima_log=ImaPart(content=memoryview(unb64(part["content"])), offset=part.get("offset", 0)),
             identity=GuestIdentity(**body["identity"]),
             boot_id=body["boot_id"],
             kernel_command_line=body["kernel_command_line"],
@@ -69,7 +71,7 @@ async def send(guest: MeasuringGuest, body: bytes) -> None:
     answer = await guest.guest.harness.call(
         "POST", "/v1/attestations", data=body, headers={"Content-Type": MSGPACK}
     )
-    if answer.status != 200 or answer.json["verdict"]["status"] != "affirming":  # noqa: PLR2004
+    if answer.status != 200 or answer.json["verdict"]["status"] != "affirming":
         raise AssertionError(answer.content[:2000])
 
 

@@ -92,7 +92,7 @@ async def test_an_unknown_program_is_told_as_long_as_the_boot_lasts_and_not_afte
 
 async def test_entries_after_the_quote_wait_for_the_next_and_none_is_skipped(verifier):
     guest = await MeasuringGuest.enrolled(verifier)
-    early = await guest.attest(after_quote=lambda: guest.run("/tmp/not proven yet"))
+    early = await guest.attest(after_quote=lambda: guest.run("/tmp/not-proven-yet"))
     assert status(early) == "affirming", "an entry that no quote covers is not judged"
     late = await guest.attest(early["challenge"])
     assert codes(late) == {"ima-file-unknown"}
@@ -230,7 +230,7 @@ async def test_a_list_goes_on_over_replicas_and_restarts(tmp_path):
         assert codes(await guest.attest(held)) == {"ima-file-unknown"}
     async with verifiers(tmp_path, 1, references, clock) as (again, _):
         guest.guest.harness = again
-        guest.run("/usr/bin/after the restart")
+        guest.run("/usr/bin/after-the-restart")
         assert codes(await guest.attest()) == {"ima-file-unknown"}
     assert [offset > 0 for offset, _ in guest.sent] == [False, True, True]
 

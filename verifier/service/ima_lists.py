@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
@@ -11,7 +12,6 @@ from typing import Final, NamedTuple
 from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
 from verifier.appraisal.evidence import Evidence, Expectation
 from verifier.appraisal.ima.judge import Continuity, ImaOutcome, judge
-from verifier.appraisal.ima.segment import ImaSegment
 from verifier.appraisal.ima.state import INITIAL
 from verifier.appraisal.ima_race import PcrValues
 from verifier.appraisal.runtime import not_sent
@@ -22,12 +22,21 @@ from verifier.policy.model import Policy
 from verifier.policy.runtime.reference import RuntimeReference
 from verifier.ports import AttesterState, Store, Workers
 from verifier.ports_ima import BootKey, ImaPiece
-from verifier.ports_runtime import RuntimeReferences
+from verifier.ports_runtime import Recipe, RuntimeReferences
 from verifier.reasons import Reason
 from verifier.service.bundle import JudgedList
 from verifier.service.ima_record import ImaRecord, read_record
 from verifier.service.ima_stored import stored_list
-from verifier.service.ima_work import ImaJob, ImaWork, Unreadable, do_work, quoted_pcrs, reference_of
+from verifier.service.ima_work import (
+    ImaJob,
+    ImaWork,
+    ListParts,
+    Unreadable,
+    do_work,
+    quoted_pcrs,
+    reference_at_hand,
+    reference_of,
+)
 from verifier.service.model import AttestCommand, ImaPart, ImaWanted
 from verifier.tcg.attest import parse_quote
 
@@ -67,17 +76,19 @@ class SentList:
         record: what was held of the boot before.
         data: what was sent, from `offset` on: 0, or the end of what was held.
         pcrs: values as quoted; as sent where the list does not tell.
-        jobs: by id and revision of the policy. One whose segment is not `data` begins with what was held.
+        jobs: by id and revision of the policy.
+        parts: the list at hand, where it is judged in this process.
         references: at hand, where the list is judged in this process.
         judged_by: quoted values by which another process has judged it; None where none has.
         missed: policies that read a list, where none was sent.
     """
 
     record: ImaRecord
-    data: bytes
+    data: memoryview
     offset: int
     pcrs: PcrValues
     jobs: Mapping[tuple[str, str], ImaJob]
+    parts: ListParts | None = None
     references: Mapping[bytes, RuntimeReference] = field(default_factory=dict)
     judged_by: PcrValues | None = None
     missed: frozenset[tuple[str, str]] = frozenset()
@@ -101,9 +112,9 @@ class SentList:
             if quote.pcrs != self.judged_by:
                 raise VerifierFault("an IMA list was judged by other PCR values than were proven")
             return self.outcomes[revision]
-        if revision not in self.outcomes:
-            reference = self.references[revision]
-            self.outcomes[revision] = judge(job.state, job.segment, quote.pcrs, reference)
+        if revision not in self.outcomes and self.parts is not None:
+            segment, reference = self.parts.segment(job), self.references[revision]
+            self.outcomes[revision] = judge(job.state, segment, quote.pcrs, reference)
         return self.outcomes[revision]
 
     def kept(self) -> ImaKept:
@@ -117,7 +128,7 @@ class SentList:
             return ImaKept(
                 record=None if held == self.record else held,
                 held=held,
-                content=self.data if len(self.data) <= MAX_KEPT_UNPROVEN else b"",
+                content=bytes(self.data) if len(self.data) <= MAX_KEPT_UNPROVEN else b"",
                 named=JudgedList(self.record.base + self.offset, _digest(self.data)),
             )
         first = next((revision for revision in ends if self._begins(revision)), next(iter(ends)))
@@ -133,7 +144,7 @@ class SentList:
             base, known = (self.record.proven if rotated else 0), 0
         record = ImaRecord(offset=end, base=base, resend=resend, states=states)
         # Of a list that was sent whole, what was known before is not looked at again, and so not stored again.
-        content = self.data[known - self.offset : end - self.offset]
+        content = bytes(self.data[known - self.offset : end - self.offset])
         named = JudgedList(base + known, _digest(content) if content else None)
         piece = (
             ImaPiece(start=named.held, size=len(content), sha256=named.sha256)
@@ -161,8 +172,7 @@ class SentList:
         return self.outcomes[revision].continuity in _BEGINS and not self._is_rebuilt(revision)
 
     def _is_rebuilt(self, revision: bytes) -> bool:
-        job = next(job for job in self.jobs.values() if job.recipe.revision == revision)
-        return job.segment.data is not self.data
+        return next(job for job in self.jobs.values() if job.recipe.revision == revision).anew
 
 
 class ImaLists:
@@ -203,7 +213,7 @@ class ImaLists:
         if command.ima is None:
             missed = frozenset((each.id, each.revision) for each in reading)
             return SentList(
-                record=ImaRecord(), data=b"", offset=0, pcrs=evidence.pcrs, jobs={}, missed=missed
+                record=ImaRecord(), data=memoryview(b""), offset=0, pcrs=evidence.pcrs, jobs={}, missed=missed
             )
         key = _boot_key(command, evidence)
         record = _held(state, key)
@@ -214,30 +224,43 @@ class ImaLists:
         if (anew or len(data) > OFFLOAD_ABOVE) and not _authenticated(evidence, expectation):
             return None
         held = await self._rebuilt(state, key, record) if anew else b""
-        jobs: dict[tuple[str, str], ImaJob] = {}
-        for policy, recipe in recipes.items():
-            known = record.states.get(recipe.revision)
-            segment = ImaSegment(held + data) if known is None and offset else ImaSegment(data, offset)
-            jobs[policy] = ImaJob(recipe=recipe, state=known or INITIAL, segment=segment)
+        jobs = {
+            policy: ImaJob(
+                recipe=recipe,
+                state=record.states.get(recipe.revision, INITIAL),
+                anew=offset > 0 and recipe.revision not in record.states,
+            )
+            for policy, recipe in recipes.items()
+        }
         sent = SentList(record=record, data=data, offset=offset, pcrs=evidence.pcrs, jobs=jobs)
         if len(held) + len(data) > OFFLOAD_ABOVE:
-            return await self._judged_elsewhere(sent, evidence, expectation)
-        return await self._at_hand(sent, evidence)
+            return await self._judged_elsewhere(sent, held, evidence, expectation)
+        return await self._at_hand(sent, held, evidence)
 
-    async def _at_hand(self, sent: SentList, evidence: Evidence) -> SentList:
-        sent.pcrs = quoted_pcrs(evidence, tuple(sent.jobs.values()))
-        # Made once per process, and may take seconds.
+    async def _at_hand(self, sent: SentList, held: bytes, evidence: Evidence) -> SentList:
+        sent.parts = ListParts(held=held, data=bytes(sent.data), offset=sent.offset)
+        sent.pcrs = quoted_pcrs(evidence, tuple(sent.jobs.values()), sent.parts)
         sent.references = {
-            job.recipe.revision: await asyncio.to_thread(reference_of, job.recipe)
-            for job in sent.jobs.values()
+            job.recipe.revision: await self._reference(job.recipe) for job in sent.jobs.values()
         }
         return sent
 
+    async def _reference(self, recipe: Recipe) -> RuntimeReference:
+        """Made once per process, which may take seconds."""
+        found = reference_at_hand(recipe.revision)
+        return await asyncio.to_thread(reference_of, recipe) if found is None else found
+
     async def _judged_elsewhere(
-        self, sent: SentList, evidence: Evidence, expectation: Expectation
+        self, sent: SentList, held: bytes, evidence: Evidence, expectation: Expectation
     ) -> SentList:
-        bare = replace(evidence, boot_log=None, userspace_log=None, nvpcrs=())
-        work = ImaWork(evidence=bare, expectation=expectation, jobs=tuple(sent.jobs.values()))
+        work = ImaWork(
+            evidence=replace(evidence, boot_log=None, userspace_log=None, nvpcrs=()),
+            expectation=expectation,
+            jobs=tuple(sent.jobs.values()),
+            held=pickle.PickleBuffer(held),
+            data=pickle.PickleBuffer(sent.data),
+            offset=sent.offset,
+        )
         done = await self._workers.run(do_work, work)
         if isinstance(done, Unreadable):
             raise done.error()
@@ -254,7 +277,7 @@ class ImaLists:
         return content
 
 
-def _digest(content: bytes) -> bytes:
+def _digest(content: bytes | memoryview) -> bytes:
     return hashlib.sha256(content).digest()
 
 
@@ -283,14 +306,15 @@ def _held(state: AttesterState, key: BootKey) -> ImaRecord:
         return ImaRecord()
 
 
-def _fitting(part: ImaPart, record: ImaRecord) -> tuple[bytes, int]:
+def _fitting(part: ImaPart, record: ImaRecord) -> tuple[memoryview, int]:
     """What is new of the part, and where it begins; whole where it was sent whole."""
+    content = memoryview(part.content)
     if part.offset == 0:
-        return part.content, 0
+        return content, 0
     known = record.offset - part.offset
-    if not 0 <= known <= len(part.content) or record.offset == 0:
+    if not 0 <= known <= len(content) or record.offset == 0:
         raise _unknown_offset(f"nothing is held of this boot's list that ends at byte {part.offset}")
-    return (part.content[known:] if known else part.content), record.offset
+    return content[known:], record.offset
 
 
 def _unknown_offset(detail: str) -> RefusedError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -27,6 +28,11 @@ _REFERENCES: Final = 8
 _references: Final[OrderedDict[bytes, RuntimeReference]] = OrderedDict()
 
 
+def reference_at_hand(revision: bytes) -> RuntimeReference | None:
+    """A reference that this process has made before and still has."""
+    return _references.get(revision)
+
+
 def reference_of(recipe: Recipe) -> RuntimeReference:
     """The reference, made once per process."""
     found = _references.get(recipe.revision)
@@ -39,20 +45,39 @@ def reference_of(recipe: Recipe) -> RuntimeReference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImaJob:
-    """A list to be judged by one reference, from a state on."""
+    """A list to be judged by one reference, from a state on; `anew` from all that was held of the boot before."""
 
     recipe: Recipe
     state: ImaState
-    segment: ImaSegment
+    anew: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListParts:
+    """What was held of a boot, where that is needed, and what was sent of the guest's list from `offset` on."""
+
+    held: bytes
+    data: bytes
+    offset: int
+
+    def segment(self, job: ImaJob) -> ImaSegment:
+        """What the job is about."""
+        return ImaSegment(self.held + self.data) if job.anew else ImaSegment(self.data, self.offset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImaWork:
-    """One attestation's list, for every policy that reads it. The quote is proven anew where it is judged."""
+    """One attestation's list, for every policy that reads it. The quote is proven anew where it is judged.
+
+    `held`, `data` and `offset` are those of `ListParts`, as buffers that are sent as they lie.
+    """
 
     evidence: Evidence
     expectation: Expectation
     jobs: tuple[ImaJob, ...]
+    held: pickle.PickleBuffer
+    data: pickle.PickleBuffer
+    offset: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,14 +116,15 @@ class ImaDone:
 
 def do_work(work: ImaWork) -> ImaDone | Unreadable:
     """Prove the quote, and judge the list against it by every reference; for `Workers`."""
+    parts = ListParts(held=bytes(work.held), data=bytes(work.data), offset=work.offset)
     try:
-        pcrs = quoted_pcrs(work.evidence, work.jobs)
+        pcrs = quoted_pcrs(work.evidence, work.jobs, parts)
         evidence = replace(work.evidence, pcrs=pcrs)
         facts = check_quote(evidence, work.expectation, DEFAULT_SIGNATURE_HASHES).facts
         if facts is None:
             return ImaDone(pcrs=pcrs, quoted={}, outcomes={})
         outcomes = {
-            job.recipe.revision: judge(job.state, job.segment, facts.pcrs, reference_of(job.recipe))
+            job.recipe.revision: judge(job.state, parts.segment(job), facts.pcrs, reference_of(job.recipe))
             for job in work.jobs
         }
     except EvidenceError as error:
@@ -106,7 +132,7 @@ def do_work(work: ImaWork) -> ImaDone | Unreadable:
     return ImaDone(pcrs=pcrs, quoted=facts.pcrs, outcomes=outcomes)
 
 
-def quoted_pcrs(evidence: Evidence, jobs: tuple[ImaJob, ...]) -> PcrValues:
+def quoted_pcrs(evidence: Evidence, jobs: Sequence[ImaJob], parts: ListParts) -> PcrValues:
     """The PCR values of the evidence, with PCR 10 as the list shows it was quoted; as sent where that cannot be told.
 
     Raises:
@@ -115,9 +141,9 @@ def quoted_pcrs(evidence: Evidence, jobs: tuple[ImaJob, ...]) -> PcrValues:
     attest, hashed = parse_quote(evidence.attest), parse_signature(evidence.signature).hash_alg
     if is_quoted(attest, hashed, evidence.pcrs) or not jobs:
         return evidence.pcrs
-    job = jobs[0]
-    state = job.state if job.segment.offset else INITIAL
-    encoding = state.encoding or detect_encoding(job.segment.data)
+    segment = parts.segment(jobs[0])
+    state = jobs[0].state if segment.offset else INITIAL
+    encoding = state.encoding or detect_encoding(segment.data)
     start: Mapping[HashAlg, bytes] = state.aggregates.get(DEFAULT_PCR, {})
-    found = find_quoted(attest, hashed, evidence.pcrs, start, job.segment.data, encoding)
+    found = find_quoted(attest, hashed, evidence.pcrs, start, segment.data, encoding)
     return evidence.pcrs if found is None else found

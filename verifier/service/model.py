@@ -81,9 +81,9 @@ class ImaWanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImaPart:
-    """A part of the guest's binary IMA list, from byte `offset` on."""
+    """A part of the guest's binary IMA list, from byte `offset` on. It may be megabytes, so it is not copied."""
 
-    content: bytes
+    content: memoryview | bytes
     offset: int
 
 

@@ -131,7 +131,7 @@ def _as_attestation(found: CollectedEvidence) -> wire.AttestationRequest:
         ],
         boot_log=_part(found.boot_log),
         userspace_log=_part(found.userspace_log),
-        ima_log=_part(found.ima_log),
+        ima_log=None if found.ima_log is None else wire.ImaMessage(content=memoryview(found.ima_log)),
         nvpcrs=[
             wire.NvCertificateMessage(public=each.public, attest=each.attest, signature=each.signature)
             for each in found.nvpcrs

@@ -27,7 +27,7 @@ _ZSTD_STEP: Final = 256
 
 async def read_body(
     request: web.Request, limit: int, timeout_seconds: float, room: Room | None = None
-) -> bytes:
+) -> bytes | bytearray:
     """The body, expanded where it was compressed; at most `limit` bytes, for which `room` is taken as they come.
 
     Raises:
@@ -55,26 +55,26 @@ def _ignore(_size: int) -> None:
 
 async def _read(
     request: web.Request, limit: int, timeout_seconds: float, grow: Callable[[int], None]
-) -> bytes:
+) -> bytearray:
     if request.content_length is not None and request.content_length > limit:
         raise _too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
+    body = bytearray()  # grows in place: joining megabytes in the end would hold up the event loop
     try:
         async with asyncio.timeout(timeout_seconds):
             async for chunk in request.content.iter_any():
-                size += len(chunk)
-                if size > limit:
+                if len(body) + len(chunk) > limit:
                     raise _too_large(limit)
                 grow(len(chunk))
-                chunks.append(chunk)
+                body += chunk
     except TimeoutError:
         detail = f"the body did not arrive within {timeout_seconds:g} s"
         raise SlowBodyError(Reason.MALFORMED_REQUEST, detail) from None
-    return b"".join(chunks)
+    return body
 
 
-def expand(data: bytes, encoding: str, limit: int, grow: Callable[[int], None] = _ignore) -> bytes:
+def expand(
+    data: bytes | bytearray, encoding: str, limit: int, grow: Callable[[int], None] = _ignore
+) -> bytearray:
     """Expand one gzip member or zstd frame; holds at most `limit` bytes and one step of the decoder.
 
     `grow` is told of every step, and may end it.
@@ -82,44 +82,42 @@ def expand(data: bytes, encoding: str, limit: int, grow: Callable[[int], None] =
     return _gunzip(data, limit, grow) if encoding == "gzip" else _unzstd(data, limit, grow)
 
 
-def _gunzip(data: bytes, limit: int, grow: Callable[[int], None]) -> bytes:
+def _gunzip(data: bytes | bytearray, limit: int, grow: Callable[[int], None]) -> bytearray:
     decompressor = zlib.decompressobj(_GZIP)
-    chunks: list[bytes] = []
-    size = 0
+    body = bytearray()
     try:
         while data:
-            chunk = decompressor.decompress(data, min(_GZIP_STEP, limit + 1 - size))
-            size += len(chunk)
-            if size > limit:
+            chunk = decompressor.decompress(data, min(_GZIP_STEP, limit + 1 - len(body)))
+            if len(body) + len(chunk) > limit:
                 raise _too_large(limit)
             grow(len(chunk))
-            chunks.append(chunk)
+            body += chunk
             data = decompressor.unconsumed_tail
     except zlib.error as error:
         raise _broken("gzip", str(error)) from error
     if not decompressor.eof or decompressor.unused_data:
         raise _broken("gzip", "truncated, or followed by other data")
-    return b"".join(chunks)
+    return body
 
 
-def _unzstd(data: bytes, limit: int, grow: Callable[[int], None]) -> bytes:
+def _unzstd(data: bytes | bytearray, limit: int, grow: Callable[[int], None]) -> bytearray:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
-    chunks: list[bytes] = []
-    size = start = 0
+    body = bytearray()
+    start = 0
     try:
         for start in range(0, len(data), _ZSTD_STEP):
-            chunks.append(decompressor.decompress(data[start : start + _ZSTD_STEP]))
-            size += len(chunks[-1])
-            if size > limit:
+            chunk = decompressor.decompress(data[start : start + _ZSTD_STEP])
+            if len(body) + len(chunk) > limit:
                 raise _too_large(limit)
-            grow(len(chunks[-1]))
+            grow(len(chunk))
+            body += chunk
             if decompressor.eof:
                 break
     except zstandard.ZstdError as error:
         raise _broken("zstd", str(error)) from error
     if not decompressor.eof or decompressor.unused_data or start + _ZSTD_STEP < len(data):
         raise _broken("zstd", "truncated, or followed by other data")
-    return b"".join(chunks)
+    return body
 
 
 def _too_large(limit: int) -> EvidenceError:

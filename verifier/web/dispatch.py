@@ -84,7 +84,7 @@ class Dispatcher:
             names = ", ".join(sorted(str(name) for name in accepted))
             raise EvidenceError(Reason.UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be one of {names}")
         raw = await read_body(request, route.max_body, self._config.body_timeout, room)
-        return raw if route.request is None else decode_body(raw, route.request, media_type)
+        return bytes(raw) if route.request is None else decode_body(raw, route.request, media_type)
 
     def _query(self, request: web.Request) -> Any:  # noqa: ANN401 - of the type the route names
         values: dict[str, str] = {}

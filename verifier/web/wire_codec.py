@@ -64,6 +64,7 @@ AttestationRequest = messages.AttestationRequest
 AttestationReply = messages.AttestationReply
 Identity = messages.GuestIdentity
 LogPart = messages.LogPart
+ImaMessage = messages.ImaPart
 NvCertificateMessage = messages.NvCertificate
 PcrBank = messages.PcrBank
 RatchetProof = messages.RatchetProof
@@ -75,7 +76,7 @@ _BODY: Final = "request body"
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 
 
-def decode_body(body: bytes, kind: type[T], media_type: str) -> T:
+def decode_body(body: bytes | bytearray, kind: type[T], media_type: str) -> T:
     """Decode a request body; raises `MalformedInputError` with the byte offset where one is known."""
     try:
         return decode(body, kind, media_type)
@@ -279,8 +280,6 @@ def _log(part: messages.LogPart | None, name: str, limit: int) -> LogReference |
         return None
     if part.content is None and part.sha256 is None:
         raise _request_error(name, "neither `content` nor `sha256` is given")
-    if part.offset:
-        raise _request_error(name, "this log is sent whole or named by digest, never from an offset")
     if part.content is not None:
         _check_size(part.content, name, limit)
         if part.sha256 is not None and hashlib.sha256(part.content).digest() != part.sha256:
@@ -288,21 +287,17 @@ def _log(part: messages.LogPart | None, name: str, limit: int) -> LogReference |
     return LogReference(content=part.content, sha256=part.sha256)
 
 
-def _ima(part: messages.LogPart | None) -> ImaPart | None:
+def _ima(part: messages.ImaPart | None) -> ImaPart | None:
     if part is None:
         return None
     name = "ima_log"
-    if part.content is None or part.sha256 is not None:
-        raise _request_error(
-            name, "this log is sent by `content`, whole or from an `offset`, never by digest"
-        )
     _check_size(part.content, name, limits.MAX_IMA_LOG)
     if part.offset > _MAX_OFFSET:
         raise _request_error(name, f"`offset` {part.offset} is beyond any list")
     return ImaPart(content=part.content, offset=part.offset)
 
 
-def _check_size(content: bytes, name: str, limit: int) -> None:
+def _check_size(content: bytes | memoryview, name: str, limit: int) -> None:
     if len(content) > limit:
         raise EvidenceError(
             Reason.BODY_TOO_LARGE, f"{len(content)} bytes; at most {limit} are taken", structure=name

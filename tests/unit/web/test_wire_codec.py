@@ -107,6 +107,7 @@ def test_an_ima_list_comes_whole_or_from_an_offset():
     "part",
     [
         {"offset": 3},
+        {"content": "AAAA", "sha256": "A" * 43 + "="},
         {"sha256": "A" * 43 + "="},
         {"content": "AAAA", "offset": 1 << 63},
         {"content": "AAAA", "offset": -1},

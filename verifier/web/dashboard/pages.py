@@ -156,7 +156,7 @@ class PageDispatcher:
         check_same_origin(request)
         if request.content_type != _FORM:
             raise EvidenceError(Reason.UNSUPPORTED_MEDIA_TYPE, f"forms are {_FORM}")
-        body = await read_body(request, self._page.max_form, self._config.body_timeout)
+        body = bytes(await read_body(request, self._page.max_form, self._config.body_timeout))
         try:
             fields = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS))
         except (UnicodeDecodeError, ValueError) as error:
