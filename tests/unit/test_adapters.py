@@ -15,6 +15,7 @@ import pytest
 
 from verifier.adapters import ProcessWorkers
 from verifier.errors import VerifierFault
+from verifier.ports_observe import CURRENT, Observation
 
 PID = "__import__('os').getpid()"
 PARENT = f"""
@@ -123,3 +124,20 @@ async def test_a_verifier_that_is_killed_leaves_no_process_behind():
     parent.wait()
     parent.stdout.close()
     assert await gone(pid)
+
+
+async def test_a_request_notes_how_long_it_waited_for_a_process_and_how_long_that_worked():
+    async def ask(name: str) -> Observation:
+        observation = Observation(name)
+        CURRENT.set(observation)
+        await workers.run(time.sleep, 0.05)
+        return observation
+
+    workers = ProcessWorkers(1)
+    first, second = await asyncio.gather(*(asyncio.create_task(ask(name)) for name in ("a", "b")))
+    await workers.close()
+    for one in (first, second):
+        (part,) = one.parts
+        assert (part.name, part.asked <= part.begun) == ("worker", True)
+        assert part.ended - part.begun >= 50_000_000
+    assert second.parts[0].begun >= first.parts[0].ended
