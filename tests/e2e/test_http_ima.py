@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from contextlib import asynccontextmanager
 
@@ -283,3 +284,11 @@ async def test_a_dry_run_judges_the_lists_too(verifier):
         scope=Scope.OPERATOR,
     )
     assert answer.json["counts"]["better"] == 1, answer.content
+
+
+async def test_the_time_a_list_takes_is_a_stage_of_its_own(verifier):
+    guest = await MeasuringGuest.enrolled(verifier)
+    await guest.attest()
+    text = (await verifier.get("/metrics", Scope.DASHBOARD)).content.decode()
+    told = dict(re.findall(r'^vtpm_attest_stage_seconds_count\{stage="(\w+)"\} (\S+)$', text, re.MULTILINE))
+    assert told == dict.fromkeys(("lookup", "ima", "verify", "replay", "policy", "commit", "sign"), "1.0")

@@ -85,7 +85,7 @@ async def test_where_the_time_of_an_attestation_goes(verifier):
     await guest.attest()
     found = await samples(verifier)
     for stage in Stage:
-        assert found["vtpm_attest_stage_seconds_count", stage.value] == 2
+        assert found["vtpm_attest_stage_seconds_count", stage.value] == (0 if stage is Stage.IMA else 2)
     spent = sum(found["vtpm_attest_stage_seconds_sum", stage.value] for stage in Stage)
     assert 0 < spent < found["vtpm_attest_request_seconds_sum", "post_v1_attestations"]
     assert found["vtpm_attest_responses_total", "post_v1_attestations", "2xx"] == 2

@@ -12,6 +12,8 @@ class Stage(enum.StrEnum):
 
     LOOKUP = "lookup"
     """Read what is known of the attester: record, history, policies, inventory, logs held."""
+    IMA = "ima"
+    """The IMA list replayed and judged, here or by a worker process; only where one was sent."""
     VERIFY = "verify"
     """Quote, signature, key, freshness, history."""
     REPLAY = "replay"

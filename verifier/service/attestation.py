@@ -250,6 +250,8 @@ class AttestationService:
             inventory=known.inventory,
             ratchet=self._ratchets.chain(state.attester.id),
         )
+        if command.ima is not None:
+            enter(Stage.IMA)
         ima = await self._ima.take(command, state, policies, evidence, expectation)
         if ima is not None:
             evidence = replace(evidence, pcrs=ima.pcrs)
