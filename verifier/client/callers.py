@@ -21,6 +21,7 @@ from verifier.client.results import Standing
 EAR_HEADER: Final = "attestation-result"
 UNIX: Final = "unix"
 """As a proxy's address: whoever may connect to the Unix socket."""
+_UNREADABLE: Final = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _XFCC_CERT: Final = re.compile(r'(?:^|;)Cert="([^",;]+)"', re.IGNORECASE)
 
@@ -112,7 +113,7 @@ class Naming:
         """The id; None where it names no attester, or several.
 
         Raises:
-            ValueError: it cannot be read.
+            ValueError, or cryptography's own errors: it cannot be read.
         """
         pinned = self.pins.get(hashlib.sha256(certificate).hexdigest())
         if pinned is not None:
@@ -240,7 +241,7 @@ def named(naming: Naming, certificate: bytes) -> Identified | Denied:
     """Whom a verified certificate names."""
     try:
         attester_id = naming.attester(certificate)
-    except ValueError:
+    except _UNREADABLE:
         return _unreadable()
     if attester_id is None:
         return Denied(
