@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, contextmanager
 
+import aiohttp
 import pytest
 
 from tests.eventually import eventually
@@ -507,11 +508,66 @@ async def test_no_more_wait_than_the_settings_allow_and_who_leaves_makes_room(tm
 
 
 async def test_a_verifier_that_stops_keeps_nobody_waiting(tmp_path, clock):
-    async with running(settings_for(tmp_path), clock) as verifier:
-        guest = await verifier.guest()
-        await guest.attest()
-        tag = (await verifier.get(path_of(guest), RP)).headers["ETag"]
-        call = await waiting(verifier, path_of(guest, "?wait=60"), tag)
-        verifier.service.services.watch.close()
+    async with aiohttp.ClientSession() as session:
+        async with running(settings_for(tmp_path), clock) as verifier:
+            guest = await verifier.guest()
+            await guest.attest()
+            tag = (await verifier.get(path_of(guest), RP)).headers["ETag"]
+            verifier.session, own = session, verifier.session
+            call = await waiting(verifier, path_of(guest, "?wait=60"), tag)
+            verifier.session = own
         answer = await asyncio.wait_for(call, 10)
-        assert answer.status == 304
+    assert (answer.status, answer.headers["ETag"]) == (304, tag)
+
+
+async def test_what_is_read_while_it_changes_is_not_kept(verifier, monkeypatch):
+    """A reading that began before a change of this process and ends after it is of the past."""
+    guest = await verifier.guest()
+    await guest.attest()
+    store, overtaken = verifier.service.store, False
+    whole = store.attester_state
+
+    async def slow(attester_id):
+        nonlocal overtaken
+        found = await whole(attester_id)
+        if not overtaken:
+            overtaken = True
+            await revoke(verifier, guest)
+        return found
+
+    monkeypatch.setattr(store, "attester_state", slow)
+    old = await verifier.get(path_of(guest), RP)
+    assert (overtaken, old.json["status"]) == (True, "affirming")
+    answer = await verifier.get(path_of(guest), RP, headers={"If-None-Match": old.headers["ETag"]})
+    assert (answer.status, answer.json["lifecycle"]) == (200, "revoked")
+
+
+async def test_counts_that_are_made_while_they_change_are_not_kept(verifier, monkeypatch):
+    guest = await verifier.guest()
+    await guest.attest()
+    store, overtaken = verifier.service.store, False
+    whole = store.status_counts
+
+    async def slow(tenant, now):
+        nonlocal overtaken
+        found = await whole(tenant, now)
+        if not overtaken:
+            overtaken = True
+            await bad_boot(guest)
+        return found
+
+    monkeypatch.setattr(store, "status_counts", slow)
+    assert (await verifier.get("/v1/status")).json["counts"]["affirming"] == 1
+    assert (await verifier.get("/v1/status")).json["counts"]["contraindicated"] == 1
+
+
+async def test_a_tag_alone_opens_no_gate(verifier):
+    """Who has the tag of a verdict that is not good enough is not told 304 by the gate."""
+    guest = await verifier.guest()
+    await bad_boot(guest)
+    tag = (await verifier.get(path_of(guest), RP)).headers["ETag"]
+    for known in (tag, "*"):
+        headers = {"If-None-Match": known}
+        assert (await verifier.get(path_of(guest), RP, headers=headers)).status == 304
+        answer = await verifier.get(path_of(guest, "?min_tier=warning"), RP, headers=headers)
+        assert (answer.status, answer.code) == (403, "tier-not-met")

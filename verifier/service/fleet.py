@@ -51,9 +51,9 @@ class FleetService:
         async with self._counting:
             known = self._counts.get(tenant, None)
             if known is None:
-                version = self._counts.version(tenant)
+                asked = self._counts.asking(tenant)
                 known = await self._store.status_counts(tenant, self._clock.now())
-                self._counts.keep(tenant, None, known, version)
+                self._counts.keep(tenant, None, known, asked)
             return known
 
     async def open_counts(self, tenant: str) -> OpenCounts:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -15,8 +16,8 @@ from verifier.reasons import Reason, Tier
 from verifier.service.model import StandingView
 from verifier.service.verdicts import lifecycle_at, tier_of, view
 
-LEAST: Final = {tier.label: tier for tier in (Tier.AFFIRMING, Tier.WARNING)}
-"""What may be asked for. Whatever is satisfied by `none` or less would be a gate that lets everybody in."""
+SLICE: Final = 32
+"""Attesters looked at before others get their turn on the event loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class QueryService:
         """One page of verdicts as they stand now, by attester id."""
         now = self._clock.now()
         page = await self._store.standings(tenant, where, now=now, cursor=cursor, limit=limit)
-        return Page(items=tuple(view_standing(each, now) for each in page.items), cursor=page.cursor)
+        return Page(items=await _views(page.items, now), cursor=page.cursor)
 
     async def bulk(self, tenant: str, attester_ids: Sequence[str]) -> Bulk:
         """The verdicts of these attesters as they stand now; another tenant's attester does not exist."""
@@ -50,9 +51,18 @@ class QueryService:
         found = await self._store.standings_of(tenant, asked)
         known = {each.attester_id for each in found}
         return Bulk(
-            found=tuple(view_standing(each, now) for each in found),
+            found=await _views(found, now),
             unknown=tuple(each for each in asked if each not in known),
         )
+
+
+async def _views(standings: Iterable[Standing], now: datetime) -> tuple[StandingView, ...]:
+    found: list[StandingView] = []
+    for standing in standings:
+        found.append(view_standing(standing, now))
+        if len(found) % SLICE == 0:
+            await asyncio.sleep(0)
+    return tuple(found)
 
 
 def standing_filter(

@@ -19,7 +19,7 @@ from verifier.store.cursors import decode_cursor, encode_cursor
 from verifier.store.rows import Row
 from verifier.store.schema import attester, attester_label, attester_uuid, judgement, latest
 
-_SLICE: Final = 64
+_SLICE: Final = 32
 """Rows read before others get their turn on the event loop."""
 _verdict_end: Final = len(rows.LATEST_COLUMNS)
 _VERDICT: Final = slice(0, _verdict_end)

@@ -15,8 +15,8 @@ def unchanged_page(call: Call) -> str | None:
 def remember_page(call: Call) -> Callable[[str], None]:
     """For `Reply.remember`; to be called before the page is read."""
     pages, tenant = call.services.fleet.pages, call.tenant
-    version = pages.version(tenant)
-    return lambda etag: pages.keep(tenant, _key(call), etag, version)
+    asked = pages.asking(tenant)
+    return lambda etag: pages.keep(tenant, _key(call), etag, asked)
 
 
 def _key(call: Call) -> Hashable:

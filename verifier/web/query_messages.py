@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -11,6 +13,7 @@ from verifier.findings import Status
 from verifier.ports_queries import MAX_BULK
 from verifier.reasons import Tier
 from verifier.service.model import StandingView
+from verifier.service.queries import SLICE
 from verifier.service.verdicts import satisfies
 from verifier.web.messages import Body, Cursor, Id, Label, Limit, MinTier
 from verifier.web.wire_codec import rfc3339
@@ -88,6 +91,16 @@ class BulkReply(Body, frozen=True):
 def least_of(name: str | None) -> Tier | None:
     """The tier that was asked for."""
     return None if name is None else _TIERS[name]
+
+
+async def verdict_lines(views: Sequence[StandingView], least: Tier | None) -> list[VerdictLine]:
+    """All of them, with turns for others on the event loop."""
+    lines: list[VerdictLine] = []
+    for view in views:
+        lines.append(verdict_line(view, least))
+        if len(lines) % SLICE == 0:
+            await asyncio.sleep(0)
+    return lines
 
 
 def verdict_line(view: StandingView, least: Tier | None) -> VerdictLine:

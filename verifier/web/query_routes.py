@@ -23,7 +23,7 @@ async def verdicts(call: Call) -> Reply:
     )
     remember = remember_page(call)
     page = await call.services.queries.list(call.tenant, where, query.cursor, query.limit)
-    lines = [m.verdict_line(view, least) for view in page.items]
+    lines = await m.verdict_lines(page.items, least)
     return Reply(body=m.VerdictsReply(verdicts=lines, cursor=page.cursor), remember=remember)
 
 
@@ -31,11 +31,8 @@ async def bulk(call: Call) -> Reply:
     """Verdicts of the attesters that are named."""
     least = m.least_of(call.query.min_tier)
     found = await call.services.queries.bulk(call.tenant, call.body.ids)
-    return Reply(
-        body=m.BulkReply(
-            verdicts=[m.verdict_line(view, least) for view in found.found], unknown=list(found.unknown)
-        )
-    )
+    lines = await m.verdict_lines(found.found, least)
+    return Reply(body=m.BulkReply(verdicts=lines, unknown=list(found.unknown)))
 
 
 ROUTES: Final = (
