@@ -11,6 +11,7 @@ import jwt
 import pytest
 
 from agent.bundle import qualifying_data as agents_binding
+from tests.e2e.test_http_incidents import A, B, incidents, resolve, two_guests
 from tests.harness import LINE, PCRS, b64, boot_log, unb64
 from verifier.ports import Scope
 from verifier.service.background_check import qualifying_data
@@ -150,10 +151,11 @@ async def test_only_keys_that_are_enrolled_here_are_known(verifier, guest):
     for name, (evidence, more) in cases.items():
         answer = await ask(verifier, evidence, **more)
         assert (answer.status, answer.code) == (403, "ak-unproven"), name
-    answer = await verifier.post(
-        "/v1/appraisals", {"nonce": b64(NONCE), "evidence": bundle(guest)}, token=foreign
-    )
-    assert (answer.status, answer.code) == (403, "ak-unproven")
+    for named in ({}, {"attester_id": guest.attester_id}):
+        answer = await verifier.post(
+            "/v1/appraisals", {"nonce": b64(NONCE), "evidence": bundle(guest)} | named, token=foreign
+        )
+        assert (answer.status, answer.code) == (403, "ak-unproven")
     named = await ask(verifier, bundle(guest, ek_public=None), attester_id=guest.attester_id)
     assert named.json["verdict"]["status"] == "affirming"
 
@@ -257,3 +259,13 @@ async def test_no_more_are_judged_at_once_than_there_is_room_for(verifier, guest
     for _ in taken:
         checks._turns.release()
     assert {(await one).status for one in rest} == {200}
+
+
+async def test_a_machine_that_was_called_a_copy_is_not_heard(verifier):
+    original, copy = await two_guests(verifier)
+    (found,) = await incidents(verifier)
+    done = await resolve(verifier, found["id"], keep=A, reenroll=B, reason="b is the copy")
+    assert done.status == 200, done.content
+    answer = await ask(verifier, bundle(copy, identity={"smbios_uuid": B}))
+    assert (answer.status, answer.code) == (403, "reenrollment-required")
+    assert (await ask(verifier, bundle(original, identity={"smbios_uuid": A}))).status == 200

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 import aiohttp
 import pytest
 
-from tests.eventually import eventually
+from tests.eventually import PATIENCE, eventually
 from tests.harness import boot_log, running, settings_for
 from verifier.ports import Scope
 
@@ -516,7 +516,9 @@ async def test_a_verifier_that_stops_keeps_nobody_waiting(tmp_path, clock):
             verifier.session, own = session, verifier.session
             call = await waiting(verifier, path_of(guest, "?wait=60"), tag)
             verifier.session = own
-        answer = await asyncio.wait_for(call, 10)
+            stopping = asyncio.get_running_loop().time()
+        answer = await call
+        assert asyncio.get_running_loop().time() - stopping < PATIENCE, "it was not waited for"
     assert (answer.status, answer.headers["ETag"]) == (304, tag)
 
 
@@ -571,3 +573,28 @@ async def test_a_tag_alone_opens_no_gate(verifier):
         assert (await verifier.get(path_of(guest), RP, headers=headers)).status == 304
         answer = await verifier.get(path_of(guest, "?min_tier=warning"), RP, headers=headers)
         assert (answer.status, answer.code) == (403, "tier-not-met")
+
+
+async def test_the_tag_of_a_good_verdict_opens_no_gate_once_it_is_stale(verifier, clock):
+    guest = await verifier.guest()
+    await guest.attest()
+    clock.advance(minutes=11)
+    tag = (await verifier.get(path_of(guest), RP)).headers["ETag"]
+    for known in (tag, "*"):
+        headers = {"If-None-Match": known}
+        assert (await verifier.get(path_of(guest), RP, headers=headers)).status == 304
+        answer = await verifier.get(path_of(guest, "?min_tier=affirming"), RP, headers=headers)
+        assert (answer.status, answer.code) == (403, "tier-not-met")
+
+
+async def test_another_tenant_is_not_told_that_nothing_is_new(verifier):
+    guest = await verifier.guest()
+    await guest.attest()
+    stranger = await verifier.token(RP, tenant="other")
+    tag = (await verifier.get(path_of(guest), RP)).headers["ETag"]
+    for known in (tag, "*"):
+        for query in ("", "?wait=60"):
+            answer = await verifier.call(
+                "GET", path_of(guest, query), token=stranger, headers={"If-None-Match": known}
+            )
+            assert (answer.status, answer.code) == (404, "not-found")

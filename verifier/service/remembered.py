@@ -53,9 +53,7 @@ class Remembered(Generic[K, V]):
         return Asked(self._clock.now(), self._version(tenant))
 
     def keep(self, tenant: str, key: K, value: V, asked: Asked) -> None:
-        """Remember an answer, unless something has changed since it was asked for."""
-        if asked.version != self._version(tenant):
-            return
+        """Remember an answer. It counts only if nothing has changed since it was asked for."""
         self._known[tenant, key] = (asked, value)
         self._known.move_to_end((tenant, key))
         if len(self._known) > _MOST:
