@@ -297,9 +297,10 @@ def secret_file(path: Path) -> Callable[[], str]:
         try:
             text = path.read_text().removesuffix("\n").removesuffix("\r")
         except (OSError, UnicodeDecodeError) as error:
-            raise ProviderFault(f"oidc.client_secret_file: {path} cannot be read: {error}") from error
+            # Whoever may see the sign-in page sees this: the setting, and not where its file is.
+            raise ProviderFault("the file of the setting oidc.client_secret_file cannot be read") from error
         if not text:
-            raise ProviderFault(f"oidc.client_secret_file: {path} is empty")
+            raise ProviderFault("the file of the setting oidc.client_secret_file is empty")
         return text
 
     return read

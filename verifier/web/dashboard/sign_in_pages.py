@@ -161,7 +161,7 @@ async def _begin(call: PageCall, sign_in: SignIn, person: Person, target: str) -
 def _failed(call: PageCall, error: SignInRefused | ProviderFault, target: str) -> web.Response:
     """The way in, with what went wrong. What is the provider's fault is logged: an operator has to mend it."""
     if isinstance(error, ProviderFault):
-        _log.error("dashboard.sign-in-fault", problem=str(error))
+        _log.error("dashboard.sign-in-fault", problem=str(error), cause=str(error.__cause__ or ""))
         status, detail = 502, f"{error}. Try again, or sign in with a token"
     else:
         _log.info("dashboard.sign-in-refused", problem=error.detail)
