@@ -147,7 +147,7 @@ def show_verdict(reply: Mapping[str, Any], *, everything: bool = False) -> None:
     """One verdict for people."""
     policy = reply.get("policy") or {}
     output.out.print(
-        f"{reply['attester_id']}: {output.tier_text(reply['status'])} ({reply.get('lifecycle', '')})"
+        f"{reply['attester_id']}: {output.tier_text(reply['status'])} ({reply.get('lifecycle', 'enrolled')})"
     )
     output.out.print(
         f"[dim]judged {output.when(reply['judged_at'])}, expires {output.when(reply['valid_until'])},"
@@ -156,6 +156,9 @@ def show_verdict(reply: Mapping[str, Any], *, everything: bool = False) -> None:
     output.out.print(
         "[dim]" + "  ".join(f"{claim}={value}" for claim, value in reply["vector"].items()) + "[/]\n"
     )
+    if not everything and all(finding["status"] == "passed" for finding in reply["findings"]):
+        output.out.print(f"all {len(reply['findings'])} checks passed; --all lists them")
+        return
     output.out.print(output.findings_table(reply["findings"], everything=everything))
 
 
