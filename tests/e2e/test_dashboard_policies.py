@@ -185,6 +185,14 @@ async def test_a_fleet_too_large_for_the_time_is_gone_through_form_by_form(verif
     assert "These are not all" not in page
 
 
+async def test_of_many_that_change_the_worst_are_listed_and_the_rest_counted(verifier, monkeypatch):
+    await fleet(verifier, boot_log(secure=False), boot_log(), boot_log())
+    monkeypatch.setattr(preview, "SHOWN", 2)
+    _, page = await tried(verifier, LAX)
+    assert [row[2] for row in rows(page, "fare worse first")] == ["warning", "warning"]
+    assert "1 further guests are not listed" in page
+
+
 async def test_one_that_takes_too_long_is_given_up_and_told(verifier, monkeypatch):
     await fleet(verifier, boot_log())
     monkeypatch.setattr(preview, "LONGEST", 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Final
 from verifier.reasons import Tier
 from verifier.service.dry_run import DryRunService, Selection
 from verifier.service.trial import DryRunPage, Trial, Tried
-from verifier.web.dry_run_messages import DryRunReply, Tally, reply
+from verifier.web.dry_run_messages import DryRunChange, DryRunReply, Tally, reply
 
 ENOUGH: Final = 5.0
 """Seconds after which no further attesters are looked at; a form leads on."""
@@ -20,6 +21,7 @@ LONGEST: Final = 20.0
 """Seconds after which those that are being looked at are given up."""
 SHOWN: Final = 200
 """Guests and reasons listed; how many more there are is told."""
+_ORDER: Final = {"worse": 0, "better": 1, "other-reasons": 2}
 _STEP: Final = 100
 _SLICE: Final = 50
 
@@ -35,9 +37,13 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """What was found. `slow`: it was given up at `reply.cursor`, or before anything was found."""
+    """What was found. `slow`: it was given up at `reply.cursor`, or before anything was found.
+
+    `changes`: those of the reply that are shown, whoever would fare worse first.
+    """
 
     reply: DryRunReply
+    changes: tuple[DryRunChange, ...]
     standings: tuple[Standing, ...]
     slow: bool
 
@@ -70,7 +76,9 @@ async def preview(
             break
     if found is None:
         found = DryRunPage(policy_id=policy_id, revision="", cursor=cursor)
-    return Preview(reply=reply(found, await _tally(found)), standings=standings(found.trials), slow=slow)
+    answer = reply(found, await _tally(found))
+    shown = heapq.nsmallest(SHOWN, answer.changes, key=lambda one: _ORDER[one.change])
+    return Preview(reply=answer, changes=tuple(shown), standings=standings(found.trials), slow=slow)
 
 
 def _joined(one: DryRunPage, other: DryRunPage) -> DryRunPage:
