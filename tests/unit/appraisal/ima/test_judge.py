@@ -176,6 +176,13 @@ def test_each_handling_moves_the_verdict_by_its_name(what: str, handling: Handli
     assert worst(judged(kernel, known(**others))) is Tier.CONTRAINDICATED, "no other switch covers it"
 
 
+def test_a_changed_module_is_denied_whatever_is_said_of_unknown_ones() -> None:
+    kernel = started()
+    kernel.measure("/lib/modules/6.1/x.ko", "tampered")
+    reference = known(unknown_module=ALLOW).knows("/lib/modules/6.1/x.ko", "x")
+    assert worst(judged(kernel, reference)) is Tier.CONTRAINDICATED
+
+
 def test_staged_and_excluded_files_pass_and_are_counted() -> None:
     kernel = started()
     kernel.measure("/usr/bin/a", "next version")
@@ -207,6 +214,8 @@ def test_at_most_a_hundred_findings_are_kept_and_the_rest_weighs_as_much() -> No
     last = outcome.findings[-1]
     assert (last.reason, last.severity) == (Reason.IMA_MORE, Severity.CONTRAINDICATED)
     assert "2 ima-file-changed" in last.message
+    kernel.measure("/usr/bin/another", "z")
+    assert judged(kernel, known(unknown_path=WARN)).findings[-1].severity is Severity.CONTRAINDICATED
 
 
 LIKELY = {
@@ -280,6 +289,19 @@ def test_a_file_posing_as_a_buffer_by_its_template_name_is_judged_as_the_file_it
     outcome = judge(INITIAL, ImaSegment(forged), quote(kernel), reference)
     assert outcome.continuity is Continuity.FIRST, "template names are not measured"
     assert "ima-file-unknown" in codes(outcome)
+
+
+@pytest.mark.parametrize(
+    ("path", "signature"),
+    [("memfd:evil", b"\x03whatever"), ("/usr/bin/evil", b"\x03evil")],
+    ids=["no-path", "signature-is-content"],
+)
+def test_no_file_passes_for_critical_data(path: str, signature: bytes) -> None:
+    kernel = started(template="ima-sig")
+    kernel.measure(path, signature if path.startswith("/") else b"evil", sig=signature)
+    forged = kernel.list.replace(b"ima-sig", b"ima-buf")
+    reference = known(unknown_buffer=ALLOW, unknown_key=ALLOW)
+    assert "ima-file-unknown" in codes(judge(INITIAL, ImaSegment(forged), quote(kernel), reference))
 
 
 def test_a_file_called_boot_aggregate_is_not_one() -> None:
@@ -548,11 +570,16 @@ def test_entries_of_a_second_pcr_are_proven_where_it_is_quoted_and_never_pass_wh
     del pcrs[SHA256][12]
     outcome = judge(INITIAL, ImaSegment(kernel.list), pcrs, known())
     assert "ima-file-unknown" not in codes(outcome), "it is behind the last proven entry"
+    kernel.measure("/usr/bin/a", "/usr/bin/a", pcr=12)
     kernel.measure("/usr/bin/a", "/usr/bin/a")
     pcrs = quote(kernel)
     del pcrs[SHA256][12]
     outcome = judge(INITIAL, ImaSegment(kernel.list), pcrs, known())
     assert "ima-pcr-unproven" in codes(outcome)
+    assert outcome.claims is not None
+    assert (outcome.claims.unproven, outcome.claims.known) == (2, 4), (
+        "a known file is no more proven than others"
+    )
     assert "ima-file-unknown" not in codes(outcome)
     assert worst(outcome) is Tier.NONE
 

@@ -121,6 +121,9 @@ SPOILT = {
     "of another content": sign(EC, b"other"),
     "by another key under its id": sign(RSA, b"new")[:3] + signing_key(EC).key_id + sign(RSA, b"new")[7:],
     "by another algorithm than the list has": sign(EC, b"new", "sha512"),
+    "by a hash of the same size, which ECDSA does not sign": sign(EC, b"new")[:2]
+    + bytes([KERNEL_HASHES.index("sha3-256")])
+    + sign(EC, b"new")[3:],
     "cut": sign(EC, b"new")[:-1],
     "of no known version": b"\x03\x01" + sign(EC, b"new")[2:],
     "a digest": b"\x04\x04" + hashlib.sha256(b"new").digest(),

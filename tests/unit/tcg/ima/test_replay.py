@@ -204,3 +204,26 @@ def test_a_kernel_without_tpm_says_so() -> None:
 
 def test_an_encoding_is_told_from_the_first_entries() -> None:
     assert detect_encoding(ImaKernel(order=">", digest="sha256").list) == ListEncoding("big", 32)
+
+
+def test_what_is_accepted_lies_within_its_entry() -> None:
+    """The next entry's template digest and name are not measured, so they must not complete what is looked up."""
+    kernel = ImaKernel(template="d-ng|n-ng")
+    kernel.measure("/bin/x", "x")
+    at = kernel.offsets[1] + 28 + len("d-ng|n-ng") + 4
+    data = bytearray(kernel.list[:at])
+    body = (5).to_bytes(4, "little") + b"12345" + (30).to_bytes(4, "little")
+    data[-4:] = len(body).to_bytes(4, "little")
+    data += body + kernel.list[kernel.offsets[0] :]
+    value = SHA256.digest(bytes(32) + SHA256.digest(parse_list(kernel.list).entries[0].template_data))
+    value = SHA256.digest(value + SHA256.digest(body))
+    reaching = SHA256.digest(bytes(data[at : at + len(body) + 30]))
+    found = scan(kernel, {10: value}, data=bytes(data), accepted=frozenset({reaching}))
+    assert found.found
+    assert [miss.index for miss in found.misses] == [0, 1]
+
+
+def test_a_sha1_aggregate_never_covers_ten_pcrs() -> None:
+    pcrs = {pcr: bytes([pcr]) * 20 for pcr in range(10)}
+    digest = HashAlg.SHA1.digest(b"".join(pcrs[pcr] for pcr in range(10)))
+    assert check_aggregate("sha1", digest, [{HashAlg.SHA1: pcrs}]) is Aggregate.DIFFERS
