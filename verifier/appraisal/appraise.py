@@ -58,13 +58,15 @@ def appraise(
     history: History | JudgedHistory,
     now: datetime,
     memo: Memo | None = None,
+    runtime: RuntimeJudge | None = None,
 ) -> Appraisal:
     """Judge one attestation whole.
 
     The order is part of the trust argument: nothing is read from evidence before the quote authenticates it,
     no event before its PCR replays, no rule before its claim is proven. Every check that did not pass keeps
     the verdict from affirming; what could not be judged is recorded as such. `memo` holds what earlier appraisals
-    concluded from the very same log, PCRs and policy revision; without one, everything is worked out here.
+    concluded from the very same log, PCRs and policy revision; without one, everything is worked out here. `runtime`
+    judges the IMA list for a policy that reads it; without one, no list is judged.
 
     Raises:
         MalformedInputError: bytes that do not parse; carries structure and offset. Nothing was judged.
@@ -72,7 +74,7 @@ def appraise(
     """
     del now  # windows of validity come with certificates and staged policies; no check of today needs it
     examined = examine(evidence, expectation, policy, history)
-    return conclude(examined, judge(examined, evidence, policy, memo), policy)
+    return conclude(examined, judge(examined, evidence, policy, memo, runtime=runtime), policy)
 
 
 def appraise_again(

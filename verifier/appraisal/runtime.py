@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from verifier.appraisal.ima.judge import ImaOutcome, judge
 from verifier.appraisal.ima.segment import ImaSegment
 from verifier.appraisal.ima.state import INITIAL
 from verifier.claims import QuoteFacts
 from verifier.policy.model import Policy
+from verifier.policy.runtime.reference import RuntimeReference
 
 
 class RuntimeJudge(Protocol):
@@ -22,3 +23,17 @@ class RuntimeJudge(Protocol):
 def not_sent(quote: QuoteFacts) -> ImaOutcome:
     """For a policy that reads the list, and evidence without one: no entry of it is known."""
     return judge(INITIAL, ImaSegment(b""), quote.pcrs, None)
+
+
+class WholeList(NamedTuple):
+    """`RuntimeJudge` of one policy over a list from its beginning."""
+
+    segment: ImaSegment | None
+    reference: RuntimeReference
+
+    def judge(self, policy: Policy, quote: QuoteFacts) -> ImaOutcome:
+        """What the list comes to; `policy` is the one that `reference` belongs to."""
+        del policy
+        if self.segment is None:
+            return not_sent(quote)
+        return judge(INITIAL, self.segment, quote.pcrs, self.reference)

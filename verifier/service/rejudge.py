@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from verifier.appraisal.appraise import appraise_again
 from verifier.appraisal.evidence import Evidence, Expectation
-from verifier.appraisal.ima.judge import ImaOutcome, judge
-from verifier.appraisal.ima.segment import ImaSegment
-from verifier.appraisal.ima.state import INITIAL
 from verifier.appraisal.memo import Memo
 from verifier.appraisal.result import Appraisal
-from verifier.appraisal.runtime import not_sent
-from verifier.claims import QuoteFacts
+from verifier.appraisal.runtime import WholeList
 from verifier.errors import EvidenceError
 from verifier.policy.model import Policy
 from verifier.policy.runtime.reference import RuntimeReference
@@ -85,20 +80,6 @@ def rejudge(
             raise _unavailable("the IMA list is not kept whole any more")
         runtime = WholeList(None if evidence.ima is None else evidence.ima.segment, reference)
     return appraise_again(evidence, expectation, policy, findings, memo, runtime)
-
-
-class WholeList(NamedTuple):
-    """`RuntimeJudge` of one policy over a list from its beginning."""
-
-    segment: ImaSegment | None
-    reference: RuntimeReference
-
-    def judge(self, policy: Policy, quote: QuoteFacts) -> ImaOutcome:
-        """What the list comes to; `policy` is the one that `reference` belongs to."""
-        del policy
-        if self.segment is None:
-            return not_sent(quote)
-        return judge(INITIAL, self.segment, quote.pcrs, self.reference)
 
 
 def stored_evidence(case: Case, logs: Mapping[bytes, bytes]) -> tuple[StoredEvidence, Evidence]:
