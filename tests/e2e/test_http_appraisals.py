@@ -11,6 +11,8 @@ import jwt
 import pytest
 
 from agent.bundle import qualifying_data as agents_binding
+from tests import ima_guest
+from tests.e2e.test_http_ima import LONG, verifiers
 from tests.e2e.test_http_incidents import A, B, incidents, resolve, two_guests
 from tests.harness import LINE, PCRS, b64, boot_log, unb64
 from verifier.ports import Scope
@@ -20,10 +22,10 @@ RP = Scope.RELYING_PARTY
 NONCE = bytes(range(100, 120))
 
 
-def bundle(guest, nonce=NONCE, *, over=None, ratchet=True, **changes):
+def bundle(guest, nonce=NONCE, *, over=None, ratchet=True, quoted=PCRS, **changes):
     """What `attest-agent attest --nonce` writes."""
     over = qualifying_data(nonce) if over is None else over
-    attest, signature = guest.tpm.quote(over, {"sha256": PCRS})
+    attest, signature = guest.tpm.quote(over, {"sha256": quoted})
     values = guest.tpm.pcrs("sha256")
     document = {
         "format": "vtpm-attest/bundle/1",
@@ -33,7 +35,7 @@ def bundle(guest, nonce=NONCE, *, over=None, ratchet=True, **changes):
         "ek_public": b64(guest.tpm.ek_public),
         "ek_certificates": [],
         "quote": {"attest": b64(attest), "signature": b64(signature)},
-        "pcrs": {"sha256": {str(pcr): values[pcr].hex() for pcr in PCRS}},
+        "pcrs": {"sha256": {str(pcr): values[pcr].hex() for pcr in quoted}},
         "boot_log": b64(guest.log),
         "ima_log": None,
         "identity": guest.identity | {"os": "debian", "agent_version": "0.1.0"},
@@ -269,3 +271,28 @@ async def test_a_machine_that_was_called_a_copy_is_not_heard(verifier):
     answer = await ask(verifier, bundle(copy, identity={"smbios_uuid": B}))
     assert (answer.status, answer.code) == (403, "reenrollment-required")
     assert (await ask(verifier, bundle(original, identity={"smbios_uuid": A}))).status == 200
+
+
+@pytest.mark.parametrize("programs", [3, LONG])
+async def test_the_ima_list_of_a_bundle_is_judged_and_not_remembered(tmp_path, programs):
+    async with verifiers(tmp_path) as (verifier, _):
+        machine = await ima_guest.MeasuringGuest.enrolled(verifier, programs=programs)
+        await machine.attest()
+
+        async def judged(**changes):
+            evidence = bundle(machine.guest, quoted=ima_guest.PCRS, ima_log=b64(machine.kernel.list))
+            verdict = (await ask(verifier, evidence | changes)).json["verdict"]
+            codes = {one["code"] for one in verdict["findings"] if one["status"] != "passed"}
+            return verdict["status"], codes
+
+        assert await judged() == ("affirming", set())
+        assert await judged(ima_log=None) == ("none", {"ima-list-missing"})
+        machine.run("/tmp/dropped")
+        before = verifier.rows()
+        assert await judged() == ("contraindicated", {"ima-file-unknown"})
+        assert verifier.rows() == before
+        latest = await verifier.get(f"/v1/attesters/{machine.attester_id}/verdict")
+        assert latest.json["status"] == "affirming"
+        reply = await machine.attest(machine.guest.carried)
+        assert machine.sent[-1][0] > 0, "the attester's own list goes on from where it was"
+        assert reply["verdict"]["status"] == "contraindicated"
