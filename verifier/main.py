@@ -80,6 +80,7 @@ from verifier.wiring import (
     web_config,
     wire_checks,
     wire_reads,
+    wire_triage,
     wire_webhooks,
 )
 
@@ -385,6 +386,7 @@ def _wire(
             clock=clock,
             references=judging.references,
         ),
+        triage=wire_triage(store, assignments, judging, clock),
         policies=policies,
         assignments=assignments,
         tokens=tokens,

@@ -28,6 +28,7 @@ from verifier.service.lineage import RatchetRules
 from verifier.service.memo import AppraisalMemo
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
+from verifier.service.triage import RuntimeTriage
 from verifier.service.watch import VerdictWatch
 from verifier.service.webhooks import WebhookService
 from verifier.settings import Settings
@@ -43,6 +44,19 @@ class Judging(NamedTuple):
 
     workers: Workers
     references: RuntimeReferences
+
+
+def wire_triage(
+    store: Store, assignments: AssignmentService, judging: Judging, clock: Clock
+) -> RuntimeTriage:
+    """What looks through the fleet's lists."""
+    return RuntimeTriage(
+        store=store,
+        assignments=assignments,
+        references=judging.references,
+        workers=judging.workers,
+        clock=clock,
+    )
 
 
 def wire_webhooks(

@@ -21,6 +21,7 @@ from verifier.cli import (
     fleet,
     guard,
     ima,
+    ima_triage,
     inventory,
     output,
     policy,
@@ -37,7 +38,10 @@ app = App(
     help_format="plaintext",
 )
 app.command(eventlog.eventlog)
-app.command(ima.ima)
+_ima = App(name="ima")
+_ima.default(ima.ima)
+_ima.command(ima_triage.triage)
+app.command(_ima)
 app.command(appraise.appraise)
 app.command(policy.app)
 app.command(runtime.app)

@@ -34,6 +34,7 @@ from verifier.service.queries import QueryService
 from verifier.service.recorder import Recorder
 from verifier.service.samples import FleetSamples
 from verifier.service.tokens import TokenService
+from verifier.service.triage import RuntimeTriage
 from verifier.service.trust import TrustService
 from verifier.service.watch import VerdictWatch
 from verifier.service.webhooks import WebhookService
@@ -64,6 +65,7 @@ class Services:
     outbox: Outbox
     evidence: EvidenceService
     dry_runs: DryRunService
+    triage: RuntimeTriage
     policies: PolicyService
     assignments: AssignmentService
     tokens: TokenService

@@ -26,6 +26,7 @@ from verifier.web import (
     inventory_routes,
     public_routes,
     query_routes,
+    triage_routes,
     verdict_routes,
     webhook_routes,
 )
@@ -52,6 +53,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *anchor_routes.ROUTES,
     *inventory_routes.ROUTES,
     *event_routes.ROUTES,
+    *triage_routes.ROUTES,
     *webhook_routes.ROUTES,
     *public_routes.ROUTES,
 )
