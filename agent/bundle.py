@@ -20,15 +20,15 @@ import msgspec
 
 from agent import commands
 from agent.ak import opened_ak
-from agent.collect import Collected, sources_for
+from agent.collect import Collected, Sources, sources_for
 from agent.commands import Output, ak_of
 from agent.config import Settings
 from agent.ek import ChosenEk, Endorsements, chosen_ek, read_endorsements
-from agent.errors import Exit, SourceError, UsageError
+from agent.errors import Exit, PcrsUnstableError, SourceError, UsageError
 from agent.evidence import QuotedPcrs, quote_with_pcrs
 from agent.ratchet import Ratchet
 from agent.state import State, StateFile
-from agent.tpm import Key, Selection
+from agent.tpm import Key, Selection, Tpm
 from agent.userspace import certify_nvpcrs
 from agent.version import VERSION
 from agent.wire.messages import NvCertificate, RatchetProof
@@ -103,6 +103,7 @@ def _collect(
     nonce, asked = nonces
     store = StateFile(settings.state_dir)
     state = store.load()
+    sources = sources_for(settings.root)
     tpm = commands.open_tpm(settings)
     try:
         endorsements = read_endorsements(tpm)
@@ -112,9 +113,8 @@ def _collect(
         ):
             if asked is not None:
                 _check_enrolled(state, ak, output)
-            quoted = quote_with_pcrs(tpm, ak, nonce, selection)
+            quoted = quote_for_bundle(tpm, ak, nonce, selection, sources)
             shown = None if asked is None else Ratchet(store, _noting(output)).show_as_it_is(tpm, ak, nonce)
-            sources = sources_for(settings.root)
             log = sources.collect(agent_version=VERSION).userspace_log or b""
             nvpcrs = certify_nvpcrs(tpm, ak, log, nonce, _noting(output))
     finally:
@@ -133,6 +133,20 @@ def _collect(
         summary = {"bundle": str(out), "bytes": len(content), "boot_log": collected.boot_log is not None}
         output.result(summary, f"{out}: {len(content)} bytes")
     return Exit.AFFIRMING
+
+
+def quote_for_bundle(tpm: Tpm, ak: Key, nonce: bytes, selection: Selection, sources: Sources) -> QuotedPcrs:
+    """A quote and values that agree, where the machine holds still for that long; else the IMA list tells PCR 10.
+
+    Raises:
+        PcrsUnstableError: other PCRs changed all the time, or there is no list.
+    """
+    try:
+        return quote_with_pcrs(tpm, ak, nonce, selection)
+    except PcrsUnstableError:
+        if sources.ima_list().content is None:
+            raise
+        return quote_with_pcrs(tpm, ak, nonce, selection, ima_list=True)
 
 
 def _noting(output: Output) -> Callable[[str], None]:

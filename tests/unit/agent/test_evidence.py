@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agent.bundle import quote_for_bundle
 from agent.errors import PcrsUnstableError
 from agent.evidence import TRIES, quote_with_pcrs
 from agent.templates import AkKind, ak_template
@@ -105,3 +106,27 @@ def test_with_the_ima_list_other_pcrs_still_have_to_stand_still():
     with pytest.raises(PcrsUnstableError):
         quoted(tpm, ima_list=True)
     assert tpm.quotes == TRIES
+
+
+class Lists:
+    """A machine with an IMA list, or without."""
+
+    def __init__(self, content: bytes | None) -> None:
+        self.content = content
+
+    def ima_list(self):
+        return self
+
+
+def bundled(tpm: FakeTpm, content: bytes | None):
+    with tpm.primary(ak_template(AkKind.ECC_P256, 0)) as ak:
+        return quote_for_bundle(tpm, ak, NONCE, SELECTION, Lists(content))
+
+
+def test_a_bundle_of_a_machine_that_never_rests_leaves_pcr_10_to_its_ima_list():
+    assert_agree(bundled(FakeTpm(SoftwareTpm()), b"a list"))
+    found = bundled(restless(10), b"a list")
+    assert not found.agree
+    for pcr, content in ((10, None), (7, b"a list")):
+        with pytest.raises(PcrsUnstableError):
+            bundled(restless(pcr), content)
