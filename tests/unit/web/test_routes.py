@@ -85,8 +85,9 @@ async def test_every_route_of_the_application_is_in_the_table(verifier):
     }
 
 
-def test_no_page_is_open_to_all_but_the_one_to_sign_in():
-    assert {page.path for page in PAGES if page.scopes is None} == {"/dashboard/login"}
+def test_no_page_is_open_to_all_but_those_to_sign_in():
+    signing_in = {"/dashboard/login", "/dashboard/oidc/start", "/dashboard/oidc/return"}
+    assert {page.path for page in PAGES if page.scopes is None} == signing_in
     assert all(page.scopes <= WATCHERS for page in PAGES if page.scopes is not None)
 
 
