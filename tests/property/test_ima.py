@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import tracemalloc
+from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.ima_kernel import TEMPLATES, ImaKernel
+from tests.runtime_reference import Known
+from verifier.appraisal.ima.judge import Continuity, ImaOutcome, judge
+from verifier.appraisal.ima.segment import ImaSegment
+from verifier.appraisal.ima.state import INITIAL, ImaState
+from verifier.reasons import Reason
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.ima.entry import ImaFormatError, ImaList
 from verifier.tcg.ima.parse import parse_list, to_binary
@@ -151,3 +157,73 @@ def test_a_captured_prefix_is_not_another_lists() -> None:
     value = hashlib.sha256(bytes(32) + hashlib.sha256(entry.template_data).digest()).digest()
     assert kernel.pcrs["sha256"][10] == value
     assert scanned(kernel.list, kernel, value).found
+
+
+REFERENCE = Known(excludes=("/[a-m]*",)).knows("/usr/bin/known", "known")
+
+
+def judged(state: ImaState, kernel: ImaKernel, end: int, target: bytes) -> ImaOutcome:
+    segment = ImaSegment(kernel.list[state.offset : end], state.offset)
+    return judge(state, segment, {HashAlg.SHA256: {10: target}}, REFERENCE)
+
+
+@given(kernel=KERNELS, steps=STEPS, data=st.data())
+@RELAXED
+def test_however_a_list_grows_it_comes_to_the_same(
+    kernel: ImaKernel, steps: list[tuple[str, str, bytes]], data: st.DataObject
+) -> None:
+    """Quoted at any moments, with the list read any time after each."""
+    moments = [(len(kernel.list), kernel.pcrs["sha256"][10])]
+    for step in steps:
+        grown(kernel, [step])
+        moments.append((len(kernel.list), kernel.pcrs["sha256"][10]))
+    whole = judged(INITIAL, kernel, len(kernel.list), moments[-1][1])
+    assert whole.continuity is Continuity.FIRST
+    state = INITIAL
+    quoted = data.draw(st.sets(st.integers(0, len(moments) - 1)).map(sorted), label="quoted")
+    for number in [*quoted, len(moments) - 1]:
+        end, target = moments[number]
+        read = data.draw(st.integers(end, len(kernel.list)), label="read up to")
+        outcome = judged(state, kernel, read, target)
+        assert outcome.claims is not None
+        assert outcome.state.offset == end
+        state = ImaState.from_json(outcome.state.to_json())
+    assert plain(state) == plain(whole.state)
+
+
+def plain(state: ImaState) -> ImaState:
+    """Without the hint of which kind a violation looks like: that needs the entry after it, which may come later."""
+    findings = tuple(
+        replace(one, message="") if one.reason is Reason.IMA_VIOLATION else one
+        for one in state.summary.findings
+    )
+    return replace(state, summary=state.summary._replace(findings=findings))
+
+
+@given(kernel=KERNELS, before=STEPS, after=STEPS, data=st.data())
+@RELAXED
+def test_whatever_is_sent_instead_of_the_list_nothing_else_is_claimed(
+    kernel: ImaKernel,
+    before: list[tuple[str, str, bytes]],
+    after: list[tuple[str, str, bytes]],
+    data: st.DataObject,
+) -> None:
+    grown(kernel, before)
+    state = judged(INITIAL, kernel, len(kernel.list), kernel.pcrs["sha256"][10]).state
+    grown(kernel, after)
+    target = kernel.pcrs["sha256"][10]
+    true = judged(state, kernel, len(kernel.list), target)
+    forged = bytearray(kernel.list[state.offset :])
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(forged)))
+        cut = data.draw(st.integers(0, 40))
+        forged[at : at + cut] = data.draw(st.binary(max_size=40))
+    try:
+        outcome = judge(
+            state, ImaSegment(bytes(forged), state.offset), {HashAlg.SHA256: {10: target}}, REFERENCE
+        )
+    except ImaFormatError:
+        return
+    if outcome.claims is not None:
+        assert outcome.claims.entries == true.state.count
+        assert outcome.state.summary.counts.known <= true.state.summary.counts.known

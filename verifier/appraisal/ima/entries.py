@@ -245,6 +245,7 @@ class EntryJudge:
 
     def _unaccepted(self, path: str, found: Lookup, flaw: tuple[Reason, str] | None) -> _Problem:
         """A file that neither the sets nor a signature vouch for."""
+        hint = "" if len(self._findings) >= MAX_RETAINED else likely(path, found)  # which would not be kept
         options, name = self.reference.options, shown(path)
         wrong = found.verdict is Verdict.WRONG_DIGEST
         self._counts["wrong" if wrong else "unknown"] += 1
@@ -256,7 +257,7 @@ class EntryJudge:
                 f"{name}: {flaw[1]}, and the policy requires one",
                 expected=_expected(found),
             )
-        message = f"{name} {'has another content than' if wrong else 'is not among'} the known files: {likely(path, found)}"
+        message = f"{name} {'has another content than' if wrong else 'is not among'} the known files: {hint}"
         if path in POLICY_FILES:
             self._counts["policies"] += 1
             message = f"an IMA policy was loaded from {name} that is not known: it decides what is measured from there on"

@@ -133,5 +133,7 @@ class ImaList:
 
 def shown(path: str) -> str:
     r"""`path` for people: what does not print, or is no UTF-8, as escapes (`\xff`, `\n`)."""
+    if path.isprintable():
+        return path
     raw = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in raw)
