@@ -29,7 +29,8 @@ from verifier.keys.signer import FileSigner, KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
 from verifier.policy_files import policy_sources, read_policy_signers
 from verifier.ports import DEFAULT_TENANT, Clock, Random, Store, TokenSigner, Workers
-from verifier.ports_runtime import NoRuntimeReferences, RuntimeReferences
+from verifier.ports_runtime import RuntimeReferences
+from verifier.runtime_references import FolderReferences
 from verifier.service.admission import Admission, AdmissionRules
 from verifier.service.ak_certificates import AkCertificateRules, AkCertificates, Issue
 from verifier.service.approvals import ApprovalService
@@ -129,7 +130,7 @@ async def open_service(
     store = await open_store(settings.database_url)
     try:
         asked = InventoryService(inventory, clock, settings.inventory_max_age)
-        judging = Judging(workers, references or NoRuntimeReferences())
+        judging = Judging(workers, references or _references(settings))
         services = _wire(settings, store, tls, trust, clock, random, asked, judging)
         yield Service(
             settings=settings,
@@ -145,6 +146,11 @@ async def open_service(
             await inventory.close()
         await workers.close()
         await store.close()
+
+
+def _references(settings: Settings) -> RuntimeReferences:
+    folder = settings.runtime_sets_dir
+    return FolderReferences(() if folder is None else (folder,))
 
 
 def build_app(service: Service, exchange: Exchange | None = None) -> web.Application:

@@ -31,16 +31,3 @@ class RuntimeReferences(Protocol):
     async def recipe(self, policy: Policy) -> Recipe:
         """Of a policy that does. Raises `VerifierFault` where something it names is missing: never a verdict."""
         ...
-
-
-class NoRuntimeReferences:
-    """No policy reads the list."""
-
-    def reads(self, policy: Policy) -> bool:
-        """Never."""
-        del policy
-        return False
-
-    async def recipe(self, policy: Policy) -> Recipe:
-        """There is none."""
-        raise LookupError(f"policy {policy.id} does not read the IMA list")

@@ -218,6 +218,8 @@ class Settings(_Section, frozen=True):
     """Files or folders with CA certificates (PEM or DER) and CRLs for EK certificates."""
     policies_dir: Path | None = None
     """Folder of policies registered at start: subfolders with `policy.yaml`, or single YAML files."""
+    runtime_sets_dir: Path | None = None
+    """Folder of the runtime sets that policies name."""
     policy_signers: tuple[Path, ...] = ()
     """PEM public keys (P-256 or Ed25519). When set, every policy must be signed by one of them, stored ones too."""
     default_policy: str | None = None

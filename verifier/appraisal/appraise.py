@@ -18,7 +18,7 @@ from verifier.appraisal.ima.settle import settle_boot_aggregate
 from verifier.appraisal.memo import Memo, boot_key, evaluation_key
 from verifier.appraisal.place import Place
 from verifier.appraisal.result import Appraisal, Finding, Severity, Status, tried_policy
-from verifier.appraisal.runtime import RuntimeJudge
+from verifier.appraisal.runtime import RuntimeJudge, not_sent
 from verifier.appraisal.stages import Enter, Stage, untimed
 from verifier.appraisal.vector import tier, vector
 from verifier.claims import EndorsementFacts, ProvenClaims, QuoteFacts
@@ -147,6 +147,8 @@ def judge(
     if policy is None:
         return Judged(log_findings, _NO_POLICY, claims)
     outcome = None if runtime is None else runtime.judge(policy, facts)
+    if outcome is None and policy.runtime is not None:
+        outcome = not_sent(facts)  # a policy that reads the list never passes without one
     if outcome is None:
         return Judged(log_findings, _evaluate(policy, claims, evidence, memo), claims)
     outcome = settle_boot_aggregate(outcome, facts.pcrs, boot)

@@ -16,7 +16,10 @@ from verifier.appraisal.result import Appraisal, Finding
 from verifier.cli import output
 from verifier.cli.bundle import Bundle, read_bundle
 from verifier.errors import VtpmAttestError
+from verifier.policy.model import Policy
 from verifier.policy_files import load_policy
+from verifier.runtime_references import FolderReferences
+from verifier.service.rejudge import WholeList
 
 
 def appraise(
@@ -27,6 +30,7 @@ def appraise(
     ak_trusted: bool = False,
     ak: Literal["ecc", "rsa"] = "ecc",
     everything: Annotated[bool, Parameter(name=["--all", "-a"])] = False,
+    runtime_sets: Path | None = None,
     json: bool = False,
 ) -> int:
     """Appraise collected evidence offline. Exit code: 0 affirming, 1 warning, 2 contraindicated, 3 none.
@@ -46,10 +50,13 @@ def appraise(
         ak_trusted: take it on your word that the AK is a TPM's and the bundle's nonce fresh.
         ak: which quote of a folder to judge.
         everything: list the checks that passed as well.
+        runtime_sets: folder of the runtime sets that the policy names; that of the policy by default.
         json: print one JSON document.
     """
     try:
-        result, loaded = appraise_bundle(bundle, policy, at=at, ak_trusted=ak_trusted, ak=ak)
+        result, loaded = appraise_bundle(
+            bundle, policy, at=at, ak_trusted=ak_trusted, ak=ak, runtime_sets=runtime_sets
+        )
     except VtpmAttestError as error:
         output.fail(error)
     document = as_document(result, loaded)
@@ -61,7 +68,13 @@ def appraise(
 
 
 def appraise_bundle(
-    path: Path, policy: Path, *, at: datetime | None = None, ak_trusted: bool = False, ak: str = "ecc"
+    path: Path,
+    policy: Path,
+    *,
+    at: datetime | None = None,
+    ak_trusted: bool = False,
+    ak: str = "ecc",
+    runtime_sets: Path | None = None,
 ) -> tuple[Appraisal, Bundle]:
     """Read and judge; raises `VtpmAttestError` for anything that cannot be read."""
     rules = load_policy(policy)
@@ -73,7 +86,17 @@ def appraise_bundle(
         request=(),
         assumed=ak_trusted,
     )
-    return judge(bundle.evidence, expectation, rules, History(), at or datetime.now(UTC)), bundle
+    now = at or datetime.now(UTC)
+    runtime = _runtime(rules, bundle, runtime_sets or (policy if policy.is_dir() else policy.parent))
+    return judge(bundle.evidence, expectation, rules, History(), now, runtime=runtime), bundle
+
+
+def _runtime(policy: Policy, bundle: Bundle, folder: Path) -> WholeList | None:
+    """How the bundle's IMA list is judged; None where the policy does not read it."""
+    if policy.runtime is None:
+        return None
+    reference = FolderReferences([folder]).find(policy).make()
+    return WholeList(None if bundle.evidence.ima is None else bundle.evidence.ima.segment, reference)
 
 
 def as_document(result: Appraisal, bundle: Bundle) -> dict[str, object]:

@@ -250,7 +250,9 @@ def _found(whole: RuntimeSet, patterns: Patterns, digest: str | None) -> list[En
 
 
 @app.command(name="sign")
-def sign_command(runtime_set: Path, /, *, key: list[Path], out: Path | None = None) -> int:
+def sign_command(
+    runtime_set: Path, /, *, key: list[Path], out: Path | None = None, json: bool = False
+) -> int:
     """Sign a set: write an envelope beside it that vouches for its digest.
 
     Example:
@@ -260,6 +262,7 @@ def sign_command(runtime_set: Path, /, *, key: list[Path], out: Path | None = No
         runtime_set: the set.
         key: PEM private key, P-256 or Ed25519; may be given more than once.
         out: where to write the envelope; the set's name with .dsse.json after it by default.
+        json: print one JSON document.
     """
     target = out or runtime_set.with_name(runtime_set.name + _SIGNATURE)
     try:
@@ -270,9 +273,13 @@ def sign_command(runtime_set: Path, /, *, key: list[Path], out: Path | None = No
         output.fail(error)
     except OSError as error:
         output.fail(MakingError(error.strerror or str(error), where=str(target)))
+    signers = [key_id(each.public_key()) for each in keys]
+    if json:
+        output.print_json({**summary(whole), "out": str(target), "signers": signers})
+        return 0
     output.out.print(f"wrote {escape(str(target))}: {escape(describe(whole))}")
-    for each in keys:
-        output.out.print(f"[dim]signed by {key_id(each.public_key())}[/]")
+    for signer in signers:
+        output.out.print(f"[dim]signed by {signer}[/]")
     return 0
 
 

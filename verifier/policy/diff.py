@@ -115,6 +115,7 @@ def diff_policies(before: Policy, after: Policy) -> tuple[PolicyChange, ...]:
         if old != new
     ]
     changes.extend(_toleration_changes(before, after))
+    changes.extend(_runtime_changes(before, after))
     left, right = _by_id(before.rules), _by_id(after.rules)
     for rule_id in [*left, *(each for each in right if each not in left)]:
         old_rule, new_rule = left.get(rule_id), right.get(rule_id)
@@ -135,6 +136,16 @@ def diff_policies(before: Policy, after: Policy) -> tuple[PolicyChange, ...]:
 def _toleration_changes(before: Policy, after: Policy) -> Iterator[PolicyChange]:
     """Quirk by quirk and PCR by PCR, so that a toleration that grows cannot hide in one that was there."""
     old, new = _tolerations(before), _tolerations(after)
+    for where in [*old, *(each for each in new if each not in old)]:
+        left, right = old.get(where), new.get(where)
+        if left != right:
+            yield PolicyChange(change=_kind(left, right), where=where, before=left, after=right)
+
+
+def _runtime_changes(before: Policy, after: Policy) -> Iterator[PolicyChange]:
+    old, new = (
+        {} if each is None else dict(_leaves(each, "runtime")) for each in (before.runtime, after.runtime)
+    )
     for where in [*old, *(each for each in new if each not in old)]:
         left, right = old.get(where), new.get(where)
         if left != right:

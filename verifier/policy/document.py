@@ -6,7 +6,6 @@ Unknown keys, duplicate keys and YAML aliases are refused: a rule someone thinks
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
@@ -16,6 +15,9 @@ from msgspec import Meta, Struct
 from verifier.errors import PolicyError
 from verifier.findings import Severity
 from verifier.policy.cel import MAX_EXPRESSION
+from verifier.policy.document_parts import about as _about
+from verifier.policy.document_parts import choice as _choice
+from verifier.policy.document_runtime import RuntimeDocument
 from verifier.policy.model import LogUse, Occurs
 from verifier.quirks import Quirk
 from verifier.reasons import Claim
@@ -25,16 +27,6 @@ POLICY_SCHEMA: Final = "vtpm-attest/policy/1"
 REFERENCE_SCHEMA: Final = "vtpm-attest/reference-values/1"
 MAX_SOURCE: Final = 8 * 1024 * 1024
 RULE_KINDS: Final = ("pcr", "event", "sequence", "secure_boot", "command_line", "revocations", "cel")
-
-
-def _about(description: str) -> Meta:
-    """What an editor shows; the JSON Schema takes it from here."""
-    return Meta(description=description)
-
-
-def _choice(description: str, values: Iterable[str]) -> Meta:
-    """One of these words. Checked when the policy is built, where an error can name the rule."""
-    return Meta(description=description, extra_json_schema={"enum": list(values)})
 
 
 Identifier = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -203,6 +195,9 @@ class PolicyDocument(_Document, frozen=True, kw_only=True):
         str, _choice("`optional`: its absence is a warning; `ignored`: no rule may read it.", LogUse)
     ] = "required"
     rules: Annotated[list[RuleDocument], Meta(min_length=1, max_length=MAX_RULES)]
+    runtime: Annotated[
+        RuntimeDocument | None, _about("What the machine may run, by its IMA list; left out: it is not read.")
+    ] = None
     unjudged: list[UnjudgedDocument] = []
     tolerate: Annotated[
         list[TolerateDocument], Meta(max_length=64, description="Quirks of the boot log that are expected.")

@@ -10,6 +10,7 @@ from datetime import timedelta
 from verifier.findings import Severity
 from verifier.policy.catalogue import CATALOGUE
 from verifier.policy.cel import Program
+from verifier.policy.runtime.section import RuntimeSection
 from verifier.quirks import Quirk
 from verifier.reasons import Claim
 from verifier.tcg.algorithms import HashAlg
@@ -200,6 +201,7 @@ class Policy:
         validity: how long a verdict under it may be relied on.
         unjudged: PCR to the written reason why no rule speaks for it.
         tolerated: quirks of the boot log, in the order of the document; each with its PCR at most once.
+        runtime: what IMA lists are judged by; None: the policy does not read them.
     """
 
     id: str
@@ -211,6 +213,7 @@ class Policy:
     rules: tuple[Rule, ...]
     unjudged: Mapping[int, str]
     tolerated: tuple[Toleration, ...] = ()
+    runtime: RuntimeSection | None = None
 
     @property
     def needs_boot_log(self) -> bool:

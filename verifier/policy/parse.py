@@ -14,6 +14,7 @@ from verifier.policy import document as doc
 from verifier.policy import model
 from verifier.policy.cel import compile_program
 from verifier.policy.lint import Level, Problem, ProblemId, lint
+from verifier.policy.runtime_section import PCR, read_runtime
 from verifier.policy.tolerate import read_tolerations
 from verifier.reasons import Claim
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
@@ -86,7 +87,8 @@ class _Builder:
         _refuse_duplicates([rule.id for rule in document.rules])
         unjudged = self._unjudged(quote.pcrs)
         log_use = _enum(model.LogUse, document.boot_log, "boot_log")
-        _check_coverage(rules, quote.pcrs, unjudged)
+        runtime = read_runtime(document.runtime, quote.pcrs)
+        _check_coverage(rules, quote.pcrs, unjudged, frozenset() if runtime is None else frozenset({PCR}))
         unused = set(self._references) - self._used
         if unused:
             raise PolicyError(f"reference value {min(unused)!r} is used by no rule", where="values")
@@ -100,6 +102,7 @@ class _Builder:
             rules=rules,
             unjudged=unjudged,
             tolerated=read_tolerations(document.tolerate, quote.pcrs),
+            runtime=runtime,
         )
 
     def _quote(self, quote: doc.QuoteDocument) -> model.QuoteRule:
@@ -255,10 +258,15 @@ def _cel(head: model.RuleHead, text: str, where: str) -> model.CelRule:
         raise PolicyError(error.detail, where=f"{where} cel {error.structure}".strip()) from error
 
 
-def _check_coverage(rules: Iterable[model.Rule], quoted: frozenset[int], unjudged: Mapping[int, str]) -> None:
+def _check_coverage(
+    rules: Iterable[model.Rule],
+    quoted: frozenset[int],
+    unjudged: Mapping[int, str],
+    runtime: frozenset[int],
+) -> None:
     speaking = [rule for rule in rules if isinstance(rule, (model.PcrRule, model.SequenceRule))]
-    covered = {rule.pcr for rule in speaking}
-    grave = {rule.pcr for rule in speaking if rule.head.severity is not Severity.INFO}
+    covered = {rule.pcr for rule in speaking} | runtime
+    grave = {rule.pcr for rule in speaking if rule.head.severity is not Severity.INFO} | runtime
     both = sorted(grave & set(unjudged))
     if both:
         raise PolicyError(f"PCR {both[0]} is judged by a rule and listed as unjudged", where="unjudged")

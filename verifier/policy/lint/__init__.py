@@ -5,6 +5,7 @@ from __future__ import annotations
 from verifier.policy.lint.coverage import check_coverage
 from verifier.policy.lint.overlap import check_overlap
 from verifier.policy.lint.problem import Level, Problem, ProblemId
+from verifier.policy.lint.runtime import check_runtime
 from verifier.policy.lint.single import check_rules
 from verifier.policy.lint.tolerate import check_tolerated
 from verifier.policy.model import Policy
@@ -23,5 +24,6 @@ def lint(policy: Policy) -> tuple[Problem, ...]:
         *check_rules(policy),
         *check_overlap(policy),
         *check_tolerated(policy),
+        *check_runtime(policy),
     ]
     return tuple(sorted(problems, key=lambda problem: problem.level is not Level.ERROR))

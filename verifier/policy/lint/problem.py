@@ -40,6 +40,9 @@ class ProblemId(enum.StrEnum):
     IMPOSSIBLE_QUIRK = "impossible-quirk"
     TOLERATED_UNJUDGED = "tolerated-unjudged"
     TOLERATED_UNPROVEN = "tolerated-unproven"
+    EXCLUDES_EVERYTHING = "excludes-everything"
+    EXCLUDES_PROGRAMS = "excludes-programs"
+    UNKNOWN_ALLOWED = "unknown-allowed"
 
     @property
     def entry(self) -> ProblemEntry:
@@ -167,5 +170,17 @@ PROBLEMS: Final[Mapping[ProblemId, ProblemEntry]] = {
     ProblemId.TOLERATED_UNPROVEN: _warning(
         "A rule reads what a tolerated quirk leaves unproven: guests with that quirk can never pass it.",
         "Judge such guests by another policy, or remove the rule; toleration proves nothing.",
+    ),
+    ProblemId.EXCLUDES_EVERYTHING: _error(
+        "Excludes of the runtime part let through names that nobody has, all over the file system.",
+        "Bind each pattern to a folder (`/tmp/**`), and list what is good there in a runtime set where you can.",
+    ),
+    ProblemId.EXCLUDES_PROGRAMS: _warning(
+        "An exclude of the runtime part lets through any name in a folder of programs, libraries or kernel modules.",
+        "Name the files that are meant, or put their digests into a runtime set.",
+    ),
+    ProblemId.UNKNOWN_ALLOWED: _warning(
+        "Files that no set has are not held against a machine.",
+        "Say `deny` once the sets know what your machines run, `warn` until then.",
     ),
 }

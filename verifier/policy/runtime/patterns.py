@@ -60,6 +60,13 @@ class Patterns:
     def __hash__(self) -> int:
         return hash(self.texts)
 
+    def __str__(self) -> str:
+        return " ".join(self.texts)
+
+    def __reduce__(self) -> tuple[type[Patterns], tuple[tuple[str, ...]]]:
+        """Compiled expressions are not pickled; they are made again."""
+        return Patterns, (self.texts,)
+
     def __repr__(self) -> str:
         return f"Patterns({self.texts!r})"
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from verifier.policy.runtime.buckets import WORD, bucketed
 from verifier.policy.runtime.entry import DigestKind
 
-_WORD: Final = struct.Struct("=I")
-_WORD_SIZE: Final = 4
-_WORD_BITS: Final = 32
-_MAX_BUCKET_BITS: Final = 22
 _SHORT: Final = 8
 """Places that are looked through one by one; longer buckets (one digest under thousands of paths) are searched."""
 
@@ -67,35 +63,18 @@ class DigestTable:
         self._paths = bytes(columns.paths)
         self._offsets = columns.offsets
         self._origins = columns.origins
-        count = len(self._origins)
-        bits = min(max(count - 1, 1).bit_length(), _MAX_BUCKET_BITS)
-        self._shift = _WORD_BITS - bits
-        self._order, self._buckets = self._index(count, 1 << bits)
+        self._index()
         self.find = self._finder()
 
     def __len__(self) -> int:
         return len(self._origins)
 
-    def _index(self, count: int, buckets: int) -> tuple[array[int], array[int]]:
-        words = memoryview(self._digests).cast("I")[:: self._size // _WORD_SIZE]
-        shift = self._shift
-        sizes = array("I", bytes(_WORD_SIZE * (buckets + 1)))
-        for word in words:
-            sizes[(word >> shift) + 1] += 1
-        starts = array("I", itertools.accumulate(sizes))
-        del sizes
-        order = array("I", bytes(_WORD_SIZE * count))
-        free = array("I", starts)
-        for row, word in enumerate(words):
-            bucket = word >> shift
-            place = free[bucket]
-            order[place] = row
-            free[bucket] = place + 1
-        for bucket in range(buckets):
-            start, end = starts[bucket], starts[bucket + 1]
+    def _index(self) -> None:
+        self._order, self._buckets, self._shift = bucketed(self._digests, self._size)
+        order, starts = self._order, self._buckets
+        for start, end in itertools.pairwise(starts):
             if end - start > 1:  # rows are in the order of paths already, and sorting is stable
                 order[start:end] = array("I", sorted(order[start:end], key=self.digest))
-        return order, starts
 
     def digest(self, row: int) -> bytes:
         """The digest of a row."""
@@ -116,7 +95,7 @@ class DigestTable:
         A closure over locals: this is what every measured file of every attester comes down to.
         """
         buckets, order, size, shift = self._buckets, self._order, self._size, self._shift
-        digests, paths, offsets, word = self._digests, self._paths, self._offsets, _WORD.unpack_from
+        digests, paths, offsets, word = self._digests, self._paths, self._offsets, WORD.unpack_from
 
         def find(digest: bytes, path: bytes) -> int:
             bucket = word(digest)[0] >> shift
@@ -145,7 +124,7 @@ class DigestTable:
 
     def with_digest(self, digest: bytes) -> Iterator[int]:
         """Rows with this digest, in the order of their paths."""
-        bucket = _WORD.unpack_from(digest)[0] >> self._shift
+        bucket = WORD.unpack_from(digest)[0] >> self._shift
         start, end = self._buckets[bucket], self._buckets[bucket + 1]
         place = bisect_left(self._order, digest, start, end, key=self.digest)
         for row in self._order[place:end]:
