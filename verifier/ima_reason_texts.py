@@ -78,6 +78,11 @@ IMA_ENTRIES: Final[Mapping[Reason, Entry]] = {
         "The list is proven, but there is no runtime reference to judge it by.",
         "Add reference sets to the policy's `runtime` section.",
     ),
+    Reason.IMA_FILES_STAGED: Entry(
+        "Files of a staged update run",
+        "Files are known to a staged runtime set only: the update that was announced is being installed.",
+        "When the update is meant to be there, move its set from `staged` to `sets`; until then this is a warning.",
+    ),
     Reason.IMA_FILES_KNOWN: Entry(
         "Everything that was measured is known",
         "No proven entry of this boot is anything but what the runtime policy allows.",

@@ -193,6 +193,7 @@ class Reason(enum.StrEnum):
     IMA_TEMPLATE_UNKNOWN = "ima-template-unknown"
     IMA_BOOT_AGGREGATE = "ima-boot-aggregate"
     IMA_MORE = "ima-more"
+    IMA_FILES_STAGED = "ima-files-staged"
 
     # --- policy
     POLICY_MISSING = "policy-missing"

@@ -77,7 +77,32 @@ def pcr(*accepted: str, index: int = 4, **head: str) -> str:
 SB = "secure_boot: enabled"
 INFO = "severity: info"
 
+SET = "{sha256: " + A + "}"
+
+
+def ran(rest: str) -> list[Problem]:
+    return check(SB, pcrs=(7, 10), judged=(10,), runtime=f"{{sets: [{SET}], {rest}}}")
+
+
+def excluding(*paths: str) -> list[Problem]:
+    listed = ", ".join(f"{{paths: ['{path}'], why: {WHY}}}" for path in paths)
+    return ran(f"excludes: [{listed}]")
+
+
 PROBLEMS = {
+    "excluding everything": (excluding("/tmp/**", "regex:.*"), "excludes-everything", "runtime.excludes[1]"),
+    "excluding everything in parts": (
+        excluding("regex:/[a-m].*", "regex:/[n-z].*"),
+        "excludes-everything",
+        "runtime.excludes",
+    ),
+    "excluding programs": (excluding("/usr/bin/*"), "excludes-programs", "runtime.excludes[0]"),
+    "unknown files allowed": (ran("unknown_files: allow"), "unknown-allowed", "runtime.unknown_files"),
+    "unknown modules not denied": (
+        ran("unknown_modules: warn"),
+        "unknown-allowed",
+        "runtime.unknown_modules",
+    ),
     "unknown key": (check("sekure_boot: enabled"), "document", "rules[0]"),
     "all info": (check(f"{INFO}, {SB}", f"{INFO}, command_line: {{forbid: [x]}}"), "info-only", "rules"),
     "a PCR at info": (check(pcr(A, severity="info"), SB, judged=(4,)), "covered-by-info", "quote.pcrs"),
@@ -291,6 +316,11 @@ FINE = {
     ),
     "graver than what implies it": check(
         sequence(A, B, severity="warning"), event(B, severity="contraindicated"), judged=(4,)
+    ),
+    "a runtime part": ran("unknown_files: warn"),
+    "narrow excludes": excluding("/tmp/**", "/var/lib/docker/**", "/usr/bin/known"),
+    "a runtime part beside an info rule": check(
+        f"{INFO}, {SB}", pcrs=(7, 10), judged=(10,), runtime=f"{{sets: [{SET}]}}"
     ),
     "for another claim": check(sequence(A, B), event(B, claim="executables"), judged=(4,)),
     "same question, other claim": check(SB, f"claim: executables, {SB}"),

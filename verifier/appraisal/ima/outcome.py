@@ -88,6 +88,13 @@ def judged_findings(state: ImaState, mismatched: tuple[HashAlg, ...], *, known: 
     """What the entries came to, since boot."""
     whole = known and state.count and not mismatched and not state.summary.counts.unproven
     findings = list(state.summary.findings)
+    if state.summary.counts.staged:
+        message = f"{state.summary.counts.staged} files are known to a staged set only"
+        findings.append(
+            _finding(
+                Reason.IMA_FILES_STAGED, Status.FAILED, message, severity=Severity.WARNING, pcr=state.main
+            )
+        )
     if not whole:
         findings[:0] = _of_the_list(state, mismatched, known=known)
     if state.summary.more and state.summary.more_worst is not None:

@@ -10,6 +10,7 @@ from verifier.policy.model import Policy
 from verifier.policy.runtime.breadth import Breadth, breadth
 from verifier.policy.runtime.patterns import Patterns
 from verifier.policy.runtime.reference import Handling
+from verifier.policy.runtime.section import RuntimeSection
 
 
 def check_runtime(policy: Policy) -> Iterator[Problem]:
@@ -17,28 +18,7 @@ def check_runtime(policy: Policy) -> Iterator[Problem]:
     section = policy.runtime
     if section is None:
         return
-    wide = [(number, breadth(each.paths)) for number, each in enumerate(section.excludes)]
-    for number, (found, example) in wide:
-        if found is Breadth.EVERYTHING:
-            yield Problem(
-                ProblemId.EXCLUDES_EVERYTHING,
-                f"runtime.excludes[{number}]",
-                f"{example} is excluded, as any name is",
-            )
-        elif found is Breadth.PROGRAMS:
-            yield Problem(
-                ProblemId.EXCLUDES_PROGRAMS, f"runtime.excludes[{number}]", f"{example} is excluded"
-            )
-    if all(found is not Breadth.EVERYTHING for _, (found, _) in wide):
-        together, example = breadth(
-            Patterns(chain.from_iterable(each.paths.texts for each in section.excludes))
-        )
-        if together is Breadth.EVERYTHING:
-            yield Problem(
-                ProblemId.EXCLUDES_EVERYTHING,
-                "runtime.excludes",
-                f"{example} is excluded, as any name is, by all of them together",
-            )
+    yield from _excludes(section)
     options = section.options
     if options.unknown_path is Handling.ALLOW:
         yield Problem(ProblemId.UNKNOWN_ALLOWED, "runtime.unknown_files", "a file that no set has passes")
@@ -47,4 +27,22 @@ def check_runtime(policy: Policy) -> Iterator[Problem]:
             ProblemId.UNKNOWN_ALLOWED,
             "runtime.unknown_modules",
             "a kernel module that no set has is not denied",
+        )
+
+
+def _excludes(section: RuntimeSection) -> Iterator[Problem]:
+    together, example = breadth(Patterns(chain.from_iterable(each.paths.texts for each in section.excludes)))
+    alone = False
+    for number, each in enumerate(section.excludes):
+        where, (found, name) = f"runtime.excludes[{number}]", breadth(each.paths)
+        if found is Breadth.EVERYTHING:
+            alone = True
+            yield Problem(ProblemId.EXCLUDES_EVERYTHING, where, f"{name} is excluded, as any name is")
+        elif found is Breadth.PROGRAMS and together is not Breadth.EVERYTHING:
+            yield Problem(ProblemId.EXCLUDES_PROGRAMS, where, f"{name} is excluded")
+    if together is Breadth.EVERYTHING and not alone:
+        yield Problem(
+            ProblemId.EXCLUDES_EVERYTHING,
+            "runtime.excludes",
+            f"{example} is excluded, as any name is, by all of them together",
         )

@@ -183,7 +183,7 @@ def test_a_changed_module_is_denied_whatever_is_said_of_unknown_ones() -> None:
     assert worst(judged(kernel, reference)) is Tier.CONTRAINDICATED
 
 
-def test_staged_and_excluded_files_pass_and_are_counted() -> None:
+def test_staged_files_are_a_warning_and_excluded_ones_pass_and_both_are_counted() -> None:
     kernel = started()
     kernel.measure("/usr/bin/a", "next version")
     kernel.measure("/var/cache/x", "anything")
@@ -191,9 +191,13 @@ def test_staged_and_excluded_files_pass_and_are_counted() -> None:
     reference.staged = Known().knows("/usr/bin/a", "next version").files
     reference.excludes = ("/var/cache/*",)
     outcome = judged(kernel, reference)
-    assert worst(outcome) is Tier.AFFIRMING
+    assert worst(outcome) is Tier.WARNING
+    assert Reason.IMA_FILES_STAGED in {finding.reason for finding in outcome.findings}
     assert outcome.claims is not None
     assert (outcome.claims.staged, outcome.claims.excluded) == (1, 1)
+    kernel = started()
+    kernel.measure("/var/cache/x", "anything")
+    assert worst(judged(kernel, reference)) is Tier.AFFIRMING
 
 
 def test_a_digest_of_another_kind_is_not_the_files() -> None:
