@@ -13,13 +13,13 @@ from cyclopts import Parameter
 from verifier.appraisal.appraise import appraise as judge
 from verifier.appraisal.evidence import Expectation, History
 from verifier.appraisal.result import Appraisal, Finding
+from verifier.appraisal.runtime import WholeList
 from verifier.cli import output
 from verifier.cli.bundle import Bundle, read_bundle
 from verifier.errors import VtpmAttestError
 from verifier.policy.model import Policy
 from verifier.policy_files import load_policy
 from verifier.runtime_references import FolderReferences
-from verifier.service.rejudge import WholeList
 
 
 def appraise(
