@@ -6,11 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from tests.contract.records import NOW, audit_entry, enrol, recording
+from tests.contract.records import NOW, audit_entry, enrol, enrollment, recording
 from verifier.errors import EvidenceError
 from verifier.ports import Lifecycle
 from verifier.ports_queries import MAX_BULK, StandingFilter
 from verifier.reasons import Tier
+from verifier.service.events import LocalEvents
+from verifier.service.recorder import Recorder
 
 
 async def listed(store, tenant="default", limit=10, cursor=None, at=NOW, **where):
@@ -95,3 +97,16 @@ async def test_a_mark_changes_with_every_verdict_and_with_the_lifecycle(store):
     assert [mark.sequence for (mark,) in marks] == [0, 1, 2, 2]
     assert [mark.tier for (mark,) in marks] == [None, Tier.AFFIRMING, Tier.AFFIRMING, Tier.AFFIRMING]
     assert marks[-1][0].lifecycle is Lifecycle.REVOKED
+
+
+async def test_whose_place_is_taken_is_known_to_have_changed_at_once(store):
+    """Another TPM of the same machine, let in without a person: the mark of the one before it is forgotten."""
+    await enrol(store, "att-1")
+    events, changed = LocalEvents(), set()
+    events.listen(lambda change: changed.add(change.attester_id))
+    new = enrollment(replaces="att-1")
+    await store.add_enrollment(new)
+    await Recorder(store, events).enrolled(new.id, "att-2", NOW, new.replaces)
+    (mark,) = await store.marks(["att-1"])
+    assert mark.lifecycle is Lifecycle.RETIRED
+    assert changed == {"att-1", "att-2"}

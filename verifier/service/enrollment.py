@@ -249,7 +249,9 @@ class EnrollmentService:
                 raise NotFoundError("enrollment", enrollment.id)
             return _waiting(pending)
         try:
-            attester = await self._recorder.enrolled(enrollment.id, new_id("att", self._random), now)
+            attester = await self._recorder.enrolled(
+                enrollment.id, new_id("att", self._random), now, enrollment.replaces
+            )
         except StateMovedError as error:
             raise RefusedError(
                 Reason.ENROLLMENT_EXPIRED,

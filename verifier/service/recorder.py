@@ -102,11 +102,14 @@ class Recorder:
             )
         return decided
 
-    async def enrolled(self, enrollment_id: str, attester_id: str, now: datetime) -> AttesterRecord | None:
-        """An AK is bound to its EK; None when the enrolment was consumed meanwhile."""
+    async def enrolled(
+        self, enrollment_id: str, attester_id: str, now: datetime, replaces: str | None = None
+    ) -> AttesterRecord | None:
+        """An AK is bound to its EK, and takes the place of `replaces`; None when the enrolment was consumed meanwhile."""
         attester = await self._store.complete_enrollment(enrollment_id, attester_id, now)
         if attester is not None:
-            self._events.changed(attester.tenant, attester.id)
+            for changed in {attester.id, replaces} - {None}:
+                self._events.changed(attester.tenant, str(changed))
             self._log.info(
                 "attester.enrolled",
                 attester=attester.id,
