@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.metadata import version
 from typing import Final
 
 import structlog
@@ -16,59 +15,26 @@ from aiohttp import web
 
 from verifier import background
 from verifier.adapters import ProcessWorkers, SystemClock, SystemRandom
+from verifier.composition import VERSION, wire
 from verifier.errors import EvidenceError, VerifierFault
-from verifier.inventory.anchor_files import read_anchor_bytes
 from verifier.inventory.live import LiveInventory
-from verifier.inventory_wiring import enrollment_rules, follow, question, sources
-from verifier.keys.ak_ca import AkCa
-from verifier.keys.endings import own_endings
+from verifier.inventory_wiring import follow, sources
 from verifier.keys.files import ensure_directory
-from verifier.keys.fixed_signer import open_fixed
-from verifier.keys.secret import nonce_key, ratchet_key, session_key
-from verifier.keys.signer import FileSigner, KeyEntry, rotate
+from verifier.keys.secret import session_key
+from verifier.keys.signer import KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
-from verifier.policy_files import policy_sources, read_policy_signers
-from verifier.ports import DEFAULT_TENANT, Clock, Random, Store, TokenSigner, Workers
+from verifier.policy_files import policy_sources
+from verifier.ports import DEFAULT_TENANT, Clock, Random, Store, Workers
 from verifier.ports_runtime import RuntimeReferences
 from verifier.runtime_references import FolderReferences
-from verifier.service.admission import Admission, AdmissionRules
-from verifier.service.ak_certificates import AkCertificateRules, AkCertificates, Issue
-from verifier.service.approvals import ApprovalService
-from verifier.service.assignments import AssignmentService
-from verifier.service.attempts import AttemptLimiter
-from verifier.service.attestation import AttestationService
-from verifier.service.boots import BootService
-from verifier.service.challenge import ChallengeService
-from verifier.service.dry_run import DryRunService
-from verifier.service.ear import EarIssuer
-from verifier.service.ear_claims import EarIdentity
-from verifier.service.endorsement_review import EndorsementReview
-from verifier.service.enrollment import EnrollmentService
-from verifier.service.events import LocalEvents
-from verifier.service.evidence import EvidenceService
-from verifier.service.expiry import ExpiryWatch
-from verifier.service.feed import EventFeed
-from verifier.service.ima_lists import ImaLists
-from verifier.service.incidents import IncidentService
 from verifier.service.inventory import InventoryService
-from verifier.service.inventory_report import InventoryReport
-from verifier.service.known import KnownMachines
-from verifier.service.lineage import RatchetRules
-from verifier.service.memo import AppraisalMemo
-from verifier.service.nonces import Nonces
-from verifier.service.policies import PolicyService
-from verifier.service.queries import QueryService
-from verifier.service.recorder import Recorder
-from verifier.service.samples import FleetSamples
 from verifier.service.services import Services
-from verifier.service.tokens import TokenService
-from verifier.service.trust import TrustService
 from verifier.serving.place import Ending, Place
 from verifier.serving.sockets import BACKLOG
 from verifier.settings import Settings, environment
-from verifier.store import SqlStore, open_store, upgrade
+from verifier.store import open_store, upgrade
 from verifier.telemetry import open_telemetry
-from verifier.trust import TrustFiles, issuer_finder, load_trust
+from verifier.trust import TrustFiles, load_trust
 from verifier.trust_report import report_trust
 from verifier.web.app import build_app as build_web_app
 from verifier.web.dashboard.setup import NAMES as DASHBOARD_OPERATIONS
@@ -76,16 +42,10 @@ from verifier.web.dashboard.setup import add_dashboard
 from verifier.web.metrics_exchange import Exchange
 from verifier.wiring import (
     Judging,
-    caches,
     tls_hostnames,
     web_config,
-    wire_checks,
-    wire_reads,
-    wire_triage,
-    wire_webhooks,
 )
 
-VERSION: Final = version("vtpm-attest")
 SHUTDOWN: Final = 20.0
 """Seconds that requests which were begun have to end."""
 _log = structlog.get_logger("vtpm_attest.main")
@@ -131,7 +91,7 @@ async def open_service(
     try:
         asked = InventoryService(inventory, clock, settings.inventory_max_age)
         judging = Judging(workers, references or _references(settings))
-        services = _wire(settings, store, tls, trust, clock, random, asked, judging)
+        services = wire(settings, store, tls, trust, clock, random, asked, judging)
         yield Service(
             settings=settings,
             store=store,
@@ -276,155 +236,9 @@ def _settle_memory() -> None:
     gc.freeze()
 
 
-def _wire(
-    settings: Settings,
-    store: SqlStore,
-    tls: TlsFiles,
-    trust: TrustFiles,
-    clock: Clock,
-    random: Random,
-    inventory: InventoryService,
-    judging: Judging,
-) -> Services:
-    attestation = settings.attestation
-    recorder = Recorder(store, events := LocalEvents())
-    fleet, watch = wire_reads(settings, store, recorder, clock, events)
-    nonces = Nonces(nonce_key(settings.state_dir), random)
-    ratchets = RatchetRules(
-        key=ratchet_key(settings.state_dir) if attestation.ratchet else None,
-        hardware_pause=attestation.ratchet_hardware_pause,
-    )
-    tokens = TokenService(store, recorder, clock, random, tls.ca_fingerprint())
-    policies = PolicyService(store, recorder, clock, read_policy_signers(settings.policy_signers))
-    assignments = AssignmentService(
-        store=store,
-        recorder=recorder,
-        policies=policies,
-        clock=clock,
-        default_policy=settings.default_policy,
-    )
-    ima = ImaLists(store, judging.references, judging.workers)
-    challenges = ChallengeService(
-        store=store,
-        policies=assignments,
-        nonces=nonces,
-        clock=clock,
-        nonce_lifetime=attestation.nonce_lifetime,
-        ratchets=ratchets,
-        reads_ima=ima.reads,
-    )
-    identity = EarIdentity(
-        developer=settings.ear.developer, build=f"vtpm-attest {VERSION}", issuer=settings.base_url
-    )
-    ear = EarIssuer(_token_signer(settings, clock), identity)
-    anchors = TrustService(
-        store=store, recorder=recorder, clock=clock, configured=trust.configured, read=read_anchor_bytes
-    )
-    ak_ca = AkCa(settings.state_dir / "ak-ca", clock.now)
-    known = KnownMachines(store, question(inventory))
-    webhooks, deliveries = wire_webhooks(settings, store, recorder, clock, random)
-    memo = AppraisalMemo()
-    attestations = AttestationService(
-        store=store,
-        recorder=recorder,
-        policies=assignments,
-        challenges=challenges,
-        nonces=nonces,
-        ear=ear,
-        clock=clock,
-        interval=attestation.interval,
-        validity_without_policy=attestation.validity_without_policy,
-        ratchets=ratchets,
-        memo=memo,
-        ima=ima,
-        inventory=inventory,
-    )
-    limits = settings.limits
-    admission = Admission(AdmissionRules(slots=limits.slots, waiting=limits.queue), random)
-    return Services(
-        admission=admission,
-        approvals=ApprovalService(
-            store=store,
-            recorder=recorder,
-            clock=clock,
-            random=random,
-            known=known,
-            keep=settings.enrollment.approval_lifetime,
-        ),
-        incidents=IncidentService(store, recorder, clock),
-        inventory=inventory,
-        inventory_report=InventoryReport(inventory, store, clock),
-        enrollment=EnrollmentService(
-            store=store,
-            recorder=recorder,
-            tokens=tokens,
-            clock=clock,
-            random=random,
-            trust=anchors,
-            rules=enrollment_rules(settings),
-            known=known,
-            limiter=AttemptLimiter(settings.limits.wrong_proofs),
-            issuers=issuer_finder(
-                settings.trust.fetch_hosts,
-                private=settings.trust.fetch_private,
-                timeout=settings.trust.fetch_timeout,
-                clock=clock,
-            ),
-        ),
-        challenges=challenges,
-        attestations=attestations,
-        checks=wire_checks(settings, store, assignments, clock, ratchets, memo, inventory, ima),
-        fleet=fleet,
-        watch=watch,
-        queries=QueryService(store, clock),
-        boots=BootService(store),
-        samples=FleetSamples(store, recorder, clock),
-        events=events,
-        feed=EventFeed(store, clock, settings.events.max_streams),
-        webhooks=webhooks,
-        deliveries=deliveries,
-        outbox=store,
-        evidence=EvidenceService(store, recorder, clock),
-        dry_runs=DryRunService(
-            store=store,
-            assignments=assignments,
-            workers=judging.workers,
-            clock=clock,
-            references=judging.references,
-        ),
-        triage=wire_triage(store, assignments, judging, clock),
-        policies=policies,
-        assignments=assignments,
-        tokens=tokens,
-        trust=anchors,
-        ak_certificates=_ak_certificates(settings, ak_ca, recorder, clock),
-        endorsements=EndorsementReview(store=store, trust=anchors, recorder=recorder, clock=clock),
-        expiry=ExpiryWatch(
-            trust=anchors, recorder=recorder, clock=clock, own=lambda: own_endings(tls, ak_ca)
-        ),
-        ear=ear,
-        recorder=recorder,
-        clock=clock,
-        queues=lambda: {**store.queues, "workers": judging.workers.queue, **admission.states()},
-        caches=lambda: caches(attestations, memo, policies),
-    )
-
-
-def _token_signer(settings: Settings, clock: Clock) -> TokenSigner:
-    if settings.ear.key is not None:
-        return open_fixed(settings.ear.key, settings.ear.published_keys)
-    return FileSigner(settings.state_dir / "keys", clock.now)
-
-
 def _trust_files(settings: Settings) -> TrustFiles:
     return TrustFiles(
         ek=load_trust(settings.trust_anchors),
         ak=load_trust(settings.trust.ak_anchors),
         device=load_trust(settings.trust.device_anchors),
     )
-
-
-def _ak_certificates(settings: Settings, signer: AkCa, recorder: Recorder, clock: Clock) -> AkCertificates:
-    own = settings.ak_certificates
-    rules = AkCertificateRules(issue=Issue(own.issue), lifetime=own.lifetime)
-    return AkCertificates(signer, rules, recorder, clock, settings.base_url)

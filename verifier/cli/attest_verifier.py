@@ -12,6 +12,7 @@ from verifier import main as root
 from verifier.cli import anchors, host, output, serving
 from verifier.cli.completion import add_completion
 from verifier.cli.examples import show_examples
+from verifier.composition import VERSION
 from verifier.ports import DEFAULT_TENANT, Scope, TokenRecord
 from verifier.web.app import ROUTES
 from verifier.web.openapi import build_document
@@ -31,7 +32,7 @@ app: Final = App(
     name="attest-verifier",
     help=_HELP,
     help_epilogue=_EXAMPLES,
-    version=f"attest-verifier {root.VERSION}",
+    version=f"attest-verifier {VERSION}",
     help_format="plaintext",
 )
 db: Final = App(name="db", help="The database.", help_epilogue="")
@@ -199,7 +200,7 @@ def openapi(*, config: host.Config = None) -> None:
     Example:
         attest-verifier openapi > openapi.json
     """
-    host.out(json.dumps(build_document(ROUTES, root.VERSION, host.read_settings(config).base_url), indent=2))
+    host.out(json.dumps(build_document(ROUTES, VERSION, host.read_settings(config).base_url), indent=2))
 
 
 add_completion(app)

@@ -10,6 +10,7 @@ from typing import Final
 
 from verifier import main as root
 from verifier.cli import host
+from verifier.composition import VERSION
 from verifier.errors import VerifierFault
 from verifier.keys.tls import TlsFiles
 from verifier.serving.manager import Manager, activated, hand_to_successor
@@ -110,7 +111,7 @@ def _usable(config: Path | None) -> bool:
 
 def _announce(sockets: Sockets, tls: TlsFiles, workers: int = 1) -> None:
     by = f" with {workers} workers" if workers > 1 else ""
-    host.out(f"vtpm-attest verifier {root.VERSION}{by} listening on {address_of(sockets[0])}")
+    host.out(f"vtpm-attest verifier {VERSION}{by} listening on {address_of(sockets[0])}")
     fingerprint = tls.ca_fingerprint()
     if fingerprint is not None:
         host.out(f"CA {tls.ca} SHA-256 {fingerprint.hex()}")
