@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from rich.markup import escape
 from rich.table import Table
 
-from verifier.cli import output, runtime_make
+from verifier.cli import output, runtime_import, runtime_make
 from verifier.cli.runtime_options import Many, SetFile, describe, finish, summary, told
 from verifier.errors import PolicyError, VtpmAttestError
 from verifier.policy.diff import Change
@@ -29,6 +29,7 @@ from verifier.tcg.algorithms import HASH_BY_LABEL
 
 app = App(name="runtime", help="Runtime sets: which digests are good under which paths (IMA).")
 app.command(runtime_make.app)
+app.command(runtime_import.import_keylime)
 
 Target = Annotated[SetFile, Parameter(name="*")]
 _SIGNATURE: Final = ".dsse.json"

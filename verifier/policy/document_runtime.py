@@ -49,7 +49,10 @@ class SignaturesDocument(_Document, frozen=True, kw_only=True):
         ),
     ]
     keys: Annotated[
-        list[str], Meta(max_length=256, description="X.509 certificates (PEM) of the keys that may sign.")
+        list[str],
+        Meta(
+            max_length=256, description="Keys that may sign, in PEM: X.509 certificates, or bare public keys."
+        ),
     ] = []
     learn_keyrings: Annotated[
         list[Keyring],

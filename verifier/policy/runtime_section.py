@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from verifier.errors import PolicyError
 from verifier.policy.document_runtime import RuntimeDocument, SetDocument, SignaturesDocument
@@ -106,24 +106,34 @@ def _signatures(
 
 
 def _key(pem: str) -> SigningKey:
+    """A certificate, named as the kernel names keys, or a bare public key, named as a certificate without an id is."""
     where = "runtime.signatures.keys"
     try:
+        if "PUBLIC KEY" in pem:
+            return _signing_key(load_pem_public_key(pem.encode()), None, "a bare public key")
         found = x509.load_pem_x509_certificates(pem.encode())
+        if len(found) != 1:
+            raise PolicyError("one certificate an entry", where=where)
+        (certificate,) = found
+        extensions = certificate.extensions
+        public = certificate.public_key()
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise PolicyError(f"not an X.509 certificate in PEM: {error}", where=where) from error
-    if len(found) != 1:
-        raise PolicyError("one certificate an entry", where=where)
-    (certificate,) = found
-    key = certificate.public_key()
-    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
-        raise PolicyError("files are signed with RSA and EC keys; this is another kind", where=where)
-    try:  # as the kernel names keys: by the end of the subject key identifier
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-        identifier = extension.value.digest
+        raise PolicyError(f"not an X.509 certificate or public key in PEM: {error}", where=where) from error
+    try:
+        identifier = extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
     except x509.ExtensionNotFound:
-        identifier = x509.SubjectKeyIdentifier.from_public_key(key).digest
+        identifier = None
+    return _signing_key(public, identifier, certificate.subject.rfc4514_string())
+
+
+def _signing_key(key: object, identifier: bytes | None, name: str) -> SigningKey:
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        raise PolicyError(
+            "files are signed with RSA and EC keys; this is another kind", where="runtime.signatures.keys"
+        )
+    own = identifier or x509.SubjectKeyIdentifier.from_public_key(key).digest
     public = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return SigningKey(identifier[-_KEY_ID:], public, certificate.subject.rfc4514_string())
+    return SigningKey(own[-_KEY_ID:], public, name)
 
 
 def _word(kind: type[W_], text: str, key: str) -> W_:

@@ -114,7 +114,10 @@ WRONG = {
         policy(f"{{{SET}, signatures: {{use: ignored, learn_keyrings: [.ima]}}}}"),
         "signatures are ignored",
     ),
-    "no certificate": (policy(f"{{{SET}, signatures: {{use: accepted, keys: [x]}}}}"), "not an X.509"),
+    "no certificate": (
+        policy(f"{{{SET}, signatures: {{use: accepted, keys: [x]}}}}"),
+        "not an X.509 certificate or public key",
+    ),
     "a keyring learned and ignored": (
         policy(f"{{{SET}, ignored_keyrings: [.ima], signatures: {{use: accepted, learn_keyrings: [.ima]}}}}"),
         "learned and ignored",
