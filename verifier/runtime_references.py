@@ -25,6 +25,7 @@ from verifier.tcg.algorithms import HashAlg
 
 SUFFIXES: Final = (".rtset", ".rtset.zst", ".rtset.gz", ".rtset.xz")
 _KEPT: Final = 16
+_RECIPES: Final = 64
 _sets: Final[OrderedDict[str, RuntimeSet]] = OrderedDict()
 """Sets of this process by their SHA-256: policies that name the same set, and their revisions, share it."""
 
@@ -34,17 +35,14 @@ class FolderRecipe:
     """How to make a reference, in whichever process.
 
     Attributes:
+        revision: that of the section, and of the reference.
         files: SHA-256 of each set the section names, and the file that had it.
     """
 
     section: RuntimeSection
+    revision: bytes
     bank: HashAlg
     files: tuple[tuple[str, Path], ...]
-
-    @property
-    def revision(self) -> bytes:
-        """That of the reference."""
-        return self.section.revision
 
     def make(self) -> RuntimeReference:
         """Read what is not at hand and put it together.
@@ -81,14 +79,21 @@ class FolderReferences:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = tuple(folders)
         self._digests: dict[tuple[Path, int, int], str] = {}
+        self._recipes: OrderedDict[str, FolderRecipe] = OrderedDict()
 
     def reads(self, policy: Policy) -> bool:
         """Whether the policy has a runtime part."""
         return policy.runtime is not None
 
     async def recipe(self, policy: Policy) -> Recipe:
-        """See the port."""
-        return await asyncio.to_thread(self.find, policy)
+        """See the port. Looked for once per revision, and again when a file it was found in is gone."""
+        found = self._recipes.get(policy.revision)
+        if found is None or not all(path.exists() for _, path in found.files):
+            found = await asyncio.to_thread(self.find, policy)
+            self._recipes[policy.revision] = found
+            while len(self._recipes) > _RECIPES:
+                self._recipes.popitem(last=False)
+        return found
 
     def find(self, policy: Policy) -> FolderRecipe:
         """The recipe of a policy that has a runtime part.
@@ -113,7 +118,9 @@ class FolderReferences:
                 raise VerifierFault(
                     f"policy {policy.id} names the runtime set {name} {sha256}, which is not in {where}"
                 )
-        return FolderRecipe(section, policy.quote.bank, tuple((sha, known[sha]) for sha in wanted))
+        return FolderRecipe(
+            section, section.revision, policy.quote.bank, tuple((sha, known[sha]) for sha in wanted)
+        )
 
     def _files(self) -> list[Path]:
         try:

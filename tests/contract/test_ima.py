@@ -9,6 +9,7 @@ import pytest
 
 from tests.contract.records import CLOCK, NOW, enrol, recording, sha256
 from verifier.errors import StateMovedError
+from verifier.ports import FleetFilter
 from verifier.ports_ima import BootKey, ImaPiece
 
 DAY = timedelta(days=1)
@@ -46,6 +47,14 @@ async def test_a_list_grows_piece_by_piece_and_its_state_is_read_with_the_boot(s
     assert await store.ima_pieces("default", BOOT, 5) == (piece(0, b"first"),)
     assert await store.ima_pieces("default", BOOT, 0) == ()
     assert await store.blob(sha256(b"second")) == b"second"
+
+
+async def test_a_listing_leaves_out_what_is_held_of_lists(store):
+    await enrol(store, "att-1")
+    await store.record(proving(0, b"first", '{"n":1}'))
+    page = await store.list_attesters("default", FleetFilter(), now=NOW, cursor=None, limit=10)
+    (state,) = page.items
+    assert (state.boot.ima, state.boot.boot_id) == (None, "2b1c")
 
 
 async def test_a_hole_is_no_list(store):

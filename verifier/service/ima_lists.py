@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, NamedTuple
 
 from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
@@ -182,6 +183,7 @@ class ImaLists:
         self._store = store
         self._references = references
         self._workers = workers
+        self._making: dict[bytes, asyncio.Task[RuntimeReference]] = {}
 
     def reads(self, policies: PolicySet) -> bool:
         """Whether any of the policies reads the list."""
@@ -220,8 +222,9 @@ class ImaLists:
         data, offset = _fitting(command.ima, record)
         recipes = {(each.id, each.revision): await self._references.recipe(each) for each in reading}
         anew = offset > 0 and any(recipe.revision not in record.states for recipe in recipes.values())
+        elsewhere = len(data) > OFFLOAD_ABOVE or not self._at_hand(recipes.values())
         # Whoever makes work has to have a name first.
-        if (anew or len(data) > OFFLOAD_ABOVE) and not _authenticated(evidence, expectation):
+        if (anew or elsewhere) and not _authenticated(evidence, expectation):
             return None
         held = await self._rebuilt(state, key, record) if anew else b""
         jobs = {
@@ -233,22 +236,30 @@ class ImaLists:
             for policy, recipe in recipes.items()
         }
         sent = SentList(record=record, data=data, offset=offset, pcrs=evidence.pcrs, jobs=jobs)
-        if len(held) + len(data) > OFFLOAD_ABOVE:
+        if elsewhere or len(held) + len(data) > OFFLOAD_ABOVE:
             return await self._judged_elsewhere(sent, held, evidence, expectation)
-        return await self._at_hand(sent, held, evidence)
-
-    async def _at_hand(self, sent: SentList, held: bytes, evidence: Evidence) -> SentList:
         sent.parts = ListParts(held=held, data=bytes(sent.data), offset=sent.offset)
         sent.pcrs = quoted_pcrs(evidence, tuple(sent.jobs.values()), sent.parts)
-        sent.references = {
-            job.recipe.revision: await self._reference(job.recipe) for job in sent.jobs.values()
-        }
+        sent.references = {job.recipe.revision: reference_of(job.recipe) for job in sent.jobs.values()}
         return sent
 
-    async def _reference(self, recipe: Recipe) -> RuntimeReference:
-        """Made once per process, which may take seconds."""
-        found = reference_at_hand(recipe.revision)
-        return await asyncio.to_thread(reference_of, recipe) if found is None else found
+    def _at_hand(self, recipes: Iterable[Recipe]) -> bool:
+        """Whether lists can be judged here. What is not at hand is made beside the event loop, which may take seconds.
+
+        Until then other processes judge, also the short ones.
+        """
+        missing = [each for each in recipes if reference_at_hand(each.revision) is None]
+        for recipe in missing:
+            if recipe.revision not in self._making:
+                task = asyncio.create_task(asyncio.to_thread(reference_of, recipe))
+                self._making[recipe.revision] = task
+                task.add_done_callback(partial(self._made, recipe.revision))
+        return not missing
+
+    def _made(self, revision: bytes, task: asyncio.Task[RuntimeReference]) -> None:
+        del self._making[revision]
+        if not task.cancelled():
+            task.exception()  # whoever judges elsewhere meets it too, and tells
 
     async def _judged_elsewhere(
         self, sent: SentList, held: bytes, evidence: Evidence, expectation: Expectation

@@ -10,7 +10,7 @@ from typing import Final
 
 from verifier.errors import StoredDataDamaged
 from verifier.policy.model import Policy
-from verifier.ports import AttesterState, Clock, FleetFilter, Store, Workers
+from verifier.ports import AttesterState, Clock, DamagedState, FleetFilter, Store, Workers
 from verifier.ports_ima import BootKey
 from verifier.ports_runtime import RuntimeReferences
 from verifier.service.assignments import AssignmentService
@@ -89,11 +89,18 @@ class RuntimeTriage:
             )
             found.cursor, found.examined = page.cursor, len(page.items)
             for state in page.items:
-                if isinstance(state, AttesterState):
-                    await self._look(state, found)
-                else:
-                    found.unread.append(state.attester_id)
+                # A listing says nothing of lists.
+                await self._look_at(_id_of(state), found)
         return found
+
+    async def _look_at(self, attester_id: str, found: TriagePage) -> None:
+        try:
+            state = await self._store.attester_state(attester_id)
+        except StoredDataDamaged:
+            found.unread.append(attester_id)
+            return
+        if state is not None:
+            await self._look(state, found)
 
     async def _look(self, state: AttesterState, found: TriagePage) -> None:
         record = _record(state)
@@ -127,6 +134,10 @@ class RuntimeTriage:
         work = TriageWork(recipe=recipe, data=pickle.PickleBuffer(content))
         done = await self._workers.run(unknown_entries, work)
         return None if isinstance(done, Unreadable) else done
+
+
+def _id_of(state: AttesterState | DamagedState) -> str:
+    return state.attester.id if isinstance(state, AttesterState) else state.attester_id
 
 
 def _record(state: AttesterState) -> ImaRecord | None:

@@ -217,7 +217,7 @@ def _plain(text: str) -> str:
 
 def _listing(tenant: str, where: FleetFilter, at: int) -> tuple[Select[*tuple[Any, ...]], ColumnElement[str]]:
     """The query, and which of the equal ids to order by: that of the index that finds the rarest rows."""
-    query = statements.attester_states().where(latest.c.tenant == tenant)
+    query = statements.attester_states(with_lists=False).where(latest.c.tenant == tenant)
     key: ColumnElement[str] = latest.c.attester_id
     lifecycle = where.lifecycle
     if where.tier is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Column, Select, Table, Update, and_, bindparam, case, func, select, update
+from sqlalchemy import Column, Select, Table, Update, and_, bindparam, case, func, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from verifier.store import event_log, rows
@@ -38,8 +38,15 @@ _LATEST_CHANGES: Final = (
 )  # fmt: skip
 
 
-def attester_states() -> Select[*tuple[Any, ...]]:
-    """Attester, keys, latest verdict with its judgement, and last boot; see `STATE_SLICES`."""
+def attester_states(*, with_lists: bool = True) -> Select[*tuple[Any, ...]]:
+    """Attester, keys, latest verdict with its judgement, and last boot; see `STATE_SLICES`.
+
+    Without lists, `BootRecord.ima` is None: it may be some 50 KB, which listings have no use for.
+    """
+    boot_columns = [
+        column if with_lists or column is not boot.c.ima else null().label("ima")
+        for column in rows.BOOT_COLUMNS
+    ]
     same_boot = and_(
         boot.c.attester_id == latest.c.attester_id,
         boot.c.reset_count == latest.c.boot_reset_count,
@@ -56,7 +63,7 @@ def attester_states() -> Select[*tuple[Any, ...]]:
     return select(
         *rows.ATTESTER_COLUMNS,
         *rows.LATEST_COLUMNS,
-        *rows.BOOT_COLUMNS,
+        *boot_columns,
         *_body(judgement),
         latest.c.position,
         latest.c.lineage,
