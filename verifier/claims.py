@@ -405,6 +405,7 @@ class RuntimeFacts(NamedTuple):
         boot_aggregate: the list's own record of the boot agrees with the quoted PCRs; None where it is not checkable.
         kernels: boot aggregates in the list: more than one after kexec.
         unproven: entries of PCRs that were not quoted.
+        allowed: entries that are not known and that the policy lets through.
     """
 
     entries: int
@@ -422,6 +423,7 @@ class RuntimeFacts(NamedTuple):
     boot_aggregate: bool | None
     kernels: int
     unproven: int
+    allowed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

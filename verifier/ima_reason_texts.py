@@ -88,6 +88,11 @@ IMA_ENTRIES: Final[Mapping[Reason, Entry]] = {
         "No proven entry of this boot is anything but what the runtime policy allows.",
         "Nothing to do.",
     ),
+    Reason.IMA_FILES_ALLOWED: Entry(
+        "Nothing that was measured is denied",
+        "The policy lets through what it does not know (`allow`), and there was such. It says nothing of what ran.",
+        "Nothing to do; set `unknown_files` and the like to `warn` to see what it is.",
+    ),
     Reason.IMA_FILE_UNKNOWN: Entry(
         "A file that no reference set has",
         "The kernel measured a file (run, mapped or read as its IMA policy says) whose path is in no set of the "

@@ -179,6 +179,7 @@ class Reason(enum.StrEnum):
     IMA_PCR_UNPROVEN = "ima-pcr-unproven"
     IMA_REFERENCE_MISSING = "ima-reference-missing"
     IMA_FILES_KNOWN = "ima-files-known"
+    IMA_FILES_ALLOWED = "ima-files-allowed"
     IMA_FILE_UNKNOWN = "ima-file-unknown"
     IMA_FILE_CHANGED = "ima-file-changed"
     IMA_MODULE_UNKNOWN = "ima-module-unknown"

@@ -9,7 +9,9 @@ from verifier.findings import Finding
 from verifier.reasons import Claim, Reason, Tier
 
 _AFFIRMING: Final = {Claim.EXECUTABLES: 3}
-"""Executables of which only those that booted were judged; 2, which claims run time as well, is for an IMA list."""
+"""Executables of which those that booted were judged."""
+_RUN_TIME_TOO: Final = 2
+"""Those at run time as well: where an IMA list was judged and nothing in it was amiss."""
 _WARNING: Final = {Claim.CONFIGURATION: 36, Claim.EXECUTABLES: 33}
 _UNRECOGNIZED: Final = 97
 _CRYPTO_FAILED: Final = 99
@@ -18,19 +20,24 @@ _CRYPTO_REASONS: Final = frozenset({Reason.QUOTE_SIGNATURE, Reason.QUOTE_NONCE, 
 
 def vector(findings: Iterable[Finding]) -> dict[Claim, int]:
     """The worst value of each claim that any finding speaks for; claims nobody spoke for are left out."""
+    findings = tuple(findings)
     worst: dict[Claim, tuple[Tier, int]] = {}
     for finding in findings:
         tier = finding.tier
         candidate = (tier, _value(finding, tier))
         if finding.claim not in worst or candidate > worst[finding.claim]:
             worst[finding.claim] = candidate
-    return {claim: value for claim, (_, value) in worst.items()}
+    values = {claim: value for claim, (_, value) in worst.items()}
+    if values.get(Claim.EXECUTABLES) == _AFFIRMING[Claim.EXECUTABLES] and any(
+        finding.reason is Reason.IMA_FILES_KNOWN for finding in findings
+    ):
+        values[Claim.EXECUTABLES] = _RUN_TIME_TOO
+    return values
 
 
 def _value(finding: Finding, tier: Tier) -> int:
     if tier is Tier.AFFIRMING:
-        at_run_time = finding.reason is Reason.IMA_FILES_KNOWN
-        return 2 if at_run_time else _AFFIRMING.get(finding.claim, 2)
+        return _AFFIRMING.get(finding.claim, 2)
     if tier is Tier.WARNING:
         return _WARNING.get(finding.claim, 32)
     if tier is Tier.NONE:

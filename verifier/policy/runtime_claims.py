@@ -23,6 +23,7 @@ _COUNTS: Final = (
     ("buffers", "Other critical data the kernel measured, known or not."),
     ("kernels", "Boot aggregates in the list: more than one after kexec."),
     ("unproven", "Entries measured into PCRs that the quote does not prove."),
+    ("allowed", "Entries that are not known and that the policy lets through."),
 )
 
 

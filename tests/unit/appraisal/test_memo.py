@@ -12,7 +12,14 @@ from tests.unit.policy.test_catalogue import NEVER_MEASURED, captured
 from verifier.appraisal.appraise import appraise
 from verifier.appraisal.evidence import History, JudgedHistory
 from verifier.appraisal.memo import BootKey, EvaluationKey, LocalMemo, boot_key, evaluation_key, reads_clock
-from verifier.claims import CloudInstance, DeviceFacts, EndorsementFacts, InventoryFacts, QuoteFacts
+from verifier.claims import (
+    CloudInstance,
+    DeviceFacts,
+    EndorsementFacts,
+    InventoryFacts,
+    QuoteFacts,
+    RuntimeFacts,
+)
 from verifier.policy.catalogue import CATALOGUE, View
 from verifier.policy.parse import parse_policy
 from verifier.reasons import Reason, Tier
@@ -21,6 +28,7 @@ from verifier.tcg.attest import ClockInfo
 
 CLOCK = ClockInfo(clock=5, reset_count=1, restart_count=0, safe=True)
 ENDORSED = EndorsementFacts(endorsed_by="certificate", virtual=True)
+RAN = RuntimeFacts(*[1] * 12, True, 1, 0)
 EVERYTHING = EndorsementFacts(
     endorsed_by="certificate",
     methods=("certificate",),
@@ -241,7 +249,7 @@ def test_every_claim_that_depends_on_the_clock_is_named_as_such(clock):
     """The one thing of a quote that the key may leave out; asked of every claim that a captured boot can prove."""
     read = set()
     for boot in ("uki-sb-on", "grub-sb-on", "windows-sb-on"):
-        claims = dataclasses.replace(captured(boot), endorsement=EVERYTHING)
+        claims = dataclasses.replace(captured(boot), endorsement=EVERYTHING, runtime=RAN)
         later = dataclasses.replace(claims, quote=claims.quote._replace(clock=clock))
         for name, entry in CATALOGUE.items():
             first, second = entry.read(View(claims, SHA256)), entry.read(View(later, SHA256))

@@ -86,7 +86,11 @@ class EntryJudge:
     def take(self, entry: ImaEntry, follower: ImaEntry | None = None) -> None:
         """Judge a proven entry; `follower` is the one after it, which tells violations apart for people."""
         problem = self._judge(entry, follower)
-        if problem is not None and problem.handling is not Handling.ALLOW:
+        if problem is None:
+            return
+        if problem.handling is Handling.ALLOW:
+            self._counts["allowed"] += 1
+        else:
             self._keep(entry, problem)
 
     def result(self) -> ImaSummary:

@@ -18,7 +18,9 @@ def proven_finding(state: ImaState, proof: Proof, unproven: int) -> Finding:
     """What is proven, and what waits."""
     later = f"; {unproven} bytes that came after the quote wait for the next" if unproven else ""
     message = f"{state.count} entries lead to the quoted {proof.bank.label} PCR {proof.main}{later}"
-    return _finding(Reason.IMA_LIST_REPLAYS, Status.PASSED, message, pcr=proof.main)
+    return _finding(
+        Reason.IMA_LIST_REPLAYS, Status.PASSED, message, claim=Claim.CONFIGURATION, pcr=proof.main
+    )
 
 
 def continuity_finding(continuity: Continuity, state: ImaState, pcr: int | None) -> Finding | None:
@@ -29,7 +31,9 @@ def continuity_finding(continuity: Continuity, state: ImaState, pcr: int | None)
             return None
         case Continuity.REBOOTED | Continuity.ROTATED:
             reason, message = _NEW_START[continuity]
-            return _finding(reason, Status.PASSED, message, severity=Severity.INFO, pcr=pcr)
+            return _finding(
+                reason, Status.PASSED, message, severity=Severity.INFO, claim=Claim.CONFIGURATION, pcr=pcr
+            )
         case Continuity.ABSENT | Continuity.BEHIND | Continuity.STALE | Continuity.UNQUOTED:
             reason, message = _UNJUDGED[continuity]
             return _finding(reason, Status.NOT_EVALUATED, message, pcr=pcr)
@@ -107,17 +111,21 @@ def judged_findings(state: ImaState, mismatched: tuple[HashAlg, ...], *, known: 
             )
         )
     if not findings:
-        counts = state.summary.counts
-        told = ", ".join([f"{count} {name}" for name, count in zip(_COUNTED, counts, strict=False) if count])
-        findings.append(
-            _finding(
-                Reason.IMA_FILES_KNOWN,
-                Status.PASSED,
-                f"everything measured is known: {told or 'the boot aggregate alone'}",
-                pcr=state.main,
-            )
-        )
+        findings.append(_nothing_amiss(state))
     return findings
+
+
+def _nothing_amiss(state: ImaState) -> Finding:
+    """All of it is known, or what is not is let through by the policy; only the first vouches for executables."""
+    counts = state.summary.counts
+    told = ", ".join([f"{count} {name}" for name, count in zip(_COUNTED, counts, strict=False) if count])
+    if not counts.allowed:
+        message = f"everything measured is known: {told or 'the boot aggregate alone'}"
+        return _finding(Reason.IMA_FILES_KNOWN, Status.PASSED, message, pcr=state.main)
+    message = f"the policy allows {counts.allowed} entries that it does not know, beside {told or 'none'}"
+    return _finding(
+        Reason.IMA_FILES_ALLOWED, Status.PASSED, message, claim=Claim.CONFIGURATION, pcr=state.main
+    )
 
 
 def _of_the_list(state: ImaState, mismatched: tuple[HashAlg, ...], *, known: bool) -> Iterator[Finding]:
@@ -156,6 +164,7 @@ def facts_of(state: ImaState) -> RuntimeFacts:
         boot_aggregate=summary.boot_aggregate,
         kernels=counts.boot_aggregates,
         unproven=counts.unproven,
+        allowed=counts.allowed,
     )
 
 
@@ -165,8 +174,7 @@ def _finding(
     message: str,
     *,
     severity: Severity = Severity.CONTRAINDICATED,
+    claim: Claim = Claim.EXECUTABLES,
     pcr: int | None = None,
 ) -> Finding:
-    return Finding(
-        reason=reason, status=status, severity=severity, claim=Claim.EXECUTABLES, message=message, pcr=pcr
-    )
+    return Finding(reason=reason, status=status, severity=severity, claim=claim, message=message, pcr=pcr)

@@ -40,6 +40,7 @@ class ImaCounts(NamedTuple):
         keys: keys loaded onto keyrings, known or not.
         buffers: other critical data, known or not.
         unproven: entries of PCRs that the quote does not cover: neither proven nor judged.
+        allowed: of all these, those that are not known and that the policy lets through all the same.
     """
 
     known: int = 0
@@ -53,6 +54,7 @@ class ImaCounts(NamedTuple):
     keys: int = 0
     buffers: int = 0
     unproven: int = 0
+    allowed: int = 0
 
 
 class ImaSummary(NamedTuple):

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, shared_path
-from tests.runtime_reference import WARN, Known
+from tests.runtime_reference import ALLOW, WARN, Known
 from verifier.appraisal.appraise import examine
 from verifier.appraisal.appraise import judge as judge_policy
 from verifier.appraisal.evidence import Expectation, History
 from verifier.appraisal.ima.judge import ImaOutcome, judge
 from verifier.appraisal.ima.segment import ImaSegment
 from verifier.appraisal.ima.state import INITIAL
-from verifier.appraisal.result import Finding
+from verifier.appraisal.result import Finding, Severity, Status
+from verifier.appraisal.vector import vector
 from verifier.claims import ProvenClaims, QuoteFacts
 from verifier.cli.bundle import read_bundle
 from verifier.policy.model import Policy
@@ -126,3 +127,28 @@ def test_leaving_the_program_out_of_the_list_is_found() -> None:
     end = entries[odd.index + 1].offset if odd.index + 1 < len(entries) else len(raw)
     findings, _ = appraised(folder, learned(), data=raw[: odd.offset] + raw[end:])
     assert bad(findings) == [(Reason.IMA_LIST_MISMATCH, None)]
+
+
+def test_executables_are_vouched_for_at_run_time_only_where_a_list_was_judged_and_good() -> None:
+    """AR4SI, section 2.3.4: 3 is for what booted, 2 for run time as well."""
+    booted = Finding(
+        reason=Reason.EVENT_MATCHES,
+        status=Status.PASSED,
+        severity=Severity.CONTRAINDICATED,
+        claim=Claim.EXECUTABLES,
+        message="the golden kernel booted",
+    )
+    good, _ = appraised(SAMPLE, learned())
+    assert vector([booted])[Claim.EXECUTABLES] == 3
+    assert vector([booted, *good])[Claim.EXECUTABLES] == 2
+    unjudged, _ = appraised(SAMPLE, learned(), data=b"")
+    assert vector([booted, *unjudged])[Claim.EXECUTABLES] == 0
+
+
+def test_a_policy_that_allows_the_unknown_vouches_for_no_executable() -> None:
+    lenient = Known(options=RuntimeOptions(unknown_path=ALLOW, unknown_module=ALLOW))
+    findings, claims = appraised(SAMPLE, lenient)
+    assert [one.reason for one in findings] == [Reason.IMA_LIST_REPLAYS, Reason.IMA_FILES_ALLOWED]
+    assert Claim.EXECUTABLES not in vector(findings)
+    assert claims.runtime is not None
+    assert claims.runtime.allowed == claims.runtime.unknown == 379
