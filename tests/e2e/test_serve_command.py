@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from tests.harness import POLICY, FakeClock, Guest, Harness, write_anchors
+from verifier.main import SHUTDOWN
 from verifier.ports import Scope
 
 BIN = Path(sys.executable).parent / "attest-verifier"
@@ -90,6 +91,21 @@ async def test_a_guest_attests_over_tls_and_the_service_ends_in_order(served):
     assert "attester.enrolled" in events
     assert "verdict.recorded" in events
     assert events[-1] == "service.stopping"
+
+
+async def test_a_stop_ends_streams_and_waits_for_none(served):
+    """Far sooner than what was begun gets to end; the client sees an end, no broken connection."""
+    made = await asyncio.to_thread(command, served.config, "tokens", "create", "--scope", "dashboard")
+    pinned = ssl.create_default_context(cafile=served.state / "tls" / "ca.pem")
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=pinned)) as session:
+        headers = {"Authorization": f"Bearer {made.strip()}"}
+        async with session.get(f"{served.url}/v1/events", headers=headers) as reply:
+            while await reply.content.readline() != b"\r\n":
+                pass
+            served.process.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(reply.read(), SHUTDOWN / 2)
+            await asyncio.wait_for(served.process.communicate(), SHUTDOWN / 2)
+    assert served.process.returncode == 0
 
 
 async def test_a_client_that_does_not_know_the_ca_does_not_connect(served):
