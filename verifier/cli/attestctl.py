@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError
 
 from verifier.cli import (
     ak_certificate,
@@ -36,7 +36,6 @@ app = App(
     name="attestctl",
     help="Look into boot logs, appraise evidence offline, and ask a verifier about its fleet.",
     help_format="plaintext",
-    default_parameter=Parameter(negative=""),  # what is off by itself needs no way to turn it off
 )
 app.command(eventlog.eventlog)
 _ima = App(name="ima")

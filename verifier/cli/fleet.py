@@ -33,7 +33,7 @@ class Where:
     server: str | None = None
     token: str | None = None
     ca: Path | None = None
-    json: bool = False
+    json: Annotated[bool, Parameter(negative="")] = False
 
     def ask(self, question: Callable[[Remote], T]) -> T:
         """Put a question to the verifier; leaves with an explanation when it cannot be asked."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 from cyclopts import Parameter
 
@@ -59,7 +59,7 @@ class Asking:
     """
 
     issuer: str | None = None
-    live: Annotated[bool, Parameter(negative="--no-live")] = True
+    live: bool = True
     fresh_for: str = "15s"
     outlive: str = "5m"
 
