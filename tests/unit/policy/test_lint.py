@@ -90,6 +90,11 @@ def excluding(*paths: str) -> list[Problem]:
 
 
 PROBLEMS = {
+    "the IMA list without a runtime part": (
+        check(cel("runtime.known > 100", "executables")),
+        "list-unread",
+        "rule r0",
+    ),
     "excluding everything": (excluding("/tmp/**", "regex:.*"), "excludes-everything", "runtime.excludes[1]"),
     "excluding everything in parts": (
         excluding("regex:/[a-m].*", "regex:/[n-z].*"),
@@ -318,6 +323,9 @@ FINE = {
         sequence(A, B, severity="warning"), event(B, severity="contraindicated"), judged=(4,)
     ),
     "a runtime part": ran("unknown_files: warn"),
+    "a rule on the IMA list beside its part": check(
+        cel("runtime.known > 100", "executables"), pcrs=(10,), judged=(10,), runtime=f"{{sets: [{SET}]}}"
+    ),
     "narrow excludes": excluding("/tmp/**", "/var/lib/docker/**", "/usr/bin/known"),
     "a runtime part beside an info rule": check(
         f"{INFO}, {SB}", pcrs=(7, 10), judged=(10,), runtime=f"{{sets: [{SET}]}}"

@@ -27,6 +27,8 @@ def check_coverage(policy: model.Policy) -> Iterator[Problem]:
         where = f"rule {rule.head.id}"
         if policy.boot_log is model.LogUse.IGNORED and model.reads_log(rule):
             yield Problem(ProblemId.LOG_IGNORED, where, "reads the boot log, but boot_log is `ignored`")
+        if policy.runtime is None and any(name.startswith("runtime.") for name in model.references(rule)):
+            yield Problem(ProblemId.LIST_UNREAD, where, "reads the IMA list, and there is no `runtime` part")
         yield from _unquoted(policy.quote.pcrs, rule, where)
 
 

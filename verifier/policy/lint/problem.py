@@ -43,6 +43,7 @@ class ProblemId(enum.StrEnum):
     EXCLUDES_EVERYTHING = "excludes-everything"
     EXCLUDES_PROGRAMS = "excludes-programs"
     UNKNOWN_ALLOWED = "unknown-allowed"
+    LIST_UNREAD = "list-unread"
 
     @property
     def entry(self) -> ProblemEntry:
@@ -178,6 +179,10 @@ PROBLEMS: Final[Mapping[ProblemId, ProblemEntry]] = {
     ProblemId.EXCLUDES_PROGRAMS: _warning(
         "An exclude of the runtime part lets through any name in a folder of programs, libraries or kernel modules.",
         "Name the files that are meant, or put their digests into a runtime set.",
+    ),
+    ProblemId.LIST_UNREAD: _error(
+        "A rule reads a claim of the IMA list, and the policy has no `runtime` part, so it reads no list.",
+        "Add the `runtime` part (docs/policy.md), or remove the rule.",
     ),
     ProblemId.UNKNOWN_ALLOWED: _warning(
         "Files that no set has are not held against a machine.",
