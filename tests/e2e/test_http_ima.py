@@ -12,6 +12,10 @@ import pytest
 from tests.harness import FakeClock, Here, running, settings_for, unb64
 from tests.ima_guest import POLICY, KnownPrograms, MeasuringGuest, Programs
 from verifier.ports import Scope
+from verifier.service.bundle import unpack
+from verifier.service.ima_stored import judged_list
+from verifier.service.rejudge import Case, rejudge
+from verifier.service.verdicts import read_finding
 
 LONG = 600
 """Programs of a list that is judged in another process."""
@@ -292,3 +296,36 @@ async def test_the_time_a_list_takes_is_a_stage_of_its_own(verifier):
     text = (await verifier.get("/metrics", Scope.DASHBOARD)).content.decode()
     told = dict(re.findall(r'^vtpm_attest_stage_seconds_count\{stage="(\w+)"\} (\S+)$', text, re.MULTILINE))
     assert told == dict.fromkeys(("lookup", "ima", "verify", "replay", "policy", "commit", "sign"), "1.0")
+
+
+async def test_every_verdict_on_a_list_is_given_again_from_what_is_stored(verifier):
+    """Growth, races, what is unknown, a violation, and a list that does not fit: the findings are those of then."""
+    guest = await MeasuringGuest.enrolled(verifier)
+    await guest.attest()
+    guest.run("/tmp/dropped")
+    await guest.attest(after_quote=lambda: guest.run("/usr/bin/later"))
+    guest.kernel.violation("/var/log/wtmp")
+    await guest.attest(before_quote=lambda: guest.run("/usr/bin/early"))
+    await guest.attest()
+    guest.run("/tmp/hidden")
+    at = guest.kernel.list.index(b"/tmp/hidden")
+    guest.kernel.binary[at : at + 11] = b"/usr/bin/ok"
+    await guest.attest()
+    store, services = verifier.service.store, verifier.service.services
+    history = await store.history("default", guest.attester_id, before=None, limit=10)
+    assert len(history) == 5
+    for verdict in history:
+        state = await store.attester_state(guest.attester_id)
+        bundle = await store.blob(verdict.evidence_sha256)
+        stored = unpack(bundle)
+        logs = {digest: await store.blob(digest) for digest in stored.logs}
+        ima_list = await judged_list(store, verdict, stored)
+        policy = (await services.assignments.for_attester(state.attester)).primary
+        case = Case(verdict=verdict, bundle=bundle, ima_list=ima_list)
+        again = rejudge(case, logs, policy, None, verifier.references.programs["measured"])
+        assert again.tier is verdict.tier
+        assert said(again.findings) == said(map(read_finding, verdict.findings)), verdict.sequence
+
+
+def said(findings) -> list[tuple[str, str, str | None]]:
+    return [(one.reason.value, one.status.value, one.actual) for one in findings]
