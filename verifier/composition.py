@@ -82,7 +82,8 @@ def wire(
         hardware_pause=attestation.ratchet_hardware_pause,
     )
     tokens = TokenService(store, recorder, clock, random, tls.ca_fingerprint())
-    policies = PolicyService(store, recorder, clock, read_policy_signers(settings.policy_signers))
+    signers = read_policy_signers(settings.policy_signers)
+    policies = PolicyService(store, recorder, clock, signers, judging.references)
     assignments = AssignmentService(
         store=store,
         recorder=recorder,

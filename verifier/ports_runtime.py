@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from verifier.errors import VerifierFault
 from verifier.policy.model import Policy
 from verifier.policy.runtime.reference import RuntimeReference
+
+
+class SetMissing(VerifierFault):
+    """A policy names a runtime set that is not on this machine."""
 
 
 class Recipe(Protocol):
@@ -29,5 +34,10 @@ class RuntimeReferences(Protocol):
         ...
 
     async def recipe(self, policy: Policy) -> Recipe:
-        """Of a policy that does. Raises `VerifierFault` where something it names is missing: never a verdict."""
+        """Of a policy that does.
+
+        Raises:
+            SetMissing: a set it names is not here. That is our fault, and never a verdict.
+            VerifierFault: what there is cannot be read.
+        """
         ...

@@ -17,7 +17,7 @@ from verifier.policy.runtime.reading import MAX_TEXT
 from verifier.policy.runtime.reference import RuntimeReference
 from verifier.policy.runtime.runtime_set import RuntimeSet
 from verifier.policy.runtime.section import RuntimeSection
-from verifier.ports_runtime import Recipe
+from verifier.ports_runtime import Recipe, SetMissing
 from verifier.runtime_sets.compression import expanded_whole
 from verifier.runtime_sets.files import load_set, streamed
 from verifier.runtime_sets.making import CHUNK, Silent
@@ -99,7 +99,7 @@ class FolderReferences:
         """The recipe of a policy that has a runtime part.
 
         Raises:
-            VerifierFault: a set that it names is in none of the folders.
+            SetMissing: a set that it names is in none of the folders.
         """
         section = policy.runtime
         if section is None:
@@ -115,7 +115,7 @@ class FolderReferences:
         for sha256, name in wanted.items():
             if sha256 not in known:
                 where = ", ".join(map(str, self._folders)) or "any folder: runtime_sets_dir is not set"
-                raise VerifierFault(
+                raise SetMissing(
                     f"policy {policy.id} names the runtime set {name} {sha256}, which is not in {where}"
                 )
         return FolderRecipe(

@@ -48,6 +48,10 @@ def codes(reply) -> set[str]:
     return {one["code"] for one in reply["verdict"]["findings"] if one["status"] != "passed"}
 
 
+def of_lists(reply) -> set[str]:
+    return {code for code in codes(reply) if code.startswith("ima")}
+
+
 def status(reply) -> str:
     return reply["verdict"]["status"]
 
@@ -170,6 +174,28 @@ async def test_a_reboot_begins_a_new_list_and_a_tail_of_the_old_one_is_never_joi
     guest.reboot()
     liar = await guest.answer(challenge | {"ima_boot": guest.guest.boot_id, "ima_offset": 100})
     assert (liar.status, liar.code) == (409, "ima-offset-unknown")
+
+
+async def test_a_list_that_begins_anew_while_the_pcr_goes_on_is_joined_to_what_was_before(verifier):
+    """Kexec without the old list: the TPM is not reset, the kernel and its boot id are new."""
+    guest = await MeasuringGuest.enrolled(verifier)
+    guest.run("/opt/tool")
+    assert of_lists(await guest.attest()) == {"ima-file-unknown"}
+    guest.kexec()
+    guest.run("/usr/bin/in-the-new-kernel")
+    joined = await guest.attest()
+    assert guest.sent[-1] == (0, len(guest.kernel.list))
+    assert of_lists(joined) == {"ima-file-unknown"}, "what ran before ran in this boot of the TPM"
+    assert "ima-list-rotated" in {one["code"] for one in joined["verdict"]["findings"]}
+    guest.run("/usr/bin/later")
+    assert of_lists(await guest.attest(joined["challenge"])) == {"ima-file-unknown"}
+    assert guest.sent[-1][0] > 0
+    verifier.references.programs["measured"] = Programs(("/usr", "/opt"))
+    better = await guest.attest(guest.guest.carried)
+    assert of_lists(better) == set()
+    assert guest.sent[-1][0] > 0, "both lists were judged anew from what is stored"
+    guest.run("/tmp/dropped")
+    assert of_lists(await guest.attest(better["challenge"])) == {"ima-file-unknown"}
 
 
 async def test_another_policy_judges_the_whole_list_from_what_is_stored(verifier):

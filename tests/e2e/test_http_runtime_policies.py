@@ -104,7 +104,19 @@ async def test_what_the_sets_know_is_affirmed_and_an_update_of_the_policy_judges
 async def test_a_policy_whose_set_is_not_there_is_our_fault_and_no_verdict(verifier):
     guest = await MeasuringGuest.enrolled(verifier)
     assert told(await guest.attest())[0] == "affirming"
+    refused = await register(verifier, policy_of(PROGRAMS, TOOL))
+    assert (refused.status, refused.code) == (422, "policy-invalid")
+    tried = await verifier.call(
+        "POST",
+        "/v1/policies/measured/dry-run?all=true",
+        data=policy_of(PROGRAMS, TOOL),
+        headers={"Content-Type": "application/yaml"},
+        scope=Scope.OPERATOR,
+    )
+    assert (tried.status, tried.code) == (422, "policy-invalid")
+    save_set(verifier.sets / "acme.rtset", TOOL)
     await register(verifier, policy_of(PROGRAMS, TOOL))
+    (verifier.sets / "acme.rtset").unlink()
     verifier.clock.advance(seconds=3)
     answer = await guest.answer()
     assert (answer.status, answer.code) == (500, "internal-fault")

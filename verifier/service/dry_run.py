@@ -27,6 +27,7 @@ from verifier.service.assignments import AssignmentService
 from verifier.service.bundle import unpack
 from verifier.service.ima_stored import judged_list
 from verifier.service.lru import BoundedLru
+from verifier.service.policies import check_sets
 from verifier.service.rejudge import Case
 from verifier.service.trial import Batch, DryRunPage, Outcome, Trial, Untried, try_batch
 
@@ -141,6 +142,7 @@ class DryRunService:
         return False
 
     async def _recipe(self, policy: Policy) -> Recipe | None:
+        await check_sets(self._references, policy)
         return await self._references.recipe(policy) if self._references.reads(policy) else None
 
     async def _try(self, tried: _Tried, states: Sequence[AttesterState], found: DryRunPage) -> None:

@@ -13,11 +13,21 @@ from verifier.policy.model import Policy
 from verifier.policy.source import parse_source
 from verifier.ports import Clock, PolicyRecord, Store
 from verifier.ports_observe import CacheState
+from verifier.ports_runtime import RuntimeReferences, SetMissing
 from verifier.service.recorder import Recorder
 
 _LOOKUP_LIFE: Final = timedelta(seconds=2)
 _PARSED: Final = 256
 _LOOKUPS: Final = 1024
+
+
+async def check_sets(references: RuntimeReferences | None, policy: Policy) -> None:
+    """Refuse a policy that somebody brings and that names a runtime set which is not here."""
+    if references is not None and references.reads(policy):
+        try:
+            await references.recipe(policy)
+        except SetMissing as error:
+            raise PolicyError(f"{error}; put the file there first", where="runtime") from error
 
 
 class PolicyService:
@@ -36,7 +46,9 @@ class PolicyService:
         recorder: Recorder,
         clock: Clock,
         signers: PolicySigners | None = None,
+        references: RuntimeReferences | None = None,
     ) -> None:
+        self._references = references
         self._signers = signers
         self._store = store
         self._recorder = recorder
@@ -57,10 +69,12 @@ class PolicyService:
         Kept beside, it judges only where an assignment names it. The first revision of an id is always current.
 
         Raises:
-            PolicyError: the document must not be used, or is not signed as it has to be; nothing is stored.
+            PolicyError: the document must not be used, is not signed as it has to be, or names a runtime set that is
+                not here; nothing is stored.
         """
         text = _text(source)
         policy = self.read(source)
+        await check_sets(self._references, policy)
         record = PolicyRecord(
             id=policy.id, tenant=tenant, revision=policy.revision, source=text, created_at=self._clock.now()
         )
