@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from verifier.errors import EvidenceError, VerifierFault
 from verifier.policy.model import Policy
@@ -25,6 +25,7 @@ from verifier.tcg.algorithms import HashAlg
 
 SUFFIXES: Final = (".rtset", ".rtset.zst", ".rtset.gz", ".rtset.xz")
 _KEPT: Final = 16
+_HEAD: Final = 256
 _RECIPES: Final = 64
 _sets: Final[OrderedDict[str, RuntimeSet]] = OrderedDict()
 """Sets of this process by their SHA-256: policies that name the same set, and their revisions, share it."""
@@ -78,7 +79,7 @@ class FolderReferences:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = tuple(folders)
-        self._digests: dict[tuple[Path, int, int], str] = {}
+        self._known: dict[tuple[Path, int, int], _About] = {}
         self._recipes: OrderedDict[str, FolderRecipe] = OrderedDict()
 
     def reads(self, policy: Policy) -> bool:
@@ -99,7 +100,7 @@ class FolderReferences:
         """The recipe of a policy that has a runtime part.
 
         Raises:
-            SetMissing: a set that it names is in none of the folders.
+            SetMissing: a set that it names is in none of the folders, under that name.
         """
         section = policy.runtime
         if section is None:
@@ -109,9 +110,9 @@ class FolderReferences:
         for path in self._files():
             if wanted.keys() <= known.keys():
                 break
-            digest = self._digest(path)
-            if digest is not None:
-                known.setdefault(digest, path)
+            about = self._look(path)
+            if about is not None and wanted.get(about.sha256, about.name) in {"", about.name}:
+                known.setdefault(about.sha256, path)
         for sha256, name in wanted.items():
             if sha256 not in known:
                 where = ", ".join(map(str, self._folders)) or "any folder: runtime_sets_dir is not set"
@@ -133,22 +134,31 @@ class FolderReferences:
         except OSError as error:
             raise VerifierFault(f"runtime_sets_dir: {error}") from error
 
-    def _digest(self, path: Path) -> str | None:
-        """SHA-256 of a set's text; None for a file that cannot be read, which only matters if it is the one wanted."""
+    def _look(self, path: Path) -> _About | None:
+        """What is in a file; None where it cannot be read, which only matters if it is the one wanted."""
         try:
             about = path.stat()
             key = (path, about.st_mtime_ns, about.st_size)
-            if key not in self._digests:
-                self._digests[key] = _text_digest(path)
-            return self._digests[key]
+            if key not in self._known:
+                self._known[key] = _about(path)
+            return self._known[key]
         except (OSError, EvidenceError):
             return None
 
 
-def _text_digest(path: Path) -> str:
+class _About(NamedTuple):
+    """A set by its digest and name."""
+
+    sha256: str
+    name: str
+
+
+def _about(path: Path) -> _About:
     state = hashlib.sha256()
     with streamed(path, Silent(), limit=MAX_TEXT) as stream:
         text = expanded_whole(stream, limit=MAX_TEXT)
+        head = text.peek(_HEAD).split(b"\n")
         while chunk := text.read(CHUNK):
             state.update(chunk)
-    return state.hexdigest()
+    name = head[1].removeprefix(b"name ") if len(head) > 1 else b""
+    return _About(state.hexdigest(), name.decode(errors="replace"))

@@ -14,6 +14,7 @@ from verifier.cli import attestctl
 from verifier.errors import VerifierFault
 from verifier.policy.parse import parse_policy
 from verifier.policy.runtime.writing import digest_of
+from verifier.ports_runtime import SetMissing
 from verifier.runtime_references import FolderReferences
 from verifier.runtime_sets.files import load_set, save_set
 
@@ -70,6 +71,15 @@ async def test_a_set_that_is_not_there_is_a_fault_and_no_verdict_until_it_is_put
         await FolderReferences([]).recipe(wanted)
     with pytest.raises(VerifierFault, match="runtime_sets_dir: "):
         await FolderReferences([tmp_path / "gone"]).recipe(wanted)
+
+
+async def test_a_set_of_another_name_is_not_the_one(tmp_path):
+    save_set(tmp_path / "x.rtset.zst", OLD)
+    text = policy_text(digest_of(OLD)).replace("{sha256:", "{name: mine, sha256:")
+    with pytest.raises(SetMissing, match="names the runtime set mine"):
+        await FolderReferences([tmp_path]).recipe(parse_policy(text))
+    named = parse_policy(text.replace("mine", "old"))
+    assert (await FolderReferences([tmp_path]).recipe(named)).make().revision == named.runtime.revision
 
 
 async def test_a_set_that_was_changed_on_the_way_is_a_fault(tmp_path):
