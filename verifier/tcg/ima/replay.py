@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Container, Iterable, Mapping
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from verifier.errors import UnsupportedError
 from verifier.tcg.algorithms import HashAlg
@@ -169,18 +169,9 @@ class Scan:
         read, head_size, name_size = _head(self._encoding, _USUAL_NAME)
         read_number = _NUMBERS[self._encoding.byte_order]
         zeroes = bytes(self._encoding.digest_size)
-        new = self._bank.new
-        padded = self._rule is BankRule.PADDED_SHA1
-        inner = HashAlg.SHA1.new if padded else new
-        if new is None or inner is None:
-            raise UnsupportedError(f"hash {self._bank.label} is not available in this build")
-        padding = bytes(self._bank.size - SHA1_SIZE) if padded else b""
-        value, target, accepted, miss = (
-            self.values[main],
-            self._targets[main],
-            self._accepted,
-            self.misses.append,
-        )
+        inner, new, padding = _hashes(self._bank, self._rule)
+        value, target = self.values[main], self._targets[main]
+        accepted, miss = self._accepted, self.misses.append
         while at < end and index < stop:
             after = 0
             try:
@@ -204,7 +195,7 @@ class Scan:
                         cut = after
                     if cut >= after or inner(data[body:cut]).digest() not in accepted:
                         miss(Miss(index, at))
-                value = new(value + (digest + padding if padded else digest)).digest()
+                value = new(value + (digest + padding if padding else digest)).digest()
                 at = after
             else:
                 self.values[main] = value
@@ -270,6 +261,18 @@ class Scan:
 
 _IMA_SIZE: Final = len(IMA)
 _USUAL_NAME: Final = len("ima-ng")
+
+
+@lru_cache
+def _hashes(bank: HashAlg, rule: BankRule) -> tuple[Callable[..., Any], Callable[..., Any], bytes]:
+    """What hashes an entry, what extends the bank, and what comes between."""
+    padded = rule is BankRule.PADDED_SHA1
+    inner = HashAlg.SHA1.new if padded else bank.new
+    if bank.new is None or inner is None:
+        raise UnsupportedError(f"hash {bank.label} is not available in this build")
+    return inner, bank.new, bytes(bank.size - SHA1_SIZE) if padded else b""
+
+
 _NUMBERS: Final = {"little": struct.Struct("<I").unpack_from, "big": struct.Struct(">I").unpack_from}
 _Read = Callable[[bytes, int], tuple[int, bytes, int, int]]
 
