@@ -109,6 +109,7 @@ def as_document(result: Appraisal, bundle: Bundle) -> dict[str, object]:
         "findings": [finding_document(finding) for finding in result.findings],
         "policy": {"id": result.policy_id, "revision": result.policy_revision},
         "boot_log_sha256": _sha256(bundle.evidence.boot_log),
+        "runtime": None if claims is None or claims.runtime is None else claims.runtime._asdict(),
         "clock": None
         if claims is None
         else {

@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 from tests.ima_kernel import ImaKernel
 from verifier.cli import attestctl
 from verifier.cli.output import EXIT_DATA
+from verifier.tcg.ima.parse import parse_list
 
 SAMPLE = ROOT / "policies" / "evidence" / "uki-sb-on"
 LIST = SAMPLE / "binary_runtime_measurements"
@@ -142,3 +143,51 @@ def test_what_is_no_list_is_refused_with_an_offset(
 def test_an_empty_list_is_a_list(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     found = document(capsys, written(tmp_path, b""))
     assert (found["entries"], found["template"], found["boot_aggregate"]) == (0, None, None)
+
+
+POLICY = """\
+schema: vtpm-attest/policy/1
+id: runs
+description: what the sample ran, and nothing else
+validity: 15m
+quote: {{pcrs: [7, 10]}}
+runtime:
+  sets: [{{sha256: {sha256}, name: sample}}]
+rules:
+  - {{id: secure-boot, severity: contraindicated, claim: configuration, secure_boot: enabled}}
+  - {{id: measures, severity: contraindicated, claim: executables, cel: runtime.known > 100 && runtime.boot_aggregate}}
+unjudged: [{{pcrs: [7], why: the rules read what they need of it}}]
+"""
+
+
+def attestctl_json(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, dict[str, Any]]:
+    with pytest.raises(SystemExit) as raised:
+        attestctl.main([*map(str, arguments), "--json"])
+    assert isinstance(raised.value.code, int)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return raised.value.code, found
+
+
+def test_a_set_made_from_a_good_boot_judges_the_next_ones_offline(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    raw = LIST.read_bytes()
+    last = parse_list(raw).entries[-1]
+    for name, content, expected in (
+        ("whole", raw, "affirming"),
+        ("short", raw[: last.offset], "contraindicated"),
+    ):
+        source, made, policy = (tmp_path / f"{name}{end}" for end in ("", ".rtset", ".yaml"))
+        source.write_bytes(content)
+        code, summary = attestctl_json(
+            capsys, "runtime", "make", "ima", source, "--name", "sample", "--out", made
+        )
+        assert code == 0
+        policy.write_text(POLICY.format(sha256=summary["sha256"]))
+        boot = SAMPLE.parent / "uki-sb-on-reboot-2"
+        _, found = attestctl_json(capsys, "appraise", boot, "--policy", policy, "--ak-trusted")
+        assert found["status"] == expected
+        assert found["runtime"]["boot_aggregate"] is True
+        unknown = [one for one in found["findings"] if one["code"] == "ima-file-unknown"]
+        assert found["runtime"]["unknown"] == len(unknown) == (name == "short")
+        assert all(last.fields.path in one["message"] for one in unknown)
