@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -11,6 +11,7 @@ from uuid import uuid4
 from tests.harness import Guest, Harness, b64
 from tests.ima_kernel import ImaKernel
 from verifier.policy.model import Policy
+from verifier.policy.runtime.entry import KIND_OF, Entry, Kind, Source
 from verifier.policy.runtime.reference import (
     Lookup,
     RuntimeOptions,
@@ -18,10 +19,12 @@ from verifier.policy.runtime.reference import (
     SigningKey,
     Verdict,
 )
+from verifier.policy.runtime.runtime_set import Head, RuntimeSet, assemble
+from verifier.policy.runtime.writing import digest_of
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.ima.entry import DigestType
 
-PCRS = [0, 4, 7, 8, 9, 10]
+FILE = KIND_OF[Kind.FILE, HashAlg.SHA256]
 POLICY = """\
 schema: vtpm-attest/policy/1
 id: measured
@@ -45,6 +48,45 @@ unjudged:
 def known_content(path: str) -> bytes:
     """What a program of this name holds where it is what it should be."""
     return f"the program {path}".encode()
+
+
+RUNTIME_POLICY = """\
+schema: vtpm-attest/policy/1
+id: measured
+description: Secure Boot has to be on, and what runs has to be in the sets
+validity: 10m
+quote:
+  bank: sha256
+  pcrs: [0, 4, 7, 8, 9, 10]
+boot_log: optional
+rules:
+  - id: secure-boot
+    severity: contraindicated
+    claim: configuration
+    secure_boot: enabled
+unjudged:
+  - pcrs: [0, 4, 7, 8, 9]
+    why: a policy for tests of the service, not of machines
+runtime:
+  sets: [SETS]
+  excludes:
+    - paths: ["/tmp/**"]
+      why: nothing that counts lies there on these machines
+"""
+
+
+def a_set(paths: Iterable[str], name: str = "programs") -> RuntimeSet:
+    """These programs, with the content they should have."""
+    source = (Source("deb", "base-files", "12.4", "amd64"),)
+    return assemble(
+        Head(name=name),
+        [Entry(path.encode(), FILE, hashlib.sha256(known_content(path)).digest(), source) for path in paths],
+    )
+
+
+def policy_of(*sets: RuntimeSet) -> str:
+    """A policy that knows what is in these sets."""
+    return RUNTIME_POLICY.replace("SETS", ", ".join(f"{{sha256: {digest_of(each)}}}" for each in sets))
 
 
 @dataclass(frozen=True)

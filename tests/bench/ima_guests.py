@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 import aiohttp
@@ -23,6 +24,17 @@ ENTRIES: Final = 100_000
 SECONDS: Final = 4.0
 _HASTE: Final = 0.02
 """Pause of each guest between attestations."""
+
+
+LIBRARY: Final = "/usr/lib/x86_64-linux-gnu/libexample-%d.so.6"
+PROGRAM: Final = "/usr/bin/more-%d"
+PROGRAMS: Final = 1_000
+
+
+def every_path() -> Iterator[str]:
+    """What the guests run."""
+    yield from (LIBRARY % number for number in range(ENTRIES))
+    yield from (PROGRAM % number for number in range(PROGRAMS))
 
 
 class Client(Harness):
@@ -78,7 +90,7 @@ async def send(guest: MeasuringGuest, body: bytes) -> None:
 async def keep_on(guest: MeasuringGuest, until: float) -> int:
     count = 0
     while time.monotonic() < until:
-        guest.run(f"/usr/bin/more-{count}")
+        guest.run(PROGRAM % (count % PROGRAMS))
         await attest(guest)
         count += 1
         await asyncio.sleep(_HASTE)
@@ -93,7 +105,7 @@ async def main(url: str, join: str) -> None:
             await attest(guest)
         long = await made(client, OTHERS)
         for number in range(ENTRIES):
-            long.run(f"/usr/lib/x86_64-linux-gnu/libexample-{number}.so.6")
+            long.run(LIBRARY % number)
         lines = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(lines), sys.stdin

@@ -21,11 +21,12 @@ from typing import Any, Final
 
 import structlog
 
-from tests.bench.ima_guests import ENTRIES, OTHERS
+from tests.bench.ima_guests import ENTRIES, OTHERS, every_path
 from tests.bench.measure import Result
 from tests.harness import running, settings_for
-from tests.ima_guest import POLICY, KnownPrograms
+from tests.ima_guest import a_set, policy_of
 from verifier.ports import Scope
+from verifier.runtime_sets.files import save_set
 
 _BUDGET_MS: Final = 10.0
 _TICK: Final = 0.001
@@ -93,9 +94,11 @@ async def measure() -> list[tuple[Turns, int]]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        settings = settings_for(folder, DEFAULT_POLICY="measured")
-        (folder / "policies" / "measured.yaml").write_text(POLICY)
-        async with running(settings, references=KnownPrograms()) as harness:
+        known = a_set(every_path())
+        save_set(folder / "sets" / "fleet.rtset.zst", known)
+        settings = settings_for(folder, DEFAULT_POLICY="measured", RUNTIME_SETS_DIR=str(folder / "sets"))
+        (folder / "policies" / "measured.yaml").write_text(policy_of(known))
+        async with running(settings) as harness:
             token = await harness.token(Scope.JOIN)
             module = "tests.bench.ima_guests"
             process = await asyncio.create_subprocess_exec(

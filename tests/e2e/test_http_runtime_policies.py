@@ -2,59 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
-
 import pytest
 
 from tests.harness import running, settings_for
-from tests.ima_guest import MeasuringGuest, known_content
-from verifier.policy.runtime.entry import KIND_OF, Entry, Kind, Source
-from verifier.policy.runtime.runtime_set import Head, RuntimeSet, assemble
-from verifier.policy.runtime.writing import digest_of
+from tests.ima_guest import MeasuringGuest, a_set, policy_of
 from verifier.ports import Scope
 from verifier.runtime_sets.files import save_set
-from verifier.tcg.algorithms import HashAlg
 
 LONG = 1_000
-FILE = KIND_OF[Kind.FILE, HashAlg.SHA256]
-POLICY = """\
-schema: vtpm-attest/policy/1
-id: measured
-description: Secure Boot has to be on, and what runs has to be in the sets
-validity: 10m
-quote:
-  bank: sha256
-  pcrs: [0, 4, 7, 8, 9, 10]
-boot_log: optional
-rules:
-  - id: secure-boot
-    severity: contraindicated
-    claim: configuration
-    secure_boot: enabled
-unjudged:
-  - pcrs: [0, 4, 7, 8, 9]
-    why: a policy for tests of the service, not of machines
-runtime:
-  sets: [SETS]
-  excludes:
-    - paths: ["/tmp/**"]
-      why: nothing that counts lies there on these machines
-"""
-
-
-def a_set(paths: Iterable[str], name: str = "programs") -> RuntimeSet:
-    source = (Source("deb", "base-files", "12.4", "amd64"),)
-    return assemble(
-        Head(name=name),
-        [Entry(path.encode(), FILE, hashlib.sha256(known_content(path)).digest(), source) for path in paths],
-    )
-
-
-def policy_of(*sets: RuntimeSet) -> str:
-    return POLICY.replace("SETS", ", ".join(f"{{sha256: {digest_of(each)}}}" for each in sets))
-
-
 PROGRAMS = a_set([f"/usr/bin/p{number}" for number in range(LONG)])
 TOOL = a_set(["/opt/acme/tool"], "acme")
 
