@@ -132,6 +132,21 @@ async def test_rule_9_a_body_that_does_not_arrive_is_given_up(tmp_path):
         assert (answer.status, answer.code) == (408, "malformed-request")
 
 
+async def test_a_long_body_over_a_slow_line_is_waited_for(tmp_path):
+    """What has come earns time: a first IMA list takes minutes where a line is slow."""
+    async with running(settings_for(tmp_path, LIMITS_BODY_TIMEOUT="1s")) as verifier:
+
+        async def steady():
+            for _ in range(3):
+                yield b" " * 65_536
+                await asyncio.sleep(0.45)
+            yield b'{"attester_id": "att-unknown"}'
+
+        headers = {"Content-Type": "application/json"}
+        answer = await verifier.call("POST", "/v1/challenges", data=steady(), headers=headers)
+        assert (answer.status, answer.code) == (404, "not-found")
+
+
 async def test_wrong_paths_methods_and_media_types_are_problem_documents(verifier):
     assert (await verifier.call("GET", "/v2/x")).code == "not-found"
     wrong = await verifier.call("GET", "/v1/challenges")

@@ -18,6 +18,8 @@ from verifier.web.wire_codec import MAX_COMPRESSED_BODY
 
 _GZIP: Final = 31
 """zlib's window bits for a gzip wrapper."""
+SLOWEST: Final = 128 * 1024
+"""Bytes a second at which a long body may come: a first IMA list over a slow line takes minutes."""
 _GZIP_STEP: Final = 1024 * 1024
 _ZSTD_WINDOW: Final = 8 * 1024 * 1024
 """What a decoder of the HTTP coding has to offer, and all this one does (RFC 9659, section 3)."""
@@ -60,14 +62,17 @@ async def _read(
         raise _too_large(limit)
     body = bytearray()  # grows in place: joining megabytes in the end would hold up the event loop
     try:
-        async with asyncio.timeout(timeout_seconds):
+        async with asyncio.timeout(timeout_seconds) as limited:
+            latest = limited.when()
             async for chunk in request.content.iter_any():
                 if len(body) + len(chunk) > limit:
                     raise _too_large(limit)
                 grow(len(chunk))
                 body += chunk
+                if latest is not None:
+                    limited.reschedule(latest + len(body) / SLOWEST)
     except TimeoutError:
-        detail = f"the body did not arrive within {timeout_seconds:g} s"
+        detail = f"the body did not arrive within {timeout_seconds:g} s and 1 s for each {SLOWEST // 1024} KiB of it"
         raise SlowBodyError(Reason.MALFORMED_REQUEST, detail) from None
     return body
 
