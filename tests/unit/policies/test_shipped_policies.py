@@ -13,11 +13,13 @@ from tests.conftest import ROOT
 from verifier.appraisal.appraise import appraise
 from verifier.appraisal.evidence import Expectation, History
 from verifier.appraisal.result import Appraisal
+from verifier.appraisal.runtime import WholeList
 from verifier.claims import EndorsementFacts
 from verifier.cli.appraise import appraise_bundle, finding_document
 from verifier.cli.bundle import read_bundle
 from verifier.policy.parse import parse_policy
 from verifier.policy_files import find_policies, read_policy_source
+from verifier.runtime_references import FolderReferences
 
 POLICIES = find_policies(ROOT / "policies")
 
@@ -40,6 +42,7 @@ def test_there_are_policies_to_ship() -> None:
         "grub-strict",
         "permissive",
         "uki-guest",
+        "uki-runtime",
         "shim-grub-guest",
         "vsphere-linux",
         "vsphere-windows",
@@ -71,7 +74,13 @@ def judged(policy: Path, entry: dict, ak: str) -> Appraisal:
         endorsement=facts,
     )
     rules = parse_policy(read_policy_source(policy))
-    return appraise(bundle.evidence, expectation, rules, History(), datetime(2026, 11, 24, tzinfo=UTC))
+    runtime = None
+    if rules.runtime is not None:
+        listed = bundle.evidence.ima
+        reference = FolderReferences([policy]).find(rules).make()
+        runtime = WholeList(None if listed is None else listed.segment, reference)
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    return appraise(bundle.evidence, expectation, rules, History(), now, runtime=runtime)
 
 
 @pytest.mark.parametrize("ak", ["ecc", "rsa"])
