@@ -32,6 +32,8 @@ POLICY_FILES: Final = frozenset({"/etc/ima/ima-policy", "/etc/ima/ima_policy", "
 """Where systemd, dracut and others load IMA policies from; elsewhere one is a file like any other."""
 _SEVERITY: Final = {Handling.DENY: Severity.CONTRAINDICATED, Handling.WARN: Severity.WARNING}
 _RANK: Final = {severity: rank for rank, severity in enumerate(Severity)}
+MAX_KEY: Final = 4096
+"""Bytes of a key that is learned: more than RSA with 16,384 bits needs."""
 MAX_LEARNED: Final = 64
 """Keys learned per boot; more are findings, not keys."""
 
@@ -139,7 +141,7 @@ class EntryJudge:
         fields = entry.fields
         if fields.path is None or fields.digest is None or fields.algorithm is None:
             self._counts["unknown"] += 1
-            message = f"an entry of template {shown(entry.template_name)} says neither path nor digest"
+            message = f"an entry of template {_told(entry.template_name)} says neither path nor digest"
             return _Problem(Reason.IMA_TEMPLATE_UNKNOWN, Handling.DENY, message)
         if fields.path == BOOT_AGGREGATE and self._is_aggregate(entry, fields):
             self._counts["boot_aggregates"] += 1
@@ -161,7 +163,7 @@ class EntryJudge:
             else "was written while it was in use"
         )
         message = (
-            f"a file {kind}, so what was used is not known; the list names {shown(path)}, which no PCR covers"
+            f"a file {kind}, so what was used is not known; the list names {_told(path)}, which no PCR covers"
         )
         return _Problem(Reason.IMA_VIOLATION, self.reference.options.violations, message)
 
@@ -171,7 +173,7 @@ class EntryJudge:
         After kexec it has to agree with the PCRs, or be the same as before.
         """
         own = (fields.algorithm or "", fields.digest or b"")
-        if entry.index == 0:
+        if entry.index == 0 and len(own[1]) <= _MOST_DIGEST:
             self._aggregate = own
             self._agrees = check_aggregate(*own, (self.quoted,)) is Aggregate.AGREES or None
             return True
@@ -200,7 +202,7 @@ class EntryJudge:
         self._counts["buffers"] += 1
         if good:
             return None
-        message = f"critical data {shown(name)}: {_preview(buffer)} is not what the policy knows"
+        message = f"critical data {_told(name)}: {_preview(buffer)} is not what the policy knows"
         return _Problem(
             Reason.IMA_BUFFER_UNKNOWN, options.unknown_buffer, message, Claim.CONFIGURATION, _expected(found)
         )
@@ -210,19 +212,26 @@ class EntryJudge:
     ) -> _Problem | None:
         options = self.reference.options
         name = (
-            "a key that is no certificate" if certificate is None else f"the key of {shown(certificate[2])}"
+            "a key that is no certificate" if certificate is None else f"the key of {_told(certificate[2])}"
         )
-        if certificate is not None and keyring in options.learn_keyrings and len(self._learned) < MAX_LEARNED:
-            key = SigningKey(*certificate)
+        if (
+            certificate is not None
+            and keyring in options.learn_keyrings
+            and self._has_room_for(certificate[1])
+        ):
+            key = SigningKey(certificate[0], certificate[1], _told(certificate[2]))
             if key not in self._learned:
                 self._learned.append(key)
             return None
         if good:
             return None
-        message = f"{name} was loaded onto keyring {shown(keyring)} and is not one the policy knows"
+        message = f"{name} was loaded onto keyring {_told(keyring)} and is not one the policy knows"
         return _Problem(
             Reason.IMA_KEY_UNKNOWN, options.unknown_key, message, Claim.CONFIGURATION, _expected(found)
         )
+
+    def _has_room_for(self, public: bytes) -> bool:
+        return len(self._learned) < MAX_LEARNED and len(public) <= MAX_KEY
 
     # --- files
 
@@ -250,7 +259,7 @@ class EntryJudge:
     def _unaccepted(self, path: str, found: Lookup, flaw: tuple[Reason, str] | None) -> _Problem:
         """A file that neither the sets nor a signature vouch for."""
         hint = "" if len(self._findings) >= MAX_RETAINED else likely(path, found)  # which would not be kept
-        options, name = self.reference.options, shown(path)
+        options, name = self.reference.options, _told(path)
         wrong = found.verdict is Verdict.WRONG_DIGEST
         self._counts["wrong" if wrong else "unknown"] += 1
         signed = "" if flaw is None else f"; {flaw[1]}"
@@ -322,7 +331,7 @@ def _targets(event: str, buffer: bytes, rules: tuple[TargetRule, ...]) -> _Probl
         return _Problem(Reason.IMA_TARGET_UNKNOWN, Handling.DENY, message, Claim.FILE_SYSTEM)
     for target in targets:
         if not any(_obeys(target, rule) for rule in rules):
-            detail = f"a device-mapper target {shown(target.name)} was loaded that the policy does not allow"
+            detail = f"a device-mapper target {_told(target.name)} was loaded that the policy does not allow"
             allowed = ", ".join(sorted({rule.target for rule in rules})) or "none"
             return _Problem(Reason.IMA_TARGET_UNKNOWN, Handling.DENY, detail, Claim.FILE_SYSTEM, allowed)
     return None
@@ -339,12 +348,19 @@ def _expected(found: Lookup) -> str | None:
 
 
 def _text(algorithm: str | None, digest: bytes) -> str:
-    return f"{algorithm}:{digest.hex()}"
+    return f"{algorithm}:{digest[:_MOST_DIGEST].hex()}{'...' if len(digest) > _MOST_DIGEST else ''}"
 
 
+def _told(name: str) -> str:
+    """A name for a message: a machine can measure names of any length, and findings are kept."""
+    return shown(name[:_MOST_NAME]) + ("..." if len(name) > _MOST_NAME else "")
+
+
+_MOST_NAME: Final = 512
+_MOST_DIGEST: Final = 64
 _PREVIEW: Final = 80
 
 
 def _preview(buffer: bytes) -> str:
-    text = shown(buffer[:_PREVIEW].decode("utf-8", "surrogateescape"))
+    text = _told(buffer[:_PREVIEW].decode("utf-8", "surrogateescape"))
     return f"{text!r}{'...' if len(buffer) > _PREVIEW else ''} ({len(buffer)} bytes)"

@@ -31,7 +31,9 @@ def parse_targets(buffer: bytes) -> list[Target]:
     targets = [Target(one["target_name"], one) for one in records if "target_name" in one]
     said = [one["num_targets"] for one in records if "num_targets" in one]
     if said != [str(len(targets))]:
-        raise ValueError(f"{len(targets)} targets where the table says {' and '.join(said) or 'nothing'}")
+        raise ValueError(
+            f"{len(targets)} targets where the table says {' and '.join(said)[:40] or 'nothing'}"
+        )
     return targets
 
 

@@ -599,3 +599,13 @@ def test_lists_of_per_algorithm_files_and_big_endian_machines_are_judged_alike()
     ):
         kernel = started(**options)
         assert worst(judged(kernel, reference)) is Tier.AFFIRMING, options
+
+
+def test_a_first_entry_with_a_digest_of_no_hash_is_no_boot_aggregate() -> None:
+    kernel = ImaKernel(template="ima-sig")
+    kernel.binary.clear()
+    kernel.pcrs["sha256"].pop(10)
+    kernel.measure_digest("boot_aggregate", b"\1" * 100_000)
+    outcome = judged(kernel)
+    assert "ima-file-unknown" in codes(outcome)
+    assert outcome.state.summary.aggregate is None

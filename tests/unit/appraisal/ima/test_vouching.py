@@ -259,3 +259,20 @@ def test_real_tables_read() -> None:
     ]
     names = [target.name for fields in loads for target in parse_targets(fields.buffer or b"")]
     assert names == ["verity", "linear", "snapshot", "integrity", "crypt", "cache", "mirror", "linear"]
+
+
+def test_what_is_kept_of_a_boot_stays_small_whatever_is_measured() -> None:
+    """Root can extend the PCR by any entry it likes, with names and digests of megabytes."""
+    kernel = ImaKernel(template="ima-sig")
+    huge = 200_000
+    for number in range(40):
+        kernel.measure(f"/{number}" + "x" * huge, "x", sig=sign(EC, b"x"))
+        kernel.measure_digest(f"/tmp/{number}", b"\1" * huge)
+        kernel.buffer(f"b{number}" + "\udcff" * huge, b"y" * huge)
+        kernel.buffer(".ima", certificate(EC, "N" * 60))
+    kernel.buffer("dm_table_load", b"num_targets=" + b"9" * huge + b";")
+    kernel.measure("/lib/" + "m" * huge + ".ko", "x")
+    learning = reference(SignatureUse.ACCEPTED, learn_keyrings=frozenset({".ima"}), targets=())
+    outcome = judged(kernel, learning)
+    assert len(outcome.findings) > 80
+    assert len(outcome.state.to_json()) < 250_000
