@@ -13,6 +13,9 @@ TABLES: Final = frozenset({"dm_table_load", "dm_target_update"})
 ACTIONS: Final = frozenset({"dm_device_resume", "dm_device_remove", "dm_table_clear", "dm_device_rename"})
 """What is done with tables that were measured before."""
 
+MAX_BUFFER: Final = 64 * 1024
+"""Bytes read; DM_IMA_MEASUREMENT_BUF_LEN is 4096 (drivers/md/dm-ima.h)."""
+
 
 class Target(NamedTuple):
     """One target of a table: its `target_name` and all its attributes."""
@@ -25,8 +28,10 @@ def parse_targets(buffer: bytes) -> list[Target]:
     """Targets of a table.
 
     Raises:
-        ValueError: it does not read as one, or has other than the number of targets it says.
+        ValueError: it does not read as one, is longer than any, or has other than the number of targets it says.
     """
+    if len(buffer) > MAX_BUFFER:
+        raise ValueError(f"{len(buffer)} bytes, the kernel measures at most 4096 at once")
     records = [_attributes(record) for record in _split(buffer.decode("utf-8"), ";") if record.strip()]
     targets = [Target(one["target_name"], one) for one in records if "target_name" in one]
     said = [one["num_targets"] for one in records if "num_targets" in one]

@@ -242,8 +242,9 @@ def test_a_table_is_held_against_the_rules_of_its_target() -> None:
         (b"root_digest=6e", b"root_digest=6f,root_digest=6e"),
         (b"salt=d7", b"salt"),
         (b"salt=d7;", b"salt=d7;target_index=1,target_name=linear;"),
+        (b"salt=d7;", b"salt=" + b"d" * 70_000 + b";"),
     ],
-    ids=["count", "count-twice", "attribute-twice", "no-value", "hidden-target"],
+    ids=["count", "count-twice", "attribute-twice", "no-value", "hidden-target", "too-long"],
 )
 def test_a_table_that_does_not_add_up_is_denied(edit: tuple[bytes, bytes]) -> None:
     kernel = ImaKernel()
