@@ -20,6 +20,7 @@ from verifier.ports_ima import ImaPiece, ImaStore
 from verifier.ports_inventory import InventoryStore
 from verifier.ports_observe import OpenCounts, QueueState
 from verifier.ports_queries import QueryStore
+from verifier.ports_rejudge import RejudgeStore
 from verifier.ports_trust import AnchorStore, ExpiryAlarms
 from verifier.reasons import Tier
 from verifier.tcg.attest import ClockInfo
@@ -159,6 +160,8 @@ class VerdictRecord:
     valid_until: datetime
     endorsement: Mapping[str, object] | None = None
     """What was known of the EK then, and judged beside the evidence; None where an older version did not keep it."""
+    rejudged_at: datetime | None = None
+    """When it was judged again from stored evidence, which came at `judged_at`; None: it was not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +249,9 @@ class PolicyRecord:
     created_at: datetime
 
 
-class Store(AnchorStore, EnrollmentStore, ImaStore, InventoryStore, QueryStore, WebhookStore, Protocol):
+class Store(
+    AnchorStore, EnrollmentStore, ImaStore, InventoryStore, QueryStore, RejudgeStore, WebhookStore, Protocol
+):
     """Durable state. Every method is atomic; `StoreUnavailable` means nothing happened.
 
     `StoredDataDamaged` names what no longer matches its digest.

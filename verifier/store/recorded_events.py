@@ -46,6 +46,8 @@ def changed_tier(
         "policy_revision": verdict["policy_revision"],
         "valid_until": values.moment(verdict["valid_until"]).isoformat().replace("+00:00", "Z"),
     }
+    if verdict["rejudged_at"] is not None:
+        data["rejudged"] = True
     return [_row(verdict, EventKind.VERDICT_CHANGED, data, labels, tier)]
 
 
@@ -68,7 +70,7 @@ def _row(
         tenant=str(verdict["tenant"]),
         kind=kind,
         subject=attester_id,
-        at=values.moment(verdict["judged_at"]),
+        at=values.moment(verdict["rejudged_at"] or verdict["judged_at"]),
         attester_id=attester_id,
         data=data,
     )

@@ -222,6 +222,7 @@ def _verdict_values(verdict: VerdictRecord, judgement: bytes, judged_at: int) ->
         "safe": clock.safe,
         "boot_id": values.plain_text(verdict.boot_id),
         "judgement": judgement,
+        "rejudged_at": values.micros_or_none(verdict.rejudged_at),
     }
 
 
@@ -307,9 +308,9 @@ def _timely(batch: Sequence[PreparedRecording], found: Mapping[str, Known]) -> l
 
 def _plan_one(result: Plan, item: PreparedRecording, attester: Known) -> None:
     for packed in item.blobs:
-        result.blobs[packed.digest] = _packed_values(packed, item.day)
+        result.blobs[packed.digest] = packed_values(packed, item.day)
     judged = item.judgement.digest
-    result.judgements[judged] = _packed_values(item.judgement, item.day)
+    result.judgements[judged] = packed_values(item.judgement, item.day)
     result.touched_judgements[judged] = {"b_digest": judged, "b_day": item.day}
     for digest in item.named:
         result.touched[digest] = {"b_digest": digest, "b_day": item.day}
@@ -346,7 +347,8 @@ def _plan_events(result: Plan, item: PreparedRecording, attester: Known) -> None
         attester.incident = item.lineage["b_incident"]
 
 
-def _packed_values(packed: PackedBlob, day: int) -> Values:
+def packed_values(packed: PackedBlob, day: int) -> Values:
+    """Columns of a blob or a judgement that is named on `day`."""
     return {
         "digest": packed.digest,
         "codec": packed.codec,

@@ -74,6 +74,7 @@ _VERDICT_NAMES: Final = (
     "boot_id",
     "judged_at",
     "valid_until",
+    "rejudged_at",
 )
 LATEST_COLUMNS: Final = tuple(schema.latest.c[name] for name in _VERDICT_NAMES)
 HISTORY_COLUMNS: Final = tuple(schema.attestation.c[name] for name in _VERDICT_NAMES)
@@ -287,7 +288,7 @@ def attester_record(row: Row) -> AttesterRecord:
 def verdict_record(row: Row, judgement: Judgement) -> VerdictRecord:
     """A verdict, from `LATEST_COLUMNS` or `HISTORY_COLUMNS` and what its judgement holds."""
     (attester_id, tenant, sequence, tier, _, policy_id, revision, evidence) = row[:8]
-    (clock, resets, restarts, safe, boot_id, judged, valid_until) = row[8:]
+    (clock, resets, restarts, safe, boot_id, judged, valid_until, rejudged) = row[8:]
     return VerdictRecord(
         attester_id=attester_id,
         tenant=tenant,
@@ -303,6 +304,7 @@ def verdict_record(row: Row, judgement: Judgement) -> VerdictRecord:
         judged_at=values.moment(judged),
         valid_until=values.moment(valid_until),
         endorsement=judgement.endorsement,
+        rejudged_at=values.moment_or_none(rejudged),
     )
 
 

@@ -201,6 +201,8 @@ def _verdict_columns(*, empty: bool) -> tuple[Column[object], ...]:
         Column("safe", Boolean, nullable=empty),
         Column("boot_id", Text),
         Column("judgement", LargeBinary, ForeignKey("judgement.digest"), nullable=empty),
+        # When it was judged again from stored evidence; `judged_at` is when that came.
+        Column("rejudged_at", BigInteger),
     )
 
 

@@ -34,7 +34,7 @@ InsertInto = Callable[[Table], Insert]
 _LATEST_CHANGES: Final = (
     "sequence", "tier", "judged_at", "valid_until", "policy_id", "policy_revision", "evidence_sha256", "clock",
     "reset_count", "restart_count", "safe", "boot_id", "judgement", "boot_reset_count", "boot_restart_count",
-    "boot_log_sha256", "position",
+    "boot_log_sha256", "position", "rejudged_at",
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from verifier.store.machines import Machines
 from verifier.store.outbox import OutboxStore
 from verifier.store.policies import Policies
 from verifier.store.queries import Queries
+from verifier.store.rejudging import Rejudgings
 from verifier.store.samples import Samples
 from verifier.store.schema import probe
 from verifier.store.tokens import Tokens
@@ -41,6 +42,7 @@ class SqlStore(
     Samples,
     Inventories,
     Webhooks,
+    Rejudgings,
     OutboxStore,
 ):
     """`verifier.ports.Store` and `verifier.ports_events.Outbox`, durable, shared by any number of processes."""

@@ -13,6 +13,7 @@
 | 0009 | 0.1 | what inventories said last, and what happened to their machines | yes, new tables |
 | 0010 | 0.1 | events, webhooks and what is on its way to them | yes, new tables |
 | 0011 | 0.1 | IMA lists: where the proven part of a boot's list ends, and the pieces it was sent in | yes, nullable column and a new table |
+| 0012 | 0.1 | when a verdict was judged again from stored evidence | yes, nullable columns |
 
 A database of an unknown revision was made by a newer version: it is refused, not guessed at.
 """
