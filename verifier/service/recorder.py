@@ -158,6 +158,32 @@ class Recorder:
             ],
         )
 
+    async def rejudged(
+        self,
+        verdicts: Sequence[VerdictRecord],
+        replaced: Mapping[str, VerdictRecord | None],
+        audit: AuditEntry,
+    ) -> tuple[VerdictRecord, ...]:
+        """Verdicts were judged again from stored evidence; those that still replace the one they were made from.
+
+        `replaced` has that one by attester.
+        """
+        done = [record for record in await self._store.rejudge(verdicts, audit) if record is not None]
+        changed = 0
+        for record in done:
+            before = replaced.get(record.attester_id)
+            changed += before is None or before.tier is not record.tier
+            await self._events.verdict(record, before)
+        self._log.warning(
+            audit.action,
+            policy=audit.subject,
+            verdicts=len(done),
+            changed=changed,
+            actor=audit.actor,
+            reason=audit.reason,
+        )
+        return tuple(done)
+
     async def evidence_read(self, verdict: VerdictRecord, now: datetime, actor: str) -> None:
         """Somebody is given the evidence of a verdict."""
         audit = AuditEntry(

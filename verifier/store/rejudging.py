@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -10,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, and_, bindparam, select, update
 
 from verifier.ports import Lifecycle, VerdictRecord
 from verifier.ports_enrollment import AuditEntry
-from verifier.store import audit_log, blobs, recorded_events, recording, rows, values
+from verifier.store import audit_log, recorded_events, recording, rows, values
 from verifier.store.backend import StorePart
 from verifier.store.recording import Step
 from verifier.store.rows import Values
@@ -55,7 +56,8 @@ class Rejudgings(StorePart):
         self, verdicts: Sequence[VerdictRecord], audit: AuditEntry
     ) -> tuple[VerdictRecord | None, ...]:
         """See `verifier.ports_rejudge`."""
-        prepared = {verdict.attester_id: _prepare(verdict) for verdict in verdicts}
+        # Hundreds are encoded and packed beside the event loop.
+        prepared = await asyncio.to_thread(_prepare_all, verdicts)
         if len(prepared) != len(verdicts):
             raise ValueError("two verdicts are about one attester")
         hot = HotStatements(self._backend.insert)
@@ -74,12 +76,17 @@ class Rejudgings(StorePart):
         return tuple(stored.get(verdict.attester_id) for verdict in verdicts)
 
 
-def _prepare(verdict: VerdictRecord) -> _Prepared:
+def _prepare_all(verdicts: Sequence[VerdictRecord]) -> dict[str, _Prepared]:
+    packer = recording.BlobPacker()
+    return {verdict.attester_id: _prepare(verdict, packer) for verdict in verdicts}
+
+
+def _prepare(verdict: VerdictRecord, packer: recording.BlobPacker) -> _Prepared:
     if verdict.rejudged_at is None:
         raise ValueError(f"the verdict of attester {verdict.attester_id} was not judged again")
     digest, content = rows.judgement_bytes(verdict)
     at = values.micros(verdict.rejudged_at)
-    packed = recording.packed_values(blobs.pack(digest, content), at - at % values.DAY)
+    packed = recording.packed_values(packer.pack(digest, content), at - at % values.DAY)
     return _Prepared(
         verdict=verdict,
         said={
