@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from datetime import UTC, datetime
 
 import pytest
 
 from tests.conftest import ROOT
 from tests.runtime_sets import a_set, entry
+from verifier.appraisal.appraise import appraise as judge
+from verifier.appraisal.evidence import Expectation, History
 from verifier.cli import attestctl
+from verifier.cli.bundle import read_bundle
 from verifier.errors import VerifierFault
 from verifier.policy.parse import parse_policy
 from verifier.policy.runtime.writing import digest_of
 from verifier.ports_runtime import SetMissing
+from verifier.reasons import Reason, Tier
 from verifier.runtime_references import FolderReferences
 from verifier.runtime_sets.files import load_set, save_set
 
@@ -89,6 +94,17 @@ async def test_a_set_that_was_changed_on_the_way_is_a_fault(tmp_path):
     (tmp_path / "x.rtset").write_bytes((tmp_path / "x.rtset").read_bytes().replace(b"only-here", b"other"))
     with pytest.raises(VerifierFault, match="its SHA-256 is"):
         recipe.make()
+
+
+def test_whoever_forgets_to_have_the_list_judged_gets_no_pass():
+    bundle = read_bundle(EVIDENCE / "uki-sb-on", ak="ecc")
+    expectation = Expectation(
+        ak_public=bundle.ak_public, ak_activated=False, nonce=bundle.nonce, request=(), assumed=True
+    )
+    now = datetime(2026, 11, 28, tzinfo=UTC)
+    result = judge(bundle.evidence, expectation, policy(OLD), History(), now)
+    assert Reason.IMA_LIST_MISSING in {finding.reason for finding in result.findings}
+    assert result.tier is Tier.NONE
 
 
 @pytest.fixture

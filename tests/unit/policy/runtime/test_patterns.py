@@ -29,6 +29,8 @@ MATCHES = [
     ("/x", "/x\n", False),
     ("/tmp/*", "/tmp/a\nb", True),
     (r"regex:/opt/v[0-9]+/.*", "/opt/v12/x", True),
+    (r"regex:/opt/v[0-9]+/.*", "/opt/v12/x\ny", True),
+    ("/tmp/**", "/tmp/a\nb/c", True),
     (r"regex:/opt/v[0-9]+/.*", "/srv/opt/v12/x", False),
     (r"regex:/opt/v[0-9]+", "/opt/v12/x", False),
     (r"regex:/a|/b", "/bx", False),

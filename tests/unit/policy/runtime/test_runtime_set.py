@@ -177,6 +177,14 @@ def test_one_digest_under_many_paths_is_found_under_each_and_no_other():
     assert [table.path(row) for row in table.with_digest(hashlib.sha256(b"x").digest())] == [b"/x"]
 
 
+def test_digests_that_someone_made_share_a_bucket_are_told_apart():
+    crowded = [bytes(4) + bytes([i]) * 28 for i in range(1, 60)]
+    files = a_set(*(Entry(b"/same", SHA256, digest) for digest in crowded[::2]))
+    for digest in crowded:
+        assert (files.find(SHA256, digest, b"/same") is not None) is (digest in crowded[::2])
+        assert files.find(SHA256, digest, b"/other") is None
+
+
 def test_every_entry_of_a_large_set_is_found_and_none_beside():
     whole = many(20_000)
     for each in whole:
