@@ -24,6 +24,7 @@ from verifier.errors import VtpmAttestError
 from verifier.policy.dsse import open_policy
 from verifier.policy.lint import Level, Problem
 from verifier.policy.parse import check_policy
+from verifier.policy.runtime.section import describe as describe_runtime
 from verifier.policy.schema import policy_schema
 from verifier.policy.tolerate import describe
 from verifier.policy_files import read_policy_source
@@ -69,6 +70,8 @@ def lint_command(policy: Path, *, strict: bool = False, json: bool = False) -> i
         )
         for pcr, why in sorted(parsed.unjudged.items()):
             output.out.print(f"[dim]PCR {pcr} is not judged: {escape(why)}[/]")
+        for line in describe_runtime(parsed.runtime):
+            output.out.print(f"[dim]{escape(line)}[/]")
         for what, each in describe(parsed):
             output.out.print(f"[dim]{what} is tolerated ({each.severity.value}): {escape(each.why)}[/]")
     return output.EXIT_DATA if failed else 0

@@ -10,6 +10,7 @@ from verifier.errors import PolicyError
 from verifier.policy.diff import diff_policies
 from verifier.policy.parse import parse_policy
 from verifier.policy.runtime.reference import Handling, SignatureUse
+from verifier.policy.runtime.section import describe
 
 A, B = "aa" * 32, "bb" * 32
 
@@ -88,6 +89,14 @@ def test_a_policy_that_says_everything(tmp_path):
     assert key.name == "CN=IMA"
     assert section.options.unknown_path is Handling.WARN
     assert section.options.targets[0].attributes == {"root_digest": "ab"}
+    assert list(describe(section)) == [
+        f"what runs is judged by {A[:16]}; staged: next",
+        "file signatures are required: 1 keys, and those of .ima",
+        "/tmp/** regex:/var/log/[a-z]+ is not judged: users write there",
+        "keys on .blacklist are not judged",
+        "unknown path: warn",
+        "violations: allow",
+    ]
 
 
 SET = f"sets: [{{sha256: {A}}}]"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
 from verifier.policy.runtime.patterns import Patterns
-from verifier.policy.runtime.reference import RuntimeOptions, SigningKey
+from verifier.policy.runtime.reference import Handling, RuntimeOptions, SignatureUse, SigningKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,28 @@ class RuntimeSection:
             "options": _plain(self.options),
         }
         return hashlib.sha256(msgspec.json.encode(plain)).digest()
+
+
+_LENIENT: Final = frozenset({Handling.WARN.value, Handling.ALLOW.value})
+
+
+def describe(section: RuntimeSection | None) -> Iterator[str]:
+    """For people: what is good, what is not judged and why, and what is not denied. Nothing where lists are not read."""
+    if section is None:
+        return
+    sets = ", ".join(each.name or each.sha256[:16] for each in section.sets) or "no set"
+    staged = ", ".join(each.name or each.sha256[:16] for each in section.staged)
+    yield f"what runs is judged by {sets}" + (f"; staged: {staged}" if staged else "")
+    if section.options.signatures is not SignatureUse.IGNORED:
+        learned = ", ".join(sorted(section.options.learn_keyrings)) or "no keyring"
+        yield f"file signatures are {section.options.signatures.value}: {len(section.keys)} keys, and those of {learned}"
+    for each in section.excludes:
+        yield f"{each.paths} is not judged: {each.why}"
+    for keyring in sorted(section.ignored_keyrings):
+        yield f"keys on {keyring} are not judged"
+    for name, value in _plain(section.options).items():
+        if isinstance(value, str) and value in _LENIENT:
+            yield f"{name.replace('_', ' ')}: {value}"
 
 
 def _plain(options: RuntimeOptions) -> dict[str, object]:
