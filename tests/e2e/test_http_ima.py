@@ -120,6 +120,14 @@ async def test_a_pcr_10_that_moved_before_the_quote_is_no_alarm(verifier, progra
     assert [offset > 0 for offset, _ in guest.sent] == [False, True, True]
 
 
+async def test_without_an_entry_that_leads_there_values_that_were_not_quoted_are_told_and_not_unreadable(
+    verifier,
+):
+    guest = await MeasuringGuest.enrolled(verifier)
+    moved = await guest.attest(before_quote=lambda: guest.run("/usr/bin/early"), ima_log={"content": ""})
+    assert (status(moved), "quote-pcr-digest" in codes(moved)) == ("contraindicated", True)
+
+
 async def test_a_value_that_no_entry_leads_to_is_an_alarm(verifier):
     guest = await MeasuringGuest.enrolled(verifier)
     await guest.attest()

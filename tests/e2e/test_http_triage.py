@@ -112,5 +112,11 @@ async def test_the_command_groups_and_proposes_a_set_that_knows_just_these(verif
     (known,) = written
     assert (known.path, known.digest) == (b"/opt/acme/tool", hashlib.sha256(b"acme 1.0").digest())
     assert made.json["proposal"]["sha256"] in made.json["proposal"]["policy"]
+    for options, paths in (
+        ((), {b"/opt/acme/tool", "/srv/Mein_Programm\xe9".encode()}),
+        (("--changed",), {b"/opt/acme/tool", "/srv/Mein_Programm\xe9".encode(), b"/usr/bin/ls"}),
+    ):
+        assert (await verifier.attestctl("ima", "triage", "--out", out, *options)).code == 1
+        assert {each.path for each in load_set(out)} == paths
     none = await verifier.attestctl("ima", "triage", "--at-least", "3")
     assert none.code == 0

@@ -44,12 +44,14 @@ def triage(
     path: Sequence[str] = (),
     at_least: int = 1,
     out: Path | None = None,
+    changed: bool = False,
     where: Where | None = None,
 ) -> int:
     """Group what the fleet runs and no runtime set knows, by package and path. Exit code: 0 nothing, 1 something.
 
     What is listed was measured by machines and is proven to have run; whether it should have is for you to say. With --out
-    it is written as a runtime set that can be merged into a policy's own once you have looked at it.
+    it is written as a runtime set that can be merged into a policy's own once you have looked at it; files that the sets know
+    with other content are left out of it, for an update or a trojan look alike here.
 
     Examples:
         attestctl ima triage --label role=web
@@ -61,6 +63,7 @@ def triage(
         path: only these paths (shell patterns).
         at_least: only what so many attesters have run.
         out: runtime set to write, `x.rtset` or `x.rtset.zst`.
+        changed: put files of known paths with other content into it as well.
     """
     at = where or Where()
     document = at.ask(lambda remote: _gathered(remote, label))
@@ -70,7 +73,8 @@ def triage(
         if each["attesters"] >= at_least
         and (not path or any(fnmatch.fnmatchcase(each["path"], one) for one in path))
     ]
-    document["proposal"] = None if out is None else _propose(document["entries"], out)
+    proposed = [each for each in document["entries"] if changed or each["change"] == "unknown"]
+    document["proposal"] = None if out is None else _propose(proposed, out)
     if at.json:
         output.print_json(document)
     else:

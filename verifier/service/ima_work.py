@@ -142,6 +142,8 @@ def quoted_pcrs(evidence: Evidence, jobs: Sequence[ImaJob], parts: ListParts) ->
     if is_quoted(attest, hashed, evidence.pcrs) or not jobs:
         return evidence.pcrs
     segment = parts.segment(jobs[0])
+    if not segment.data:
+        return evidence.pcrs
     state = jobs[0].state if segment.offset else INITIAL
     encoding = state.encoding or detect_encoding(segment.data)
     start: Mapping[HashAlg, bytes] = state.aggregates.get(DEFAULT_PCR, {})
