@@ -125,7 +125,9 @@ PEM = PRIVATE.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublic
 POINT = PRIVATE.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
 
-@pytest.mark.parametrize("secret", [PEM, POINT, json.dumps(jwk(PRIVATE)).encode(), b""])
+@pytest.mark.parametrize(
+    "secret", [PEM, POINT, json.dumps(jwk(PRIVATE)).encode(), b""], ids=["pem", "point", "jwk", "empty"]
+)
 async def test_a_public_key_is_no_shared_secret(secret):
     forged = by_hand(
         {"alg": "HS256", "kid": KID, "typ": "eat+jwt"}, sign=lambda m: hmac.digest(secret, m, "sha256")
