@@ -25,6 +25,7 @@ from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.ima.entry import DigestType
 
 FILE = KIND_OF[Kind.FILE, HashAlg.SHA256]
+PCRS = [0, 4, 7, 8, 9, 10]
 POLICY = """\
 schema: vtpm-attest/policy/1
 id: measured
