@@ -11,6 +11,7 @@ import pytest
 
 from tests.harness import FakeClock, Here, running, settings_for, unb64
 from tests.ima_guest import POLICY, KnownPrograms, MeasuringGuest, Programs
+from tests.postgresql import INSTALLED, Cluster, binaries
 from verifier.ports import Scope
 from verifier.service.bundle import unpack
 from verifier.service.ima_stored import judged_list
@@ -22,10 +23,10 @@ LONG = 600
 
 
 @asynccontextmanager
-async def verifiers(folder, count: int = 1, references: KnownPrograms | None = None, clock=None):
+async def verifiers(folder, count: int = 1, references: KnownPrograms | None = None, clock=None, **settings):
     """So many replicas on one database, and the references they share."""
     references = references or KnownPrograms()
-    settings = settings_for(folder, DEFAULT_POLICY="measured")
+    settings = settings_for(folder, DEFAULT_POLICY="measured", **settings)
     (folder / "policies" / "measured.yaml").write_text(POLICY)
     clock = clock or FakeClock()
     async with running(settings, clock, Here(), references=references) as first:
@@ -274,8 +275,27 @@ async def test_a_list_goes_on_over_replicas_and_restarts(tmp_path):
     assert [offset > 0 for offset, _ in guest.sent] == [False, True, True]
 
 
-async def test_of_attestations_at_once_on_two_replicas_each_is_judged_whole_and_the_list_stays_one(tmp_path):
-    async with verifiers(tmp_path, 2) as ((first, second), references):
+@pytest.fixture(scope="module")
+def postgresql():
+    """The address of a database on a real server."""
+    found = binaries()
+    if found is None:
+        pytest.skip(f"POSTGRESQL NOT TESTED: no server under {INSTALLED} (Debian package `postgresql`)")
+    server = Cluster(found)
+    try:
+        server.initialise()
+        server.sql("CREATE DATABASE lists")
+        yield server.url("lists")
+    finally:
+        server.remove()
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+async def test_of_attestations_at_once_on_two_replicas_each_is_judged_whole_and_the_list_stays_one(
+    tmp_path, request, database
+):
+    where = {} if database == "sqlite" else {"DATABASE": request.getfixturevalue("postgresql")}
+    async with verifiers(tmp_path, 2, **where) as ((first, second), references):
         guest = await MeasuringGuest.enrolled(first)
         await guest.attest()
         bodies = []

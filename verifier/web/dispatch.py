@@ -18,7 +18,7 @@ from verifier.service.tokens import TokenService
 from verifier.web.admission import BodyBudget, Room
 from verifier.web.bodies import read_body
 from verifier.web.routing import Access, Call, Reply, Route, WebConfig
-from verifier.web.wire_codec import MEDIA_TYPES, AttestationReply, decode_body, encode
+from verifier.web.wire_codec import JSON, MAX_JSON_BODY, MEDIA_TYPES, AttestationReply, decode_body, encode
 
 _REVALIDATE: Final = "private, no-cache"
 _NO_STORE: Final = "no-store"
@@ -83,7 +83,10 @@ class Dispatcher:
         if "Content-Type" not in request.headers or media_type not in accepted:
             names = ", ".join(sorted(str(name) for name in accepted))
             raise EvidenceError(Reason.UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be one of {names}")
-        raw = await read_body(request, route.max_body, self._config.body_timeout, room)
+        limit = route.max_body
+        if media_type == JSON and route.access is Access.AGENT:  # who sends it is not known yet
+            limit = min(limit, MAX_JSON_BODY)
+        raw = await read_body(request, limit, self._config.body_timeout, room)
         return bytes(raw) if route.request is None else decode_body(raw, route.request, media_type)
 
     def _query(self, request: web.Request) -> Any:  # noqa: ANN401 - of the type the route names

@@ -37,6 +37,7 @@ __all__ = [
     "JSON",
     "MAX_BODY",
     "MAX_COMPRESSED_BODY",
+    "MAX_JSON_BODY",
     "MAX_SMALL_BODY",
     "MEDIA_TYPES",
     "MSGPACK",
@@ -49,6 +50,7 @@ __all__ = [
 T = TypeVar("T")
 
 MAX_BODY: Final = limits.MAX_BODY
+MAX_JSON_BODY: Final = limits.MAX_JSON_BODY
 MAX_COMPRESSED_BODY: Final = limits.MAX_COMPRESSED_BODY
 MAX_SMALL_BODY: Final = limits.MAX_SMALL_BODY
 MAX_STRUCTURE: Final = max(limits.MAX_ATTEST, limits.MAX_SIGNATURE, limits.MAX_PUBLIC)
