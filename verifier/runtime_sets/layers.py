@@ -85,7 +85,7 @@ class Image:
             raise MakingError(f"{name.decode()} has another SHA-256 than its name", where=str(self._path))
         try:
             return msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MakingError(
                 f"{name.decode(errors='replace')} is no JSON: {error}", where=str(self._path)
             ) from error

@@ -140,6 +140,10 @@ HOSTILE_TARS = {
     "traversal": (tar(("../../etc/x", b"x")), "leads out of the archive"),
     "hard link to nothing": (tar(link("a", "b", tarfile.LNKTYPE)), "which is not there"),
     "hard link out": (tar(link("a", "../b", tarfile.LNKTYPE)), "leads out of the archive"),
+    "JSON that is no text": (
+        oci(tar(("a", b"a"))).replace(b'"manifests"', b'"manif\xffsts"'),
+        "index.json is no JSON",
+    ),
     "circle": (tar(*LOOP), "lead round in a circle"),
     "no archive": (b"not an archive" * 100, "no tar archive"),
     "huge member, cut off": (HUGE.tobuf() + b"x", "huge' cannot be read"),
