@@ -26,6 +26,13 @@ PAGES = {
 }
 
 
+UNREADABLE = """() => [...document.querySelectorAll('main svg text')].filter(text => {
+  const drawn = text.getBoundingClientRect(), sheet = text.closest('.sheet').getBoundingClientRect();
+  return drawn.height < 10 || drawn.left < sheet.left || drawn.right > sheet.right || drawn.top < sheet.top;
+}).map(text => text.textContent)"""
+"""Words in pictures that are too small, or do not fit beside what is drawn."""
+
+
 def address(fleet, name):
     return fleet.url + PAGES[name].format(good=fleet.good, bad=fleet.bad)
 
@@ -52,6 +59,7 @@ def test_every_page_is_usable_by_everyone_at_every_width(open_page, fleet, size,
     assert page.get_by_role("heading", level=1).count() == 1
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0, f"{wide} pixels stick out"
+    assert page.evaluate(UNREADABLE) == []
     assert problems(page) == []
 
 
