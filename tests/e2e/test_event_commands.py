@@ -145,6 +145,16 @@ async def test_a_webhook_s_life_by_commands(tmp_path, clock):
         assert (await verifier.attestctl("webhooks", "--json")).json == {"webhooks": []}
 
 
+async def test_a_webhook_that_wants_everything_is_shown(live):
+    made = await live.attestctl("webhooks", "add", HOOK, "--json")
+    assert made.code == 0, made.err
+    for command in (["list"], ["show", made.json["webhook"]["id"]]):
+        shown = await live.attestctl("webhooks", *command)
+        assert shown.code == 0, shown.err
+        assert HOOK in shown.out
+        assert "all events" in shown.out
+
+
 async def test_webhooks_need_an_operator_and_the_refusal_says_how(live):
     done = await live.attestctl("webhooks", "add", HOOK, scope=Scope.DASHBOARD)
     assert done.code == 77

@@ -44,7 +44,7 @@ def listing(*, where: Where | None = None) -> int:
             item["id"],
             escape(item["url"]),
             escape(_wants(item)),
-            escape(item["description"]),
+            escape(item.get("description", "")),
             output.when(item["created_at"]),
             item["created_by"],
         )
@@ -74,7 +74,7 @@ def show(webhook: str, /, *, where: Where | None = None) -> int:
         ("webhook", reply["id"]),
         ("url", reply["url"]),
         ("wants", _wants(reply)),
-        ("description", reply["description"]),
+        ("description", reply.get("description", "")),
         ("made", f"{reply['created_at']} by {reply['created_by']}"),
     ):
         table.add_row(label, escape(value))
@@ -208,7 +208,7 @@ def redeliver(
 
 
 def _wants(item: Mapping[str, Any]) -> str:
-    parts = [", ".join(item["kinds"]) or "all events"]
+    parts = [", ".join(item.get("kinds", ())) or "all events"]
     parts += [f"{name} {item[name]}" for name in ("label", "attester", "tier") if item.get(name)]
     return "; ".join(parts)
 
