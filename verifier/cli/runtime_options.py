@@ -87,17 +87,25 @@ class Hashing:
 
 
 class Bar:
-    """A bar for each file, on a terminal."""
+    """A bar for each file, on a terminal; of several files it says which of how many."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task: TaskID | None = None
+        self._files = 0
+        self._begun = 0
+
+    def expect(self, files: int) -> None:
+        """Say how many there are from here on."""
+        self._files, self._begun = files, 0
 
     def start(self, name: str, size: int | None) -> None:
         """Begin a file."""
         if self._task is not None:
             self._progress.remove_task(self._task)
-        self._task = self._progress.add_task(escape(name[-40:]), total=size)
+        self._begun += 1
+        count = f"{self._begun}/{self._files} " if self._begun <= self._files else ""
+        self._task = self._progress.add_task(f"{count}{escape(name[-40:])}", total=size)
 
     def advance(self, count: int) -> None:
         """Go on in it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -57,7 +57,7 @@ class DebOptions:
     only: frozenset[tuple[str, str, str]] | None = None
 
 
-def deb_entries(paths: Iterable[Path], making: Making, options: DebOptions) -> Iterator[Entry]:
+def deb_entries(paths: Sequence[Path], making: Making, options: DebOptions) -> Iterator[Entry]:
     """Entries of packages.
 
     `md5sums` of a package are not looked at: everything is hashed. Nothing checks who built a package; its hash in a
@@ -67,6 +67,7 @@ def deb_entries(paths: Iterable[Path], making: Making, options: DebOptions) -> I
         ArchiveError: a package that does not parse, with the offset.
     """
     found: set[tuple[str, str, str]] = set()
+    making.progress.expect(len(paths))
     for path in paths:
         with archive_stream(path, making) as stream:
             yield from _package(stream, making, options, found)

@@ -48,6 +48,10 @@ class Limits:
 class Progress(Protocol):
     """Someone who is told how far the making is."""
 
+    def expect(self, files: int) -> None:
+        """So many files will be begun."""
+        ...
+
     def start(self, name: str, size: int | None) -> None:
         """A file is begun; `size` is its length in bytes, where it is known."""
         ...
@@ -59,6 +63,9 @@ class Progress(Protocol):
 
 class Silent:
     """Nobody."""
+
+    def expect(self, files: int) -> None:
+        """Nothing."""
 
     def start(self, name: str, size: int | None) -> None:
         """Nothing."""

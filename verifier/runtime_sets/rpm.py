@@ -6,7 +6,7 @@ RPM 4 and 6 packages, format version 3 (rpm, docs/manual/format*.md): lead, sign
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -69,12 +69,13 @@ class _File:
         return self.mode & _TYPE == _REGULAR and not self.flags & _GHOST
 
 
-def rpm_entries(paths: Iterable[Path], making: Making, options: RpmOptions) -> Iterator[Entry]:
+def rpm_entries(paths: Sequence[Path], making: Making, options: RpmOptions) -> Iterator[Entry]:
     """Entries of packages. Signatures of packages are not checked here; `rpm --checksig` does.
 
     Raises:
         ArchiveError: a package that does not parse, with the offset.
     """
+    making.progress.expect(len(paths))
     for path in paths:
         with archive_stream(path, making) as stream:
             yield from _package(stream, making, options)

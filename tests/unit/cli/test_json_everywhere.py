@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli import build_parser
+from tests import archives
 from tests.conftest import ROOT
 from tests.terminal import ESCAPE, Terminal
 from tests.unit.cli.test_help import ALL, APPS, example_lines
@@ -168,6 +169,14 @@ async def test_a_bar_while_learning(tmp_path):
     assert "reading boots" in shown
     assert "2/2" in shown
     assert "\x1b" not in run("attestctl", *learn, tmp_path / "made.yaml").stderr
+
+
+async def test_a_bar_while_packages_are_hashed(tmp_path):
+    for number in (1, 2):
+        archives.deb(tmp_path / str(number), {"/opt/x": bytes(100_000)}, Package=f"p{number}")
+    make = ("runtime", "make", "deb", tmp_path / "1", tmp_path / "2", "--out", tmp_path / "made.rtset")
+    assert "2/2 p2_xz.deb" in await on_terminal(*make)
+    assert "\x1b" not in run("attestctl", *make).stderr
 
 
 # --- errors name the next step
