@@ -8,15 +8,15 @@ from msgspec import Meta
 
 from verifier.service.triage import merged
 from verifier.web import messages as m
-from verifier.web.messages import Body
+from verifier.web.messages import Body, Cursor, Label
 from verifier.web.routing import AUDITORS, Call, Reply, Route
 
 
 class UnknownQuery(Body, frozen=True):
     """Whose lists to look through, and from where."""
 
-    label: Annotated[str, Meta(max_length=600, pattern="^[^=]+=")] | None = None
-    cursor: Annotated[str, Meta(min_length=1, max_length=2048)] | None = None
+    label: Label | None = None
+    cursor: Cursor | None = None
     limit: Annotated[int, Meta(ge=1, le=100)] = 25
 
 
