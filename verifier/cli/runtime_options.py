@@ -23,7 +23,7 @@ from verifier.runtime_sets.errors import MakingError
 from verifier.runtime_sets.files import save_set
 from verifier.runtime_sets.making import GIB, Layout, Limits, Making
 from verifier.runtime_sets.making import Progress as Told
-from verifier.tcg.algorithms import HASH_BY_LABEL
+from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
 
 Many = Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())]
 Hash = Literal["sha1", "sha256", "sha384", "sha512"]
@@ -140,7 +140,7 @@ def make(
 
 def finish(target: SetFile, runtime_set: RuntimeSet, notes: Iterable[str] = ()) -> int:
     """Write a set and say what it is."""
-    told_notes = list(dict.fromkeys(notes))
+    told_notes = list(dict.fromkeys([*notes, *_weak(runtime_set)]))
     try:
         if not len(runtime_set):
             raise MakingError("there is nothing in it, so nothing could ever be known", where=str(target.out))
@@ -158,6 +158,15 @@ def finish(target: SetFile, runtime_set: RuntimeSet, notes: Iterable[str] = ()) 
     if len(told_notes) > _NOTES:
         output.err.print(f"[yellow]note:[/] {len(told_notes) - _NOTES} more; --json lists them")
     return 0
+
+
+def _weak(runtime_set: RuntimeSet) -> Iterator[str]:
+    count = sum(len(table) for kind, table in runtime_set.tables.items() if kind.alg is HashAlg.SHA1)
+    if count:
+        yield (
+            f"{count} digests are SHA-1, for which two files with one digest can be made; where kernels log better"
+            " ones (ima_hash=sha256), leave them out (prune --hash sha256)"
+        )
 
 
 def summary(runtime_set: RuntimeSet) -> dict[str, object]:

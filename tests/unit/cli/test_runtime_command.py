@@ -111,6 +111,13 @@ def test_every_kind_of_source_has_its_command(run, tmp_path):
         ]
 
 
+def test_weak_digests_are_noted(run, tiny, tmp_path):
+    said = json.loads(run("make", "deb", tiny, "--hash", "sha1", "sha256", "--out", "x.rtset", "--json").out)
+    assert said["digests"] == {"sha1": 4, "sha256": 4}
+    assert said["notes"][0].startswith("4 digests are SHA-1")
+    assert "SHA-1" not in run("prune", "x.rtset", "--hash", "sha256", "--out", "y.rtset").err
+
+
 def test_what_is_wrong_is_named_and_nothing_is_written(run, tiny, tmp_path):
     tiny.write_bytes(tiny.read_bytes()[:-100])
     printed = run("make", "deb", tiny, "--out", "x.rtset", code=EXIT_DATA)
