@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -37,6 +38,14 @@ class DigestKind:
     kind: Kind
     alg: HashAlg
     text: str
+
+    def __reduce__(self) -> tuple[Callable[[Kind, HashAlg], DigestKind], tuple[Kind, HashAlg]]:
+        """The same object in another process is that process's own."""
+        return _kind_of, (self.kind, self.alg)
+
+
+def _kind_of(kind: Kind, alg: HashAlg) -> DigestKind:
+    return KIND_OF[kind, alg]
 
 
 DIGEST_KINDS: Final[tuple[DigestKind, ...]] = tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
 
 import pytest
@@ -190,6 +191,11 @@ def test_every_entry_of_a_large_set_is_found_and_none_beside():
     for each in whole:
         assert whole.find(each.kind, each.digest, each.path) == each
         assert whole.find(each.kind, each.digest[::-1], each.path) is None
+
+
+def test_entries_that_went_through_another_process_are_found():
+    for each in pickle.loads(pickle.dumps(list(SMALL))):
+        assert SMALL.find(each.kind, each.digest, each.path) == each
 
 
 def test_kinds_of_digests_are_kept_apart():
