@@ -32,6 +32,7 @@ from verifier.service.events import LocalEvents
 from verifier.service.evidence import EvidenceService
 from verifier.service.expiry import ExpiryWatch
 from verifier.service.feed import EventFeed
+from verifier.service.fleet_rejudge import FleetRejudge
 from verifier.service.ima_lists import ImaLists
 from verifier.service.incidents import IncidentService
 from verifier.service.inventory import InventoryService
@@ -179,6 +180,16 @@ def wire(
             workers=judging.workers,
             clock=clock,
             references=judging.references,
+        ),
+        rejudging=FleetRejudge(
+            store=store,
+            recorder=recorder,
+            policies=policies,
+            assignments=assignments,
+            workers=judging.workers,
+            clock=clock,
+            references=judging.references,
+            validity_without_policy=attestation.validity_without_policy,
         ),
         triage=wire_triage(store, assignments, judging, clock),
         policies=policies,

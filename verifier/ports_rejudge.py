@@ -19,7 +19,7 @@ class RejudgeStore(Protocol):
     async def rejudge(
         self, verdicts: Sequence[VerdictRecord], audit: AuditEntry
     ) -> tuple[VerdictRecord | None, ...]:
-        """Append verdicts that were judged again, and the entry of the audit log, in one transaction.
+        """Append verdicts that were judged again, and the entry of the audit log with their number, in one transaction.
 
         Each has the `sequence` and `evidence_sha256` of the verdict it replaces. It is stored with the next sequence where
         that one is still the latest and its attester is still enrolled, and becomes the latest; otherwise None stands in

@@ -279,6 +279,9 @@ class Verdict(Reply, frozen=True, kw_only=True):
     clock: ClockInfo | None = None
     boot_id: str | None = None
     judged_at: str
+    """When its evidence came and was judged."""
+    rejudged_at: str | None = None
+    """When the same evidence was judged again, by a later policy; absent where it was not."""
     valid_until: str
     lifecycle: Literal["pending", "enrolled", "stale", "revoked", "retired"] = "enrolled"
 

@@ -247,7 +247,7 @@ async def test_only_operators_may_try_a_policy(verifier, scope):
 async def test_many_batches_at_once_in_processes_keep_each_outcome_with_its_guest(
     verifier, monkeypatch, name, value
 ):
-    monkeypatch.setattr(f"verifier.service.dry_run.{name}", value)
+    monkeypatch.setattr(f"verifier.service.stored_cases.{name}", value)
     logs = [boot_log(), OFF, boot_log("root=/dev/vdb")] * 3
     await fleet(verifier, *logs)
     found = changes((await dry_run(verifier, LAX)).json)

@@ -344,6 +344,28 @@ async def test_a_dry_run_judges_the_lists_too(verifier):
     assert answer.json["counts"]["better"] == 1, answer.content
 
 
+async def test_the_fleet_is_judged_again_with_its_lists(verifier):
+    """What became known since is held against nobody any more; a list that is not kept whole changes no verdict."""
+    whole, gone = [await MeasuringGuest.enrolled(verifier, seed) for seed in (1, 2)]
+    for guest in (whole, gone):
+        await guest.attest()
+        guest.run("/opt/tool")
+        assert codes(await guest.attest()) == {"ima-file-unknown"}
+    old = (await verifier.service.store.attester_state(gone.attester_id)).latest
+    database = verifier.service.settings.state_dir / "verifier.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("delete from ima_piece where attester_id = ?", (gone.attester_id,))
+    verifier.references.programs["measured"] = Programs(("/usr", "/opt"))
+    found = (await verifier.call("POST", "/v1/policies/measured/rejudge?all=true", scope=Scope.OPERATOR)).json
+    assert (found["counts"]["better"], found["counts"]["stored"]) == (1, 1), found
+    (unjudged,) = found["unjudged"]
+    assert (unjudged["attester_id"], unjudged["code"]) == (gone.attester_id, "evidence-unavailable")
+    assert (await verifier.service.store.attester_state(gone.attester_id)).latest == old
+    shown = (await verifier.get(f"/v1/attesters/{whole.attester_id}/verdict")).json
+    assert (shown["status"], shown["sequence"]) == ("affirming", 3)
+    assert codes(await whole.attest()) == set()
+
+
 async def test_the_time_a_list_takes_is_a_stage_of_its_own(verifier):
     guest = await MeasuringGuest.enrolled(verifier)
     await guest.attest()

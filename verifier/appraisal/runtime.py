@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from verifier.appraisal.ima.judge import ImaOutcome, judge
@@ -37,3 +38,15 @@ class WholeList(NamedTuple):
         if self.segment is None:
             return not_sent(quote)
         return judge(INITIAL, self.segment, quote.pcrs, self.reference)
+
+
+class WholeLists(NamedTuple):
+    """`RuntimeJudge` of several policies over one list from its beginning; references by id and revision of the policy."""
+
+    segment: ImaSegment | None
+    references: Mapping[tuple[str, str], RuntimeReference]
+
+    def judge(self, policy: Policy, quote: QuoteFacts) -> ImaOutcome | None:
+        """What the list comes to; None for a policy that does not read it."""
+        reference = self.references.get((policy.id, policy.revision))
+        return None if reference is None else WholeList(self.segment, reference).judge(policy, quote)

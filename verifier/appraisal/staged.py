@@ -75,9 +75,38 @@ def appraise_staged(
             nothing; that it cannot be read is then a finding.
     """
     del now  # as in `appraise`
-    memo = memo or LocalMemo()
     enter(Stage.VERIFY)
     examined = examine(evidence, expectation, policies.primary, history)
+    return _judge_all(examined, evidence, policies, memo or LocalMemo(), enter, runtime)
+
+
+def appraise_again_staged(
+    evidence: Evidence,
+    expectation: Expectation,
+    policies: PolicySet,
+    verdict: tuple[Finding, ...],
+    memo: Memo | None = None,
+    runtime: RuntimeJudge | None = None,
+) -> Appraisal:
+    """Judge stored evidence whole, as `appraise_staged` would if it came now, but for the attester's history.
+
+    What the history came to when `verdict` was given is taken over from its findings; nothing else of it is.
+
+    Raises:
+        MalformedInputError, UnsupportedError: as `appraise_staged`.
+    """
+    examined = examine(evidence, expectation, policies.primary, JudgedHistory.among(verdict))
+    return _judge_all(examined, evidence, policies, memo or LocalMemo(), untimed, runtime)
+
+
+def _judge_all(
+    examined: Examined,
+    evidence: Evidence,
+    policies: PolicySet,
+    memo: Memo,
+    enter: Enter,
+    runtime: RuntimeJudge | None,
+) -> Appraisal:
     judged = judge(examined, evidence, policies.primary, memo, enter, runtime)
     staged: list[Finding] = []
     if examined.facts is not None:

@@ -101,7 +101,7 @@ class AssignmentService:
             each.id for each in await self.list(tenant) if each.id == twin and each.policy == made.policy
         ]
         await self._recorder.assignment_put(tenant, made, replacing, actor)
-        self._known.pop(tenant, None)
+        self.forget(tenant)
         return made
 
     async def remove(self, tenant: str, assignment_id: str, actor: str) -> None:
@@ -110,7 +110,7 @@ class AssignmentService:
         now = self._clock.now()
         if found is None or not await self._recorder.assignment_removed(tenant, found, actor, now):
             raise NotFoundError("assignment", assignment_id)
-        self._known.pop(tenant, None)
+        self.forget(tenant)
 
     async def label(self, tenant: str, attester_id: str, labels: Mapping[str, str], actor: str) -> None:
         """Give an attester exactly these labels; they choose its policies from its next attestation on.
@@ -150,6 +150,10 @@ class AssignmentService:
             if before is None or before.mode is Mode.OBSERVE:
                 tried[_name(staged.policy)] = staged
         return PolicySet(primary=primary, staged=tuple(tried.values()))
+
+    def forget(self, tenant: str) -> None:
+        """Look again what is assigned: another replica's change counts at once."""
+        self._known.pop(tenant, None)
 
     async def _staged(self, tenant: str, each: StagedRef) -> StagedPolicy | None:
         policy = await self._policies.load(tenant, each.policy)

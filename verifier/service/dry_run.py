@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple
 
-from verifier.errors import PolicyError, StoredDataDamaged
+from verifier.errors import PolicyError
 from verifier.policy.model import Policy
 from verifier.policy.source import parse_source
 from verifier.ports import (
@@ -22,23 +23,12 @@ from verifier.ports import (
     Workers,
 )
 from verifier.ports_runtime import Recipe, RuntimeReferences
-from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
-from verifier.service.bundle import unpack
-from verifier.service.ima_stored import judged_list
-from verifier.service.lru import BoundedLru
 from verifier.service.policies import check_sets
-from verifier.service.rejudge import Case
+from verifier.service.stored_cases import Filling, Loaded, StoredCases, run_batches
 from verifier.service.trial import Batch, DryRunPage, Outcome, Trial, Untried, try_batch
 
-BATCH: Final = 50
-"""Verdicts sent to another process at once."""
-BATCH_BYTES: Final = 4 * 1024 * 1024
-"""Of logs in one batch, but for a single larger one."""
-_IN_FLIGHT: Final = 3
 _PAGES_AT_ONCE: Final = 2
-_LOG_ENTRIES: Final = 256
-_LOG_BYTES: Final = 16 * 1024 * 1024
 _POLICIES: Final = 8
 _GONE: Final = frozenset({Lifecycle.REVOKED, Lifecycle.RETIRED})
 
@@ -78,7 +68,7 @@ class DryRunService:
         self._workers = workers
         self._clock = clock
         self._turns = asyncio.Semaphore(_PAGES_AT_ONCE)
-        self._logs: BoundedLru[bytes, bytes] = BoundedLru(_LOG_ENTRIES, _LOG_BYTES)
+        self._cases = StoredCases(store)
         self._parsed: OrderedDict[bytes, Policy] = OrderedDict()
 
     async def page(
@@ -147,79 +137,36 @@ class DryRunService:
 
     async def _try(self, tried: _Tried, states: Sequence[AttesterState], found: DryRunPage) -> None:
         """Try all, a few batches at a time."""
-        running: deque[tuple[list[AttesterState], asyncio.Task[tuple[Outcome, ...]]]] = deque()
-        try:
-            async for members, batch in self._batches(tried, states, found):
-                if len(running) == _IN_FLIGHT:
-                    await _finish(*running.popleft(), found)
-                running.append((members, asyncio.create_task(self._workers.run(try_batch, batch))))
-            while running:
-                await _finish(*running.popleft(), found)
-        finally:
-            for _, task in running:
-                task.cancel()
+
+        def take(state: AttesterState, outcome: Outcome) -> None:
+            found.trials.append(Trial.of(state.attester, outcome))
+
+        await run_batches(self._batches(tried, states, take), take)
 
     async def _batches(
-        self, tried: _Tried, states: Sequence[AttesterState], found: DryRunPage
-    ) -> AsyncIterator[tuple[list[AttesterState], Batch]]:
-        filling = _Filling()
-        for state, bundle in zip(states, await asyncio.gather(*map(self._bundle, states)), strict=True):
-            if isinstance(bundle, Untried):
-                found.trials.append(Trial.of(state.attester, bundle))
+        self,
+        tried: _Tried,
+        states: Sequence[AttesterState],
+        refuse: Callable[[AttesterState, Untried], None],
+    ) -> AsyncIterator[tuple[Filling, Callable[[Filling], asyncio.Task[tuple[Outcome, ...]]]]]:
+        filling, start = Filling(), partial(self._start, tried)
+        async for state, loaded in self._cases.load(states, lambda _: tried.recipe is not None):
+            if not isinstance(loaded, Loaded):
+                refuse(state, loaded)
                 continue
-            logs = await self._logs_of(bundle)
-            if isinstance(logs, Untried):
-                found.trials.append(Trial.of(state.attester, logs))
-                continue
-            case = bundle
-            if tried.recipe is not None:
-                ima_list = await judged_list(self._store, case.verdict, unpack(case.bundle))
-                case = replace(case, ima_list=ima_list)
-            if filling.is_full(case, logs):
-                yield filling.members, filling.batch(tried)
-                filling = _Filling()
-            filling.add(state, case, logs)
+            if filling.is_full(loaded):
+                yield filling, start
+                filling = Filling()
+            filling.add(state, loaded)
         if filling.members:
-            yield filling.members, filling.batch(tried)
+            yield filling, start
 
-    async def _bundle(self, state: AttesterState) -> Case | Untried:
-        verdict = state.latest
-        if verdict is None:
-            raise AssertionError("only attesters with a verdict are tried")
-        try:
-            bundle = await self._store.blob(verdict.evidence_sha256)
-        except StoredDataDamaged as error:
-            return Untried(code=Reason.EVIDENCE_UNAVAILABLE, detail=str(error))
-        if bundle is None:
-            return _missing("evidence", verdict.evidence_sha256)
-        return Case(verdict=verdict, bundle=bundle)
+    def _start(self, tried: _Tried, filling: Filling) -> asyncio.Task[tuple[Outcome, ...]]:
+        batch = Batch(source=tried.source, recipe=tried.recipe, cases=tuple(filling.cases), logs=filling.logs)
+        return asyncio.create_task(self._run(batch))
 
-    async def _logs_of(self, case: Case) -> dict[bytes, bytes] | Untried:
-        """Every log that the evidence names."""
-        logs: dict[bytes, bytes] = {}
-        try:
-            digests = unpack(case.bundle).logs
-        except StoredDataDamaged as error:
-            return Untried(code=Reason.EVIDENCE_UNAVAILABLE, detail=str(error))
-        for digest in digests:
-            log = await self._log(digest)
-            if isinstance(log, Untried):
-                return log
-            logs[digest] = log
-        return logs
-
-    async def _log(self, digest: bytes) -> bytes | Untried:
-        log = self._logs.get(digest)
-        if log is not None:
-            return log
-        try:
-            log = await self._store.blob(digest)
-        except StoredDataDamaged as error:
-            return Untried(code=Reason.EVIDENCE_UNAVAILABLE, detail=str(error))
-        if log is None:
-            return _missing("log", digest)
-        self._logs.put(digest, log, len(log))
-        return log
+    async def _run(self, batch: Batch) -> tuple[Outcome, ...]:
+        return await self._workers.run(try_batch, batch)
 
 
 class _Tried(NamedTuple):
@@ -227,44 +174,3 @@ class _Tried(NamedTuple):
 
     source: str
     recipe: Recipe | None
-
-
-@dataclass(slots=True)
-class _Filling:
-    """A batch in the making."""
-
-    members: list[AttesterState] = field(default_factory=list)
-    cases: list[Case] = field(default_factory=list)
-    logs: dict[bytes, bytes] = field(default_factory=dict)
-    weight: int = 0
-
-    def is_full(self, case: Case, logs: Mapping[bytes, bytes]) -> bool:
-        """Whether one more case, with its logs, belongs into another batch."""
-        more = self._weight(case, logs)
-        return len(self.cases) >= BATCH or (bool(self.cases) and self.weight + more > BATCH_BYTES)
-
-    def add(self, state: AttesterState, case: Case, logs: Mapping[bytes, bytes]) -> None:
-        """Take a case; a log that others share is taken once."""
-        self.members.append(state)
-        self.cases.append(case)
-        self.weight += self._weight(case, logs)
-        self.logs.update(logs)
-
-    def batch(self, tried: _Tried) -> Batch:
-        """What was gathered, to be sent away."""
-        return Batch(source=tried.source, recipe=tried.recipe, cases=tuple(self.cases), logs=self.logs)
-
-    def _weight(self, case: Case, logs: Mapping[bytes, bytes]) -> int:
-        ima = 0 if case.ima_list is None else len(case.ima_list)
-        return ima + sum(len(log) for digest, log in logs.items() if digest not in self.logs)
-
-
-async def _finish(
-    members: Sequence[AttesterState], task: asyncio.Task[tuple[Outcome, ...]], found: DryRunPage
-) -> None:
-    for state, outcome in zip(members, await task, strict=True):
-        found.trials.append(Trial.of(state.attester, outcome))
-
-
-def _missing(what: str, digest: bytes) -> Untried:
-    return Untried(code=Reason.EVIDENCE_UNAVAILABLE, detail=f"{what} {digest.hex()} is not stored any more")

@@ -14,7 +14,7 @@ from typing import Final, assert_never
 
 from verifier.appraisal.vector import tier, vector
 from verifier.findings import Finding
-from verifier.ports import Lifecycle
+from verifier.ports import Lifecycle, VerdictRecord
 from verifier.reasons import Claim, Reason, Tier
 from verifier.service.model import VerdictView
 from verifier.service.verdicts import read_finding
@@ -101,6 +101,7 @@ def submodules(verdict: VerdictView) -> dict[str, Submodule]:
         "lifecycle": verdict.lifecycle.value,
         "sequence": record.sequence,
         "judged_at": int(record.judged_at.timestamp()),
+        **_rejudged(record),
         "evidence_sha256": record.evidence_sha256.hex(),
         "boot_id": record.boot_id,
         "reasons": sorted({str(f["code"]) for f in verdict.findings if f["status"] != "passed"}),
@@ -116,6 +117,11 @@ def submodules(verdict: VerdictView) -> dict[str, Submodule]:
         if name in parts:
             found[name.value] = _part(verdict, parts[name], policy)
     return found
+
+
+def _rejudged(record: VerdictRecord) -> dict[str, int]:
+    at = record.rejudged_at
+    return {} if at is None else {"rejudged_at": int(at.timestamp())}
 
 
 def part_of(finding: Finding) -> Part | None:

@@ -79,7 +79,7 @@ class PolicyService:
             id=policy.id, tenant=tenant, revision=policy.revision, source=text, created_at=self._clock.now()
         )
         await self._recorder.policy_added(record, actor, current=current)
-        self._current.clear()
+        self.forget_current()
         return record
 
     def read(self, source: bytes) -> Policy:
@@ -146,6 +146,10 @@ class PolicyService:
         if len(self._current) > _LOOKUPS:
             self._current.popitem(last=False)
         return found
+
+    def forget_current(self) -> None:
+        """Look again which revisions are current: another replica's change counts at once."""
+        self._current.clear()
 
     async def _pinned(self, tenant: str, policy_id: str, revision: str) -> Policy | None:
         known = self._parsed.get((tenant, revision))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from verifier.appraisal.appraise import appraise_again
 from verifier.appraisal.evidence import Evidence, Expectation
+from verifier.appraisal.ima.segment import ImaSegment
 from verifier.appraisal.memo import Memo
 from verifier.appraisal.result import Appraisal
-from verifier.appraisal.runtime import WholeList
+from verifier.appraisal.runtime import WholeList, WholeLists
+from verifier.appraisal.staged import PolicySet, appraise_again_staged
 from verifier.errors import EvidenceError
+from verifier.findings import Finding
 from verifier.policy.model import Policy
 from verifier.policy.runtime.reference import RuntimeReference
 from verifier.ports import VerdictRecord
@@ -60,6 +64,51 @@ def rejudge(
             the policy reads, because nobody had asked for it. Or what this policy reads does not parse.
         StoredDataDamaged: a part is there and is not what it should be.
     """
+    ready = _ready(case, logs, policy)
+    runtime = None if reference is None else WholeList(ready.list(), reference)
+    return appraise_again(ready.evidence, ready.expectation, policy, ready.findings, memo, runtime)
+
+
+def rejudge_staged(
+    case: Case,
+    logs: Mapping[bytes, bytes],
+    policies: PolicySet,
+    memo: Memo | None,
+    references: Mapping[tuple[str, str], RuntimeReference],
+) -> Appraisal:
+    """What the policies make of stored evidence together, as if it came now; see `rejudge` for what that proves.
+
+    Args:
+        case: verdict and evidence.
+        logs: the logs it names, by SHA-256, proven by the store.
+        policies: the one that decides, and those that are tried.
+        memo: what other appraisals may leave for this one.
+        references: of those that read the IMA list, by id and revision.
+
+    Raises:
+        EvidenceError, StoredDataDamaged: as `rejudge`, of the policy that decides.
+    """
+    ready = _ready(case, logs, policies.primary)
+    runtime = WholeLists(ready.list(), references) if references else None
+    return appraise_again_staged(ready.evidence, ready.expectation, policies, ready.findings, memo, runtime)
+
+
+class _Ready(NamedTuple):
+    """What is judged, what it is held against, and what was found before."""
+
+    stored: StoredEvidence
+    evidence: Evidence
+    expectation: Expectation
+    findings: tuple[Finding, ...]
+
+    def list(self) -> ImaSegment | None:
+        """The IMA list; None where the guest sent none."""
+        if self.stored.ima is not None and self.evidence.ima is None:
+            raise _unavailable("the IMA list is not kept whole any more")
+        return None if self.evidence.ima is None else self.evidence.ima.segment
+
+
+def _ready(case: Case, logs: Mapping[bytes, bytes], policy: Policy | None) -> _Ready:
     stored = unpack(case.bundle)
     evidence = _evidence(case, stored, logs)
     if policy is not None:
@@ -73,13 +122,7 @@ def rejudge(
         request=(demanded(policy),),
         endorsement=read_facts(case.verdict.endorsement),
     )
-    findings = tuple(map(read_finding, case.verdict.findings))
-    runtime = None
-    if reference is not None:
-        if stored.ima is not None and evidence.ima is None:
-            raise _unavailable("the IMA list is not kept whole any more")
-        runtime = WholeList(None if evidence.ima is None else evidence.ima.segment, reference)
-    return appraise_again(evidence, expectation, policy, findings, memo, runtime)
+    return _Ready(stored, evidence, expectation, tuple(map(read_finding, case.verdict.findings)))
 
 
 def stored_evidence(case: Case, logs: Mapping[bytes, bytes]) -> tuple[StoredEvidence, Evidence]:

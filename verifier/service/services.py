@@ -26,6 +26,7 @@ from verifier.service.evidence import EvidenceService
 from verifier.service.expiry import ExpiryWatch
 from verifier.service.feed import EventFeed
 from verifier.service.fleet import FleetService
+from verifier.service.fleet_rejudge import FleetRejudge
 from verifier.service.incidents import IncidentService
 from verifier.service.inventory import InventoryService
 from verifier.service.inventory_report import InventoryReport
@@ -65,6 +66,7 @@ class Services:
     outbox: Outbox
     evidence: EvidenceService
     dry_runs: DryRunService
+    rejudging: FleetRejudge
     triage: RuntimeTriage
     policies: PolicyService
     assignments: AssignmentService

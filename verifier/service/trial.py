@@ -133,7 +133,7 @@ class DryRunPage:
 
 def try_batch(batch: Batch) -> tuple[Outcome, ...]:
     """One outcome per case, in their order; what is wrong with a case's evidence is its outcome."""
-    policy = _policy(batch.source)
+    policy = parsed(batch.source)
     reference = None if batch.recipe is None else reference_of(batch.recipe)
     return tuple(_try(case, batch.logs, policy, reference) for case in batch.cases)
 
@@ -180,7 +180,8 @@ def _troubles(findings: Iterable[Finding]) -> dict[tuple[str | None, str, Tier, 
 
 
 @functools.lru_cache(maxsize=_POLICIES)
-def _policy(source: str) -> Policy:
+def parsed(source: str) -> Policy:
+    """A policy that is known to parse; once per process."""
     return parse_source(source)
 
 

@@ -69,7 +69,7 @@ class Rejudgings(StorePart):
             for start in range(0, len(ids), _CHUNK):
                 found += _lock(connection, ids[start : start + _CHUNK])
             stored = _store(connection, hot, [(prepared[row["attester_id"]], row) for row in found])
-            audit_log.append(connection, audit)
+            audit_log.append(connection, replace(audit, detail={**audit.detail, "verdicts": len(stored)}))
             return stored
 
         stored = await self._backend.write(run)

@@ -11,7 +11,14 @@ from msgspec import Meta, Struct
 from verifier.findings import Status
 from verifier.ports import AttesterRecord, PolicyRecord, Scope, TokenRecord
 from verifier.service.model import AttesterView
-from verifier.web.wire_codec import Identity, Verdict, identity_message, rfc3339, verdict_message
+from verifier.web.wire_codec import (
+    Identity,
+    Verdict,
+    identity_message,
+    rfc3339,
+    rfc3339_or_none,
+    verdict_message,
+)
 
 Id = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
 PolicyId = Annotated[str, Meta(min_length=1, max_length=128, pattern="^[A-Za-z0-9._-]+$")]
@@ -132,6 +139,8 @@ class AttesterSummary(Body, frozen=True):
     reasons: list[str] = []
     """Codes of the findings that did not pass."""
     judged_at: str | None = None
+    rejudged_at: str | None = None
+    """When the evidence of `judged_at` was judged again, by a later policy; absent where it was not."""
     valid_until: str | None = None
 
 
@@ -270,6 +279,7 @@ def summary_message(view: AttesterView) -> AttesterSummary:
         sequence=verdict.record.sequence,
         reasons=sorted({str(f["code"]) for f in verdict.findings if f["status"] != Status.PASSED}),
         judged_at=rfc3339(verdict.record.judged_at),
+        rejudged_at=rfc3339_or_none(verdict.record.rejudged_at),
         valid_until=rfc3339(verdict.record.valid_until),
     )
 

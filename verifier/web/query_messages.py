@@ -16,7 +16,7 @@ from verifier.service.model import StandingView
 from verifier.service.queries import SLICE
 from verifier.service.verdicts import satisfies
 from verifier.web.messages import Body, Cursor, Id, Label, Limit, MinTier
-from verifier.web.wire_codec import rfc3339
+from verifier.web.wire_codec import rfc3339, rfc3339_or_none
 
 _TIERS: Final = {tier.label: tier for tier in Tier}
 
@@ -68,6 +68,9 @@ class VerdictLine(Body, frozen=True):
     policy: str | None = None
     """Id of the policy that judged it."""
     judged_at: str | None = None
+    """When its evidence came and was judged."""
+    rejudged_at: str | None = None
+    """When that evidence was judged again, by a later policy; absent where it was not."""
     valid_until: str | None = None
     replaced_by: str | None = None
     """Attester of the TPM that this machine has now; only of a retired one."""
@@ -123,5 +126,6 @@ def verdict_line(view: StandingView, least: Tier | None) -> VerdictLine:
         reasons=sorted({str(f["code"]) for f in verdict.findings if f["status"] != Status.PASSED}),
         policy=verdict.record.policy_id,
         judged_at=rfc3339(verdict.record.judged_at),
+        rejudged_at=rfc3339_or_none(verdict.record.rejudged_at),
         valid_until=rfc3339(verdict.record.valid_until),
     )

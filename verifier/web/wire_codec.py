@@ -97,6 +97,11 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def rfc3339_or_none(moment: datetime | None) -> str | None:
+    """The same of what may not be there."""
+    return None if moment is None else rfc3339(moment)
+
+
 def enrollment_command(message: messages.EnrollmentRequest, source: str | None = None) -> EnrollmentCommand:
     """What a machine brings to be enrolled."""
     return EnrollmentCommand(
@@ -224,6 +229,7 @@ def verdict_message(view: VerdictView) -> messages.Verdict:
         ),
         boot_id=record.boot_id,
         judged_at=rfc3339(record.judged_at),
+        rejudged_at=rfc3339_or_none(record.rejudged_at),
         valid_until=rfc3339(record.valid_until),
         lifecycle=view.lifecycle.value,
     )
