@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -141,3 +142,19 @@ async def test_a_request_notes_how_long_it_waited_for_a_process_and_how_long_tha
         assert (part.name, part.asked <= part.begun) == ("worker", True)
         assert part.ended - part.begun >= 50_000_000
     assert second.parts[0].begun >= first.parts[0].ended
+
+
+async def test_large_bytes_go_there_and_back_beside_the_pickle(workers):
+    """A view of a part of something larger arrives as that part, whatever its size; so does what comes back."""
+    body = bytearray(range(256)) * 20_000
+    for view in (memoryview(body)[100:], memoryview(b""), memoryview(body)[:1]):
+        sent = (pickle.PickleBuffer(view), "beside it", pickle.PickleBuffer(b"another"))
+        first, text, second = await workers.run(_reversed_buffers, sent)
+        assert bytes(first) == bytes(view)[::-1]
+        assert (text, bytes(second)) == ("beside it", b"rehtona")
+    assert await workers.run(len, [1, 2]) == 2, "and the next question is understood"
+
+
+def _reversed_buffers(given):
+    first, text, second = given
+    return pickle.PickleBuffer(bytes(first)[::-1]), text, bytes(second)[::-1]
