@@ -8,7 +8,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import certificates, core, dashboard, events, ima, ima_stall, runtime_sets, web
+from tests.bench import certificates, core, dashboard, events, ima, ima_stall, rejudging, runtime_sets, web
 from tests.bench.measure import Result
 from tests.conftest import ROOT
 
@@ -21,6 +21,7 @@ BENCHES = (
     | ima_stall.BENCHES
     | web.BENCHES
     | events.BENCHES
+    | rejudging.BENCHES
 )
 
 
