@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.harness import FakeClock, Here, running, settings_for, unb64
+from tests.harness import FakeClock, Here, b64, running, settings_for, unb64
 from tests.ima_guest import POLICY, KnownPrograms, MeasuringGuest, Programs
 from tests.postgresql import INSTALLED, Cluster, binaries
 from verifier.ports import Scope
@@ -405,3 +405,37 @@ async def test_every_verdict_on_a_list_is_given_again_from_what_is_stored(verifi
 
 def said(findings) -> list[tuple[str, str, str | None]]:
     return [(one.reason.value, one.status.value, one.actual) for one in findings]
+
+
+def _hostile(kernel_list: bytes) -> dict[str, bytes]:
+    return {
+        "nothing": b"",
+        "noise": bytes(range(256)) * 4,
+        "long noise": bytes(range(255, -1, -1)) * 1_000,
+        "cut in an entry": kernel_list[:-3],
+        "an entry of 4 GB": kernel_list[:-100]
+        + b"\x0a\0\0\0"
+        + bytes(20)
+        + b"\x06\0\0\0ima-ng\xff\xff\xff\xff",
+        "zeroes": bytes(100_000),
+        "twice": kernel_list * 2,
+    }
+
+
+@pytest.mark.parametrize("name", sorted(_hostile(b"")))
+async def test_rule_9_a_list_that_is_none_is_told_or_refused_and_leaves_the_next_one_alone(verifier, name):
+    guest = await MeasuringGuest.enrolled(verifier)
+    await guest.attest()
+    guest.run("/usr/bin/new")
+    content = _hostile(guest.kernel.list)[name]
+    for offset in (0, guest.sent[0][1], 1 << 62):
+        before = verifier.rows()
+        answer = await guest.answer(ima_log={"content": b64(content), "offset": offset})
+        assert answer.status in {200, 400, 409}, answer.content
+        if answer.status == 200:
+            assert (
+                name == "twice" or status(answer.json) != "affirming"
+            )  # what comes twice has not been quoted yet
+        else:
+            assert verifier.rows() == before
+    assert (await guest.attest())["verdict"]["status"] == "affirming"
