@@ -37,7 +37,7 @@ _INPUT: Final = {
     Reason.NOT_FOUND: Entry(
         "No such record",
         "The path names something that does not exist or belongs to another tenant.",
-        "Check the id; `attestctl attesters` lists the ones you may see.",
+        "Check the path and the id; what you may see is in the listing of its kind, such as `attestctl attesters`.",
     ),
     Reason.METHOD_NOT_ALLOWED: Entry(
         "Method not allowed",
@@ -279,7 +279,7 @@ _QUOTE: Final = {
     Reason.QUOTE_NONCE: Entry(
         "The quote is over another nonce",
         "The signed nonce is not the one of this challenge: the quote is old or made for someone else.",
-        "Quote again over the nonce of the latest challenge.",
+        "Quote again over the nonce you were given: that of the latest challenge, or the relying party's.",
     ),
     Reason.NONCE_UNKNOWN: Entry(
         "The nonce is not ours",

@@ -196,17 +196,20 @@ async def test_what_a_guest_says_of_itself_is_text_and_never_markup(verifier):
 @pytest.mark.parametrize(
     "query",
     [
-        "status=unheard-of",
-        "search=" + "a" * 200,
-        "label=novalue",
-        "label==x",
-        "cursor=forged",
-        "cursor=" + "A" * 600,
+        "attesters?status=unheard-of",
+        "attesters?search=" + "a" * 200,
+        "attesters?label=novalue",
+        "attesters?label==x",
+        "attesters?cursor=forged",
+        "attesters?cursor=" + "A" * 600,
+        "audit?before=x",
+        "audit?before=-1",
+        "audit?before=" + "9" * 19,
     ],
 )
 async def test_a_filter_that_makes_no_sense_is_told_on_a_page(verifier, query):
     cookie, _ = await session(verifier)
-    answer = await look(verifier, f"/dashboard/attesters?{query}", cookie)
+    answer = await look(verifier, f"/dashboard/{query}", cookie)
     assert answer.status == 400
     assert b"What to do" in answer.content
 

@@ -217,10 +217,7 @@ async def revoke(call: PageCall) -> web.StreamResponse:
 
 async def audit(call: PageCall) -> web.StreamResponse:
     """What people decided."""
-    before = call.request.query.get("before", "")
-    if before and not before.isdecimal():
-        raise EvidenceError(Reason.MALFORMED_REQUEST, "`before` is a number", structure="query")
-    entries = await call.services.approvals.audit(call.tenant, None, int(before) if before else None, ROWS)
+    entries = await call.services.approvals.audit(call.tenant, None, call.before, ROWS)
     return call.render(
         "audit.html", entries=entries, more=entries[-1].sequence if len(entries) == ROWS else None
     )

@@ -59,8 +59,8 @@ class _Report:
 
 
 async def _report(call: PageCall) -> _Report:
-    asked, before = call.services.inventory_report, _before(call)
-    events = await asked.events(call.tenant, None, None, before, _EVENTS)
+    asked = call.services.inventory_report
+    events = await asked.events(call.tenant, None, None, call.before, _EVENTS)
     return _Report(
         disagreeing=await asked.guests(
             call.tenant, _DISAGREE, call.request.query.get("guests") or None, _ROWS
@@ -68,15 +68,6 @@ async def _report(call: PageCall) -> _Report:
         events=events,
         more=events[-1].sequence if len(events) == _EVENTS else None,
     )
-
-
-def _before(call: PageCall) -> int | None:
-    text = call.request.query.get("before", "")
-    if not text:
-        return None
-    if not text.isdecimal() or not text.isascii() or len(text) > 18:  # noqa: PLR2004 - of a 64-bit number
-        raise EvidenceError(Reason.MALFORMED_REQUEST, "`before` is a number", structure="query")
-    return int(text)
 
 
 async def sync(call: PageCall) -> web.StreamResponse:

@@ -63,6 +63,19 @@ class PageCall:
         """Whose fleet is shown."""
         return self.caller.tenant
 
+    @property
+    def before(self) -> int | None:
+        """`?before=`: where a list, newest first, goes on.
+
+        :raises EvidenceError: it is no number that an entry could have.
+        """
+        text = self.request.query.get("before", "")
+        if not text:
+            return None
+        if not text.isdecimal() or not text.isascii() or len(text) > 18:  # noqa: PLR2004 - of a 64-bit number
+            raise EvidenceError(Reason.MALFORMED_REQUEST, "`before` is a number", structure="query")
+        return int(text)
+
     def render(self, template: str, *, status: int = 200, **context: Any) -> web.Response:  # noqa: ANN401 - of templates
         """The page."""
         scopes = frozenset() if self.principal is None else self.principal.scopes
