@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from cyclopts import Parameter
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from verifier.cli import output
 from verifier.cli.bundle import read_bundle
 from verifier.cli.dry_run_view import Report, exit_code, show
 from verifier.cli.fleet import Where
+from verifier.cli.fleet_pages import PAGE, each_page
 from verifier.cli.proof import judge
 from verifier.cli.remote import Remote, path_of
 from verifier.errors import EvidenceError, PolicyError, VtpmAttestError
@@ -32,7 +25,6 @@ from verifier.reasons import Reason
 from verifier.service.trial import DryRunPage, Outcome, Trial, Untried, compare
 from verifier.web.dry_run_messages import YAML, page_message
 
-_PAGE: Final = 200
 _EVIDENCE_FILES: Final = ("bundle.json", "meta.json")
 
 
@@ -102,26 +94,15 @@ def _online(remote: Remote, policy: str, query: Mapping[str, object | None]) -> 
     """Page after page; the verifier keeps nothing between them."""
     body, policy_id, revision = _named(policy)
     total = None if query["label"] else remote.get("/v1/status").get("total")
-    report, cursor = Report(compared=True), None
-    columns = (
-        SpinnerColumn(),
-        TextColumn("judging again"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=output.err, transient=True, disable=not output.err.is_terminal
-    ) as progress:
-        task = progress.add_task("", total=total)
-        while True:
-            asked = {**query, "revision": revision, "cursor": cursor, "limit": _PAGE}
-            page = remote.upload(f"/v1/policies{path_of(policy_id, 'dry-run')}", body, YAML, asked)
-            report.add(page)
-            progress.advance(task, page["counts"]["examined"])
-            cursor = page.get("cursor")
-            if cursor is None:
-                return report
+    report, path = Report(compared=True), f"/v1/policies{path_of(policy_id, 'dry-run')}"
+
+    def ask(cursor: str | None) -> Mapping[str, Any]:
+        asked = {**query, "revision": revision, "cursor": cursor, "limit": PAGE}
+        page: Mapping[str, Any] = remote.upload(path, body, YAML, asked)
+        return page
+
+    each_page(ask, report.add, total=total)
+    return report
 
 
 def _named(policy: str) -> tuple[bytes, str, str | None]:

@@ -1,4 +1,4 @@
-"""How the result of a dry run is put together from its pages, shown, and turned into an exit code."""
+"""How what became, or would become, of a fleet is put together from its pages, shown, and turned into an exit code."""
 
 from __future__ import annotations
 
@@ -26,13 +26,31 @@ _WORDS: Final = {
     "not_heard": "are revoked or retired",
     "not_selected": "are not selected",
 }
+_DONE_WORDS: Final = {
+    "worse": "fare worse",
+    "better": "fare better",
+    "other_reasons": "keep their verdict for other reasons",
+    "unchanged": "see no change",
+    "unjudged": "could not be judged: their old verdict stands until it runs out",
+    "moved": "attested, or were revoked, meanwhile",
+    "stale": "are stale: only their own evidence can make that good",
+    **{name: _WORDS[name] for name in ("never_attested", "not_heard")},
+    "not_selected": "are judged by other policies",
+}
+"""Once it is done."""
 
 
 @dataclass(slots=True)
 class Report:
-    """All pages so far. `compared`: there was a verdict in force to compare with."""
+    """All pages so far.
+
+    Attributes:
+        compared: there was a verdict in force to compare with.
+        applied: the new verdicts are in force; without, nothing was changed.
+    """
 
     compared: bool
+    applied: bool = False
     policy: str = ""
     revision: str = ""
     counts: dict[str, int] = field(default_factory=dict)
@@ -94,18 +112,18 @@ def exit_code(report: Report) -> int:
 
 def show(report: Report, rows: int) -> None:
     """For people: in numbers, why, and who."""
+    done = f"judged again, {report.counts.get('stored', 0)} new" if report.applied else "tried"
     output.out.print(
-        f"policy {report.policy} revision {report.revision[:16]}, {report.judged} verdict(s) tried\n"
+        f"policy {report.policy} revision {report.revision[:16]}, {report.judged} verdict(s) {done}\n"
     )
-    for name, words in _WORDS.items():
+    for name, words in (_DONE_WORDS if report.applied else _WORDS).items():
         count = report.counts.get(name, 0)
         if count or (name == "worse" and report.judged):
             style = {"worse": "red" if count else "green", "unjudged": "magenta"}.get(name, "")
             output.out.print(f"[{style or 'default'}]{count:>7}[/] {words}")
     if not report.judged and not report.unjudged:
-        output.out.print(
-            f"\nnobody was judged: is any guest judged by {report.policy}? --all or --label choose others"
-        )
+        others = "--all chooses everyone" if report.applied else "--all or --label choose others"
+        output.out.print(f"\nnobody was judged: is any guest judged by {report.policy}? {others}")
     if report.reasons:
         output.out.print()
         output.out.print(_reasons(report))
@@ -135,7 +153,8 @@ def _reasons(report: Report) -> Table:
 
 def _changes(report: Report, rows: int) -> Table:
     shown = sorted(report.changes, key=lambda one: (_ORDER.index(one["change"]), -_TIERS[one["after"]]))
-    table = _table("guest", *(["now"] if report.compared else []), "then", "because of")
+    old, new = ("before", "now") if report.applied else ("now", "then")
+    table = _table("guest", *([old] if report.compared else []), new, "because of")
     for one in shown[: rows or None]:
         now = [output.tier_text(one["before"])] if report.compared else []
         table.add_row(_guest(one), *now, output.tier_text(one["after"]), _because(one))
@@ -177,6 +196,6 @@ def _table(*columns: str) -> Table:
             column,
             overflow="fold",
             justify="right" if numeric else "left",
-            no_wrap=numeric or column in {"now", "then", "code"},
+            no_wrap=numeric or column in {"before", "now", "then", "code"},
         )
     return table

@@ -150,7 +150,7 @@ def show_verdict(reply: Mapping[str, Any], *, everything: bool = False) -> None:
         f"{reply['attester_id']}: {output.tier_text(reply['status'])} ({reply.get('lifecycle', 'enrolled')})"
     )
     output.out.print(
-        f"[dim]judged {output.when(reply['judged_at'])}, expires {output.when(reply['valid_until'])},"
+        f"[dim]judged {_judged(reply)}, expires {output.when(reply['valid_until'])},"
         f" policy {policy.get('id')} {str(policy.get('revision'))[:16]}[/]"
     )
     output.out.print(
@@ -189,7 +189,7 @@ def history(
         clock = item.get("clock") or {}
         table.add_row(
             str(item["sequence"]),
-            output.when(item["judged_at"]),
+            _judged(item),
             output.tier_text(item["status"]),
             f"{clock.get('reset_count')}/{clock.get('restart_count')}/{clock.get('clock')}",
             ", ".join(bad),
@@ -211,3 +211,9 @@ def revoke(attester_id: str, *, where: Where | None = None) -> int:
     else:
         output.out.print(f"{attester_id} is revoked")
     return 0
+
+
+def _judged(verdict: Mapping[str, Any]) -> str:
+    """When its evidence came, and when that was judged again."""
+    again = verdict.get("rejudged_at")
+    return output.when(verdict["judged_at"]) + (f", again {output.when(again)}" if again else "")

@@ -15,6 +15,7 @@ from verifier.cli import (
     compare,
     dry_run,
     output,
+    policy_apply,
     policy_learn,
     policy_sign,
     predict,
@@ -116,6 +117,7 @@ app.command(predict.predict)
 app.command(revocations.revocations)
 app.command(policy_sign.sign_command, name="sign")
 app.command(policy_sign.verify_command, name="verify")
+app.command(policy_apply.apply)
 app.command(assignments.push)
 app.command(assignments.assign)
 app.command(assignments.assignments)
