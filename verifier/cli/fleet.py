@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 from cyclopts import Parameter
 from rich.markup import escape
@@ -15,6 +15,10 @@ from verifier.cli import output
 from verifier.cli.remote import Remote, RemoteError, path_of
 
 T = TypeVar("T")
+State: TypeAlias = Literal[
+    "affirming", "warning", "contraindicated", "none", "enrolled", "stale", "revoked", "retired", "pending"
+]
+"""As the API's listing of attesters has them."""
 EXIT_STATUS: Final = {"affirming": 0, "warning": 1, "contraindicated": 2, "none": 3}
 
 
@@ -66,7 +70,7 @@ def status(*, where: Where | None = None) -> int:
 
 def attesters(
     *,
-    status: str | None = None,
+    status: State | None = None,
     label: str | None = None,
     search: str | None = None,
     limit: int = 100,
@@ -79,7 +83,7 @@ def attesters(
         attestctl attesters --status contraindicated --search web-
 
     Args:
-        status: affirming, warning, contraindicated, none, stale, revoked or enrolled.
+        status: tier of the current verdict, or what became of the attester.
         label: KEY=VALUE.
         search: part of a hostname, SMBIOS UUID or id.
         limit: rows of one page.

@@ -6,12 +6,15 @@ import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from tests.conftest import ROOT
 from verifier.cli.attestctl import main
+from verifier.cli.fleet import State
 from verifier.policy.parse import parse_policy
+from verifier.web.messages import AttestersQuery
 
 EVIDENCE = ROOT / "policies" / "evidence"
 STRICT = str(ROOT / "policies" / "uki-strict")
@@ -209,3 +212,8 @@ def test_help_has_an_example_that_names_the_command(run: Run, command: list[str]
     code, out, _ = run(*command, "--help")
     assert code == 0
     assert f"attestctl {' '.join(command)}".strip() in out
+
+
+def test_the_states_attesters_are_listed_by_are_those_of_the_api():
+    known = {name for part in get_args(get_type_hints(AttestersQuery)["status"]) for name in get_args(part)}
+    assert set(get_args(State)) == known

@@ -17,6 +17,7 @@ CASES = [
     ("attestctl", ["webhooks", "re"], {"remove", "redeliver"}),
     ("attestctl", ["policy", "dry"], {"dry-run"}),
     ("attestctl", ["events", "--fo"], {"--follow"}),
+    ("attestctl", ["attesters", "--status", "re"], {"revoked", "retired"}),
     ("attestctl", ["webhooks", "deliveries", "--status", ""], {"pending", "delivered", "dead"}),
     ("attest-verifier", ["tok"], {"tokens"}),
     ("attest-verifier", ["tokens", "create", "--scope", "rel"], {"relying-party"}),
