@@ -213,7 +213,6 @@ def configuration(work: Path, port: int) -> str:
                 f' "{work / "tpm-vendor-ca" / "issuercert.pem"}"]'
             ),
             f'policies_dir = "{ROOT / "policies"}"',
-            f'runtime_sets_dir = "{ROOT / "policies" / "uki-runtime"}"',
             f'default_policy = "{POLICY}"',
             "[listen]",
             f"port = {port}",

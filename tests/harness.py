@@ -29,6 +29,7 @@ from verifier.ports import DEFAULT_TENANT, Scope, Workers
 from verifier.ports_observe import QueueState
 from verifier.ports_runtime import RuntimeReferences
 from verifier.settings import Settings, load_settings
+from verifier.web.runner import Runner
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -407,7 +408,7 @@ async def running(
         following(service),
     ):
         await register_policies(service)
-        runner = web.AppRunner(service.app(), auto_decompress=False, access_log=None)
+        runner = Runner(service.app(), auto_decompress=False, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         await web.TCPSite(runner, "127.0.0.1", secure_port, ssl_context=service.tls.context()).start()

@@ -40,6 +40,7 @@ from verifier.web.app import build_app as build_web_app
 from verifier.web.dashboard.setup import NAMES as DASHBOARD_OPERATIONS
 from verifier.web.dashboard.setup import add_dashboard
 from verifier.web.metrics_exchange import Exchange
+from verifier.web.runner import Runner
 from verifier.wiring import (
     Judging,
     tls_hostnames,
@@ -109,8 +110,8 @@ async def open_service(
 
 
 def _references(settings: Settings) -> RuntimeReferences:
-    folder = settings.runtime_sets_dir
-    return FolderReferences(() if folder is None else (folder,))
+    own, beside = settings.runtime_sets_dir, settings.policies_dir
+    return FolderReferences(() if own is None else (own,), () if beside is None else (beside,))
 
 
 def build_app(service: Service, exchange: Exchange | None = None) -> web.Application:
@@ -197,7 +198,7 @@ async def serve(settings: Settings, place: Place) -> Ending:
             await report_trust(service.services.trust, service.trust, settings.enrollment.methods)
         await register_policies(service)
         context = service.tls.context()
-        runner = web.AppRunner(
+        runner = Runner(
             service.app(place.metrics),
             auto_decompress=False,
             access_log=None,

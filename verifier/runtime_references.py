@@ -77,8 +77,10 @@ class FolderReferences:
     policy that names it is registered, and every process takes it up with its next list.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], policies: Sequence[Path] = ()) -> None:
+        """Look into `folders`, then beside the policies in `policies` and the folders below these."""
         self._folders = tuple(folders)
+        self._policies = tuple(policies)
         self._known: dict[tuple[Path, int, int], _About] = {}
         self._recipes: OrderedDict[str, FolderRecipe] = OrderedDict()
 
@@ -115,7 +117,8 @@ class FolderReferences:
                 known.setdefault(about.sha256, path)
         for sha256, name in wanted.items():
             if sha256 not in known:
-                where = ", ".join(map(str, self._folders)) or "any folder: runtime_sets_dir is not set"
+                searched = ", ".join(map(str, (*self._folders, *self._policies)))
+                where = searched or "any folder: neither runtime_sets_dir nor policies_dir is set"
                 raise SetMissing(
                     f"policy {policy.id} names the runtime set {name} {sha256}, which is not in {where}"
                 )
@@ -125,12 +128,10 @@ class FolderReferences:
 
     def _files(self) -> list[Path]:
         try:
-            return [
-                path
-                for folder in self._folders
-                for path in sorted(folder.iterdir())
-                if path.name.endswith(SUFFIXES) and path.is_file()
-            ]
+            found = [path for folder in self._folders for path in sorted(folder.iterdir())]
+            for folder in self._policies:
+                found += sorted(folder.glob("*")) + sorted(folder.glob("*/*"))
+            return [path for path in found if path.name.endswith(SUFFIXES) and path.is_file()]
         except OSError as error:
             raise VerifierFault(f"runtime_sets_dir: {error}") from error
 

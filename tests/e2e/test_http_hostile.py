@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 import zstandard
@@ -210,3 +211,29 @@ async def test_megabytes_of_json_are_refused_before_they_are_decoded_from_whoeve
         "POST", "/v1/attestations", data=body, headers={"Content-Type": "application/msgpack"}
     )
     assert answer.status == 400
+
+
+@pytest.mark.parametrize(
+    ("sent", "detail"),
+    [
+        (b"GET /v1/status?label=" + b"a" * 9000 + b" HTTP/1.1\r\nHost: v\r\n\r\n", "longer than 8190 bytes"),
+        (
+            b"GET /v1/status HTTP/1.1\r\nHost: v\r\nCookie: " + b"a" * 9000 + b"\r\n\r\n",
+            "longer than 8190 bytes",
+        ),
+        (b"\x16\x03\x01 hello\r\n\r\n", "no HTTP request"),
+    ],
+    ids=["long line", "long header", "no HTTP"],
+)
+async def test_what_is_no_request_at_all_gets_a_problem_document(verifier, sent, detail):
+    host, port = verifier.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(sent)
+    head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+    assert b"Content-Type: application/problem+json" in head
+    assert b"Strict-Transport-Security" in head
+    problem = json.loads(body)
+    assert (problem["code"], problem["status"]) == ("malformed-request", 400)
+    assert detail in problem["detail"]

@@ -72,7 +72,7 @@ async def test_a_set_that_is_not_there_is_a_fault_and_no_verdict_until_it_is_put
         await references.recipe(wanted)
     save_set(tmp_path / "x.rtset", OLD)  # hot-swapped under the same name
     assert (await references.recipe(wanted)).make().revision == wanted.runtime.revision
-    with pytest.raises(VerifierFault, match="runtime_sets_dir is not set"):
+    with pytest.raises(VerifierFault, match="neither runtime_sets_dir nor policies_dir is set"):
         await FolderReferences([]).recipe(wanted)
     with pytest.raises(VerifierFault, match="runtime_sets_dir: "):
         await FolderReferences([tmp_path / "gone"]).recipe(wanted)
@@ -167,3 +167,12 @@ def test_a_policy_that_reads_the_list_never_passes_without_one(tmp_path, apprais
     (tmp_path / "policy.yaml").write_text(policy_text(good))
     code, found, _ = appraise(sample, "--runtime-sets", tmp_path / "sets")
     assert (code, "ima-list-missing" in found) == (3, True)
+
+
+async def test_a_set_beside_the_policy_that_names_it_is_found(tmp_path):
+    (tmp_path / "web").mkdir()
+    references = FolderReferences([], [tmp_path])
+    with pytest.raises(VerifierFault, match="which is not in"):
+        await references.recipe(policy(OLD))
+    save_set(tmp_path / "web" / "x.rtset", OLD)
+    assert (await references.recipe(policy(OLD))).make().revision == policy(OLD).runtime.revision
