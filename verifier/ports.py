@@ -335,8 +335,14 @@ class Store(
     async def purge_evidence(self, before: datetime) -> int:
         """Drop the blobs no verdict named since the day of `before`, but for those of latest verdicts; how many went."""
 
-    async def revoke_attester(self, tenant: str, attester_id: str, now: datetime) -> bool: ...
-    async def assign_policy(self, tenant: str, attester_id: str, policy_id: str | None) -> bool: ...
+    async def revoke_attester(
+        self, tenant: str, attester_id: str, now: datetime, audit: AuditEntry | None = None
+    ) -> bool:
+        """True when the attester exists; `audit` is stored with the first revocation alone."""
+
+    async def assign_policy(
+        self, tenant: str, attester_id: str, policy_id: str | None, audit: AuditEntry | None = None
+    ) -> bool: ...
     async def set_labels(
         self, tenant: str, attester_id: str, labels: Mapping[str, str], audit: AuditEntry
     ) -> bool:

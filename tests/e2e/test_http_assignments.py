@@ -142,3 +142,18 @@ async def test_another_tenant_neither_sees_nor_moves_an_assignment(verifier):
     assert [each["id"] for each in (await verifier.get("/v1/assignments")).json["assignments"]] == [
         made["id"]
     ]
+
+
+async def test_who_revoked_and_who_chose_the_policy_of_one_attester_is_in_the_audit_log(verifier):
+    guest = await verifier.guest()
+    path = f"/v1/attesters/{guest.attester_id}"
+    chosen = await verifier.call(
+        "PUT", f"{path}/policy", json={"policy": "secure-boot"}, scope=Scope.OPERATOR
+    )
+    assert chosen.status == 200
+    for _ in range(2):  # revoked once, whoever says it again
+        assert (await verifier.post(f"{path}/revoke", {}, scope=Scope.OPERATOR)).status == 200
+    entries = (await verifier.get(f"/v1/audit?subject={guest.attester_id}", Scope.AUDITOR)).json["entries"]
+    assert [entry["action"] for entry in entries] == ["attester.revoked", "policy.assigned"]
+    assert entries[1]["detail"]["policy"] == "secure-boot"
+    assert all(entry["actor"].startswith("tok-") for entry in entries)

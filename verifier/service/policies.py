@@ -122,7 +122,7 @@ class PolicyService:
         """
         if policy_id is not None:
             await self.get(tenant, policy_id)
-        if not await self._recorder.policy_assigned(tenant, attester_id, policy_id, actor):
+        if not await self._recorder.policy_assigned(tenant, attester_id, policy_id, actor, self._clock.now()):
             raise NotFoundError("attester", attester_id)
 
     async def load(self, tenant: str, policy: PolicyRef) -> Policy | None:

@@ -217,18 +217,32 @@ class Recorder:
 
     async def attester_revoked(self, tenant: str, attester_id: str, now: datetime, actor: str) -> bool:
         """The attester's word counts for nothing from now on."""
-        done = await self._store.revoke_attester(tenant, attester_id, now)
+        audit = AuditEntry(
+            tenant=tenant, at=now, actor=actor, action="attester.revoked", subject=attester_id, reason=""
+        )
+        done = await self._store.revoke_attester(tenant, attester_id, now, audit)
         if done:
             self._events.changed(tenant, attester_id)
-            self._log.warning("attester.revoked", attester=attester_id, actor=actor)
+            self._log.warning(audit.action, attester=attester_id, actor=actor)
         return done
 
-    async def policy_assigned(self, tenant: str, attester_id: str, policy_id: str | None, actor: str) -> bool:
+    async def policy_assigned(
+        self, tenant: str, attester_id: str, policy_id: str | None, actor: str, now: datetime
+    ) -> bool:
         """Which policy judges an attester; None: the default."""
-        done = await self._store.assign_policy(tenant, attester_id, policy_id)
+        audit = AuditEntry(
+            tenant=tenant,
+            at=now,
+            actor=actor,
+            action="policy.assigned",
+            subject=attester_id,
+            reason="",
+            detail={"policy": policy_id},
+        )
+        done = await self._store.assign_policy(tenant, attester_id, policy_id, audit)
         if done:
             self._events.changed(tenant, attester_id)
-            self._log.info("policy.assigned", attester=attester_id, policy=policy_id, actor=actor)
+            self._log.info(audit.action, attester=attester_id, policy=policy_id, actor=actor)
         return done
 
     async def policy_added(self, policy: PolicyRecord, actor: str, *, current: bool = True) -> None:

@@ -129,15 +129,27 @@ class Fleet(Attestations):
             incidents={kind.value: found.get(kind.value, 0) for kind in IncidentKind},
         )
 
-    async def revoke_attester(self, tenant: str, attester_id: str, now: datetime) -> bool:
-        """True when the attester exists; it keeps the time it was first revoked."""
+    async def revoke_attester(
+        self, tenant: str, attester_id: str, now: datetime, audit: AuditEntry | None = None
+    ) -> bool:
+        """True when the attester exists; it keeps the time, and the entry in the audit log, of its first revocation."""
         return await self._backend.write(
-            lambda connection: _revoke(connection, tenant, attester_id, values.micros(now))
+            lambda connection: _revoke(connection, tenant, attester_id, values.micros(now), audit)
         )
 
-    async def assign_policy(self, tenant: str, attester_id: str, policy_id: str | None) -> bool:
+    async def assign_policy(
+        self, tenant: str, attester_id: str, policy_id: str | None, audit: AuditEntry | None = None
+    ) -> bool:
         """True when the attester exists."""
-        return bool(await self._change(_of(tenant, attester_id).values(policy_id=policy_id)))
+
+        def work(connection: Connection) -> bool:
+            if not changed(connection, _of(tenant, attester_id).values(policy_id=policy_id)):
+                return False
+            if audit is not None:
+                append(connection, audit)
+            return True
+
+        return await self._backend.write(work)
 
     async def set_labels(
         self, tenant: str, attester_id: str, labels: Mapping[str, str], audit: AuditEntry
@@ -178,7 +190,7 @@ def _of(tenant: str, attester_id: str) -> Update:
     return update(attester).where(attester.c.tenant == tenant, attester.c.id == attester_id)
 
 
-def _revoke(connection: Connection, tenant: str, attester_id: str, at: int) -> bool:
+def _revoke(connection: Connection, tenant: str, attester_id: str, at: int, audit: AuditEntry | None) -> bool:
     # `latest` before `attester`, the order in which recordings lock them.
     shown = update(latest).where(latest.c.tenant == tenant, latest.c.attester_id == attester_id)
     anew = changed(
@@ -195,6 +207,8 @@ def _revoke(connection: Connection, tenant: str, attester_id: str, at: int) -> b
             at=values.moment(at),
         )
         event_log.append(connection, told)
+        if audit is not None:
+            append(connection, audit)
     return changed(connection, revoked) == 1
 
 

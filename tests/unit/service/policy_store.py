@@ -42,5 +42,7 @@ class PolicyStore:
     async def policy_revisions(self, tenant: str, policy_id: str) -> tuple[PolicyRecord, ...]:
         return tuple(each for key, each in self.revisions.items() if key[:2] == (tenant, policy_id))
 
-    async def assign_policy(self, tenant: str, attester_id: str, policy_id: str | None) -> bool:
+    async def assign_policy(
+        self, tenant: str, attester_id: str, policy_id: str | None, audit: object = None
+    ) -> bool:
         return attester_id == "att-a"
