@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select, update
@@ -127,6 +128,16 @@ async def test_what_is_being_stored_is_waited_for(postgresql_database):
     assert await one.rejudge([again(first)], ACT) == (None,)
     await slow
     assert await count(one, attestation) == 1
+
+
+async def test_evidence_of_a_silent_attester_is_kept_after_it_was_judged_again(store):
+    (old,) = await judged(store, "att-1", at=NOW - timedelta(days=400))
+    (stored,) = await store.rejudge([again(old)], ACT)
+    assert stored is not None
+    assert await store.purge_evidence(NOW) == 0
+    named = await store.evidence_of("default", "att-1", 2)
+    for digest in named.values():
+        assert await store.blob(bytes.fromhex(digest)) is not None
 
 
 async def test_another_tenants_attester_is_none_of_ours(store):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import timedelta
 
 import pytest
 
+from tests.e2e.test_client import asking
+from tests.e2e.test_dashboard import look, session
 from tests.e2e.test_dry_run import LAX, OFF, OTHER, changes, damage, fleet, labels
 from tests.harness import POLICY, Here, boot_log, running, settings_for
+from verifier.client.requirement import Refusal, Requirement
 from verifier.policy.assignment import Mode
 from verifier.ports import DEFAULT_TENANT, Scope
 from verifier.service.assignments import AssignCommand
@@ -298,3 +302,41 @@ async def test_what_another_replica_was_told_just_now_counts(verifier):
         found = (await rejudge(other, policy_id="other")).json
         assert changes(found) == {"guest-1": ("worse", "warning", "contraindicated")}
     assert (await latest(verifier, guest)).policy_id == "other"
+
+
+async def test_a_relying_party_that_asks_for_fresh_evidence_is_not_told_that_old_one_is(verifier, clock):
+    (guest,) = await fleet(verifier, OFF)
+    came = clock.now()
+    clock.advance(minutes=6)
+    await register(verifier, LAX)
+    await rejudge(verifier)
+    async with asking(verifier) as client:
+        verdict = await client.verdict(guest.attester_id)
+    assert (verdict.judged_at, verdict.rejudged_at) == (came, clock.now())
+    assert verdict.affirming(clock.now())
+    assert Requirement().denial(verdict.standing, clock.now()) is None
+    denied = Requirement(max_age=timedelta(minutes=5)).denial(verdict.standing, clock.now())
+    assert denied.refusal is Refusal.AGE
+
+
+async def test_without_any_policy_it_is_none(verifier, monkeypatch):
+    (guest,) = await fleet(verifier, boot_log())
+    monkeypatch.setattr(verifier.service.services.assignments, "_default", None)
+    assert (await rejudge(verifier)).json["counts"]["not_selected"] == 1
+    found = (await rejudge(verifier, "all=true")).json
+    assert changes(found) == {"guest-1": ("worse", "affirming", "none")}
+    record = await latest(verifier, guest)
+    assert (record.policy_id, record.findings[-1]["code"]) == (None, "policy-missing")
+
+
+async def test_the_dashboard_shows_that_a_verdict_was_judged_again(verifier, clock):
+    (guest,) = await fleet(verifier, OFF)
+    clock.advance(minutes=4)
+    cookie, _ = await session(verifier)
+    path = f"/dashboard/attesters/{guest.attester_id}"
+    assert ", again " not in (await look(verifier, path, cookie)).content.decode()
+    await register(verifier, LAX)
+    await rejudge(verifier)
+    page = (await look(verifier, path, cookie)).content.decode()
+    assert "again from the same evidence" in page
+    assert page.count(", again ") == 2

@@ -108,6 +108,8 @@ class Verdict(Part, frozen=True, kw_only=True):
     policy: PolicyRef | None = None
     evidence_sha256: str | None = None
     boot_id: str | None = None
+    rejudged_at: datetime | None = None
+    """When the evidence of `judged_at` was judged again, by a later policy; None where it was not."""
 
     @property
     def standing(self) -> Standing:
@@ -152,6 +154,8 @@ class Summary(Part, frozen=True, kw_only=True):
     policy: str | None = None
     """Id of the policy that judged it."""
     judged_at: datetime | None = None
+    rejudged_at: datetime | None = None
+    """When the evidence of `judged_at` was judged again, by a later policy; None where it was not."""
     valid_until: datetime | None = None
     replaced_by: str | None = None
     """Attester of the TPM that this machine has now."""

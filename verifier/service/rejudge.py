@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from verifier.appraisal.appraise import appraise_again
-from verifier.appraisal.evidence import Evidence, Expectation
+from verifier.appraisal.evidence import Evidence, Expectation, PcrRequest
 from verifier.appraisal.ima.segment import ImaSegment
 from verifier.appraisal.memo import Memo
 from verifier.appraisal.result import Appraisal
@@ -119,7 +119,7 @@ def _ready(case: Case, logs: Mapping[bytes, bytes], policy: Policy | None) -> _R
         ak_public=stored.ak_public,
         ak_activated=True,  # no verdict is stored for an attester without
         nonce=stored.nonce,
-        request=(demanded(policy),),
+        request=(_demand(stored, policy),),
         endorsement=read_facts(case.verdict.endorsement),
     )
     return _Ready(stored, evidence, expectation, tuple(map(read_finding, case.verdict.findings)))
@@ -148,11 +148,24 @@ def _log(what: str, sha256: bytes | None, logs: Mapping[bytes, bytes]) -> bytes 
     return log
 
 
+def _demand(stored: StoredEvidence, policy: Policy | None) -> PcrRequest:
+    """What the quote has to cover; where no policy says so, no more than was asked of it."""
+    request = demanded(policy)
+    if policy is not None:
+        return request
+    return replace(request, pcrs=request.pcrs & _covered(stored, request.bank.label))
+
+
+def _covered(stored: StoredEvidence, bank: str) -> frozenset[int]:
+    """PCRs that were asked for, or are there all the same."""
+    asked = {pcr for each in stored.request if each.bank == bank for pcr in each.pcrs}
+    return frozenset(asked | stored.pcrs.get(bank, {}).keys())
+
+
 def _check_coverage(stored: StoredEvidence, policy: Policy) -> None:
     """A quote is made for the policies of its time: what nobody asked for and it lacks says nothing of the machine."""
     bank = policy.quote.bank.label
-    asked = {pcr for each in stored.request if each.bank == bank for pcr in each.pcrs}
-    missing = sorted(policy.quote.pcrs - asked - stored.pcrs.get(bank, {}).keys())
+    missing = sorted(policy.quote.pcrs - _covered(stored, bank))
     if missing:
         raise EvidenceError(
             Reason.QUOTE_PCR_SELECTION,
