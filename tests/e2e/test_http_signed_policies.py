@@ -68,3 +68,15 @@ async def test_a_policy_may_be_tried_before_anyone_signs_it(tmp_path, clock):
                 "POST", "/v1/policies", data=source, headers=YAML, scope=Scope.OPERATOR
             )
             assert (kept.status, kept.code) == (422, "policy-signature")
+
+
+async def test_the_fleet_is_judged_again_by_a_signed_policy(tmp_path, clock):
+    lax = POLICY.replace("secure_boot: enabled", "secure_boot: disabled").encode()
+    async with running(demanding(tmp_path, start_with=sign(POLICY.encode(), [OURS])), clock) as verifier:
+        await (await verifier.guest()).attest()
+        added = await verifier.call(
+            "POST", "/v1/policies", data=sign(lax, [OURS]), headers=YAML, scope=Scope.OPERATOR
+        )
+        assert added.status == 201, added.content
+        found = await verifier.call("POST", "/v1/policies/secure-boot/rejudge", scope=Scope.OPERATOR)
+        assert (found.status, found.json["counts"]["worse"], found.json["counts"]["stored"]) == (200, 1, 1)

@@ -13,7 +13,7 @@ from verifier.cli import output
 from verifier.cli.bundle import read_bundle
 from verifier.cli.dry_run_view import Report, exit_code, show
 from verifier.cli.fleet import Where
-from verifier.cli.fleet_pages import PAGE, each_page
+from verifier.cli.fleet_pages import each_page
 from verifier.cli.proof import judge
 from verifier.cli.remote import Remote, path_of
 from verifier.errors import EvidenceError, PolicyError, VtpmAttestError
@@ -96,8 +96,8 @@ def _online(remote: Remote, policy: str, query: Mapping[str, object | None]) -> 
     total = None if query["label"] else remote.get("/v1/status").get("total")
     report, path = Report(compared=True), f"/v1/policies{path_of(policy_id, 'dry-run')}"
 
-    def ask(cursor: str | None) -> Mapping[str, Any]:
-        asked = {**query, "revision": revision, "cursor": cursor, "limit": PAGE}
+    def ask(cursor: str | None, limit: int) -> Mapping[str, Any]:
+        asked = {**query, "revision": revision, "cursor": cursor, "limit": limit}
         page: Mapping[str, Any] = remote.upload(path, body, YAML, asked)
         return page
 

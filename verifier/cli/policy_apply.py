@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,13 +16,14 @@ from verifier.cli import output
 from verifier.cli.compare import policy_row, table
 from verifier.cli.dry_run_view import Report, exit_code, show
 from verifier.cli.fleet import Where
-from verifier.cli.fleet_pages import PAGE, each_page
+from verifier.cli.fleet_pages import each_page
 from verifier.cli.remote import HttpError, Remote, RemoteError, path_of
 from verifier.errors import VtpmAttestError
 from verifier.policy.diff import diff_policies
 from verifier.policy.model import Policy
 from verifier.policy.source import parse_source
 from verifier.policy_files import read_policy_source
+from verifier.service.policies import LOOKUP_LIFE
 from verifier.web.dry_run_messages import YAML
 
 
@@ -104,6 +106,10 @@ def apply(
         registered = change.is_new and not dry_run
         if registered:
             at.ask(lambda remote: remote.upload("/v1/policies", source, YAML))
+            if rejudge:
+                time.sleep(
+                    LOOKUP_LIFE.total_seconds()
+                )  # whoever attests to another replica meets the new revision, too
     except VtpmAttestError as error:
         output.fail(error)
     document: dict[str, object] = {
@@ -159,7 +165,9 @@ def _show_change(change: _Change, *, dry_run: bool) -> None:
 def _dry_run(remote: Remote, change: _Change, query: Mapping[str, object | None]) -> Report:
     report, path = Report(compared=True), f"/v1/policies{path_of(change.policy.id, 'dry-run')}"
     each_page(
-        lambda cursor: remote.upload(path, change.source, YAML, {**query, "cursor": cursor, "limit": PAGE}),
+        lambda cursor, limit: remote.upload(
+            path, change.source, YAML, {**query, "cursor": cursor, "limit": limit}
+        ),
         report.add,
         total=remote.get("/v1/status").get("total"),
     )
@@ -173,7 +181,7 @@ def _rejudge(
     done = _Progress(Report(compared=True, applied=True), start)
     try:
         each_page(
-            lambda cursor: remote.upload(path, b"", YAML, {**query, "cursor": cursor, "limit": PAGE}),
+            lambda cursor, limit: remote.upload(path, b"", YAML, {**query, "cursor": cursor, "limit": limit}),
             done.take,
             total=None if start else remote.get("/v1/status").get("total"),
             start=start,

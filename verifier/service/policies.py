@@ -16,7 +16,8 @@ from verifier.ports_observe import CacheState
 from verifier.ports_runtime import RuntimeReferences, SetMissing
 from verifier.service.recorder import Recorder
 
-_LOOKUP_LIFE: Final = timedelta(seconds=2)
+LOOKUP_LIFE: Final = timedelta(seconds=2)
+"""For so long another replica's new revision may go unnoticed."""
 _PARSED: Final = 256
 _LOOKUPS: Final = 1024
 
@@ -135,7 +136,7 @@ class PolicyService:
             return await self._pinned(tenant, policy.id, policy.revision)
         key, now = (tenant, policy.id), self._clock.now()
         cached = self._current.get(key)
-        if cached is not None and timedelta(0) <= now - cached[0] < _LOOKUP_LIFE:
+        if cached is not None and timedelta(0) <= now - cached[0] < LOOKUP_LIFE:
             self._hits += 1
             return cached[1]
         self._misses += 1
