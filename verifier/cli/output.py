@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from verifier.cli.remote import HttpError
+from verifier.cli.remote import AddressError, HttpError
 from verifier.errors import EvidenceError, PolicyError, VtpmAttestError
 from verifier.findings import Status
 from verifier.reasons import Reason, Tier
@@ -181,7 +181,7 @@ def exit_code(error: Exception) -> int:
         return EXIT_IO
     if isinstance(error, HttpError) and error.status in _NOT_ALLOWED:
         return EXIT_REFUSED
-    if isinstance(error, VtpmAttestError):
+    if isinstance(error, VtpmAttestError) and not isinstance(error, AddressError):
         return EXIT_UNAVAILABLE
     return EXIT_USAGE
 

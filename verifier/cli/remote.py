@@ -30,6 +30,10 @@ class RemoteError(VtpmAttestError):
     """The verifier could not be asked, or refused; the text says what to do next."""
 
 
+class AddressError(RemoteError):
+    """It was not said well enough whom to ask: nobody was."""
+
+
 class UnreachableError(RemoteError):
     """No answer: it may be there again soon."""
 
@@ -61,7 +65,7 @@ class Remote:
         """Options first, then ATTESTCTL_SERVER, ATTESTCTL_TOKEN and ATTESTCTL_CA."""
         address = server or os.environ.get("ATTESTCTL_SERVER")
         if not address:
-            raise RemoteError("no verifier named: pass --server https://HOST:PORT or set ATTESTCTL_SERVER")
+            raise AddressError("no verifier named: pass --server https://HOST:PORT or set ATTESTCTL_SERVER")
         ca_text = os.environ.get("ATTESTCTL_CA")
         return cls(
             address.rstrip("/"),
@@ -119,7 +123,7 @@ class Remote:
     ) -> Iterator[http.client.HTTPResponse]:
         parts = urlsplit(self.server)
         if parts.scheme != "https" or not parts.hostname:
-            raise RemoteError(f"{self.server!r} is not an https:// address; pass --server https://HOST:PORT")
+            raise AddressError(f"{self.server!r} is not an https:// address; pass --server https://HOST:PORT")
         connection = http.client.HTTPSConnection(
             parts.hostname, _port(parts), timeout=timeout, context=self._tls()
         )
@@ -141,7 +145,7 @@ class Remote:
         try:
             return ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
         except (OSError, ssl.SSLError) as error:
-            raise RemoteError(
+            raise AddressError(
                 f"cannot read the CA file {self.ca_file}: {error}; it is tls/ca.pem in the verifier's state folder"
             ) from error
 
@@ -150,7 +154,7 @@ def _port(parts: SplitResult) -> int:
     try:
         return parts.port or 443
     except ValueError as error:
-        raise RemoteError(f"--server: {error}; pass https://HOST:PORT") from error
+        raise AddressError(f"--server: {error}; pass https://HOST:PORT") from error
 
 
 def _distrust(error: ssl.SSLCertVerificationError) -> str:

@@ -6,6 +6,7 @@ import ssl
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -116,3 +117,15 @@ def test_a_token_that_is_refused_names_the_command_that_makes_one(serve):
     assert str(error).startswith("401 unauthenticated: no such token")
     assert "attest-verifier tokens create --scope operator" in str(error)
     assert exit_code(error) == 77
+
+
+@pytest.mark.parametrize(
+    ("server", "ca"),
+    [(None, None), ("http://127.0.0.1:8443", None), ("https://127.0.0.1:8443", Path("no-such-file"))],
+    ids=["nobody", "no-https", "no-ca"],
+)
+def test_who_is_not_told_whom_to_ask_was_called_wrongly(monkeypatch, server, ca):
+    monkeypatch.delenv("ATTESTCTL_SERVER", raising=False)
+    with pytest.raises(RemoteError) as raised:
+        Remote.from_options(server, None, ca).get("/v1/status")
+    assert exit_code(raised.value) == 64
