@@ -196,9 +196,9 @@ ERRORS = [
         ["cannot write", "--out"],
     ),
     (["status"], 69, ["cannot reach https://127.0.0.1:1", "is it running, is the port right?"]),
-    (["status", "--server", "http://x"], 69, ["pass --server https://HOST:PORT"]),
-    (["status", "--server", "https://x:99999"], 69, ["pass https://HOST:PORT"]),
-    (["status", "--ca", "gone.pem"], 69, ["gone.pem", "tls/ca.pem in the verifier's state folder"]),
+    (["status", "--server", "http://x"], 64, ["pass --server https://HOST:PORT"]),
+    (["status", "--server", "https://x:99999"], 64, ["pass https://HOST:PORT"]),
+    (["status", "--ca", "gone.pem"], 64, ["gone.pem", "tls/ca.pem in the verifier's state folder"]),
     (["statsu"], 64, ['Did you mean "status"']),
 ]
 
