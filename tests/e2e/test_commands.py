@@ -194,7 +194,7 @@ def test_a_reboot_of_the_real_tpm_keeps_the_attester_and_is_no_rollback(verifier
         (["verdict", "att-unknown"], 69, "404 not-found"),
         (["verdict", "x", "--server", "http://127.0.0.1"], 64, "not an https:// address"),
         (["verdict", "x", "--server", "https://127.0.0.1:1"], 69, "cannot reach"),
-        (["verdict", "x", "--ca", "/dev/null"], 69, "CA file"),
+        (["verdict", "x", "--ca", "/dev/null"], 64, "CA file"),
         (["verdict"], 64, ""),
         (["frobnicate"], 64, ""),
     ],
