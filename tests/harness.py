@@ -209,7 +209,10 @@ class Harness:
         """Environment variables with which attestctl finds this verifier."""
         if scope not in self.tokens:
             self.tokens[scope] = await self.token(scope)
-        return os.environ | {
+        # Those that run tests in parallel set the size of a terminal, which counts for more than the real one's.
+        outside = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+        return outside | {
+            "TERM": "xterm",
             "ATTESTCTL_SERVER": self.secure_url,
             "ATTESTCTL_CA": str(self.service.tls.ca),
             "ATTESTCTL_TOKEN": self.tokens[scope],
