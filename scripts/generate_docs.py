@@ -26,7 +26,7 @@ def reasons() -> str:
         "# Reasons",
         "",
         "Every finding and every refusal carries one of these codes. They are stable: programs may rely on them.",
-        "This page is made from `verifier/reason_texts.py` by `scripts/generate_docs.py`.",
+        "This page is made from `verifier/reason_texts/` by `scripts/generate_docs.py`.",
         "",
     ]
     for reason in Reason:

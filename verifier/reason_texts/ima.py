@@ -1,4 +1,4 @@
-"""What the codes of the IMA list mean: a part of `verifier.reason_texts`."""
+"""Codes about IMA lists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from verifier.reasons import Entry, Reason
 
-IMA_ENTRIES: Final[Mapping[Reason, Entry]] = {
+IMA: Final[Mapping[Reason, Entry]] = {
     Reason.IMA_LIST_MISSING: Entry(
         "No IMA list came",
         "The policy judges what the machine ran, and no IMA measurement list came with the quote.",
