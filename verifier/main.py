@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from verifier.ports_runtime import RuntimeReferences
 from verifier.runtime_references import FolderReferences
 from verifier.service.inventory import InventoryService
 from verifier.service.services import Services
+from verifier.serving.memory import EVERY, settle, sweep
 from verifier.serving.place import Ending, Place
 from verifier.serving.sockets import BACKLOG
 from verifier.settings import Settings, environment
@@ -213,11 +213,12 @@ async def serve(settings: Settings, place: Place) -> Ending:
             settings.evidence.keep,
             settings.events.keep,
         )
+        tasks.append(asyncio.create_task(background.repeat(EVERY, sweep, "memory.sweep-failed")))
         try:
             for one in place.sockets:
                 # A copy: the site closes what it is given, and the queue has to outlive it.
                 await web.SockSite(runner, one.dup(), ssl_context=context, backlog=BACKLOG).start()
-            _settle_memory()
+            settle()
             place.ready(service.tls)
             ending = await place.until_told()
             _log.info("service.stopping", ending=ending.value)
@@ -228,13 +229,6 @@ async def serve(settings: Settings, place: Place) -> Ending:
                 task.cancel()
             await runner.cleanup()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _settle_memory() -> None:
-    """What is here now stays: a full collection would look through all of it, and hold up the loop for 0.1 s each time."""
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 def _trust_files(settings: Settings) -> TrustFiles:

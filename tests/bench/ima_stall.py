@@ -7,7 +7,6 @@ wait, whatever else the machine does. Beside it how late a timer comes, which on
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from tests.harness import running, settings_for
 from tests.ima_guest import a_set, policy_of
 from verifier.ports import Scope
 from verifier.runtime_sets.files import save_set
+from verifier.serving.memory import settle
 
 _BUDGET_MS: Final = 10.0
 _TICK: Final = 0.001
@@ -107,8 +107,7 @@ async def measure() -> list[tuple[Turns, int]]:
             try:
                 await asked(process, None)
                 await phase(process, "others")  # what is only slow the first time
-                gc.collect()
-                gc.freeze()  # as the service does when it has started
+                settle()  # as the service does when it has started
                 return [await phase(process, "others"), await phase(process, "list")]
             finally:
                 process.kill()
