@@ -21,6 +21,7 @@ from typing import Final
 from verifier.errors import VtpmAttestError
 from verifier.ports import Random
 from verifier.ports_observe import QueueState
+from verifier.reasons import Reason
 
 _LONGEST: Final = 300
 """Seconds; whoever waits longer may as well ask again."""
@@ -37,12 +38,12 @@ class Party(enum.Enum):
 
 
 class OverloadedError(VtpmAttestError):
-    """More wait than may wait. Nothing was read; come back after `retry_after` seconds."""
+    """There is no room for this now; the same request will do after `retry_after` seconds. Nothing was stored."""
 
-    def __init__(self, retry_after: int, party: Party) -> None:
-        super().__init__(
-            f"more {party.value} machines are waiting than this verifier lets wait; try again in {retry_after} s"
-        )
+    reason: Final = Reason.VERIFIER_UNAVAILABLE
+
+    def __init__(self, retry_after: int, detail: str) -> None:
+        super().__init__(detail)
         self.retry_after = retry_after
 
 
@@ -98,7 +99,11 @@ class Admission:
     async def enter(self, party: Party) -> AsyncIterator[Ticket]:
         """Let in, for as long as this is open. Raises `OverloadedError` when too many are in already."""
         if self._inside[party] >= self._rules.waiting + self._rules.slots:
-            raise OverloadedError(self._come_back(), party)
+            wait = self._come_back()
+            raise OverloadedError(
+                wait,
+                f"more {party.value} machines are waiting than this verifier lets wait; try again in {wait} s",
+            )
         self._inside[party] += 1
         try:
             yield Ticket(self, party)

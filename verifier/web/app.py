@@ -31,7 +31,7 @@ from verifier.web import (
     verdict_routes,
     webhook_routes,
 )
-from verifier.web.admission import BodyBudget
+from verifier.web.body_room import BodyBudget
 from verifier.web.border import border
 from verifier.web.dispatch import Dispatcher
 from verifier.web.metrics import Counted, Metrics

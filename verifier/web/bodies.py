@@ -12,7 +12,7 @@ from aiohttp import web
 
 from verifier.errors import EvidenceError
 from verifier.reasons import Reason
-from verifier.web.admission import Room
+from verifier.web.body_room import Room
 from verifier.web.problems import SlowBodyError
 from verifier.web.wire_codec import MAX_COMPRESSED_BODY
 
@@ -35,7 +35,7 @@ async def read_body(
     Raises:
         EvidenceError: too large (before it is read, where its length is announced), too slow, an unknown
             Content-Encoding, or compressed data that does not expand to exactly one body.
-        BusyError: others have taken the room.
+        OverloadedError: others have taken the room.
     """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in {"identity", "gzip", "zstd"}:

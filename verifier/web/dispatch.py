@@ -15,8 +15,8 @@ from verifier.ports_observe import CURRENT, about
 from verifier.reasons import Reason, Tier
 from verifier.service.services import Services
 from verifier.service.tokens import TokenService
-from verifier.web.admission import BodyBudget, Room
 from verifier.web.bodies import read_body
+from verifier.web.body_room import BodyBudget, Room
 from verifier.web.routing import Access, Call, Reply, Route, WebConfig
 from verifier.web.wire_codec import JSON, MAX_JSON_BODY, MEDIA_TYPES, AttestationReply, decode_body, encode
 

@@ -12,7 +12,6 @@ from verifier.errors import EvidenceError, NotFoundError, StoreUnavailable, Veri
 from verifier.reasons import Reason
 from verifier.service.admission import OverloadedError
 from verifier.service.attempts import TooManyAttemptsError
-from verifier.web.admission import BusyError
 from verifier.web.wire_codec import Problem
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
@@ -100,7 +99,7 @@ def problem_of(error: Exception, request_id: str) -> ProblemReply:
     if isinstance(error, NotFoundError):
         return problem(Reason.NOT_FOUND, str(error), request_id)
     if isinstance(error, OverloadedError):
-        return problem(Reason.VERIFIER_UNAVAILABLE, str(error), request_id, retry_after=error.retry_after)
+        return problem(error.reason, str(error), request_id, retry_after=error.retry_after)
     if isinstance(error, StoreUnavailable):
         detail = "the database cannot be reached; nothing was stored and no verdict was made"
         return problem(Reason.VERIFIER_UNAVAILABLE, detail, request_id, retry_after=_RETRY_STORE)
@@ -143,8 +142,6 @@ def problem(
 
 def _evidence(error: EvidenceError, request_id: str) -> ProblemReply:
     retry_after = error.retry_after if isinstance(error, TooManyAttemptsError) else None
-    if isinstance(error, BusyError):
-        retry_after = error.retry_after
     if error.reason is Reason.ENROLLMENT_QUEUE_FULL:
         retry_after = _RETRY_QUEUE
     status = HTTPStatus.REQUEST_TIMEOUT if isinstance(error, SlowBodyError) else None

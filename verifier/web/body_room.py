@@ -6,18 +6,11 @@ import threading
 from types import TracebackType
 from typing import Final, Self
 
-from verifier.errors import EvidenceError
-from verifier.reasons import Reason
+from verifier.service.admission import OverloadedError
 
 FREE: Final = 256 * 1024
 """Bytes of every body that are not counted: steady attestations are heard however many long lists are on their way."""
 RETRY_SECONDS: Final = 5
-
-
-class BusyError(EvidenceError):
-    """There is no room for this body now; the same request will do later."""
-
-    retry_after = RETRY_SECONDS
 
 
 class BodyBudget:
@@ -32,11 +25,11 @@ class BodyBudget:
         self._lock = threading.Lock()  # bodies are expanded in threads
 
     def add(self, size: int) -> None:
-        """Take room; raises `BusyError` where there is not so much left."""
+        """Take room; raises `OverloadedError` where there is not so much left."""
         with self._lock:
             if self.taken + size > self.limit:
-                raise BusyError(
-                    Reason.VERIFIER_UNAVAILABLE, "other large requests are being judged; send this one again"
+                raise OverloadedError(
+                    RETRY_SECONDS, "other large requests are being judged; send this one again"
                 )
             self.taken += size
 
@@ -55,7 +48,7 @@ class Room:
         self._taken = 0
 
     def grow(self, size: int) -> None:
-        """So many bytes more have come, or have been expanded; raises `BusyError` where they do not fit."""
+        """So many bytes more have come, or have been expanded; raises `OverloadedError` where they do not fit."""
         self._size += size
         more = self._size - FREE - self._taken
         if more > 0:

@@ -8,8 +8,9 @@ import pytest
 import zstandard
 
 from verifier.reasons import Reason
-from verifier.web.admission import FREE, BodyBudget, BusyError, Room
+from verifier.service.admission import OverloadedError
 from verifier.web.bodies import expand
+from verifier.web.body_room import FREE, BodyBudget, Room
 
 MIB = 1024 * 1024
 
@@ -18,7 +19,7 @@ def test_a_body_that_does_not_fit_beside_others_is_asked_to_come_again():
     budget = BodyBudget(10 * MIB)
     with Room(budget) as first:
         first.grow(8 * MIB)
-        with Room(budget) as second, pytest.raises(BusyError) as caught:
+        with Room(budget) as second, pytest.raises(OverloadedError) as caught:
             second.grow(4 * MIB)
         assert caught.value.reason is Reason.VERIFIER_UNAVAILABLE
         assert caught.value.retry_after > 0
@@ -56,7 +57,7 @@ def test_a_small_body_that_expands_takes_the_room_of_what_it_expands_to(encoding
     body = {"gzip": gzip.compress, "zstd": zstandard.compress}[encoding](bytes(32 * MIB))
     budget = BodyBudget(8 * MIB)
     with Room(budget) as room:
-        with pytest.raises(BusyError):
+        with pytest.raises(OverloadedError):
             expand(body, encoding, 64 * MIB, room.grow)
         assert budget.taken <= budget.limit
     assert budget.taken == 0
