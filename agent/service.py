@@ -279,6 +279,12 @@ class Agent:
             raise TpmReplacedError("this machine was enrolled with another TPM or key", "enrol it again")
 
     def _attest(self, action: Attest) -> Event:
+        request = self.evidence(action)
+        reply = self._server().post("/v1/attestations", request, AttestationReply, self.media_type(request))
+        return self.judged(reply)
+
+    def evidence(self, action: Attest) -> AttestationRequest:
+        """Quote over the challenge's nonce, and all that goes with the quote."""
         self._refuse_another_tpm()
         tpm, ak = self._use_tpm()
         challenge = action.challenge
@@ -292,7 +298,7 @@ class Agent:
         ima = self._ima_part(collected.boot_id, action) if wants_ima else None
         if ima is None and not quoted.agree:  # no list that tells what was quoted
             quoted = quote_with_pcrs(tpm, ak, challenge.nonce, selection)
-        request = AttestationRequest(
+        return AttestationRequest(
             attester_id=action.attester_id,
             nonce=challenge.nonce,
             attest=quoted.quote.attest,
@@ -312,10 +318,17 @@ class Agent:
             ear_audience=self._options.ear_audience,
             want_ak_certificate=self._certificate.wanted,
         )
-        # A long list is sent as it is, whatever else is spoken: base64 would cost both sides more than all the rest.
-        long = ima is not None and len(ima.content) > LONG
-        media_type = MSGPACK if long else self._options.media_type
-        reply = self._server().post("/v1/attestations", request, AttestationReply, media_type)
+
+    def media_type(self, request: AttestationRequest) -> str:
+        """What evidence is sent as: a long list as it is, whatever else is spoken.
+
+        Base64 would cost both sides more than all the rest.
+        """
+        ima = request.ima_log
+        return MSGPACK if ima is not None and len(ima.content) > LONG else self._options.media_type
+
+    def judged(self, reply: AttestationReply) -> Judged:
+        """Keep what a verdict brought."""
         self._certificate.keep(reply.ak_certificate, reply.ak_chain)
         self._ear.keep(reply.ear)
         verdict = reply.verdict
