@@ -32,6 +32,6 @@ async def test_what_is_not_http_is_one_line_without_its_bytes(verifier, log, req
 
 
 async def test_libraries_log_in_the_same_form(verifier, log):
-    logging.getLogger("some.library").warning("disk %s is slow", "sda")
+    logging.getLogger("some.package").warning("disk %s is slow", "sda")
     line = json.loads(log.getvalue().splitlines()[-1])
     assert (line["event"], line["level"]) == ("disk sda is slow", "warning")
