@@ -14,8 +14,9 @@ from agent.collect import sources_for
 from agent.config import Settings
 from agent.connection import connect
 from agent.errors import AgentError, Exit, RefusedError
+from agent.held import Options
 from agent.join_token import JoinToken
-from agent.service import Agent, Options, Surroundings, run
+from agent.service import Agent, Surroundings, run
 from agent.session import Done, Goal, Session, Stop, Wait
 from agent.state import State, StateFile
 from agent.templates import AkKind

@@ -9,20 +9,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Final, assert_never
 
 import msgspec
 from msgspec import Struct
 
-from agent import ek as ek_module
-from agent.ak import opened_ak, read_key_certificates
+from agent.ak import read_key_certificates
 from agent.ak_certificate import AkCertificateFile
 from agent.collect import Collected, Sources
 from agent.ear_file import EarFile
 from agent.errors import AgentError, RefusedError, StateError, TpmError, TpmReplacedError
 from agent.evidence import IMA_PCR, PcrValues, quote_with_pcrs
+from agent.held import HeldTpm, Options
 from agent.ratchet import Ratchet
 from agent.session import (
     Activate,
@@ -44,7 +42,6 @@ from agent.session import (
     Woke,
 )
 from agent.state import LastVerdict, PendingEnrollment, State, StateFile
-from agent.templates import AkKind
 from agent.tpm import Key, Selection, Tpm
 from agent.transport import Transport
 from agent.userspace import certify_nvpcrs
@@ -93,20 +90,6 @@ def activation_proof(secret: bytes, enrollment_id: str, ak_name: bytes) -> bytes
     return hmac.digest(secret, PROOF_CONTEXT + enrollment_id.encode() + ak_name, "sha256")
 
 
-class Options(Struct, frozen=True, kw_only=True):
-    """How this agent enrols and attests."""
-
-    join_token: str | None = None
-    ek: str = ek_module.AUTO
-    ak: str = AkKind.ECC_P256.value
-    ak_generation: int = 0
-    ak_certificate: Path | None = None
-    media_type: str = MSGPACK
-    want_ear: bool = False
-    ear_audience: str | None = None
-    ear_file: Path | None = None
-
-
 class Agent:
     """The effects behind a session's actions."""
 
@@ -114,10 +97,7 @@ class Agent:
         self._outside = outside
         self._options = options
         self._transport: Transport | None = None
-        self._held: ExitStack | None = None
-        self._tpm: Tpm | None = None
-        self._ak: Key | None = None
-        self._ek: tuple[ek_module.Endorsements, ek_module.ChosenEk] | None = None
+        self._held = HeldTpm(outside.open_tpm, outside.store, self._notes, options)
         self._said: frozenset[str] = frozenset()
         self._ratchet = Ratchet(outside.store, lambda text: self._notes((text,)))
         self._certificate = AkCertificateFile(options.ak_certificate, lambda text: self._notes((text,)))
@@ -127,10 +107,7 @@ class Agent:
 
     def release(self) -> None:
         """Flush the keys and let go of the TPM."""
-        held, self._held = self._held, None
-        self._tpm = self._ak = self._ek = None
-        if held is not None:
-            held.close()
+        self._held.release()
 
     def close(self) -> None:
         """Let go of everything."""
@@ -138,29 +115,6 @@ class Agent:
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
-
-    def _use_tpm(self) -> tuple[Tpm, Key]:
-        if self._tpm is None or self._ak is None:
-            with ExitStack() as stack:
-                tpm = self._outside.open_tpm()
-                stack.callback(tpm.close)
-                ak = stack.enter_context(opened_ak(tpm, self._options.ak, self._options.ak_generation))
-                self._held = stack.pop_all()
-            self._tpm, self._ak = tpm, ak
-        return self._tpm, self._ak
-
-    def _use_ek(self) -> tuple[ek_module.Endorsements, ek_module.ChosenEk]:
-        """The EK and what endorses it; the same one every time, so that activation can follow a pause."""
-        tpm, _ = self._use_tpm()
-        if self._ek is None:
-            endorsements = ek_module.read_endorsements(tpm)
-            remembered = self._outside.store.load().ek_slot
-            chosen = _present(self._held).enter_context(
-                ek_module.chosen_ek(tpm, endorsements, self._options.ek, remembered)
-            )
-            self._notes(chosen.notes)
-            self._ek = (endorsements, chosen)
-        return self._ek
 
     def _server(self) -> Transport:
         if self._transport is None:
@@ -199,8 +153,8 @@ class Agent:
 
     def _enroll(self) -> Event:
         server = self._server()  # first: without a verifier the TPM's work would be for nothing
-        tpm, ak = self._use_tpm()
-        endorsements, chosen = self._use_ek()
+        tpm, ak = self._held.tpm()
+        endorsements, chosen = self._held.ek()
         keys = read_key_certificates(tpm)
         self._notes(keys.notes)
         collected = self._outside.sources.collect(agent_version=VERSION)
@@ -220,8 +174,8 @@ class Agent:
         return Offered(offer)
 
     def _activate(self, offer: EnrollmentReply) -> Event:
-        tpm, ak = self._use_tpm()
-        _, chosen = self._use_ek()
+        tpm, ak = self._held.tpm()
+        _, chosen = self._held.ek()
         secret = tpm.activate_credential(ak, chosen.key, offer.credential_blob, offer.encrypted_secret)
         pending = PendingEnrollment(
             enrollment_id=offer.enrollment_id,
@@ -270,7 +224,7 @@ class Agent:
 
     def _refuse_another_tpm(self) -> None:
         """Quotes of a TPM that is not the enrolled one would be refused: better to enrol it."""
-        _, ak = self._use_tpm()
+        _, ak = self._held.tpm()
         enrolled = self._outside.store.load().ak_name
         if enrolled is not None and enrolled != ak.name.hex():
             self._outside.say(
@@ -286,7 +240,7 @@ class Agent:
     def evidence(self, action: Attest) -> AttestationRequest:
         """Quote over the challenge's nonce, and all that goes with the quote."""
         self._refuse_another_tpm()
-        tpm, ak = self._use_tpm()
+        tpm, ak = self._held.tpm()
         challenge = action.challenge
         selection = {part.bank: list(part.pcrs) for part in challenge.selection}
         wants_ima = challenge.want_ima_log and any(IMA_PCR in pcrs for pcrs in selection.values())
@@ -411,9 +365,3 @@ def run(
                 session.handle(event)
             case _:
                 assert_never(action)
-
-
-def _present(held: ExitStack | None) -> ExitStack:
-    if held is None:
-        raise LookupError("no TPM is open")
-    return held

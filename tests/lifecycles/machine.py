@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from agent.collect.sources import Collected
 from agent.errors import AgentError, TpmError
-from agent.service import Agent, Options, Surroundings
+from agent.held import Options
+from agent.service import Agent, Surroundings
 from agent.session import AskChallenge, Done, Goal, Judged, Session, Stop, Wait, Woke
 from agent.state import State, StateFile
 from agent.wire.messages import GuestIdentity, Verdict

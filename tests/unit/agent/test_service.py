@@ -11,8 +11,9 @@ from agent.collect import sources_for
 from agent.collect.linux import IMA_LOG
 from agent.connection import connect
 from agent.errors import NoTpmError, TpmBusyError
+from agent.held import Options
 from agent.join_token import JoinToken
-from agent.service import Agent, Options, Surroundings, run
+from agent.service import Agent, Surroundings, run
 from agent.session import Done, Goal, Session, Stop, Wait
 from agent.state import StateFile
 from agent.templates import AkKind
