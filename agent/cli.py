@@ -1,4 +1,4 @@
-"""`attest-agent`: enroll, attest, run, collect, status."""
+"""`attest-agent`: enroll, attest, run, wait, collect, status."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ examples:
   attest-agent attest --once
   attest-agent attest --nonce 00112233445566778899aabbccddeeff --out evidence.json
   attest-agent run
+  attest-agent wait
   attest-agent collect --out bundle.json
   attest-agent status --json
 
@@ -162,6 +163,29 @@ def _pcr_options(add: _Add) -> None:
     add("--pcrs", default="0-15", help="PCRs of the bundle, like 0-9,14 (default: 0-15)")
 
 
+def _run_options(add: _Add) -> None:
+    add(
+        "--ready-wait",
+        metavar="SECONDS",
+        help="tell the service manager that it has started after so long without a verdict (default: 30)",
+    )
+    _standing_options(add)
+
+
+def _wait_options(add: _Add) -> None:
+    add("--attested-wait", metavar="SECONDS", help="give up after so long; or `forever` (default: 90)")
+    _standing_options(add)
+
+
+def _standing_options(add: _Add) -> None:
+    add(
+        "--attested-on",
+        metavar="WHAT",
+        help="what counts as attested: verdict (default; whichever it is) or affirming",
+    )
+    add("--runtime-dir", metavar="DIR", help="where verdict.json is (default for wait: /run/vtpm-attest)")
+
+
 def _no_options(_add: _Add) -> None:
     return
 
@@ -179,7 +203,13 @@ _DESCRIPTIONS: Final[Mapping[str, tuple[str, str, bool, Callable[[_Add], None]]]
         True,
         _attest_options,
     ),
-    "run": ("attest, and again whenever the verifier wants it", "attest-agent run", True, _no_options),
+    "run": ("attest, and again whenever the verifier wants it", "attest-agent run", True, _run_options),
+    "wait": (
+        "wait until the agent of this machine has a verdict; what attested.target does",
+        "attest-agent wait --attested-on affirming --attested-wait 60",
+        False,
+        _wait_options,
+    ),
     "collect": (
         "write an offline bundle for `attestctl appraise`; no verifier needed",
         "attest-agent collect --out bundle.json --nonce 00112233445566778899aabbccddeeff",
@@ -263,6 +293,12 @@ def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     return run_forever(settings, commands.Output(as_json=arguments.json), _CLOCKWORK)
 
 
+def _wait(arguments: argparse.Namespace, settings: Settings) -> int:
+    from agent.wait import wait  # noqa: PLC0415 - not on the path of `attest --once`
+
+    return wait(settings, commands.Output(as_json=arguments.json), _CLOCKWORK)
+
+
 def _collect(arguments: argparse.Namespace, settings: Settings) -> int:
     from agent.bundle import collect, parse_pcrs  # noqa: PLC0415 - not on the path of `attest --once`
 
@@ -292,6 +328,7 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace, Settings], int]]] = 
     "enroll": _enroll,
     "attest": _attest,
     "run": _run,
+    "wait": _wait,
     "collect": _collect,
     "status": _status,
 }

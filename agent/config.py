@@ -12,6 +12,7 @@ from msgspec import Struct
 from agent.ak import AK_CHOICES
 from agent.ek import AUTO, EK_CHOICES
 from agent.errors import ConfigError
+from agent.standing import AttestedOn
 from agent.state import DEFAULT_DIRECTORY
 
 DEFAULT_FILE: Final = Path("/etc/vtpm-attest/agent.toml")
@@ -30,11 +31,20 @@ KEYS: Final = (
     "ear_file",
     "ear_audience",
     "encoding",
+    "runtime_dir",
+    "ready_wait",
+    "attested_on",
+    "attested_wait",
 )
 """Each may stand in the file, as `VTPM_ATTEST_<KEY>` in the environment and, but for `root`, as an option."""
 
 AUDIENCE: Final = re.compile(r"[!-~]{1,256}\Z")
 Encoding = Literal["msgpack", "json"]
+JOIN_TOKEN_CREDENTIALS: Final = ("vtpm-attest.join-token", "join-token")
+"""Where a service manager puts the join token, in the folder of `CREDENTIALS_DIRECTORY` (systemd.exec(5))."""
+READY_SECONDS: Final = 30.0
+ATTESTED_SECONDS: Final = 90.0
+FOREVER: Final = float("inf")
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -42,6 +52,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     `ak` None: as it enrolled, else ECC P-256. `ak_certificate`: where to keep the AK certificate that the verifier
     issues; None: none is asked for. `ear_file`: where to keep the EAR of the latest verdict; `ear_audience`: for whom it is.
+    `runtime_dir`: where other programs see how this machine was judged. `ready_wait`: seconds after which a service counts as
+    started without a verdict. `attested_on`: which verdicts `wait` waits for, `attested_wait`: how many seconds.
     """
 
     server: str | None
@@ -56,6 +68,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     ear_file: Path | None
     ear_audience: str | None
     encoding: Encoding
+    runtime_dir: Path | None
+    ready_wait: float
+    attested_on: AttestedOn
+    attested_wait: float
 
 
 def load(options: Mapping[str, str | None], environ: Mapping[str, str], file: Path | None) -> Settings:
@@ -74,6 +90,8 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], file: Pa
     token = merged.get("token")
     if token is None and "token_file" in merged:
         token = _token(Path(merged["token_file"]))
+    elif token is None:
+        token = _credential(environ)
     encoding = merged.get("encoding", "msgpack")
     if encoding not in get_args(Encoding):
         raise ConfigError(
@@ -95,6 +113,14 @@ def load(options: Mapping[str, str | None], environ: Mapping[str, str], file: Pa
         ear_file=_path(merged.get("ear_file")),
         ear_audience=_audience(merged.get("ear_audience")),
         encoding="json" if encoding == "json" else "msgpack",
+        runtime_dir=_path(
+            merged.get("runtime_dir") or environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+        ),
+        ready_wait=_seconds(merged, "ready_wait", READY_SECONDS),
+        attested_on=_attested_on(merged.get("attested_on", "verdict")),
+        attested_wait=FOREVER
+        if merged.get("attested_wait") == "forever"
+        else _seconds(merged, "attested_wait", ATTESTED_SECONDS),
     )
 
 
@@ -109,6 +135,29 @@ def _audience(value: str | None) -> str | None:
             "use up to 256 printable ASCII characters without spaces, such as a URL",
         )
     return value
+
+
+def _seconds(merged: Mapping[str, str], key: str, default: float) -> float:
+    text = merged.get(key)
+    if text is None:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ConfigError(f"{key} {text!r} is no time", 'give seconds, such as "90"')
+    return seconds
+
+
+def _attested_on(value: str) -> AttestedOn:
+    if value == "affirming":
+        return "affirming"
+    if value != "verdict":
+        raise ConfigError(
+            f"attested_on {value!r} is not known", f"use one of {', '.join(get_args(AttestedOn))}"
+        )
+    return "verdict"
 
 
 def _ak(value: str | None) -> str | None:
@@ -148,3 +197,12 @@ def _token(path: Path) -> str:
         return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"token file {path} cannot be read: {error}", "correct token_file") from error
+
+
+def _credential(environ: Mapping[str, str]) -> str | None:
+    """The join token, where a service manager has one for this service."""
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        return None
+    found = (Path(folder) / name for name in JOIN_TOKEN_CREDENTIALS)
+    return next((_token(path) for path in found if path.exists()), None)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
+import time
 from types import FrameType
 from typing import Final
 
 from agent.commands import Clockwork, Output, describe, make_agent, options_of, pauser
 from agent.config import Settings
 from agent.errors import Exit
+from agent.manager import Manager
 from agent.service import run
 from agent.session import Goal, Session, Stop, Wait
+from agent.standing import StandingFiles
 from agent.state import StateFile
 from agent.wire.messages import AttestationReply
 
@@ -25,20 +27,6 @@ class _Terminated(BaseException):
     Not an `Exception`: no handler on the way may take it for a failure. TPM commands are not interrupted (Python
     runs handlers between them), and what was loaded is flushed on the way out.
     """
-
-
-def notify(text: str) -> None:
-    """Tell systemd (sd_notify(3)), if it asked; a service must not fail because its manager does not listen."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-            sender.sendto(text.encode(), address)
-    except OSError:
-        return
 
 
 def run_forever(settings: Settings, output: Output, clockwork: Clockwork) -> int:
@@ -54,12 +42,15 @@ def run_forever(settings: Settings, output: Output, clockwork: Clockwork) -> int
         pending=state.pending is not None,
     )
     agent = make_agent(settings, store, options_of(settings, state), output)
+    manager = Manager(os.environ)
+    files = StandingFiles(settings.runtime_dir, settings.attested_on)
     last: list[str] = []
 
     def judged(reply: AttestationReply) -> None:
         """Say a verdict when it differs from the last; a steady one would only fill the journal."""
         status = reply.verdict.status
-        notify(f"STATUS={status}, number {reply.verdict.sequence}, valid until {reply.verdict.valid_until}")
+        _write_down(files, reply, output)
+        manager.ready(f"{status}, number {reply.verdict.sequence}, valid until {reply.verdict.valid_until}")
         if last != [status]:
             last[:] = [status]
             output.say(f"verdict {status}")
@@ -69,18 +60,22 @@ def run_forever(settings: Settings, output: Output, clockwork: Clockwork) -> int
 
     def pause(wait: Wait) -> None:
         if wait.because is not None:
-            notify(f"STATUS={wait.because.message}")
+            manager.tell(f"STATUS={wait.because.message}")
+            files.tidy(time.time())
+        manager.resting(wait.seconds)
         wait_out(wait)
+        manager.working()
 
     def terminate(_number: int, _frame: FrameType | None) -> None:
         raise _Terminated
 
     before = {number: signal.signal(number, terminate) for number in _SIGNALS}
     try:
-        notify("READY=1\nSTATUS=attesting")
+        manager.tell("STATUS=attesting")
+        manager.ready_within(settings.ready_wait)
         outcome = run(session, agent, pause, judged)
     except _Terminated:
-        notify("STOPPING=1")
+        manager.tell("STOPPING=1")
         output.say("told to stop")
         return Exit.AFFIRMING
     finally:
@@ -90,3 +85,11 @@ def run_forever(settings: Settings, output: Output, clockwork: Clockwork) -> int
     if isinstance(outcome, Stop):
         raise outcome.error
     raise LookupError("a session without end has ended")
+
+
+def _write_down(files: StandingFiles, reply: AttestationReply, output: Output) -> None:
+    """For the other programs of this machine; attesting goes on where they cannot be told."""
+    try:
+        files.judged(reply)
+    except OSError as error:
+        output.say(f"the verdict cannot be written down at {error.filename}: {error.strerror}")

@@ -53,5 +53,7 @@ class EarFile:
             known = self._path.stat()
         except FileNotFoundError:
             return
-        os.fchown(descriptor, known.st_uid, known.st_gid)
+        made = os.fstat(descriptor)
+        if (made.st_uid, made.st_gid) != (known.st_uid, known.st_gid):  # a hardened service may not even ask
+            os.fchown(descriptor, known.st_uid, known.st_gid)
         os.fchmod(descriptor, known.st_mode & _MODE_BITS)

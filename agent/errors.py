@@ -76,6 +76,14 @@ class StateError(ConfigError):
     code = "state"
 
 
+class NotAttestedError(AgentError):
+    """The verdict that was waited for has not come."""
+
+    code = "not-attested"
+    exit_code = Exit.TRY_LATER
+    transient = True
+
+
 class SourceError(AgentError):
     """A file the evidence needs cannot be used."""
 

@@ -5,11 +5,12 @@
 #    source ~/.local/share/bash_completion/attest-agent
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_attest_agent_subparsers=(enroll attest run collect status completion)
+_shtab_attest_agent_subparsers=(enroll attest run wait collect status completion)
 
 _shtab_attest_agent_enroll_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --server --token --token-file --ca-file --ak-certificate --ear-file --ear-audience --encoding --again --new-ak --wait)
 _shtab_attest_agent_attest_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --server --token --token-file --ca-file --ak-certificate --ear-file --ear-audience --encoding --once --wait --ear --nonce --out --bank --pcrs)
-_shtab_attest_agent_run_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --server --token --token-file --ca-file --ak-certificate --ear-file --ear-audience --encoding)
+_shtab_attest_agent_run_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --server --token --token-file --ca-file --ak-certificate --ear-file --ear-audience --encoding --ready-wait --attested-on --runtime-dir)
+_shtab_attest_agent_wait_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --attested-wait --attested-on --runtime-dir)
 _shtab_attest_agent_collect_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --out --nonce --bank --pcrs)
 _shtab_attest_agent_status_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json)
 _shtab_attest_agent_completion_option_strings=(-h --help)
@@ -37,6 +38,11 @@ _shtab_attest_agent_run___token_file_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_run___ca_file_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_run___ak_certificate_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_run___ear_file_COMPGEN=_shtab_compgen_files
+_shtab_attest_agent_run___runtime_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_attest_agent_wait___config_COMPGEN=_shtab_compgen_files
+_shtab_attest_agent_wait___state_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_attest_agent_wait___root_COMPGEN=_shtab_compgen_dirs
+_shtab_attest_agent_wait___runtime_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_attest_agent_collect___config_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_collect___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_attest_agent_collect___root_COMPGEN=_shtab_compgen_dirs
@@ -46,7 +52,7 @@ _shtab_attest_agent_status___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_attest_agent_status___root_COMPGEN=_shtab_compgen_dirs
 
 _shtab_attest_agent_completion_pos_0_choices=(bash zsh fish)
-_shtab_attest_agent_pos_0_choices=(enroll attest run collect status completion)
+_shtab_attest_agent_pos_0_choices=(enroll attest run wait collect status completion)
 
 _shtab_attest_agent_enroll__h_nargs=0
 _shtab_attest_agent_enroll___help_nargs=0
@@ -61,6 +67,9 @@ _shtab_attest_agent_attest___ear_nargs=0
 _shtab_attest_agent_run__h_nargs=0
 _shtab_attest_agent_run___help_nargs=0
 _shtab_attest_agent_run___json_nargs=0
+_shtab_attest_agent_wait__h_nargs=0
+_shtab_attest_agent_wait___help_nargs=0
+_shtab_attest_agent_wait___json_nargs=0
 _shtab_attest_agent_collect__h_nargs=0
 _shtab_attest_agent_collect___help_nargs=0
 _shtab_attest_agent_collect___json_nargs=0

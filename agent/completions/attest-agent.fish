@@ -50,8 +50,8 @@ function _shtab_attest_agent_using
   test "$_shtab_attest_agent_cmdpath" = "$argv"
 end
 
-set -g _shtab_attest_agent_commands enroll attest run collect status completion
-set -g _shtab_attest_agent_opts_with_value --ak --ak-certificate --bank --ca-file --config --ear-audience --ear-file --ek --encoding --nonce --out --pcrs --root --server --state-dir --tcti --token --token-file --wait
+set -g _shtab_attest_agent_commands enroll attest run wait collect status completion
+set -g _shtab_attest_agent_opts_with_value --ak --ak-certificate --attested-on --attested-wait --bank --ca-file --config --ear-audience --ear-file --ek --encoding --nonce --out --pcrs --ready-wait --root --runtime-dir --server --state-dir --tcti --token --token-file --wait
 
 complete -c attest-agent -e
 complete -c attest-agent -f
@@ -119,6 +119,21 @@ complete -c attest-agent -n '_shtab_attest_agent_using run' -l ak-certificate -x
 complete -c attest-agent -n '_shtab_attest_agent_using run' -l ear-file -xka "(__fish_complete_path (commandline -ct))" -d 'ask for an EAR with each verdict and keep it there (mode 0600)'
 complete -c attest-agent -n '_shtab_attest_agent_using run' -l ear-audience -x -d 'for whom EARs are: the relying party they are shown to (aud)'
 complete -c attest-agent -n '_shtab_attest_agent_using run' -l encoding -x -d 'body of attestations: msgpack (default) or json'
+complete -c attest-agent -n '_shtab_attest_agent_using run' -l ready-wait -x -d 'tell the service manager that it has started after so long without a verdict (default: 30)'
+complete -c attest-agent -n '_shtab_attest_agent_using run' -l attested-on -x -d 'what counts as attested: verdict (default; whichever it is) or affirming'
+complete -c attest-agent -n '_shtab_attest_agent_using run' -l runtime-dir -xka "(__fish_complete_directories)" -d 'where verdict.json is (default for wait: /run/vtpm-attest)'
+complete -c attest-agent -n '_shtab_attest_agent_using; and test $_shtab_attest_agent_npos -eq 0' -a wait -d 'Wait until the agent of this machine has a verdict; what attested.target does.'
+complete -c attest-agent -n '_shtab_attest_agent_using wait' -s h -l help -d 'show this help message and exit'
+complete -c attest-agent -n '_shtab_attest_agent_using wait' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'settings file (TOML)'
+complete -c attest-agent -n '_shtab_attest_agent_using wait' -l state-dir -xka "(__fish_complete_directories)" -d 'what the agent remembers (default: /var/lib/vtpm-attest)'
+complete -c attest-agent -n '_shtab_attest_agent_using wait' -l tcti -x -d 'TPM, e.g. device:/dev/tpmrm0 or swtpm:host=127.0.0.1,port=2321'
+complete -c attest-agent -n '_shtab_attest_agent_using wait' -l root -xka "(__fish_complete_directories)" -d 'read logs and identity below DIR instead of /'
+complete -c attest-agent -n '_shtab_attest_agent_using wait' -l ek -x -d 'EK to use: auto (default), ecc-p256, ecc-p384-high, rsa-2048, ...'
+complete -c attest-agent -n '_shtab_attest_agent_using wait' -l ak -x -d 'AK to use: ecc-p256 (default), rsa-2048, or certified: the one a cloud or maker put into this TPM'
+complete -c attest-agent -n '_shtab_attest_agent_using wait' -l json -d 'one JSON document on stdout and nothing else'
+complete -c attest-agent -n '_shtab_attest_agent_using wait' -l attested-wait -x -d 'give up after so long; or `forever` (default: 90)'
+complete -c attest-agent -n '_shtab_attest_agent_using wait' -l attested-on -x -d 'what counts as attested: verdict (default; whichever it is) or affirming'
+complete -c attest-agent -n '_shtab_attest_agent_using wait' -l runtime-dir -xka "(__fish_complete_directories)" -d 'where verdict.json is (default for wait: /run/vtpm-attest)'
 complete -c attest-agent -n '_shtab_attest_agent_using; and test $_shtab_attest_agent_npos -eq 0' -a collect -d 'Write an offline bundle for `attestctl appraise`; no verifier needed.'
 complete -c attest-agent -n '_shtab_attest_agent_using collect' -s h -l help -d 'show this help message and exit'
 complete -c attest-agent -n '_shtab_attest_agent_using collect' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'settings file (TOML)'

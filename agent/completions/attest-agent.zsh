@@ -16,6 +16,7 @@ _shtab_attest_agent_commands() {
     enroll:'Bind this TPM'"'"'s attestation key to its endorsement key at the verifier.'
     run:'Attest, and again whenever the verifier wants it.'
     status:'What this agent knows: TPM, enrolment, trusted CA, last verdict.'
+    wait:'Wait until the agent of this machine has a verdict; what attested.target does.'
   )
   _describe 'attest-agent commands' _commands
 }
@@ -125,6 +126,9 @@ _shtab_attest_agent_run_options=(
   "--ear-file[ask for an EAR with each verdict and keep it there (mode 0600)]:FILE:_files"
   "--ear-audience[for whom EARs are\: the relying party they are shown to (aud)]:NAME:"
   "--encoding[body of attestations\: msgpack (default) or json]:NAME:"
+  "--ready-wait[tell the service manager that it has started after so long without a verdict (default\: 30)]:SECONDS:"
+  "--attested-on[what counts as attested\: verdict (default\; whichever it is) or affirming]:WHAT:"
+  "--runtime-dir[where verdict.json is (default for wait\: \/run\/vtpm-attest)]:DIR:_files -/"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -143,6 +147,23 @@ _shtab_attest_agent_status_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_attest_agent_status_defaults_added=0
+
+_shtab_attest_agent_wait_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--config[settings file (TOML)]:FILE:_files"
+  "--state-dir[what the agent remembers (default\: \/var\/lib\/vtpm-attest)]:DIR:_files -/"
+  "--tcti[TPM, e.g. device\:\/dev\/tpmrm0 or swtpm\:host\=127.0.0.1,port\=2321]:TCTI:"
+  "--root[read logs and identity below DIR instead of \/]:DIR:_files -/"
+  "--ek[EK to use\: auto (default), ecc-p256, ecc-p384-high, rsa-2048, ...]:KIND:"
+  "--ak[AK to use\: ecc-p256 (default), rsa-2048, or certified\: the one a cloud or maker put into this TPM]:KIND:"
+  "--json[one JSON document on stdout and nothing else]"
+  "--attested-wait[give up after so long\; or \`forever\` (default\: 90)]:SECONDS:"
+  "--attested-on[what counts as attested\: verdict (default\; whichever it is) or affirming]:WHAT:"
+  "--runtime-dir[where verdict.json is (default for wait\: \/run\/vtpm-attest)]:DIR:_files -/"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_attest_agent_wait_defaults_added=0
 
 
 _shtab_attest_agent() {
@@ -169,6 +190,7 @@ _shtab_attest_agent() {
         enroll) _arguments -C -s $_shtab_attest_agent_enroll_options ;;
         run) _arguments -C -s $_shtab_attest_agent_run_options ;;
         status) _arguments -C -s $_shtab_attest_agent_status_options ;;
+        wait) _arguments -C -s $_shtab_attest_agent_wait_options ;;
       esac
   esac
 }

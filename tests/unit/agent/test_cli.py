@@ -19,7 +19,7 @@ from tests.fake_verifier import FakeVerifier, Refusal, make_ca
 from tests.simulator import SoftwareTpm
 
 CA = make_ca()
-COMMANDS = ["enroll", "attest", "run", "collect", "status"]
+COMMANDS = ["enroll", "attest", "run", "wait", "collect", "status"]
 
 
 @pytest.fixture
@@ -66,6 +66,7 @@ def test_the_main_help_s_examples_parse(capsys):
         "attest",
         "attest",
         "run",
+        "wait",
         "collect",
         "status",
     ]

@@ -42,6 +42,12 @@ def test_defaults_need_no_file():
         ("ek = 'dsa'", "'dsa'"),
         ("encoding = 'xml'", "'xml'"),
         ("token_file = '/nonexistent'", "/nonexistent"),
+        ("ready_wait = 'soon'", "'soon'"),
+        ("ready_wait = '-1'", "'-1'"),
+        ("ready_wait = 'forever'", "'forever'"),
+        ("attested_wait = 'inf'", "'inf'"),
+        ("attested_wait = 'nan'", "'nan'"),
+        ("attested_on = 'warning'", "'warning'"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path, text, named):
@@ -65,7 +71,8 @@ def test_a_token_file_is_read_and_a_token_given_directly_wins(tmp_path):
 
 
 def test_every_setting_can_come_from_the_environment(tmp_path):
-    given = {PREFIX + key.upper(): "x" for key in KEYS if key not in {"ek", "ak", "encoding", "token_file"}}
+    checked = {"ek", "ak", "encoding", "token_file", "ready_wait", "attested_on", "attested_wait"}
+    given = {PREFIX + key.upper(): "x" for key in KEYS if key not in checked}
     settings = load({}, given, None)
     assert settings.server == settings.token == settings.tcti == "x"
     assert settings.root == settings.ca_file == settings.state_dir == Path("x")
@@ -130,3 +137,30 @@ def test_the_tpm_is_looked_for_in_the_right_order(tmp_path):
     assert find_tcti(None, {"TPM2TOOLS_TCTI": "swtpm:port=1"}, devices) == "swtpm:port=1"
     assert find_tcti(None, {"TPM2TOOLS_TCTI": "a", "VTPM_ATTEST_TCTI": "b"}, devices) == "b"
     assert find_tcti("mssim:port=3", {"VTPM_ATTEST_TCTI": "b"}, devices) == "mssim:port=3"
+
+
+@pytest.mark.parametrize("name", ["vtpm-attest.join-token", "join-token"])
+def test_the_join_token_may_be_a_credential_of_the_service(tmp_path, name):
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert load({}, environ, None).token is None
+    (tmp_path / name).write_text("sealed\n")
+    assert load({}, environ, None).token == "sealed"
+    assert load({"token": "given"}, environ, None).token == "given"
+
+
+def test_how_a_boot_waits_is_told_and_has_defaults(tmp_path):
+    settings = load({}, {}, None)
+    assert (settings.ready_wait, settings.attested_on, settings.attested_wait) == (30.0, "verdict", 90.0)
+    assert settings.runtime_dir is None
+    environ = {
+        "RUNTIME_DIRECTORY": "/run/one:/run/two",
+        PREFIX + "ATTESTED_WAIT": "forever",
+        PREFIX + "ATTESTED_ON": "affirming",
+    }
+    settings = load({"ready_wait": "0"}, environ, None)
+    assert (settings.ready_wait, settings.attested_on, settings.attested_wait) == (
+        0,
+        "affirming",
+        float("inf"),
+    )
+    assert settings.runtime_dir == Path("/run/one")
