@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import pwd
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 INSTALLED = Path("/usr/lib/postgresql")
 
@@ -17,6 +21,22 @@ def binaries() -> Path | None:
     """Where the newest installed server's programs are; None where there is none."""
     found = sorted(INSTALLED.glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
     return found[-1].parent if found else None
+
+
+@contextlib.contextmanager
+def started() -> Iterator[Cluster]:
+    """A running server, or a loud skip where there is none."""
+    found = binaries()
+    if found is None:
+        pytest.skip(f"POSTGRESQL NOT TESTED: no server under {INSTALLED} (Debian package `postgresql`)")
+    if importlib.util.find_spec("asyncpg") is None:
+        pytest.skip("POSTGRESQL NOT TESTED: the driver asyncpg is not installed")
+    server = Cluster(found)
+    try:
+        server.initialise()
+        yield server
+    finally:
+        server.remove()
 
 
 class Cluster:

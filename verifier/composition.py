@@ -54,6 +54,7 @@ from verifier.trust import TrustFiles, issuer_finder
 from verifier.wiring import (
     Judging,
     caches,
+    hear,
     wire_checks,
     wire_reads,
     wire_triage,
@@ -105,7 +106,19 @@ def wire(
     identity = EarIdentity(
         developer=settings.ear.developer, build=f"vtpm-attest {VERSION}", issuer=settings.base_url
     )
-    ear = EarIssuer(_token_signer(settings, clock), identity)
+    signer = _token_signer(settings, clock)
+    ear = EarIssuer(signer, identity)
+    announced = store.announcements.state
+    feed = EventFeed(store, clock, settings.events.max_streams, announced)
+    hear(
+        store.announcements,
+        policies=policies,
+        assignments=assignments,
+        tokens=tokens,
+        feed=feed,
+        watch=watch,
+        signer=signer,
+    )
     anchors = TrustService(
         store=store, recorder=recorder, clock=clock, configured=trust.configured, read=read_anchor_bytes
     )
@@ -169,7 +182,7 @@ def wire(
         boots=BootService(store),
         samples=FleetSamples(store, recorder, clock),
         events=events,
-        feed=EventFeed(store, clock, settings.events.max_streams),
+        feed=feed,
         webhooks=webhooks,
         deliveries=deliveries,
         outbox=store,
@@ -204,6 +217,7 @@ def wire(
         ear=ear,
         recorder=recorder,
         clock=clock,
+        announced=announced,
         queues=lambda: {**store.queues, "workers": judging.workers.queue, **admission.states()},
         caches=lambda: caches(attestations, memo, policies),
     )

@@ -23,7 +23,8 @@ from verifier.keys.secret import session_key
 from verifier.keys.signer import KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
 from verifier.policy_files import policy_sources
-from verifier.ports import DEFAULT_TENANT, Clock, Random, Store, Workers
+from verifier.ports import DEFAULT_TENANT, Clock, Random, Workers
+from verifier.ports_announcements import Announcement, Topic
 from verifier.ports_runtime import RuntimeReferences
 from verifier.runtime_references import FolderReferences
 from verifier.service.inventory import InventoryService
@@ -32,7 +33,7 @@ from verifier.serving.memory import EVERY, settle, sweep
 from verifier.serving.place import Ending, Place
 from verifier.serving.sockets import BACKLOG
 from verifier.settings import Settings, environment
-from verifier.store import open_store, upgrade
+from verifier.store import SqlStore, announce, open_store, upgrade
 from verifier.telemetry import open_telemetry
 from verifier.trust import TrustFiles, load_trust
 from verifier.trust_report import report_trust
@@ -57,7 +58,7 @@ class Service:
     """A verifier with its store open, ready to be served or to be asked by the command line."""
 
     settings: Settings
-    store: Store
+    store: SqlStore
     services: Services
     tls: TlsFiles
     trust: TrustFiles
@@ -135,8 +136,10 @@ def prepare_tls(settings: Settings, clock: Clock) -> TlsFiles:
 
 
 def rotate_keys(settings: Settings, overlap: timedelta) -> tuple[KeyEntry, tuple[KeyEntry, ...]]:
-    """New EAR signing key; see `verifier.keys.signer.rotate`."""
-    return rotate(settings.state_dir / "keys", overlap, SystemClock().now())
+    """New EAR signing key; see `verifier.keys.signer.rotate`. Replicas that share the folder are told to read it."""
+    rotated = rotate(settings.state_dir / "keys", overlap, SystemClock().now())
+    asyncio.run(announce(settings.database_url, Announcement(Topic.KEYS)))
+    return rotated
 
 
 def upgrade_database(settings: Settings) -> None:
@@ -169,7 +172,8 @@ async def register_policies(service: Service) -> None:
 
 
 def following(service: Service) -> AbstractAsyncContextManager[None]:
-    """Follow the inventories, and keep what they say, while this is open; see `inventory_wiring.follow`."""
+    """Hear of other replicas' changes from now on; follow the inventories, and keep what they say, while this is open."""
+    service.store.follow()
     return follow(
         service.inventory,
         store=service.store,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from verifier.crypto.keys import load_key
 from verifier.keys.secret import webhook_secrets
+from verifier.keys.signer import FileSigner
 from verifier.oidc.provider import OidcProvider, OidcRules, secret_file
-from verifier.ports import Clock, Random, Store, Workers
+from verifier.ports import Clock, Random, Store, TokenSigner, Workers
+from verifier.ports_announcements import Announcement, Announcements, Topic
 from verifier.ports_events import Outbox
 from verifier.ports_observe import CacheState
 from verifier.ports_runtime import RuntimeReferences
@@ -21,6 +23,7 @@ from verifier.service.attestation import AttestationService
 from verifier.service.background_check import BackgroundChecks
 from verifier.service.deliveries import Deliverer, DeliveryRules
 from verifier.service.events import LocalEvents
+from verifier.service.feed import EventFeed
 from verifier.service.fleet import FleetService
 from verifier.service.ima_lists import ImaLists
 from verifier.service.inventory import InventoryService
@@ -28,6 +31,7 @@ from verifier.service.lineage import RatchetRules
 from verifier.service.memo import AppraisalMemo
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
+from verifier.service.tokens import TokenService
 from verifier.service.triage import RuntimeTriage
 from verifier.service.watch import VerdictWatch
 from verifier.service.webhooks import WebhookService
@@ -92,6 +96,38 @@ def wire_reads(
     events.listen(watch.changed)
     events.listen(fleet.changed)
     return fleet, watch
+
+
+def hear(
+    announcements: Announcements,
+    *,
+    policies: PolicyService,
+    assignments: AssignmentService,
+    tokens: TokenService,
+    feed: EventFeed,
+    watch: VerdictWatch,
+    signer: TokenSigner,
+) -> None:
+    """Forget and wake what another replica's changes concern."""
+    forget_keys = signer.forget if isinstance(signer, FileSigner) else _nothing
+    concerned: dict[Topic, tuple[Callable[[], None], ...]] = {
+        Topic.EVENTS: (feed.wake, watch.wake),
+        Topic.POLICIES: (policies.forget_current,),
+        Topic.ASSIGNMENTS: (assignments.forget_all,),
+        Topic.TOKENS: (tokens.forget,),
+        Topic.KEYS: (forget_keys,),
+    }
+    concerned[Topic.ANYTHING] = tuple(one for every in concerned.values() for one in every)
+
+    def heard(change: Announcement) -> None:
+        for act in concerned[change.topic]:
+            act()
+
+    announcements.listen(heard)
+
+
+def _nothing() -> None:
+    """Keys that the settings name are read at the start."""
 
 
 def wire_checks(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.postgresql import INSTALLED, Cluster, binaries
+from tests.postgresql import Cluster, started
 from verifier.store import SqlStore, open_store, upgrade
 from verifier.store.schema import metadata
 
@@ -21,20 +20,11 @@ _EMPTY = "; ".join(
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A running PostgreSQL with a migrated database `template`, or a loud skip."""
-    found = binaries()
-    if found is None:
-        pytest.skip(f"POSTGRESQL NOT TESTED: no server under {INSTALLED} (Debian package `postgresql`)")
-    if importlib.util.find_spec("asyncpg") is None:
-        pytest.skip("POSTGRESQL NOT TESTED: the driver asyncpg is not installed")
-    server = Cluster(found)
-    try:
-        server.initialise()
+    with started() as server:
         server.sql("CREATE DATABASE template_store")
         upgrade(server.url("template_store"))
         server.sql("CREATE DATABASE shared_store TEMPLATE template_store")
         yield server
-    finally:
-        server.remove()
 
 
 class Database:

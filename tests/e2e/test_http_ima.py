@@ -11,7 +11,7 @@ import pytest
 
 from tests.harness import FakeClock, Here, b64, running, settings_for, unb64
 from tests.ima_guest import POLICY, KnownPrograms, MeasuringGuest, Programs
-from tests.postgresql import INSTALLED, Cluster, binaries
+from tests.postgresql import started
 from verifier.ports import Scope
 from verifier.service.bundle import unpack
 from verifier.service.ima_stored import judged_list
@@ -278,16 +278,9 @@ async def test_a_list_goes_on_over_replicas_and_restarts(tmp_path):
 @pytest.fixture(scope="module")
 def postgresql():
     """The address of a database on a real server."""
-    found = binaries()
-    if found is None:
-        pytest.skip(f"POSTGRESQL NOT TESTED: no server under {INSTALLED} (Debian package `postgresql`)")
-    server = Cluster(found)
-    try:
-        server.initialise()
+    with started() as server:
         server.sql("CREATE DATABASE lists")
         yield server.url("lists")
-    finally:
-        server.remove()
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])

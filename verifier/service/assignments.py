@@ -46,7 +46,7 @@ class AssignCommand:
 
 
 class AssignmentService:
-    """Assignments as they are stored, read again after 2 s: another replica's change judges within that time."""
+    """Assignments as they are stored, read again once another replica tells of a change, or after 2 s."""
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class AssignmentService:
         self._policies = policies
         self._clock = clock
         self._default = default_policy
+        self._changes = 0
         self._known: OrderedDict[str, tuple[datetime, tuple[Assignment, ...]]] = OrderedDict()
 
     async def list(self, tenant: str) -> tuple[Assignment, ...]:
@@ -153,7 +154,13 @@ class AssignmentService:
 
     def forget(self, tenant: str) -> None:
         """Look again what is assigned: another replica's change counts at once."""
+        self._changes += 1
         self._known.pop(tenant, None)
+
+    def forget_all(self) -> None:
+        """The same, of every tenant."""
+        self._changes += 1
+        self._known.clear()
 
     async def _staged(self, tenant: str, each: StagedRef) -> StagedPolicy | None:
         policy = await self._policies.load(tenant, each.policy)
@@ -163,7 +170,10 @@ class AssignmentService:
         now, known = self._clock.now(), self._known.get(tenant)
         if known is not None and timedelta(0) <= now - known[0] < _LIFE:
             return known[1]
+        changes = self._changes
         assignments = await self._store.list_assignments(tenant)
+        if changes != self._changes:
+            return assignments  # changed while they were read: not to be kept
         self._known[tenant] = (now, assignments)
         self._known.move_to_end(tenant)
         if len(self._known) > _TENANTS:

@@ -1,7 +1,8 @@
 """The event log as it grows, for streams: every change of every replica, in one order.
 
-What this replica or another one has recorded is found by asking the database, four times a second, and published by
-whoever is first. Nothing depends on being told, so a replica that was away goes on where it was.
+An event is published as soon as its change is committed, by the replica that made it, and the others are told. Nothing
+depends on that: what nobody told of is found by asking the database, four times a second or, while replicas are told of
+each other's changes, once a second; so a replica that was away goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ import structlog
 
 from verifier.errors import EvidenceError, VerifierFault
 from verifier.ports import Clock
+from verifier.ports_announcements import AnnouncementState
 from verifier.ports_events import EventFilter, EventRecord, Outbox
 from verifier.reasons import Reason
 from verifier.service.attempts import TooManyAttemptsError
 
 POLL: Final = 0.25
 """Seconds: with it, an event is out within one second of its change, whichever replica it was made on."""
+POLL_TOLD: Final = 1.0
+"""Seconds, while replicas are told: to find what one left untold that was killed just then."""
+_TOGETHER: Final = 0.02
+"""Seconds between two publications: a storm of changes is published in few pieces."""
 _AFTER_FAULT: Final = 2.0
 _PAGE: Final = 200
 _RETRY_STREAM: Final = timedelta(seconds=30)
@@ -45,12 +51,17 @@ class EventFeed:
         outbox: the event log.
         clock: for the times of deliveries.
         max_streams: how many may be open in this process.
+        announced: whether other replicas' changes are told to this one.
     """
 
-    def __init__(self, outbox: Outbox, clock: Clock, max_streams: int) -> None:
+    def __init__(
+        self, outbox: Outbox, clock: Clock, max_streams: int, announced: AnnouncementState | None = None
+    ) -> None:
         self._outbox = outbox
         self._clock = clock
         self._max_streams = max_streams
+        self._announced = announced or AnnouncementState()
+        self._woken = asyncio.Event()
         self._advanced = asyncio.Event()
         self.head = 0
         """The highest position known here."""
@@ -60,12 +71,20 @@ class EventFeed:
         """Publish for ever. `published` is set whenever there may be something new to deliver."""
         while True:
             try:
+                self._woken.clear()
                 if await self.publish():
                     published.set()
-                await asyncio.sleep(POLL)
+                await asyncio.sleep(_TOGETHER)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_TOLD if self._announced.told else POLL):
+                        await self._woken.wait()
             except VerifierFault as error:
                 _log.error("events.not-published", problem=str(error))
                 await asyncio.sleep(_AFTER_FAULT)
+
+    def wake(self) -> None:
+        """There may be something new: look now."""
+        self._woken.set()
 
     async def publish(self) -> int:
         """Give positions to what has none; how many there were."""

@@ -17,7 +17,7 @@ from verifier.ports_runtime import RuntimeReferences, SetMissing
 from verifier.service.recorder import Recorder
 
 LOOKUP_LIFE: Final = timedelta(seconds=2)
-"""For so long another replica's new revision may go unnoticed."""
+"""For so long another replica's new revision may go unnoticed where replicas are not told (`Announcements`)."""
 _PARSED: Final = 256
 _LOOKUPS: Final = 1024
 
@@ -34,8 +34,8 @@ async def check_sets(references: RuntimeReferences | None, policy: Policy) -> No
 class PolicyService:
     """Keeps parsed revisions (immutable, by digest) and, for 2 s, which revision is current.
 
-    A replica may therefore judge by the previous revision for 2 s after another one registered a new one;
-    the verdict names the revision it was judged by.
+    A replica that is not told of what others change may therefore judge by the previous revision for 2 s after another
+    one registered a new one; the verdict names the revision it was judged by.
 
     With `signers` no policy is used that none of them signed, not even a stored one: what was submitted is stored
     with its signatures, and they are checked again when it is read.
@@ -56,6 +56,7 @@ class PolicyService:
         self._clock = clock
         self._parsed: OrderedDict[tuple[str, str], Policy] = OrderedDict()
         self._current: OrderedDict[tuple[str, str], tuple[datetime, Policy | None]] = OrderedDict()
+        self._changes = 0
         self._hits = 0
         self._misses = 0
 
@@ -140,8 +141,11 @@ class PolicyService:
             self._hits += 1
             return cached[1]
         self._misses += 1
+        changes = self._changes
         record = await self._store.current_policy(*key)
         found = None if record is None else self._parse(record)
+        if changes != self._changes:
+            return found  # changed while it was read: true for whoever asked, and not to be kept
         self._current[key] = (now, found)
         self._current.move_to_end(key)
         if len(self._current) > _LOOKUPS:
@@ -150,6 +154,7 @@ class PolicyService:
 
     def forget_current(self) -> None:
         """Look again which revisions are current: another replica's change counts at once."""
+        self._changes += 1
         self._current.clear()
 
     async def _pinned(self, tenant: str, policy_id: str, revision: str) -> Policy | None:

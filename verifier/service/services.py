@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from verifier.ports import Clock
+from verifier.ports_announcements import AnnouncementState
 from verifier.ports_events import Outbox
 from verifier.ports_observe import CacheState, QueueState
 from verifier.service.admission import Admission
@@ -78,5 +79,6 @@ class Services:
     ear: EarIssuer
     recorder: Recorder
     clock: Clock
+    announced: AnnouncementState
     queues: Callable[[], Mapping[str, QueueState]]
     caches: Callable[[], Mapping[str, CacheState]]

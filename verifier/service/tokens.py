@@ -73,6 +73,7 @@ class TokenService:
         self._clock = clock
         self._random = random
         self._ca_fingerprint = ca_fingerprint
+        self._changes = 0
         self._cache: OrderedDict[bytes, tuple[datetime, TokenRecord | None]] = OrderedDict()
 
     async def create(
@@ -141,9 +142,14 @@ class TokenService:
         return await self._store.list_tokens(tenant)
 
     async def revoke(self, tenant: str, token_id: str, actor: str) -> None:
-        """Effective at once here, and within 5 s on other replicas. Raises `NotFoundError`."""
+        """Effective at once, on replicas that are not told of it within 5 s. Raises `NotFoundError`."""
         if not await self._recorder.token_revoked(tenant, token_id, self._clock.now(), actor):
             raise NotFoundError("token", token_id)
+        self.forget()
+
+    def forget(self) -> None:
+        """Look again what each token may do."""
+        self._changes += 1
         self._cache.clear()
 
     async def authenticate(self, text: str) -> TokenRecord:
@@ -186,7 +192,10 @@ class TokenService:
         cached = self._cache.get(secret_hash)
         if cached is not None and timedelta(0) <= now - cached[0] < _CACHE_LIFE:
             return cached[1]
+        changes = self._changes
         record = await self._store.token_by_hash(secret_hash)
+        if changes != self._changes:
+            return record  # changed while it was read: not to be kept
         self._cache[secret_hash] = (now, record)
         self._cache.move_to_end(secret_hash)
         if len(self._cache) > _CACHE_SIZE:

@@ -2,7 +2,8 @@
 
 A mark says which verdict an attester has. It is believed for two seconds after it was read, and not at all after
 this process has changed the attester: so a change shows at once here, and within two seconds on every other replica.
-As long as somebody asks for an attester, its mark is read again every second, many in one statement.
+As long as somebody asks for an attester, its mark is read again every second, many in one statement, and at once when
+another replica tells of events.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -26,6 +27,8 @@ from verifier.service.events import Change
 LIFE: Final = timedelta(seconds=2)
 """How long another replica's change may go unnoticed."""
 _POLL: Final = 1.0
+_TOGETHER: Final = 0.1
+"""Seconds between two times that marks are read: a storm of events is looked at in few pieces."""
 _AFTER_FAULT: Final = 2.0
 _ASKED: Final = timedelta(seconds=60)
 """How long an attester is watched after somebody asked for it."""
@@ -64,6 +67,7 @@ class VerdictWatch:
         self._clock = clock
         self._max_waiting = max_waiting
         self._watched: OrderedDict[str, _Watched] = OrderedDict()
+        self._woken = asyncio.Event()
         self.waiting = 0
         self.closed = False
 
@@ -130,11 +134,19 @@ class VerdictWatch:
         """Read again what is asked for, for ever."""
         while True:
             try:
+                self._woken.clear()
                 await self.refresh()
-                await asyncio.sleep(_POLL)
+                await asyncio.sleep(_TOGETHER)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL - _TOGETHER):
+                        await self._woken.wait()
             except VerifierFault as error:
                 _log.error("watch.not-read", problem=str(error))
                 await asyncio.sleep(_AFTER_FAULT)
+
+    def wake(self) -> None:
+        """Another replica may have changed something: look now."""
+        self._woken.set()
 
     async def refresh(self) -> None:
         """Read the marks of everything that is asked for or waited for, once."""

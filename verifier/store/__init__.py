@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+from verifier.ports_announcements import Announcement
 from verifier.store.backend import Backend
 from verifier.store.faults import SchemaMismatch, StoreUrlError
 from verifier.store.location import Location, parse_location
 from verifier.store.store import SqlStore
 
-__all__ = ["SchemaMismatch", "SqlStore", "StoreUrlError", "open_store", "upgrade"]
+__all__ = ["SchemaMismatch", "SqlStore", "StoreUrlError", "announce", "open_store", "upgrade"]
 
 
 def upgrade(url: str) -> None:
@@ -42,6 +43,17 @@ async def open_store(url: str, *, migrate: bool = True) -> SqlStore:
         await store.close()
         raise
     return store
+
+
+async def announce(url: str, change: Announcement) -> None:
+    """Tell the replicas on a database of a change that is not in it, if it can be reached."""
+    location = parse_location(url)
+    if location.path is None:
+        from verifier.store.postgresql_announcements import PostgresqlAnnouncements  # noqa: PLC0415 - as below
+
+        telling = PostgresqlAnnouncements(location.url)
+        telling.committed((change,))
+        await telling.close()
 
 
 def _backend(location: Location) -> Backend:

@@ -9,9 +9,11 @@ from sqlalchemy import Connection, delete, func, select
 
 from verifier.errors import EvidenceError
 from verifier.policy.assignment import Assignment, Mode
+from verifier.ports_announcements import Topic
 from verifier.ports_enrollment import AuditEntry
 from verifier.reasons import Reason
 from verifier.store import values
+from verifier.store.announcing import note
 from verifier.store.audit_log import append
 from verifier.store.backend import StorePart, changed
 from verifier.store.rows import Row
@@ -51,6 +53,7 @@ class Assignments(StorePart):
         def work(connection: Connection) -> None:
             _put(connection, into, tenant, record, replacing)
             append(connection, audit)
+            note(connection, Topic.ASSIGNMENTS, tenant)
 
         await self._backend.write(work)
 
@@ -62,6 +65,7 @@ class Assignments(StorePart):
             if not changed(connection, gone):
                 return False
             append(connection, audit)
+            note(connection, Topic.ASSIGNMENTS, tenant)
             return True
 
         return await self._backend.write(work)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection, CursorResult, Select, UpdateBase
 
 from verifier.ports_observe import QueueState
+from verifier.store.announcing import LocalAnnouncements
 from verifier.store.recording import Outcome, PreparedRecording
 from verifier.store.rows import Row, Values
 from verifier.store.statements import InsertInto, Lookup
@@ -21,6 +22,10 @@ class Backend(Protocol):
     @property
     def insert(self) -> InsertInto:
         """The dialect's INSERT, which knows ON CONFLICT."""
+
+    @property
+    def announcements(self) -> LocalAnnouncements:
+        """Who is told of what is committed here."""
 
     @property
     def queues(self) -> Mapping[str, QueueState]:

@@ -6,10 +6,12 @@ from typing import Final
 
 from sqlalchemy import Connection, insert, select
 
+from verifier.ports_announcements import Topic
 from verifier.ports_enrollment import AuditEntry
 from verifier.ports_events import EventKind, EventRecord, NewEvent
 from verifier.reasons import Tier
 from verifier.store import values
+from verifier.store.announcing import note
 from verifier.store.rows import Row, Values
 from verifier.store.schema import attester
 from verifier.store.schema_events import event
@@ -32,6 +34,7 @@ def append(connection: Connection, new: NewEvent) -> None:
         )
         labels = connection.execute(of_attester).scalar() or "{}"
     connection.execute(insert(event).values(row(new, labels=labels)))
+    note(connection, Topic.EVENTS, "")
 
 
 def append_audited(connection: Connection, entry: AuditEntry) -> None:

@@ -52,7 +52,10 @@ class OutboxStore(StorePart):
         if await self._first(_ANY_UNPUBLISHED) is None:
             return Published(events=0, head=(await self.event_bounds())[1])
         insert_into, at = self._backend.insert, values.micros(now)
-        return await self._backend.write(lambda connection: _publish(connection, insert_into, at))
+        done = await self._backend.write(lambda connection: _publish(connection, insert_into, at))
+        if done.events:
+            self._backend.announcements.published()
+        return done
 
     async def events(self, tenant: str, *, after: int, limit: int) -> tuple[EventRecord, ...]:
         """By position."""

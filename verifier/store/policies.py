@@ -11,8 +11,10 @@ from sqlalchemy.exc import IntegrityError
 
 from verifier.errors import StoreUnavailable
 from verifier.ports import PolicyRecord
+from verifier.ports_announcements import Topic
 from verifier.ports_events import EventKind, NewEvent
 from verifier.store import event_log, rows, statements
+from verifier.store.announcing import note
 from verifier.store.backend import StorePart
 from verifier.store.schema import policy
 from verifier.store.statements import Insert
@@ -109,6 +111,7 @@ def _add(connection: Connection, new: Insert, record: PolicyRecord) -> None:
             data={"revision": record.revision, "current": current},
         )
         event_log.append(connection, told)
+        note(connection, Topic.POLICIES, record.tenant)
 
 
 def _standing(connection: Connection, record: PolicyRecord) -> tuple[bool, bool]:

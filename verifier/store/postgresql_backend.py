@@ -18,8 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from verifier.errors import StoreUnavailable
 from verifier.ports_observe import QueueState, part
 from verifier.store import recording, statements
+from verifier.store.announcing import APPENDED, noting
 from verifier.store.batching import Batcher
 from verifier.store.faults import PG_RETRY, sqlstate, translated
+from verifier.store.postgresql_announcements import PostgresqlAnnouncements
 from verifier.store.recording import Outcome, PreparedRecording
 from verifier.store.rows import Row, Values
 from verifier.store.schema import attester, latest
@@ -55,6 +57,7 @@ class PostgresqlBackend:
     insert: InsertInto = staticmethod(postgresql.insert)
 
     def __init__(self, url: URL) -> None:
+        self.announcements = PostgresqlAnnouncements(url)
         self._engine = create_async_engine(
             url, pool_size=_POOL, max_overflow=_OVERFLOW, pool_pre_ping=True, pool_timeout=10
         )
@@ -87,7 +90,9 @@ class PostgresqlBackend:
         """A transaction, begun again when another replica's got in its way."""
         self._check_open()
         with part("store-transaction"):
-            return await self._transaction(lambda connection: connection.run_sync(work))
+            result, changes = await self._transaction(lambda connection: connection.run_sync(noting(work)))
+        self.announcements.committed(changes)
+        return result
 
     async def record(self, item: PreparedRecording) -> Outcome:
         """Store one recording, together with whoever else asks now."""
@@ -98,6 +103,7 @@ class PostgresqlBackend:
         await self._recordings.close()
         await asyncio.gather(*(batcher.close() for batcher in self._lookups.values()))
         self._closed = True
+        await self.announcements.close()
         await self._engine.dispose()
 
     def _check_open(self) -> None:
@@ -114,7 +120,10 @@ class PostgresqlBackend:
         return Batcher(read, "store-read", self._read_state)
 
     async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
-        return await self._transaction(lambda connection: _write(connection, batch))
+        plan = await self._transaction(lambda connection: _write(connection, batch))
+        if plan.events:
+            self.announcements.committed((APPENDED,))
+        return plan.outcomes
 
     async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         with translated(unreachable=OSError):
@@ -129,7 +138,7 @@ class PostgresqlBackend:
                 return await work(connection)
 
 
-async def _write(connection: AsyncConnection, batch: Sequence[PreparedRecording]) -> list[Outcome]:
+async def _write(connection: AsyncConnection, batch: Sequence[PreparedRecording]) -> recording.Plan:
     found = await connection.execute(_LOCK_KNOWN, {"keys": sorted({item.attester_id for item in batch})})
     known = {row[0]: recording.known(row) for row in found}
     fresh: set[bytes] = set()
@@ -140,4 +149,4 @@ async def _write(connection: AsyncConnection, batch: Sequence[PreparedRecording]
     plan = recording.plan(batch, known, fresh)
     for step, rows in plan.rows():
         await connection.execute(_HOT.batch[step], list(rows))
-    return plan.outcomes
+    return plan

@@ -10,8 +10,10 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, RowMapping, and_, bindparam, select, update
 
 from verifier.ports import Lifecycle, VerdictRecord
+from verifier.ports_announcements import Topic
 from verifier.ports_enrollment import AuditEntry
 from verifier.store import audit_log, recorded_events, recording, rows, values
+from verifier.store.announcing import note
 from verifier.store.backend import StorePart
 from verifier.store.recording import Step
 from verifier.store.rows import Values
@@ -150,6 +152,8 @@ def _store(
         stored[item.verdict.attester_id] = replace(
             item.verdict, sequence=sequence, valid_until=values.moment(said["valid_until"])
         )
+    if batch[Step.EVENTS]:
+        note(connection, Topic.EVENTS, "")
     if stored:
         _write(connection, hot, [judgements[key] for key in sorted(judgements)], batch, changes)
     return stored

@@ -25,6 +25,7 @@ from sqlalchemy.pool import NullPool
 from verifier.errors import StoreUnavailable
 from verifier.ports_observe import QueueState, part
 from verifier.store import recording, statements
+from verifier.store.announcing import APPENDED, LocalAnnouncements, noting
 from verifier.store.batching import Batcher
 from verifier.store.faults import translated
 from verifier.store.recording import Outcome, PreparedRecording
@@ -158,7 +159,7 @@ def read_all(connection: sqlite3.Connection, batch: Sequence[Read]) -> list[list
     return [connection.execute(sql, parameters).fetchall() for sql, parameters in batch]
 
 
-def write_batch(connection: sqlite3.Connection, batch: Sequence[PreparedRecording]) -> list[Outcome]:
+def write_batch(connection: sqlite3.Connection, batch: Sequence[PreparedRecording]) -> recording.Plan:
     """Store a batch of recordings in one transaction, durably."""
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -176,7 +177,7 @@ def write_batch(connection: sqlite3.Connection, batch: Sequence[PreparedRecordin
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return plan.outcomes
+    return plan
 
 
 def _known(connection: sqlite3.Connection, batch: Sequence[PreparedRecording]) -> dict[str, recording.Known]:
@@ -199,6 +200,7 @@ class SqliteBackend:
     insert: InsertInto = staticmethod(sqlite.insert)
 
     def __init__(self, path: Path) -> None:
+        self.announcements = LocalAnnouncements()
         self._reader = _Thread(path, "store-read")
         self._scanner = _Thread(path, "store-scan")
         self._writer = _Thread(path, "store-write")
@@ -233,7 +235,11 @@ class SqliteBackend:
         with part("store-transaction"):
             # The thread learns for which request it works: the audit log says so.
             context = contextvars.copy_context()
-            return await self._writer.run(lambda connection: context.run(_in_transaction, connection, work))
+            result, changes = await self._writer.run(
+                lambda connection: context.run(_in_transaction, connection, noting(work))
+            )
+        self.announcements.committed(changes)
+        return result
 
     async def record(self, item: PreparedRecording) -> Outcome:
         """Store one recording, together with whoever else asks now."""
@@ -251,4 +257,7 @@ class SqliteBackend:
         return await self._reader.run(lambda connection: read_all(raw_connection(connection), batch))
 
     async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
-        return await self._writer.run(lambda connection: write_batch(raw_connection(connection), batch))
+        plan = await self._writer.run(lambda connection: write_batch(raw_connection(connection), batch))
+        if plan.events:
+            self.announcements.committed((APPENDED,))
+        return plan.outcomes

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sqlalchemy import update
 
 from verifier.errors import StoreUnavailable
+from verifier.ports_announcements import Announcements
 from verifier.ports_observe import QueueState
 from verifier.store.anchors import Anchors
 from verifier.store.assignments import Assignments
@@ -51,6 +52,15 @@ class SqlStore(
     def queues(self) -> Mapping[str, QueueState]:
         """Who waits for the database, by queue."""
         return self._backend.queues
+
+    @property
+    def announcements(self) -> Announcements:
+        """Changes as they become durable, here and, after `follow`, elsewhere."""
+        return self._backend.announcements
+
+    def follow(self) -> None:
+        """Hear of other replicas' changes from now on, until the store is closed."""
+        self._backend.announcements.start()
 
     async def close(self) -> None:
         """Finish what was asked for and close; whatever comes later is `StoreUnavailable`."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, UpdateBase, delete, func, insert, or_, select, update
 
 from verifier.ports import SESSION_ID, Scope, TokenRecord, TokenSpend
+from verifier.ports_announcements import Topic
 from verifier.store import rows, statements
-from verifier.store.backend import StorePart
+from verifier.store.announcing import note
+from verifier.store.backend import StorePart, changed
 from verifier.store.rows import Row
 from verifier.store.schema import token
 from verifier.store.values import micros
@@ -22,7 +24,7 @@ class Tokens(StorePart):
 
     async def add_token(self, token_record: TokenRecord) -> None:
         """Keep a new token."""
-        await self._change(insert(token).values(rows.token_values(token_record)))
+        await self._change_known(token_record.tenant, insert(token).values(rows.token_values(token_record)))
 
     async def token_by_hash(self, secret_hash: bytes) -> TokenRecord | None:
         """The token with this secret, whatever its state."""
@@ -46,10 +48,11 @@ class Tokens(StorePart):
     async def revoke_token(self, tenant: str, token_id: str, now: datetime) -> bool:
         """True when the token exists; it keeps the time it was first revoked."""
         return bool(
-            await self._change(
+            await self._change_known(
+                tenant,
                 update(token)
                 .where(token.c.tenant == tenant, token.c.id == token_id)
-                .values(revoked_at=func.coalesce(token.c.revoked_at, micros(now)))
+                .values(revoked_at=func.coalesce(token.c.revoked_at, micros(now))),
             )
         )
 
@@ -64,6 +67,17 @@ class Tokens(StorePart):
             return TokenSpend.UNKNOWN, None
         found = rows.token_record(row)
         return TokenSpend.ACCEPTED if taken else _refusal(found, now), found
+
+    async def _change_known(self, tenant: str, statement: UpdateBase) -> int:
+        """Change what replicas remember of tokens, and tell them."""
+
+        def work(connection: Connection) -> int:
+            count = changed(connection, statement)
+            if count:
+                note(connection, Topic.TOKENS, tenant)
+            return count
+
+        return await self._backend.write(work)
 
 
 def _spend(connection: Connection, secret_hash: bytes, at: int) -> tuple[bool, Row | None]:

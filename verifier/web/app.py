@@ -79,6 +79,7 @@ def build_app(
             caches=services.caches,
             attempts=lambda: services.deliveries.outcomes,
             streams=lambda: services.feed.streams,
+            announced=services.announced,
         ),
     )
     app = web.Application(middlewares=[border(metrics, config, tracer)])

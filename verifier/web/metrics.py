@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from verifier.appraisal.stages import Stage
+from verifier.ports_announcements import AnnouncementState
 from verifier.ports_observe import CacheState, Observation, OpenCounts, QueueState
 from verifier.ports_trust import Ending, EndingKind, ExpiryAlarm, LostEndorsement
 from verifier.service.expiry import THRESHOLDS
@@ -49,6 +50,7 @@ class Counted:
     """To deliver to webhooks, by outcome."""
     streams: Callable[[], int]
     """Of events, open now."""
+    announced: AnnouncementState
 
 
 class Metrics:
@@ -270,6 +272,7 @@ class _Pulled(Collector):
             _PREFIX + "event_streams", "Streams of events open in this process", value=self._counted.streams()
         )
         yield from (attempts, streams)
+        yield from _announcements(self._counted.announced)
 
     def _queues(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily(_PREFIX + "queue_waiting", "Items in a queue", labels=["queue"])
@@ -294,3 +297,21 @@ class _Pulled(Collector):
             misses.add_metric([name], cache.misses)
             entries.add_metric([name], cache.entries)
         yield from (hits, misses, entries)
+
+
+def _announcements(state: AnnouncementState) -> Iterator[Metric]:
+    """How this process hears of the changes of others."""
+    yield GaugeMetricFamily(
+        _PREFIX + "replicas_told",
+        "1 while other replicas' changes are told to this process; 0: it looks for them by itself",
+        value=state.told,
+    )
+    counts = {"sent": state.sent, "received": state.received, "lost": state.losses}
+    told = CounterMetricFamily(
+        _PREFIX + "announcements",
+        "Changes told to other replicas (sent) and by them (received), and connections for it that went away (lost)",
+        labels=["outcome"],
+    )
+    for outcome, count in counts.items():
+        told.add_metric([outcome], count)
+    yield told

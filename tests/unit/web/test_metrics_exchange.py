@@ -8,6 +8,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from verifier.ports_announcements import AnnouncementState
 from verifier.ports_observe import CacheState, QueueState
 from verifier.web.metrics import Counted, Metrics
 from verifier.web.metrics_exchange import Exchange, merged
@@ -41,6 +42,7 @@ def counted() -> Counted:
         caches=lambda: {"keys": CacheState(5, 6, 7)},
         attempts=lambda: {"dead": 8},
         streams=lambda: 9,
+        announced=AnnouncementState(told=True, sent=10, received=11, losses=12),
     )
 
 
