@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lifecycles lint format bench bench-peer fleet coverage clean requirements
+.PHONY: help setup demo test lifecycles faults lint format bench bench-peer fleet coverage clean requirements
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,10 @@ test: setup lint ## Everything CI runs
 
 lifecycles: setup ## 10,000 simulated lives of machines and 2,000 clones and rollbacks (make test lives a share of them)
 	@$(BIN)/python -m tests.lifecycles $(if $(FIRST),--first $(FIRST))
+
+faults: setup ## A fleet that attests while processes, database, disk and clock fail (make test has a share of it)
+	@scripts/install-system-packages.sh test
+	@$(BIN)/python -m pytest tests/faults -m "slow or not slow" $(ARGS)
 
 lint: setup ## ruff, mypy --strict, import layers
 	@$(BIN)/ruff check .

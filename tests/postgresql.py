@@ -7,6 +7,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -24,14 +25,14 @@ def binaries() -> Path | None:
 
 
 @contextlib.contextmanager
-def started() -> Iterator[Cluster]:
+def started(*, durable: bool = False) -> Iterator[Cluster]:
     """A running server, or a loud skip where there is none."""
     found = binaries()
     if found is None:
         pytest.skip(f"POSTGRESQL NOT TESTED: no server under {INSTALLED} (Debian package `postgresql`)")
     if importlib.util.find_spec("asyncpg") is None:
         pytest.skip("POSTGRESQL NOT TESTED: the driver asyncpg is not installed")
-    server = Cluster(found)
+    server = Cluster(found, durable=durable)
     try:
         server.initialise()
         yield server
@@ -80,12 +81,20 @@ class Cluster:
                 self._process.wait(0.05)
         raise RuntimeError(f"PostgreSQL did not start: {(self.root / 'log').read_text()[-2000:]}")
 
-    def stop(self) -> None:
-        """Fast shutdown: clients are cut off."""
+    def stop(self, mode: str = "fast") -> None:
+        """Shutdown: `fast` cuts clients off, `immediate` leaves recovery to the next start."""
         if self._process is not None:
-            self._call("pg_ctl", "-D", "data", "-m", "fast", "stop", check=False)
+            self._call("pg_ctl", "-D", "data", "-m", mode, "stop", check=False)
             self._process.wait(20)
             self._process = None
+
+    def pause(self) -> None:
+        """All of its processes stand still; connections stay open."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """The end of `pause`."""
+        self._signal(signal.SIGCONT)
 
     def url(self, database: str) -> str:
         """For the store."""
@@ -95,13 +104,16 @@ class Cluster:
         """Run one statement."""
         self._call("psql", "-h", str(self.root), "-U", "verifier", "-qX", "-d", database, "-c", statement)
 
+    def rows(self, statement: str, database: str) -> list[str]:
+        """What a query finds, a line each with `|` between the columns."""
+        text = self._call(
+            "psql", "-h", str(self.root), "-U", "verifier", "-qXAt", "-d", database, "-c", statement
+        )
+        return text.splitlines()
+
     def size(self, database: str) -> int:
         """Bytes of a database on disk."""
-        text = self._call(
-            "psql", "-h", str(self.root), "-U", "verifier", "-qXAt", "-d", database,
-            "-c", "SELECT pg_database_size(current_database())",
-        )  # fmt: skip
-        return int(text)
+        return int(self.rows("SELECT pg_database_size(current_database())", database)[0])
 
     def disconnect(self, database: str) -> None:
         """Cut off whoever is connected to a database."""
@@ -111,6 +123,14 @@ class Cluster:
         """Stop the server and delete everything."""
         self.stop()
         shutil.rmtree(self.root, ignore_errors=True)
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        postmaster = self._process.pid
+        below = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        for pid in (postmaster, *map(int, below)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _call(self, program: str, *arguments: str, check: bool = True) -> str:
         done = subprocess.run(

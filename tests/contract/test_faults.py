@@ -20,9 +20,9 @@ from tests.contract.records import NOW, enrol, policy, recording, token
 from tests.contract.writer_process import ATTESTERS
 from verifier.errors import StoredDataDamaged, StoreUnavailable
 from verifier.ports import FleetFilter, GuestIdentity
-from verifier.store import open_store, sqlite_backend, statements
+from verifier.store import open_store, postgresql_backend, sqlite_backend, statements
 from verifier.store.recording import identity_values
-from verifier.store.schema import attester
+from verifier.store.schema import attester, latest
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
@@ -339,6 +339,56 @@ class TestPostgresql:
         assert [verdict.sequence for verdict in history] == list(range(len(history), 0, -1))
         # A commit whose answer was cut off may have been made: refused to the caller, yet spent.
         assert len(stored) + 1 <= len(history) <= len(stored) + 1 + len(refused)
+
+    async def test_a_server_that_says_nothing_is_given_up_and_asked_again(
+        self, cluster, postgresql_database, monkeypatch
+    ):
+        for name in ("_SHORT", "_LONG"):
+            monkeypatch.setattr(postgresql_backend, name, 0.3)
+        store = await postgresql_database.open()
+        await enrol(store, "att-1")
+        item = recording("att-1")
+        cluster.pause()
+        try:
+            calls = (
+                store.record(item),
+                store.attester_state("att-1"),
+                store.ping(),
+                store.add_token(token()),
+            )
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(answer) for answer in answers] == [StoreUnavailable] * 4, answers
+            assert "within 0.3 s" in str(answers[0])
+        finally:
+            cluster.go_on()
+        for _ in range(2):  # what was given up may still be made
+            await store.record(item)
+        assert [
+            verdict.sequence for verdict in await store.history("default", "att-1", before=None, limit=9)
+        ] == [1]
+        assert await store.record(recording("att-1")) is not None
+
+    async def test_a_replica_that_stands_still_holds_nobody_up_for_ever(
+        self, postgresql_database, monkeypatch
+    ):
+        monkeypatch.setattr(postgresql_backend, "_IDLE_IN_TRANSACTION", "300")
+        frozen, other = await postgresql_database.open(), await postgresql_database.open()
+        await enrol(frozen, "att-1")
+
+        async def hold():
+            async with frozen._backend._engine.begin() as connection:
+                await connection.execute(
+                    update(latest).where(latest.c.attester_id == "att-1").values(sequence=7)
+                )
+                await asyncio.sleep(20)
+
+        holding = asyncio.create_task(hold())
+        await asyncio.sleep(0.1)
+        stored = await asyncio.wait_for(other.record(recording("att-1")), 10)
+        assert stored.sequence == 1
+        holding.cancel()
+        await asyncio.gather(holding, return_exceptions=True)
+        assert await frozen.record(recording("att-1")) is not None
 
     async def test_a_read_only_standby_takes_no_writes(self, cluster, postgresql_database):
         store = await postgresql_database.open()

@@ -6,6 +6,7 @@ import asyncio
 
 from tests.harness import Guest, running, settings_for
 from verifier.ports import Scope
+from verifier.web import dispatch
 
 
 async def test_a_storm_is_taken_in_pieces_and_every_guest_gets_its_verdict(tmp_path):
@@ -56,3 +57,18 @@ async def test_a_client_that_sends_its_body_slowly_holds_no_slot(tmp_path):
         guest = await verifier.guest()
         assert (await guest.attest()).status == 200
         writer.close()
+
+
+async def test_a_guest_is_told_when_its_turn_takes_too_long_and_the_slot_is_free_again(tmp_path, monkeypatch):
+    settings = settings_for(tmp_path, "[limits]\nslots = 1\nqueue = 3\n")
+    async with running(settings) as verifier:
+        guest = await verifier.guest()
+        challenges, store = [await guest.challenge() for _ in range(2)], verifier.service.store
+        with monkeypatch.context() as broken:
+            broken.setattr(dispatch, "_LONGEST", 0.2)
+            broken.setattr(store, "record", lambda _: asyncio.Event().wait())
+            # One holds the only slot, the other waits for it: both are told.
+            for answer in await asyncio.gather(*map(guest.attest, challenges)):
+                assert (answer.status, answer.code) == (503, "verifier-unavailable")
+                assert int(answer.headers["Retry-After"]) > 0
+        assert (await guest.attest()).status == 200

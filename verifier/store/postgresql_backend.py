@@ -7,7 +7,8 @@ that several replicas touch are locked in one order, so that they wait for each 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Select, any_, bindparam
@@ -30,6 +31,12 @@ from verifier.store.statements import HotStatements, InsertInto, Lookup
 _POOL: Final = 4
 _OVERFLOW: Final = 12
 _ATTEMPTS: Final = 5
+_SHORT: Final = 10.0
+"""Seconds that the hot path waits for the server; a guest that is put off then comes back."""
+_LONG: Final = 120.0
+"""Seconds for anything else: a survey of a large fleet, or dropping what is old, takes its time."""
+_IDLE_IN_TRANSACTION: Final = "60000"
+"""Milliseconds after which the server ends a transaction of a replica that stands still, and frees what it has locked."""
 _HOT: Final = HotStatements(postgresql.insert)
 _SPEND_NONCES: Final = _HOT.spend_nonce.returning(statements.NONCE_HASH)
 
@@ -59,7 +66,15 @@ class PostgresqlBackend:
     def __init__(self, url: URL) -> None:
         self.announcements = PostgresqlAnnouncements(url)
         self._engine = create_async_engine(
-            url, pool_size=_POOL, max_overflow=_OVERFLOW, pool_pre_ping=True, pool_timeout=10
+            url,
+            pool_size=_POOL,
+            max_overflow=_OVERFLOW,
+            pool_pre_ping=True,
+            pool_timeout=_SHORT,
+            connect_args={
+                "timeout": _SHORT,
+                "server_settings": {"idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION},
+            },
         )
         self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._recordings = Batcher(self._write_batch, "store-write")
@@ -80,17 +95,15 @@ class PostgresqlBackend:
         self, statement: Select[*tuple[Any, ...]], parameters: Values | None = None
     ) -> Sequence[Row]:
         """Every row of a query."""
-        self._check_open()
-        with translated(unreachable=OSError), part("store-query"):
-            async with self._reader.connect() as connection:
-                found: Sequence[Row] = (await connection.execute(statement, parameters)).all()
-        return found
+        return await self._rows(statement, parameters, _LONG)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """A transaction, begun again when another replica's got in its way."""
         self._check_open()
         with part("store-transaction"):
-            result, changes = await self._transaction(lambda connection: connection.run_sync(noting(work)))
+            result, changes = await self._transaction(
+                lambda connection: connection.run_sync(noting(work)), _LONG
+            )
         self.announcements.committed(changes)
         return result
 
@@ -114,19 +127,29 @@ class PostgresqlBackend:
         query = _many(lookup)
 
         async def read(keys: Sequence[str | bytes]) -> Sequence[Row | None]:
-            found = {row[lookup.position]: row for row in await self.rows(query, {"keys": list(set(keys))})}
+            rows = await self._rows(query, {"keys": list(set(keys))}, _SHORT)
+            found = {row[lookup.position]: row for row in rows}
             return [found.get(key) for key in keys]
 
         return Batcher(read, "store-read", self._read_state)
 
     async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
-        plan = await self._transaction(lambda connection: _write(connection, batch))
+        plan = await self._transaction(lambda connection: _write(connection, batch), _SHORT)
         if plan.events:
             self.announcements.committed((APPENDED,))
         return plan.outcomes
 
-    async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        with translated(unreachable=OSError):
+    async def _rows(
+        self, statement: Select[*tuple[Any, ...]], parameters: Values | None, seconds: float
+    ) -> Sequence[Row]:
+        self._check_open()
+        with part("store-query"):
+            async with _within(seconds), self._reader.connect() as connection:
+                found: Sequence[Row] = (await connection.execute(statement, parameters)).all()
+        return found
+
+    async def _transaction(self, work: Callable[[AsyncConnection], Awaitable[T]], seconds: float) -> T:
+        async with _within(seconds):
             for _ in range(_ATTEMPTS - 1):
                 try:
                     async with self._engine.begin() as connection:
@@ -136,6 +159,17 @@ class PostgresqlBackend:
                         raise
             async with self._engine.begin() as connection:
                 return await work(connection)
+
+
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    """Errors become ours, and so does silence: a connection that said nothing for so long is given up."""
+    with translated(unreachable=OSError):
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise StoreUnavailable(f"PostgreSQL did not answer within {seconds:g} s") from error
 
 
 async def _write(connection: AsyncConnection, batch: Sequence[PreparedRecording]) -> recording.Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from verifier.findings import Status
 from verifier.ports import TokenRecord
 from verifier.ports_observe import CURRENT, about
 from verifier.reasons import Reason, Tier
+from verifier.service.admission import OverloadedError
 from verifier.service.services import Services
 from verifier.service.tokens import TokenService
 from verifier.web.bodies import read_body
@@ -23,6 +25,9 @@ from verifier.web.wire_codec import JSON, MAX_JSON_BODY, MEDIA_TYPES, Attestatio
 _REVALIDATE: Final = "private, no-cache"
 _NO_STORE: Final = "no-store"
 _MAX_AUTHORIZATION: Final = 512
+_LONGEST: Final = 50.0
+"""Seconds: an agent gives up after 60, and had better be told than guess."""
+_RETRY: Final = 10
 _BEST: Final = Tier.AFFIRMING.label
 _PASSED: Final = Status.PASSED.value
 
@@ -51,8 +56,14 @@ class Dispatcher:
         async with self._services.admission.enter(self.route.party) as ticket:
             call = await self._call(request, principal, room)
             # Whoever sends its body slowly holds no slot meanwhile.
-            async with ticket.turn():
-                return await self._answer(call)
+            limit = asyncio.timeout(_LONGEST)
+            try:
+                async with limit, ticket.turn():
+                    return await self._answer(call)
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise
+                raise OverloadedError(_RETRY, f"not done within {_LONGEST:g} s; send it again") from error
 
     async def _call(self, request: web.Request, principal: TokenRecord | None, room: Room) -> Call:
         return Call(
