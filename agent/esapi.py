@@ -11,6 +11,7 @@ from agent.errors import BankMissingError, NoTpmError, TpmError, TpmLibraryMissi
 from agent.templates import HASHES, TemplateError, activation_branches, name_of, parse_public
 from agent.tpm import Key, Quote, Selection, TpmProperties
 from agent.tpm_errors import explain
+from agent.tpm_library import load_tpm_library
 
 os.environ.setdefault(
     "TSS2_LOG", "all+NONE"
@@ -36,6 +37,7 @@ _IN_LOCKOUT: Final = 1 << 9
 def open_tpm(tcti: str) -> EsapiTpm:
     """Open the TPM behind a TCTI such as `device:/dev/tpmrm0` or `swtpm:host=127.0.0.1,port=2321`."""
     try:
+        load_tpm_library()
         from tpm2_pytss.ESAPI import ESAPI  # noqa: PLC0415 - an extra, and slow to import
         from tpm2_pytss.TSS2_Exception import TSS2_Exception  # noqa: PLC0415
     except ImportError as error:

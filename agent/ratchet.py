@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from agent.errors import AgentError, TpmAuthError, TpmError
-from agent.state import RatchetMemory, RatchetState, StateFile
+from agent.state import RatchetMemory, RatchetState, StateFile, as_folder
 from agent.tpm import Key, Tpm
 from agent.wire.messages import Challenge, RatchetProof, RatchetStep
 
@@ -196,6 +196,7 @@ class Ratchet:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
+            as_folder(descriptor, path.parent)
             if fcntl is not None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

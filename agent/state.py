@@ -109,6 +109,7 @@ class StateFile:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
+                as_folder(descriptor, self.path.parent)
                 _write_all(descriptor, msgspec.json.format(msgspec.json.encode(state)) + b"\n")
                 os.fsync(descriptor)
             finally:
@@ -120,6 +121,15 @@ class StateFile:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def as_folder(descriptor: int, folder: Path) -> None:
+    """A file that root makes in a folder of the service's user is that user's: commands run by hand break nothing."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return
+    owner = folder.stat()
+    if owner.st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 _PERMISSION: Final = "run as the user that owns the folder, or name another with --state-dir"

@@ -8,12 +8,24 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import certificates, core, dashboard, events, ima, ima_stall, rejudging, runtime_sets, web
+from tests.bench import (
+    agent,
+    certificates,
+    core,
+    dashboard,
+    events,
+    ima,
+    ima_stall,
+    rejudging,
+    runtime_sets,
+    web,
+)
 from tests.bench.measure import Result
 from tests.conftest import ROOT
 
 BENCHES = (
     core.BENCHES
+    | agent.BENCHES
     | certificates.BENCHES
     | dashboard.BENCHES
     | ima.BENCHES

@@ -91,3 +91,41 @@ def test_the_adapter_adds_only_what_tpm2_pytss_itself_needs():
     loaded = set(done.stdout.split())
     assert "tpm2_pytss.ESAPI" in loaded
     assert not {"asyncio", "aiohttp", "tpm2_pytss.utils"} & loaded
+
+
+def after_opening_a_tpm(code: str, before: str = "") -> str:
+    """What `code` prints in an interpreter that tried to open a TPM which is not there."""
+    pytest.importorskip("tpm2_pytss")
+    opening = (
+        "import agent.esapi as e\ntry: e.open_tpm('swtpm:port=1')\nexcept e.NoTpmError: pass\nimport sys"
+    )
+    program = f"{before}\n{opening}\n{code}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_the_adapter_leaves_out_cryptography():
+    loaded = after_opening_a_tpm("print(*sys.modules)").split()
+    assert "tpm2_pytss.types" in loaded
+    assert [name for name in loaded if name.partition(".")[0] == "cryptography"] == []
+
+
+def test_cryptography_can_be_had_afterwards_and_is_the_real_one():
+    code = "from cryptography.hazmat.primitives.hashes import SHA256; print(SHA256().digest_size)"
+    assert after_opening_a_tpm(code) == "32"
+
+
+def test_what_needs_cryptography_says_so():
+    code = """
+from tpm2_pytss import TPM2B_PUBLIC
+try: TPM2B_PUBLIC.from_pem(b"-----BEGIN PUBLIC KEY-----")
+except NotImplementedError as error: print(error)
+"""
+    assert "without cryptography" in after_opening_a_tpm(code)
+
+
+def test_a_program_that_has_cryptography_keeps_it():
+    code = "import tpm2_pytss.internal.crypto as c, cryptography; print(c.rsa is sys.modules[c.rsa.__name__])"
+    assert after_opening_a_tpm(code, before="import cryptography.hazmat.primitives.asymmetric.rsa") == "True"

@@ -172,3 +172,11 @@ def test_nothing_is_extended_that_cannot_be_remembered(bench):
     assert bench.show(challenge(content)).attest.endswith(content)
     assert bench.content == content
     assert "the disk is full" in bench.said[-1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="SKIPPED: only root can make files for others")
+def test_the_lock_that_root_makes_is_the_service_s(tmp_path):
+    """Else `attest-agent attest` by hand, once, would keep the service from attesting ever after."""
+    os.chown(tmp_path, 61234, 61234)
+    Bench(tmp_path).show(challenge())
+    assert (tmp_path / "ratchet.lock").stat().st_uid == 61234

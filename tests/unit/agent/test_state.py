@@ -70,3 +70,15 @@ def test_a_newer_agent_s_fields_do_not_matter(tmp_path):
     store = StateFile(tmp_path)
     store.path.write_bytes(b'{"version":1,"attester_id":"a1","invented_later":[1]}')
     assert store.load().attester_id == "a1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="SKIPPED: only root can make files for others")
+def test_what_root_writes_into_the_service_s_folder_is_the_service_s(tmp_path):
+    folder = tmp_path / "state"
+    folder.mkdir()
+    os.chown(folder, 61234, 61234)
+    store = StateFile(folder)
+    store.save(FULL)
+    assert (store.path.stat().st_uid, store.path.stat().st_gid) == (61234, 61234)
+    store.save(FULL)
+    assert store.path.stat().st_uid == 61234
