@@ -37,6 +37,7 @@ lint: setup ## ruff, mypy --strict, import layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --platform win32 --no-error-summary -p agent
 	@$(BIN)/lint-imports --no-cache
 
 format: setup ## Apply the formatter and safe fixes

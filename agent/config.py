@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -12,10 +14,15 @@ from msgspec import Struct
 from agent.ak import AK_CHOICES
 from agent.ek import AUTO, EK_CHOICES
 from agent.errors import ConfigError
+from agent.files import program_data
 from agent.standing import AttestedOn
 from agent.state import DEFAULT_DIRECTORY
 
-DEFAULT_FILE: Final = Path("/etc/vtpm-attest/agent.toml")
+DEFAULT_FILE: Final = (
+    program_data(os.environ) / "agent.toml"
+    if sys.platform == "win32"
+    else Path("/etc/vtpm-attest/agent.toml")
+)
 PREFIX: Final = "VTPM_ATTEST_"
 KEYS: Final = (
     "server",

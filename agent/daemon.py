@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from types import FrameType
 from typing import Final
@@ -21,12 +22,17 @@ from agent.wire.messages import AttestationReply
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-class _Terminated(BaseException):
-    """SIGTERM came. Raised where the program is, so that a pause or a slow peer does not delay the end.
+class Terminated(BaseException):
+    """Told to stop. Raised where the program is, so that a pause or a slow peer does not delay the end.
 
     Not an `Exception`: no handler on the way may take it for a failure. TPM commands are not interrupted (Python
     runs handlers between them), and what was loaded is flushed on the way out.
     """
+
+
+def _heard() -> tuple[signal.Signals, ...]:
+    """Python lets the main thread alone hear signals; a Windows service runs in another, and is told otherwise."""
+    return _SIGNALS if threading.current_thread() is threading.main_thread() else ()
 
 
 def run_forever(settings: Settings, output: Output, clockwork: Clockwork) -> int:
@@ -67,14 +73,14 @@ def run_forever(settings: Settings, output: Output, clockwork: Clockwork) -> int
         manager.working()
 
     def terminate(_number: int, _frame: FrameType | None) -> None:
-        raise _Terminated
+        raise Terminated
 
-    before = {number: signal.signal(number, terminate) for number in _SIGNALS}
+    before = {number: signal.signal(number, terminate) for number in _heard()}
     try:
         manager.tell("STATUS=attesting")
         manager.ready_within(settings.ready_wait)
         outcome = run(session, agent, pause, judged)
-    except _Terminated:
+    except Terminated:
         manager.tell("STOPPING=1")
         output.say("told to stop")
         return Exit.AFFIRMING

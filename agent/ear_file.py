@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-_PRIVATE: Final = 0o600
+from agent.files import open_private
+
 _MODE_BITS: Final = 0o777
 
 
@@ -36,7 +38,8 @@ class EarFile:
         try:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE), "w") as file:
+            descriptor = open_private(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            with os.fdopen(descriptor, "w", newline="\n") as file:
                 self._as_before(file.fileno())
                 file.write(ear + "\n")
             temporary.replace(self._path)
@@ -47,7 +50,7 @@ class EarFile:
                 temporary.unlink(missing_ok=True)
 
     def _as_before(self, descriptor: int) -> None:
-        if self._path is None or not hasattr(os, "fchown"):
+        if self._path is None or sys.platform == "win32":
             return
         try:
             known = self._path.stat()

@@ -141,6 +141,12 @@ class TpmBusyError(TpmError):
     transient = True
 
 
+class TpmCommandBlockedError(TpmError):
+    """The operating system keeps this command from the TPM; others pass."""
+
+    code = "tpm-command-blocked"
+
+
 class TpmAuthError(TpmError):
     """The endorsement hierarchy has an authorisation value the agent does not know, or is switched off."""
 

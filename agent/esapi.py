@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from agent.errors import BankMissingError, NoTpmError, TpmError, TpmLibraryMissingError
 from agent.templates import HASHES, TemplateError, activation_branches, name_of, parse_public
-from agent.tpm import Key, Quote, Selection, TpmProperties
+from agent.tpm import TBS, Key, Quote, Selection, TpmProperties
 from agent.tpm_errors import explain
 from agent.tpm_library import load_tpm_library
+
+if TYPE_CHECKING:
+    from agent.windows.tcti import TbsTcti
 
 os.environ.setdefault(
     "TSS2_LOG", "all+NONE"
@@ -46,6 +49,8 @@ def open_tpm(tcti: str) -> EsapiTpm:
             "install the agent with its TPM extra: `pip install 'vtpm-attest-agent[tpm]'` "
             "(Debian: apt install python3-tpm2-pytss)",
         ) from error
+    if tcti == TBS:
+        return _open_tbs(ESAPI)
     try:
         context = ESAPI(tcti)
     except TSS2_Exception as error:
@@ -61,15 +66,28 @@ def open_tpm(tcti: str) -> EsapiTpm:
     return EsapiTpm(context, tcti)
 
 
+def _open_tbs(esapi: Callable[[Any], Any]) -> EsapiTpm:
+    from agent.windows.tbs import Tbs, load_library  # noqa: PLC0415 - Windows alone
+    from agent.windows.tcti import TbsTcti  # noqa: PLC0415
+
+    return over_tbs(esapi, TbsTcti(Tbs(load_library()).open()))
+
+
+def over_tbs(esapi: Callable[[Any], Any], tcti: TbsTcti) -> EsapiTpm:
+    """The TPM at the other end of `tcti`."""
+    return EsapiTpm(esapi(tcti.context), TBS, tcti)
+
+
 class EsapiTpm:
     """A TPM opened by `open_tpm`. Transient objects never outlive the block that made them."""
 
-    def __init__(self, context: Any, tcti: str) -> None:  # noqa: ANN401 - tpm2-pytss has no types
+    def __init__(self, context: Any, tcti: str, channel: TbsTcti | None = None) -> None:  # noqa: ANN401 - tpm2-pytss has no types
         import tpm2_pytss  # noqa: PLC0415 - loaded by now
 
         self._tss = tpm2_pytss
         self._esys = context
         self.tcti = tcti
+        self._channel = channel
         self._nv_buffer: int | None = None
 
     def __enter__(self) -> Self:
@@ -83,12 +101,16 @@ class EsapiTpm:
         esys, self._esys = self._esys, None
         if esys is not None:
             esys.close()
+        if self._channel is not None:
+            self._channel.close()
 
     def _try(self, doing: str, command: Callable[[], T]) -> T:
         """Run one ESAPI call; translate its error into ours, naming what was being done."""
         try:
             return command()
         except self._tss.TSS2_Exception as error:
+            if self._channel is not None and self._channel.failure is not None:
+                raise self._channel.failure from error
             raise explain(int(error.rc), doing, str(error)) from error
 
     # --- what it is

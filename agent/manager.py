@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from types import FrameType
 from typing import Final
@@ -29,7 +30,7 @@ class Manager:
 
     def tell(self, *lines: str) -> None:
         """Send one message; newlines inside a line become spaces, so that no text can say more than it should."""
-        if not self._address:
+        if not self._address or sys.platform == "win32":
             return
         message = "\n".join(line.replace("\n", " ") for line in lines)
         try:
@@ -41,13 +42,13 @@ class Manager:
     def ready(self, status: str) -> None:
         """The status; the first time with `READY=1`: units ordered after this one may start."""
         first, self._ready = not self._ready, True
-        if first and self.listens and hasattr(signal, "setitimer"):
+        if first and self.listens and sys.platform != "win32":
             signal.setitimer(signal.ITIMER_REAL, 0)
         self.tell(*(["READY=1"] if first else []), f"STATUS={status}")
 
     def ready_within(self, seconds: float) -> None:
         """`READY=1` after so many seconds at the latest, whatever is under way then: a boot does not wait for ever."""
-        if not self.listens or not hasattr(signal, "setitimer"):
+        if not self.listens or sys.platform == "win32":
             return
         if seconds <= 0:
             self.ready("attesting")

@@ -18,14 +18,10 @@ from typing import Final
 import msgspec
 
 from agent.errors import AgentError, TpmAuthError, TpmError
+from agent.files import lock, open_private
 from agent.state import RatchetMemory, RatchetState, StateFile, as_folder
 from agent.tpm import Key, Tpm
 from agent.wire.messages import Challenge, RatchetProof, RatchetStep
-
-try:
-    import fcntl
-except ImportError:  # Windows: one agent runs as a service, and nothing else of ours
-    fcntl = None  # type: ignore[assignment]
 
 AUTHWRITE: Final = 1 << 2
 NT_EXTEND: Final = 4 << 4
@@ -194,11 +190,10 @@ class Ratchet:
         """Between looking at the index and extending it, no other process of this agent may."""
         path: Path = self._store.path.with_name(_LOCK)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
         try:
             as_folder(descriptor, path.parent)
-            if fcntl is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock(descriptor)
             yield
         finally:
             os.close(descriptor)

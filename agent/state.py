@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
 from agent.errors import StateError
+from agent.files import open_private, program_data, sync_directory
 
-DEFAULT_DIRECTORY: Final = "/var/lib/vtpm-attest"
+DEFAULT_DIRECTORY: Final = (
+    str(program_data(os.environ) / "state") if sys.platform == "win32" else "/var/lib/vtpm-attest"
+)
 _FILE: Final = "agent.json"
 
 
@@ -107,7 +111,7 @@ class StateFile:
         temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            descriptor = open_private(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             try:
                 as_folder(descriptor, self.path.parent)
                 _write_all(descriptor, msgspec.json.format(msgspec.json.encode(state)) + b"\n")
@@ -115,7 +119,7 @@ class StateFile:
             finally:
                 os.close(descriptor)
             temporary.replace(self.path)
-            _sync_directory(self.path.parent)
+            sync_directory(self.path.parent)
         except OSError as error:
             raise StateError(f"{self.path} cannot be written: {error.strerror}", _PERMISSION) from error
         finally:
@@ -125,7 +129,7 @@ class StateFile:
 
 def as_folder(descriptor: int, folder: Path) -> None:
     """A file that root makes in a folder of the service's user is that user's: commands run by hand break nothing."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+    if sys.platform == "win32" or os.geteuid() != 0:
         return
     owner = folder.stat()
     if owner.st_uid != 0:
@@ -138,13 +142,3 @@ _PERMISSION: Final = "run as the user that owns the folder, or name another with
 def _write_all(descriptor: int, content: bytes) -> None:
     while content:
         content = content[os.write(descriptor, content) :]
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there; the rename itself is durable
-        return
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,6 +7,7 @@ marshalled bytes, so nothing above it depends on a TPM library.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +19,8 @@ from agent.errors import NoTpmError, TpmPermissionError
 
 DEVICES: Final = ("/dev/tpmrm0", "/dev/tpm0")
 """The kernel's resource manager first: it keeps programs from taking each other's three object slots."""
+TBS: Final = "tbs"
+"""TPM Base Services, on Windows."""
 TCTI_VARIABLES: Final = ("VTPM_ATTEST_TCTI", "TPM2TOOLS_TCTI")
 
 Selection = Mapping[str, Sequence[int]]
@@ -101,8 +104,13 @@ class Tpm(Protocol):
         """Let go of the TPM. Idempotent."""
 
 
-def find_tcti(explicit: str | None, environ: Mapping[str, str], devices: Sequence[str] = DEVICES) -> str:
-    """The TCTI to open: as told, else from the environment, else the first device node.
+def find_tcti(
+    explicit: str | None,
+    environ: Mapping[str, str],
+    devices: Sequence[str] = DEVICES,
+    platform: str = sys.platform,
+) -> str:
+    """The TCTI to open: as told, else from the environment, else TBS on Windows and the first device node elsewhere.
 
     Raises:
         NoTpmError: nothing was named and no device exists.
@@ -112,6 +120,8 @@ def find_tcti(explicit: str | None, environ: Mapping[str, str], devices: Sequenc
     if named:
         check_device(named)
         return named
+    if platform == "win32":
+        return TBS
     present = [device for device in devices if Path(device).exists()]
     if not present:
         raise NoTpmError(

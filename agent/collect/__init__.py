@@ -14,8 +14,9 @@ def sources_for(root: Path | None, platform: str = sys.platform) -> Sources:
     """The collector of this platform, reading below `root` (default: the machine itself)."""
     if platform == "win32":
         from agent.collect.windows import WindowsSources  # noqa: PLC0415 - one platform is enough to import
+        from agent.windows.system import Windows  # noqa: PLC0415
 
-        return WindowsSources(root or Path("C:/"))
+        return WindowsSources(root or Path("C:/"), Windows() if root is None else None)
     from agent.collect.linux import LinuxSources  # noqa: PLC0415
 
     return LinuxSources(root or Path("/"))

@@ -14,13 +14,9 @@ from typing import Final
 from agent.collect.ima import ImaList, read_ima_list
 from agent.collect.sources import Collected, Notes
 from agent.errors import SourceError
+from agent.files import lock_shared_now
 from agent.wire.limits import MAX_BOOT_LOG, MAX_COMMAND_LINE, MAX_IMA_LOG, MAX_TEXT, MAX_USERSPACE_LOG
 from agent.wire.messages import GuestIdentity
-
-try:
-    import fcntl
-except ImportError:  # this collector is imported, never used, on Windows
-    fcntl = None  # type: ignore[assignment]
 
 _LOCK_TRIES: Final = 100
 _LOCK_PAUSE: Final = 0.01
@@ -160,16 +156,11 @@ class LinuxSources:
 
 def _lock_shared(descriptor: int) -> bool:
     """Wait for the writer, but not for ever: whoever may write the file may hold its lock."""
-    if fcntl is None:
-        return True
     for attempt in range(_LOCK_TRIES):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            if attempt + 1 < _LOCK_TRIES:
-                time.sleep(_LOCK_PAUSE)
-        else:
+        if lock_shared_now(descriptor):
             return True
+        if attempt + 1 < _LOCK_TRIES:
+            time.sleep(_LOCK_PAUSE)
     return False
 
 

@@ -142,21 +142,23 @@ def test_this_machine_s_own_files_can_be_read():
     assert found.boot_id
 
 
-def test_windows_reads_the_log_of_the_running_boot_not_of_a_resume(tmp_path):
+def test_windows_reads_the_log_that_the_pcrs_came_from_which_is_that_of_the_last_resume(tmp_path):
+    """A resume from hibernation starts the TPM anew and measures into it what it does."""
     folder = "Windows/Logs/MeasuredBoot/"
     root = write(
         tmp_path,
         {
             folder + "0000000009-0000000000.log": b"older boot",
             folder + "0000000010-0000000000.log": b"this boot",
-            folder + "0000000010-0000000001.log": b"resumed",
+            folder + "0000000010-0000000002.log": b"resumed",
+            folder + "0000000010-0000000001.log": b"resumed before",
             folder + "notes.log": b"other",
         },
     )
     sources = sources_for(root, "win32")
     assert isinstance(sources, WindowsSources)
     found = sources.collect(agent_version="1")
-    assert (found.boot_log, found.identity.os) == (b"this boot", "Windows")
+    assert (found.boot_log, found.identity.os) == (b"resumed", "Windows")
 
 
 def test_windows_without_logs_says_so(tmp_path):
