@@ -376,5 +376,5 @@ def test_sigterm_in_the_middle_of_a_pause_ends_at_once_and_leaves_no_object(mach
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert verifier.attested.wait(15)
             process.terminate()
-            assert process.wait(2) == 0
+            assert process.wait(5) == 0
     assert transient_handles(machine) == []
