@@ -115,6 +115,16 @@ class Cluster:
         """Bytes of a database on disk."""
         return int(self.rows("SELECT pg_database_size(current_database())", database)[0])
 
+    def cpu(self) -> float:
+        """CPU seconds of the server's processes so far, those that have ended included."""
+        assert self._process is not None
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        found = (
+            Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in (pid, *children)
+        )
+        return sum(sum(map(int, fields[11:15])) for fields in found) / os.sysconf("SC_CLK_TCK")
+
     def disconnect(self, database: str) -> None:
         """Cut off whoever is connected to a database."""
         self.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")

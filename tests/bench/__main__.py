@@ -18,6 +18,7 @@ from tests.bench import (
     ima_stall,
     rejudging,
     runtime_sets,
+    store,
     web,
 )
 from tests.bench.measure import Result
@@ -34,6 +35,7 @@ BENCHES = (
     | web.BENCHES
     | events.BENCHES
     | rejudging.BENCHES
+    | store.BENCHES
 )
 
 

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import sqlalchemy.exc
 from sqlalchemy import func, select, update
 
 from tests.contract.records import NOW, enrol, policy, recording, token
@@ -223,7 +224,7 @@ class TestSqlite:
             connection.execute("ALTER TABLE attestation RENAME COLUMN evidence TO something_else")
         with pytest.raises(sqlite3.OperationalError):
             await sqlite_store.record(recording("att-1"))
-        with pytest.raises(sqlite3.OperationalError):
+        with pytest.raises(sqlalchemy.exc.OperationalError):
             await sqlite_store.evidence_of("default", "att-1", 1)
 
     async def test_a_file_that_vanished_is_not_made_anew(self, path, sqlite_store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,20 @@ MAX_SIZE: Final = 64 * 1024 * 1024
 _LEVEL: Final = 3
 _WORTHWHILE: Final = 256
 """Bytes; a smaller blob is not worth a frame."""
+_SMALL: Final = 4 * 1024
+_SMALL_LEVEL: Final = -1
+"""Of a quote's bundle, the higher level takes 1 % more off, in three times the time."""
+
+
+class _Compressors(threading.local):
+    """Contexts are not safe to share between threads, and to make one costs twice what packing a bundle does."""
+
+    def __init__(self) -> None:
+        self.small = zstandard.ZstdCompressor(level=_SMALL_LEVEL)
+        self.large = zstandard.ZstdCompressor(level=_LEVEL)
+
+
+_compressors: Final = _Compressors()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +56,8 @@ def pack(digest: bytes, data: bytes) -> PackedBlob:
     if hashlib.sha256(data).digest() != digest:
         raise ValueError(f"{digest.hex()} is not the digest of the {len(data)} bytes given")
     if len(data) >= _WORTHWHILE:
-        # Contexts are not safe to share between threads, and cheap next to the work.
-        packed = zstandard.ZstdCompressor(level=_LEVEL).compress(data)
+        compressor = _compressors.small if len(data) < _SMALL else _compressors.large
+        packed = compressor.compress(data)
         if len(packed) < len(data):
             return PackedBlob(digest, ZSTD, len(data), packed)
     return PackedBlob(digest, RAW, len(data), data)

@@ -103,16 +103,21 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 def engine(path: Path) -> Engine:
     """For Core's statements: `connect`, and transactions that are writers from the start."""
-    made = create_engine("sqlite://", creator=lambda: connect(path), poolclass=NullPool)
+    made = _reading_engine(path)
     event.listen(made, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return made
+
+
+def _reading_engine(path: Path) -> Engine:
+    """For Core's statements, each its own snapshot: no transaction is held between them."""
+    return create_engine("sqlite://", creator=lambda: connect(path), poolclass=NullPool)
 
 
 class _Thread:
     """A thread that owns one connection, opened at its first use, and serves in the order of asking."""
 
-    def __init__(self, path: Path, name: str) -> None:
-        self._engine = engine(path)
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine = engine
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._connection: Connection | None = None
         self._closed = False
@@ -201,9 +206,9 @@ class SqliteBackend:
 
     def __init__(self, path: Path) -> None:
         self.announcements = LocalAnnouncements()
-        self._reader = _Thread(path, "store-read")
-        self._scanner = _Thread(path, "store-scan")
-        self._writer = _Thread(path, "store-write")
+        self._reader = _Thread(_reading_engine(path), "store-read")
+        self._scanner = _Thread(_reading_engine(path), "store-scan")
+        self._writer = _Thread(engine(path), "store-write")
         self._reads = Batcher(self._read_batch, "store-read")
         self._recordings = Batcher(self._write_batch, "store-write")
 
@@ -221,14 +226,10 @@ class SqliteBackend:
         self, statement: Select[*tuple[Any, ...]], parameters: Values | None = None
     ) -> Sequence[Row]:
         """Every row of a query."""
-        # A listing may look at every attester: no attestation shall wait for it, hence a thread apart.
-        state = statement.compile(dialect=_DIALECT).construct_expanded_state(parameters)
-        read: Read = (state.statement, state.parameters)
+        # A listing may look at every attester: no attestation shall wait for it, hence a thread apart. Core compiles
+        # a statement of one shape once.
         with part("store-query"):
-            (found,) = await self._scanner.run(
-                lambda connection: read_all(raw_connection(connection), [read])
-            )
-        return found
+            return await self._scanner.run(lambda connection: connection.execute(statement, parameters).all())
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """A transaction on the file's one writer."""
