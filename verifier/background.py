@@ -69,12 +69,12 @@ def start(
 async def repeat(
     pause: float, work: Callable[[], Awaitable[None]], fault: str, *, at_once: bool = False
 ) -> None:
-    """Work, rest, work. What goes wrong is logged under the name `fault`, and tried again after the next rest."""
+    """Work, rest, work. What goes wrong, a bug too, is logged under the name `fault`, and tried again after the next rest."""
     if not at_once:
         await asyncio.sleep(pause)
     while True:
         try:
             await work()
-        except VtpmAttestError as error:
-            _log.error(fault, problem=str(error))
+        except Exception as error:  # noqa: BLE001 - nobody waits for this task: it would end without a word
+            _log.error(fault, problem=str(error), exc_info=not isinstance(error, VtpmAttestError))
         await asyncio.sleep(pause)

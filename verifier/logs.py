@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
 
@@ -26,7 +27,7 @@ def configure_logs(
 
     `auto` is for people where they look on, at a terminal, and else for machines.
     """
-    out = stream or sys.stderr
+    out = _Unfailing(stream or sys.stderr)
     if form == "auto":
         form = "console" if out.isatty() else "json"
     shared: list[Any] = [
@@ -39,7 +40,7 @@ def configure_logs(
     structlog.configure(
         processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", out)),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(out)
@@ -53,6 +54,25 @@ def configure_logs(
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     server = logging.getLogger("aiohttp.server")
     server.filters = [_ProtocolNoise()]
+
+
+class _Unfailing:
+    """A stream that drops what it cannot write: a full disk under the log is no reason to refuse a guest."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
 
 
 def _of_request(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -11,12 +11,12 @@ from typing import Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
-from aiohttp.resolver import DefaultResolver
 from yarl import URL
 
 from verifier.crypto.aia import is_public
 from verifier.errors import VerifierFault
 from verifier.inventory.issuer_fetch import PublicResolver
+from verifier.inventory.name_lookup import SystemResolver
 from verifier.ports_events import Answer
 
 MAX_URL: Final = 2048
@@ -98,7 +98,7 @@ class HttpWebhooks:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            inner = self._resolver or DefaultResolver()
+            inner = self._resolver or SystemResolver()
             resolver = inner if self._allow_private else PublicResolver(inner)
             connector = aiohttp.TCPConnector(
                 resolver=resolver, use_dns_cache=False, limit=_CONNECTIONS, ssl=self._tls

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sqlite3
+import threading
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -12,9 +13,12 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.harness import running, settings_for
+from tests.eventually import eventually
+from tests.harness import boot_log, running, settings_for
+from tests.logs import EV_IPL, Written, agile_event
 from tests.receivers import receiving
 from verifier.ports import Scope
+from verifier.tcg.algorithms import HashAlg
 from verifier.webhook_sender import HttpWebhooks
 
 ALLOWED = {"WEBHOOKS_ALLOW_HTTP": "true", "WEBHOOKS_ALLOW_PRIVATE": "true"}
@@ -342,3 +346,33 @@ async def test_there_is_a_bound_on_webhooks(verifier):
         await add(verifier, f"https://receiver.example/{number}")
     answer = await verifier.post("/v1/webhooks", {"url": "https://receiver.example/"}, scope=Scope.OPERATOR)
     assert (answer.status, answer.code) == (409, "conflict")
+
+
+async def test_a_name_server_that_says_nothing_holds_no_guest_up(tmp_path, clock, monkeypatch):
+    """The system's lookup cannot be called off: a few of them must not take what large logs are judged with."""
+    hanging, asked = threading.Event(), []
+    found = socket.getaddrinfo
+
+    def look_up(host, *arguments, **options):
+        if not str(host).endswith(".example"):
+            return found(host, *arguments, **options)
+        asked.append(host)
+        hanging.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    settings = settings_for(tmp_path, **ALLOWED, WEBHOOKS_TIMEOUT="2s")
+    async with running(settings, clock) as verifier, delivering(verifier):
+        hooks = [(await add(verifier, f"https://hook-{number}.example/"))[0] for number in range(12)]
+        more = agile_event(Written(8, EV_IPL, b"x" * 200), (HashAlg.SHA1, HashAlg.SHA256))
+        guest = await verifier.guest(log=boot_log() + more * 1200)
+        assert (await guest.attest()).status == 200
+        await eventually(lambda: len(asked) >= len(hooks))
+        guest.reboot()
+        assert (await asyncio.wait_for(guest.attest(), 20)).status == 200
+
+        async def problems():
+            return {one.get("problem") for one in await deliveries(verifier, hooks[0])} - {None}
+
+        assert await eventually(problems) == {"no answer within 2 s"}
+        hanging.set()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
 import json
 import logging
 
 import pytest
+
+from verifier.logs import configure_logs
 
 SECRET = "vta1.this-was-meant-for-a-header"
 
@@ -35,3 +39,18 @@ async def test_libraries_log_in_the_same_form(verifier, log):
     logging.getLogger("some.package").warning("disk %s is slow", "sda")
     line = json.loads(log.getvalue().splitlines()[-1])
     assert (line["event"], line["level"]) == ("disk sda is slow", "warning")
+
+
+async def test_a_log_that_cannot_be_written_is_no_reason_to_refuse_anybody(verifier):
+    """A full disk, a pipe whose reader is gone: what is asked is answered as ever."""
+
+    class Full(io.StringIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    configure_logs("json", "debug", Full())
+    logging.getLogger("some.package").warning("disk %s is full", "sda")
+    guest = await verifier.guest()
+    assert (await guest.attest()).status == 200
+    answer = await verifier.post("/v1/attestations", {})
+    assert (answer.status, answer.code) == (400, "malformed-request")

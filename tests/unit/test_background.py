@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import io
+import json
 from datetime import timedelta
 
 import pytest
 
 from tests import pki
+from tests.eventually import eventually
 from tests.harness import FakeClock, running, settings_for
 from verifier import background
 from verifier.errors import StoreUnavailable
@@ -34,12 +37,42 @@ async def test_a_fault_is_not_the_end():
     assert '"event": "test.failed"' in log.getvalue()
 
 
-async def test_a_fault_of_the_code_is_not_swallowed():
+async def test_a_fault_of_the_code_is_told_with_its_place_and_is_not_the_end_either():
+    log = io.StringIO()
+    configure_logs("json", "error", log)
+    calls = []
+
     async def work():
+        calls.append(1)
         raise TypeError("a bug")
 
-    with pytest.raises(TypeError):
-        await asyncio.wait_for(background.repeat(0, work, "test.failed"), 10)
+    task = asyncio.create_task(background.repeat(0, work, "test.failed"))
+    await eventually(lambda: len(calls) > 2)
+    task.cancel()
+    (first, *_) = map(json.loads, log.getvalue().splitlines())
+    assert (first["event"], first["problem"]) == ("test.failed", "a bug")
+    assert first["exception"][0]["exc_type"] == "TypeError"
+
+
+@pytest.mark.parametrize("part", ["feed", "watch", "deliveries"])
+async def test_a_bug_in_one_round_does_not_end_what_runs_for_ever(tmp_path, monkeypatch, part):
+    module = importlib.import_module(f"verifier.service.{part}")
+    for pause in ("_AFTER_FAULT", "_LOOK_EVERY"):
+        monkeypatch.setattr(module, pause, 0.01, raising=False)
+    async with running(settings_for(tmp_path)) as verifier:
+        services, calls = verifier.service.services, []
+        work = {"feed": "publish", "watch": "refresh", "deliveries": "start_due"}[part]
+
+        async def broken():
+            calls.append(1)
+            raise TypeError("a bug")
+
+        monkeypatch.setattr(getattr(services, part), work, broken)
+        arguments = (services.deliveries.wake,) if part == "feed" else ()
+        task = asyncio.create_task(getattr(services, part).run(*arguments))
+        await eventually(lambda: len(calls) > 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_service_that_starts_looks_at_once_what_ends(tmp_path):

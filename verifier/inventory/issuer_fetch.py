@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import DefaultResolver
 
 from verifier.crypto.aia import MAX_REPLY, is_public
+from verifier.inventory.name_lookup import SystemResolver
 
 _log: Final = structlog.get_logger("vtpm_attest.issuers")
 _CHUNK: Final = 16 * 1024
@@ -95,5 +95,5 @@ class HttpIssuers:
             raise ValueError(f"{host} is not a public address")
 
     def _resolver(self) -> AbstractResolver:
-        inner = DefaultResolver()
+        inner = SystemResolver()
         return inner if self._private else PublicResolver(inner)

@@ -39,7 +39,14 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def write_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
-    """Replace `path` atomically and durably."""
+    """Replace `path` atomically and durably; raises `VerifierFault` when that cannot be done, and nothing has changed."""
+    try:
+        _write(path, content, mode)
+    except OSError as error:
+        raise VerifierFault(f"cannot write {path}: {error.strerror}") from error
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.new")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     with os.fdopen(handle, "wb") as file:
@@ -48,6 +55,12 @@ def write_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    # The new name too: without this a power failure may bring the old file back.
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def read_secret(path: Path, size: int) -> bytes:

@@ -141,9 +141,13 @@ def _issue(directory: Path, ca: x509.Certificate, names: tuple[str, ...], now: d
 
 
 def _still_good(path: Path, ca: x509.Certificate, names: tuple[str, ...], now: datetime) -> bool:
-    if not path.exists() or not path.with_suffix(".key").exists():
+    """With its own key: a process that died between writing the two leaves them apart."""
+    key = path.with_suffix(".key")
+    if not path.exists() or not key.exists():
         return False
     certificate = read_certificate(path)
+    if load_pem_private_key(key.read_bytes(), password=None).public_key() != certificate.public_key():
+        return False
     if certificate.issuer != ca.subject or certificate.not_valid_after_utc - now < _RENEW_BEFORE:
         return False
     extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)

@@ -20,6 +20,7 @@ import aiohttp
 import msgspec
 
 from verifier.errors import VerifierFault
+from verifier.inventory.name_lookup import SystemResolver
 from verifier.oidc.id_token import SigningKey, UnknownKey, signing_keys, verify
 from verifier.ports import Clock
 from verifier.ports_sign_in import Person, ProviderFault, SignInRefused
@@ -215,7 +216,7 @@ class OidcProvider:
     ) -> tuple[int, bytes]:
         """One request. A GET is answered by 200 or not at all."""
         timeout = aiohttp.ClientTimeout(total=self._rules.timeout.total_seconds())
-        connector = aiohttp.TCPConnector(ssl=self._tls)
+        connector = aiohttp.TCPConnector(ssl=self._tls, resolver=SystemResolver())
         try:
             async with (
                 self._turns,

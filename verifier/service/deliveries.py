@@ -89,8 +89,12 @@ class Deliverer:
                 self.wake.clear()
                 try:
                     await self.start_due()
-                except VerifierFault as error:
-                    _log.error("webhooks.not-claimed", problem=str(error))
+                except Exception as error:  # noqa: BLE001 - a bug too: nobody waits for this task
+                    _log.error(
+                        "webhooks.not-claimed",
+                        problem=str(error),
+                        exc_info=not isinstance(error, VerifierFault),
+                    )
                     await asyncio.sleep(_AFTER_FAULT)
                 with suppress(TimeoutError):
                     # Not wait_for: before Python 3.12 it loses a cancellation that comes as it is woken.

@@ -78,8 +78,10 @@ class EventFeed:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_TOLD if self._announced.told else POLL):
                         await self._woken.wait()
-            except VerifierFault as error:
-                _log.error("events.not-published", problem=str(error))
+            except Exception as error:  # noqa: BLE001 - a bug too: nobody waits for this task
+                _log.error(
+                    "events.not-published", problem=str(error), exc_info=not isinstance(error, VerifierFault)
+                )
                 await asyncio.sleep(_AFTER_FAULT)
 
     def wake(self) -> None:

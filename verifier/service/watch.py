@@ -140,8 +140,10 @@ class VerdictWatch:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_POLL - _TOGETHER):
                         await self._woken.wait()
-            except VerifierFault as error:
-                _log.error("watch.not-read", problem=str(error))
+            except Exception as error:  # noqa: BLE001 - a bug too: nobody waits for this task
+                _log.error(
+                    "watch.not-read", problem=str(error), exc_info=not isinstance(error, VerifierFault)
+                )
                 await asyncio.sleep(_AFTER_FAULT)
 
     def wake(self) -> None:

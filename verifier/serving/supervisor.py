@@ -123,9 +123,14 @@ class Supervisor:
 
     async def _generation(self) -> dict[int, _Child]:
         """A worker on every slot, all of them ready; or none, and `VerifierFault`."""
-        children = [await self._spawn(slot) for slot in range(len(self.slots))]
-        ready = await asyncio.gather(*map(self._ready, children))
-        if not all(ready):
+        children: list[_Child] = []
+        try:
+            for slot in range(len(self.slots)):
+                children.append(await self._spawn(slot))  # noqa: PERF401 - those before one that fails are ended
+        except VerifierFault:
+            await self._end(children)
+            raise
+        if not all(await asyncio.gather(*map(self._ready, children))):
             await self._end(children)
             raise VerifierFault("a worker did not start; its own message on stderr, above, says why")
         return {child.slot: child for child in children}
@@ -136,9 +141,13 @@ class Supervisor:
         said, inherited = handed(self.slots[slot], theirs, slot)
         kept = {name: value for name, value in self.environment.items() if name not in OURS}
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *self.command, env={**kept, **said}, pass_fds=inherited
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self.command, env={**kept, **said}, pass_fds=inherited
+                )
+            except OSError as error:
+                ours.close()
+                raise VerifierFault(f"a worker cannot be started: {error}") from error
         return _Child(slot, process, ours, time.monotonic())
 
     async def _ready(self, child: _Child) -> bool:
@@ -164,7 +173,11 @@ class Supervisor:
             await asyncio.sleep(pause)
             if self._stop.is_set() or self._children.get(child.slot) is not child:
                 return
-            child = self._children[child.slot] = await self._spawn(child.slot)
+            try:
+                child = self._children[child.slot] = await self._spawn(child.slot)
+            except VerifierFault as error:
+                _log.error("worker.not-started", slot=child.slot, problem=str(error))
+                continue
             if await self._ready(child):
                 _log.info("worker.restarted", slot=child.slot, pid=child.process.pid)
             else:
