@@ -26,3 +26,5 @@ MAX_CERTIFICATE: Final = 16 * 1024
 MAX_CERTIFICATES: Final = 16
 MAX_TEXT: Final = 1024
 MAX_COMMAND_LINE: Final = 16 * 1024
+MAX_SECRET: Final = 64 * 1024
+"""What is released at once: keys and passwords, not files."""

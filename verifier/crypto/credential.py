@@ -20,7 +20,7 @@ from verifier.crypto.keys import CURVES, public_key
 from verifier.errors import UnsupportedError
 from verifier.tcg.algorithms import TPM_ALG_CFB, HashAlg
 from verifier.tcg.credential import IdObject, marshal_ecc_point, sized
-from verifier.tcg.public import EccParams, Public, RsaParams, SymmetricDef
+from verifier.tcg.public import EccCurve, EccParams, Public, RsaParams, SymmetricDef
 
 _LABEL: Final = b"IDENTITY"
 _BLOCK: Final = 16
@@ -91,7 +91,7 @@ def _ecdh_seed(ek: Public, params: EccParams, random: Random) -> tuple[bytes, by
     static = public_key(ek)
     assert isinstance(static, ec.EllipticCurvePublicKey)  # noqa: S101 - an EccParams makes nothing else
     size = params.curve.size
-    ephemeral = _ephemeral_key(params, random)
+    ephemeral = ephemeral_key(params.curve, random)
     point = ephemeral.public_key().public_numbers()
     x, y = point.x.to_bytes(size, "big"), point.y.to_bytes(size, "big")
     z = ephemeral.exchange(ec.ECDH(), static)
@@ -99,11 +99,11 @@ def _ecdh_seed(ek: Public, params: EccParams, random: Random) -> tuple[bytes, by
     return seed, marshal_ecc_point(x, y)
 
 
-def _ephemeral_key(params: EccParams, random: Random) -> ec.EllipticCurvePrivateKey:
+def ephemeral_key(curve: EccCurve, random: Random) -> ec.EllipticCurvePrivateKey:
     """A private key from `random` with 64 extra bits, which leave no bias to speak of (FIPS 186-5, A.2.1)."""
-    curve = CURVES[params.curve]
-    wide = int.from_bytes(random(params.curve.size + 8), "big")
-    return ec.derive_private_key(wide % (curve.group_order - 1) + 1, curve)
+    group = CURVES[curve]
+    wide = int.from_bytes(random(curve.size + 8), "big")
+    return ec.derive_private_key(wide % (group.group_order - 1) + 1, group)
 
 
 def rsa_oaep(key: RsaParams, hash_alg: HashAlg, message: bytes, seed: bytes) -> bytes:
