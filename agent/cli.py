@@ -26,6 +26,7 @@ examples:
   attest-agent enroll --server https://verifier.example:8443 --token vtj1.AAAA.BBBB
   attest-agent attest --once
   attest-agent attest --nonce 00112233445566778899aabbccddeeff --out evidence.json
+  attest-agent unseal disk-web --out /run/disk.key
   attest-agent run
   attest-agent wait
   attest-agent collect --out bundle.json
@@ -186,6 +187,17 @@ def _standing_options(add: _Add) -> None:
     add("--runtime-dir", metavar="DIR", help="where verdict.json is (default for wait: /run/vtpm-attest)")
 
 
+def _unseal_options(add: _Add) -> None:
+    add("name", metavar="NAME", help="the secret, as the verifier's operator calls it")
+    add(
+        "--out",
+        metavar="FILE",
+        help="file to write it to, new and of mode 0600, instead of stdout",
+    )
+    add("--once", action="store_true", help="one try, no waiting for network or verifier")
+    add("--wait", metavar="SECONDS", type=float, default=300.0, help="else keep trying (default: 300)")
+
+
 def _no_options(_add: _Add) -> None:
     return
 
@@ -202,6 +214,12 @@ _DESCRIPTIONS: Final[Mapping[str, tuple[str, str, bool, Callable[[_Add], None]]]
         "attest-agent attest --once --json",
         True,
         _attest_options,
+    ),
+    "unseal": (
+        "get a secret that the verifier gives to this machine while it is affirming",
+        "attest-agent unseal disk-web --out /run/disk.key",
+        True,
+        _unseal_options,
     ),
     "run": ("attest, and again whenever the verifier wants it", "attest-agent run", True, _run_options),
     "wait": (
@@ -287,6 +305,19 @@ def _attest_to(arguments: argparse.Namespace, settings: Settings) -> int:
     return attest_to(settings, Path(arguments.out), parse_nonce(arguments.nonce), selection, output)
 
 
+def _unseal(arguments: argparse.Namespace, settings: Settings) -> int:
+    from agent.unseal import unseal  # noqa: PLC0415 - not on the path of `attest --once`
+
+    return unseal(
+        settings,
+        arguments.name,
+        None if arguments.out is None else Path(arguments.out),
+        patience=0.0 if arguments.once else arguments.wait,
+        output=commands.Output(as_json=arguments.json),
+        clockwork=_CLOCKWORK,
+    )
+
+
 def _run(arguments: argparse.Namespace, settings: Settings) -> int:
     from agent.daemon import run_forever  # noqa: PLC0415 - not on the path of `attest --once`
 
@@ -327,6 +358,7 @@ def _completion(shell: str) -> int:
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace, Settings], int]]] = {
     "enroll": _enroll,
     "attest": _attest,
+    "unseal": _unseal,
     "run": _run,
     "wait": _wait,
     "collect": _collect,

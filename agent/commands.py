@@ -82,19 +82,21 @@ def ak_of(settings: Settings, state: State) -> str:
     return settings.ak or state.ak_kind or AkKind.ECC_P256.value
 
 
-def make_agent(settings: Settings, store: StateFile, options: Options, output: Output) -> Agent:
-    """An agent on this machine's TPM, network and files."""
+def surroundings(settings: Settings, store: StateFile, output: Output) -> Surroundings:
+    """This machine's TPM, network and files."""
     token = JoinToken.parse(settings.token) if settings.token else None
-    return Agent(
-        Surroundings(
-            open_tpm=lambda: open_tpm(settings),
-            connect=lambda: connect(settings.server, token, settings.ca_file, store),
-            sources=sources_for(settings.root),
-            store=store,
-            say=output.say,
-        ),
-        options,
+    return Surroundings(
+        open_tpm=lambda: open_tpm(settings),
+        connect=lambda: connect(settings.server, token, settings.ca_file, store),
+        sources=sources_for(settings.root),
+        store=store,
+        say=output.say,
     )
+
+
+def make_agent(settings: Settings, store: StateFile, options: Options, output: Output) -> Agent:
+    """An agent on this machine."""
+    return Agent(surroundings(settings, store, output), options)
 
 
 def options_of(settings: Settings, state: State, *, want_ear: bool = False) -> Options:

@@ -46,8 +46,8 @@ class Ratchet:
         self._store = store
         self._note = note
 
-    def show(self, tpm: Tpm, ak: Key, challenge: Challenge) -> RatchetProof | None:
-        """The index's content, moved on and certified over the nonce; None with a note where this TPM keeps none.
+    def show(self, tpm: Tpm, ak: Key, challenge: Challenge, over: bytes) -> RatchetProof | None:
+        """The index's content, moved on and certified over what is quoted; None with a note where this TPM keeps none.
 
         Raises:
             TpmError: a passing trouble; the attestation shall be tried again rather than be made without.
@@ -61,7 +61,7 @@ class Ratchet:
                     return None
                 if challenge.ratchet is not None:
                     self._move_on(tpm, index, challenge.ratchet, challenge.nonce)
-                return self._certified(tpm, ak, index, challenge.nonce)
+                return self._certified(tpm, ak, index, over)
         except TpmError as error:
             if error.transient:
                 raise

@@ -237,21 +237,22 @@ class Agent:
         reply = self._server().post("/v1/attestations", request, AttestationReply, self.media_type(request))
         return self.judged(reply)
 
-    def evidence(self, action: Attest) -> AttestationRequest:
-        """Quote over the challenge's nonce, and all that goes with the quote."""
+    def evidence(self, action: Attest, over: bytes | None = None) -> AttestationRequest:
+        """A quote over the challenge's nonce, or over what else follows from it, and all that goes with the quote."""
+        over = action.challenge.nonce if over is None else over
         self._refuse_another_tpm()
         tpm, ak = self._held.tpm()
         challenge = action.challenge
         selection = {part.bank: list(part.pcrs) for part in challenge.selection}
         wants_ima = challenge.want_ima_log and any(IMA_PCR in pcrs for pcrs in selection.values())
-        quoted = quote_with_pcrs(tpm, ak, challenge.nonce, selection, ima_list=wants_ima)
+        quoted = quote_with_pcrs(tpm, ak, over, selection, ima_list=wants_ima)
         shown = None
         if challenge.ratchet_index is not None:
-            shown = self._ratchet.show(tpm, ak, challenge)
-        collected, certificates = self._collect(tpm, ak, challenge)
+            shown = self._ratchet.show(tpm, ak, challenge, over)
+        collected, certificates = self._collect(tpm, ak, challenge, over)
         ima = self._ima_part(collected.boot_id, action) if wants_ima else None
         if ima is None and not quoted.agree:  # no list that tells what was quoted
-            quoted = quote_with_pcrs(tpm, ak, challenge.nonce, selection)
+            quoted = quote_with_pcrs(tpm, ak, over, selection)
         return AttestationRequest(
             attester_id=action.attester_id,
             nonce=challenge.nonce,
@@ -307,14 +308,16 @@ class Agent:
             None if found.content is None else ImaPart(content=memoryview(found.content), offset=found.offset)
         )
 
-    def _collect(self, tpm: Tpm, ak: Key, challenge: Challenge) -> tuple[Collected, list[NvCertificate]]:
+    def _collect(
+        self, tpm: Tpm, ak: Key, challenge: Challenge, over: bytes
+    ) -> tuple[Collected, list[NvCertificate]]:
         """What this boot left behind, and the NvPCRs it names; their log is read after they are certified."""
         collected = self._outside.sources.collect(agent_version=VERSION)
         self._notes(collected.notes)
         if not challenge.want_userspace_log or collected.userspace_log is None:
             return msgspec.structs.replace(collected, userspace_log=None), []
         certificates = certify_nvpcrs(
-            tpm, ak, collected.userspace_log, challenge.nonce, lambda text: self._notes((text,))
+            tpm, ak, collected.userspace_log, over, lambda text: self._notes((text,))
         )
         if certificates:
             collected = self._outside.sources.collect(agent_version=VERSION)

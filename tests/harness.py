@@ -314,16 +314,21 @@ class Guest:
         return answer.json
 
     def evidence(
-        self, challenge: Any, *, selection: Any = None, quote: Any = None, **changes: Any
+        self,
+        challenge: Any,
+        *,
+        over: bytes | None = None,
+        selection: Any = None,
+        quote: Any = None,
+        **changes: Any,
     ) -> dict[str, Any]:
-        """The body of an attestation over this challenge."""
+        """The body of an attestation over this challenge; `over`: what is quoted instead of its nonce."""
+        over = over or unb64(challenge["nonce"])
         selections = {part["bank"]: part["pcrs"] for part in challenge["selection"]}
-        attest, signature = self.tpm.quote(
-            unb64(challenge["nonce"]), selection or selections, **(quote or {})
-        )
+        attest, signature = self.tpm.quote(over, selection or selections, **(quote or {}))
         values = self.tpm.pcrs("sha256")
         body = {
-            "ratchet": self.ratchet(challenge),
+            "ratchet": self.ratchet(challenge, over),
             "attester_id": self.attester_id,
             "nonce": challenge["nonce"],
             "attest": b64(attest),
@@ -338,8 +343,8 @@ class Guest:
         }
         return {key: value for key, value in (body | changes).items() if value is not None}
 
-    def ratchet(self, challenge: Any) -> dict[str, Any] | None:
-        """The ratchet's index, made at first use, moved on and certified over the nonce, as the agent does."""
+    def ratchet(self, challenge: Any, over: bytes) -> dict[str, Any] | None:
+        """The ratchet's index, made at first use, moved on and certified over what is quoted, as the agent does."""
         number = challenge.get("ratchet_index")
         if number is None or not self.keeps_ratchet:
             return None
@@ -351,7 +356,7 @@ class Guest:
             self.tpm.nv_extend(number, unb64(handed["value"]))
             hint = {"step": handed["step"], "base": handed["base"], "nonce": challenge["nonce"]}
             self.hints[index.value] = hint
-        attest, signature = self.tpm.nv_certify(unb64(challenge["nonce"]), number)
+        attest, signature = self.tpm.nv_certify(over, number)
         return {"attest": b64(attest), "signature": b64(signature)} | self.hints.get(index.value, {})
 
     async def attest(self, challenge: Any = None, **changes: Any) -> Answer:

@@ -5,10 +5,11 @@
 #    source ~/.local/share/bash_completion/attest-agent
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_attest_agent_subparsers=(enroll attest run wait collect status completion)
+_shtab_attest_agent_subparsers=(enroll attest unseal run wait collect status completion)
 
 _shtab_attest_agent_enroll_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --server --token --token-file --ca-file --ak-certificate --ear-file --ear-audience --encoding --again --new-ak --wait)
 _shtab_attest_agent_attest_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --server --token --token-file --ca-file --ak-certificate --ear-file --ear-audience --encoding --once --wait --ear --nonce --out --bank --pcrs)
+_shtab_attest_agent_unseal_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --server --token --token-file --ca-file --ak-certificate --ear-file --ear-audience --encoding --out --once --wait)
 _shtab_attest_agent_run_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --server --token --token-file --ca-file --ak-certificate --ear-file --ear-audience --encoding --ready-wait --attested-on --runtime-dir)
 _shtab_attest_agent_wait_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --attested-wait --attested-on --runtime-dir)
 _shtab_attest_agent_collect_option_strings=(-h --help --config --state-dir --tcti --root --ek --ak --json --out --nonce --bank --pcrs)
@@ -31,6 +32,14 @@ _shtab_attest_agent_attest___ca_file_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_attest___ak_certificate_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_attest___ear_file_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_attest___out_COMPGEN=_shtab_compgen_files
+_shtab_attest_agent_unseal___config_COMPGEN=_shtab_compgen_files
+_shtab_attest_agent_unseal___state_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_attest_agent_unseal___root_COMPGEN=_shtab_compgen_dirs
+_shtab_attest_agent_unseal___token_file_COMPGEN=_shtab_compgen_files
+_shtab_attest_agent_unseal___ca_file_COMPGEN=_shtab_compgen_files
+_shtab_attest_agent_unseal___ak_certificate_COMPGEN=_shtab_compgen_files
+_shtab_attest_agent_unseal___ear_file_COMPGEN=_shtab_compgen_files
+_shtab_attest_agent_unseal___out_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_run___config_COMPGEN=_shtab_compgen_files
 _shtab_attest_agent_run___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_attest_agent_run___root_COMPGEN=_shtab_compgen_dirs
@@ -52,7 +61,7 @@ _shtab_attest_agent_status___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_attest_agent_status___root_COMPGEN=_shtab_compgen_dirs
 
 _shtab_attest_agent_completion_pos_0_choices=(bash zsh fish)
-_shtab_attest_agent_pos_0_choices=(enroll attest run wait collect status completion)
+_shtab_attest_agent_pos_0_choices=(enroll attest unseal run wait collect status completion)
 
 _shtab_attest_agent_enroll__h_nargs=0
 _shtab_attest_agent_enroll___help_nargs=0
@@ -64,6 +73,10 @@ _shtab_attest_agent_attest___help_nargs=0
 _shtab_attest_agent_attest___json_nargs=0
 _shtab_attest_agent_attest___once_nargs=0
 _shtab_attest_agent_attest___ear_nargs=0
+_shtab_attest_agent_unseal__h_nargs=0
+_shtab_attest_agent_unseal___help_nargs=0
+_shtab_attest_agent_unseal___json_nargs=0
+_shtab_attest_agent_unseal___once_nargs=0
 _shtab_attest_agent_run__h_nargs=0
 _shtab_attest_agent_run___help_nargs=0
 _shtab_attest_agent_run___json_nargs=0

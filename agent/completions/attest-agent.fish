@@ -50,7 +50,7 @@ function _shtab_attest_agent_using
   test "$_shtab_attest_agent_cmdpath" = "$argv"
 end
 
-set -g _shtab_attest_agent_commands enroll attest run wait collect status completion
+set -g _shtab_attest_agent_commands enroll attest unseal run wait collect status completion
 set -g _shtab_attest_agent_opts_with_value --ak --ak-certificate --attested-on --attested-wait --bank --ca-file --config --ear-audience --ear-file --ek --encoding --nonce --out --pcrs --ready-wait --root --runtime-dir --server --state-dir --tcti --token --token-file --wait
 
 complete -c attest-agent -e
@@ -102,6 +102,26 @@ complete -c attest-agent -n '_shtab_attest_agent_using attest' -l nonce -x -d 'e
 complete -c attest-agent -n '_shtab_attest_agent_using attest' -l out -xka "(__fish_complete_path (commandline -ct))" -d 'with --nonce: bundle to write for the relying party, - for stdout'
 complete -c attest-agent -n '_shtab_attest_agent_using attest' -l bank -x -d 'PCR bank of the bundle (default: sha256)'
 complete -c attest-agent -n '_shtab_attest_agent_using attest' -l pcrs -x -d 'PCRs of the bundle, like 0-9,14 (default: 0-15)'
+complete -c attest-agent -n '_shtab_attest_agent_using; and test $_shtab_attest_agent_npos -eq 0' -a unseal -d 'Get a secret that the verifier gives to this machine while it is affirming.'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -s h -l help -d 'show this help message and exit'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'settings file (TOML)'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l state-dir -xka "(__fish_complete_directories)" -d 'what the agent remembers (default: /var/lib/vtpm-attest)'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l tcti -x -d 'TPM, e.g. device:/dev/tpmrm0 or swtpm:host=127.0.0.1,port=2321'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l root -xka "(__fish_complete_directories)" -d 'read logs and identity below DIR instead of /'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l ek -x -d 'EK to use: auto (default), ecc-p256, ecc-p384-high, rsa-2048, ...'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l ak -x -d 'AK to use: ecc-p256 (default), rsa-2048, or certified: the one a cloud or maker put into this TPM'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l json -d 'one JSON document on stdout and nothing else'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l server -x -d 'the verifier, https://HOST[:PORT]'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l token -x -d 'join token (better: --token-file, or the environment)'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l token-file -xka "(__fish_complete_path (commandline -ct))" -d 'file with the join token'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l ca-file -xka "(__fish_complete_path (commandline -ct))" -d 'CA of the verifier, instead of the token'"'"'s fingerprint'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l ak-certificate -xka "(__fish_complete_path (commandline -ct))" -d 'ask for an AK certificate and keep it there (PEM, with its chain)'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l ear-file -xka "(__fish_complete_path (commandline -ct))" -d 'ask for an EAR with each verdict and keep it there (mode 0600)'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l ear-audience -x -d 'for whom EARs are: the relying party they are shown to (aud)'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l encoding -x -d 'body of attestations: msgpack (default) or json'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l out -xka "(__fish_complete_path (commandline -ct))" -d 'file to write it to, new and of mode 0600, instead of stdout'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l once -d 'one try, no waiting for network or verifier'
+complete -c attest-agent -n '_shtab_attest_agent_using unseal' -l wait -x -d 'else keep trying (default: 300)'
 complete -c attest-agent -n '_shtab_attest_agent_using; and test $_shtab_attest_agent_npos -eq 0' -a run -d 'Attest, and again whenever the verifier wants it.'
 complete -c attest-agent -n '_shtab_attest_agent_using run' -s h -l help -d 'show this help message and exit'
 complete -c attest-agent -n '_shtab_attest_agent_using run' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'settings file (TOML)'

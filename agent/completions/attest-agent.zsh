@@ -16,6 +16,7 @@ _shtab_attest_agent_commands() {
     enroll:'Bind this TPM'"'"'s attestation key to its endorsement key at the verifier.'
     run:'Attest, and again whenever the verifier wants it.'
     status:'What this agent knows: TPM, enrolment, trusted CA, last verdict.'
+    unseal:'Get a secret that the verifier gives to this machine while it is affirming.'
     wait:'Wait until the agent of this machine has a verdict; what attested.target does.'
   )
   _describe 'attest-agent commands' _commands
@@ -148,6 +149,32 @@ _shtab_attest_agent_status_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_attest_agent_status_defaults_added=0
 
+_shtab_attest_agent_unseal_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--config[settings file (TOML)]:FILE:_files"
+  "--state-dir[what the agent remembers (default\: \/var\/lib\/vtpm-attest)]:DIR:_files -/"
+  "--tcti[TPM, e.g. device\:\/dev\/tpmrm0 or swtpm\:host\=127.0.0.1,port\=2321]:TCTI:"
+  "--root[read logs and identity below DIR instead of \/]:DIR:_files -/"
+  "--ek[EK to use\: auto (default), ecc-p256, ecc-p384-high, rsa-2048, ...]:KIND:"
+  "--ak[AK to use\: ecc-p256 (default), rsa-2048, or certified\: the one a cloud or maker put into this TPM]:KIND:"
+  "--json[one JSON document on stdout and nothing else]"
+  "--server[the verifier, https\:\/\/HOST\[\:PORT\]]:URL:"
+  "--token[join token (better\: --token-file, or the environment)]:TOKEN:"
+  "--token-file[file with the join token]:FILE:_files"
+  "--ca-file[CA of the verifier, instead of the token\'s fingerprint]:PEM:_files"
+  "--ak-certificate[ask for an AK certificate and keep it there (PEM, with its chain)]:FILE:_files"
+  "--ear-file[ask for an EAR with each verdict and keep it there (mode 0600)]:FILE:_files"
+  "--ear-audience[for whom EARs are\: the relying party they are shown to (aud)]:NAME:"
+  "--encoding[body of attestations\: msgpack (default) or json]:NAME:"
+  "--out[file to write it to, new and of mode 0600, instead of stdout]:FILE:_files"
+  "--once[one try, no waiting for network or verifier]"
+  "--wait[else keep trying (default\: 300)]:SECONDS:"
+  ":the secret, as the verifier\'s operator calls it:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_attest_agent_unseal_defaults_added=0
+
 _shtab_attest_agent_wait_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--config[settings file (TOML)]:FILE:_files"
@@ -190,6 +217,7 @@ _shtab_attest_agent() {
         enroll) _arguments -C -s $_shtab_attest_agent_enroll_options ;;
         run) _arguments -C -s $_shtab_attest_agent_run_options ;;
         status) _arguments -C -s $_shtab_attest_agent_status_options ;;
+        unseal) _arguments -C -s $_shtab_attest_agent_unseal_options ;;
         wait) _arguments -C -s $_shtab_attest_agent_wait_options ;;
       esac
   esac

@@ -65,6 +65,7 @@ def test_the_main_help_s_examples_parse(capsys):
         "enroll",
         "attest",
         "attest",
+        "unseal",
         "run",
         "wait",
         "collect",

@@ -31,7 +31,7 @@ class Bench:
         self.ratchet = Ratchet(self.store, self.said.append)
 
     def show(self, question: Challenge):
-        return self.ratchet.show(self.tpm, AK, question)
+        return self.ratchet.show(self.tpm, AK, question, question.nonce)
 
     @property
     def content(self) -> bytes:
