@@ -15,6 +15,7 @@ from verifier.keys.signer import FileSigner
 from verifier.keys.tls import TlsFiles
 from verifier.policy_files import read_policy_signers
 from verifier.ports import Clock, Random, TokenSigner
+from verifier.secret_wiring import wire_secrets
 from verifier.service.admission import Admission, AdmissionRules
 from verifier.service.ak_certificates import AkCertificateRules, AkCertificates, Issue
 from verifier.service.approvals import ApprovalService
@@ -141,6 +142,7 @@ def wire(
         ima=ima,
         inventory=inventory,
     )
+    secrets, releases = wire_secrets(settings, store, recorder, attestations, clock, random)
     limits = settings.limits
     admission = Admission(AdmissionRules(slots=limits.slots, waiting=limits.queue), random)
     return Services(
@@ -185,6 +187,8 @@ def wire(
         feed=feed,
         webhooks=webhooks,
         deliveries=deliveries,
+        secrets=secrets,
+        releases=releases,
         outbox=store,
         evidence=EvidenceService(store, recorder, clock),
         dry_runs=DryRunService(

@@ -21,6 +21,7 @@ from verifier.ports_inventory import InventoryStore
 from verifier.ports_observe import OpenCounts, QueueState
 from verifier.ports_queries import QueryStore
 from verifier.ports_rejudge import RejudgeStore
+from verifier.ports_secrets import SecretStore
 from verifier.ports_trust import AnchorStore, ExpiryAlarms
 from verifier.reasons import Tier
 from verifier.tcg.attest import ClockInfo
@@ -250,7 +251,15 @@ class PolicyRecord:
 
 
 class Store(
-    AnchorStore, EnrollmentStore, ImaStore, InventoryStore, QueryStore, RejudgeStore, WebhookStore, Protocol
+    AnchorStore,
+    EnrollmentStore,
+    ImaStore,
+    InventoryStore,
+    QueryStore,
+    RejudgeStore,
+    SecretStore,
+    WebhookStore,
+    Protocol,
 ):
     """Durable state. Every method is atomic; `StoreUnavailable` means nothing happened.
 

@@ -39,6 +39,10 @@ class EventKind(enum.StrEnum):
     EXPIRY_NEAR = "expiry.near"
     EXPIRY_ENDED = "expiry.ended"
     ENDORSEMENT_LOST = "endorsement.lost"
+    SECRET_RELEASED = "secret.released"  # noqa: S105 - a kind of event
+    """An affirming attester was given a secret."""
+    SECRET_WITHHELD = "secret.withheld"  # noqa: S105 - a kind of event
+    """An attester that may have a secret is not in the state in which it gets it."""
 
 
 FOR_RELYING_PARTIES = frozenset(

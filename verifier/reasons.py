@@ -74,6 +74,8 @@ class Reason(enum.StrEnum):
     INTERNAL_FAULT = "internal-fault"
     POLICY_INVALID = "policy-invalid"
     RUNTIME_SET_INVALID = "runtime-set-invalid"
+    SECRET_UNKNOWN = "secret-unknown"  # noqa: S105 - a code, not a secret
+    SECRET_WITHHELD = "secret-withheld"  # noqa: S105
 
     # --- enrolment
     JOIN_TOKEN_REQUIRED = "join-token-required"  # noqa: S105 - a code, not a secret

@@ -23,6 +23,7 @@ from verifier.inventory.errors import InventorySettingError
 from verifier.service.methods import parse_methods
 from verifier.settings_inventory import SourceSettings, inventory_settings
 from verifier.settings_oidc import OidcSettings, check_oidc
+from verifier.settings_secrets import SecretSettings
 from verifier.settings_section import Section as _Section
 from verifier.settings_telemetry import TelemetrySettings
 
@@ -244,6 +245,7 @@ class Settings(_Section, frozen=True):
     telemetry: TelemetrySettings = TelemetrySettings()
     events: EventSettings = EventSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    secrets: SecretSettings = SecretSettings()
     oidc: OidcSettings = OidcSettings()
 
     @property

@@ -9,7 +9,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.table import Column, Table
 
 from verifier import main as root
-from verifier.cli import anchors, host, output, serving
+from verifier.cli import anchors, host, output, secret_keys, serving
 from verifier.cli.completion import add_completion
 from verifier.cli.examples import show_examples
 from verifier.composition import VERSION
@@ -40,7 +40,7 @@ keys: Final = App(name="keys", help="Signing keys of attestation results (EAR)."
 tokens: Final = App(
     name="tokens", help="Join tokens for machines, API tokens for everyone else.", help_epilogue=""
 )
-for _group in (db, keys, tokens, anchors.app):
+for _group in (db, keys, tokens, anchors.app, secret_keys.app):
     app.command(_group)
 
 

@@ -26,6 +26,7 @@ from verifier.cli import (
     output,
     policy,
     runtime,
+    secrets,
     watch,
     webhooks,
 )
@@ -61,6 +62,7 @@ app.command(decisions.audit)
 app.command(watch.watch)
 app.command(events.events)
 app.command(webhooks.app)
+app.command(secrets.app)
 app.command(inventory.inventory)
 app.command(ak_certificate.ak_certificate)
 app.command(guard.guard)

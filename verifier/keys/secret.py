@@ -18,6 +18,7 @@ _NONCE_INFO: Final = b"vtpm-attest nonce key v1"
 _SESSION_INFO: Final = b"vtpm-attest session key v1"
 _WEBHOOK_INFO: Final = b"vtpm-attest webhook key v1"
 _RATCHET_INFO: Final = b"vtpm-attest ratchet key v1"
+_SECRETS_INFO: Final = b"vtpm-attest secrets key v1"
 
 
 def nonce_key(state_dir: Path) -> bytes:
@@ -40,6 +41,14 @@ def ratchet_key(state_dir: Path) -> bytes:
 def session_key(state_dir: Path) -> bytes:
     """32-byte key of dashboard sessions, derived as `nonce_key` is."""
     return _derived(state_dir, _SESSION_INFO)
+
+
+def secrets_key(state_dir: Path) -> bytes:
+    """32-byte key by which secrets for machines are encrypted in the database, derived as `nonce_key` is.
+
+    Losing the service secret loses every secret that was encrypted with it.
+    """
+    return _derived(state_dir, _SECRETS_INFO)
 
 
 def webhook_secrets(state_dir: Path) -> Callable[[str], bytes]:

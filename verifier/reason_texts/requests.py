@@ -87,4 +87,15 @@ REQUESTS: Final = {
         "A package, image or list that a set is made of cannot be read, or the set is not written as it must be.",
         "Look at the file and the place that are named. What is damaged is fetched again; a set is made again.",
     ),
+    Reason.SECRET_UNKNOWN: Entry(
+        "No such secret for this attester",
+        "There is no secret of this name, or no grant by which this attester may have it now: it does not learn which.",
+        "Ask the operator: `attestctl secret show NAME` lists the grants, `attestctl audit --subject NAME` says why not.",
+    ),
+    Reason.SECRET_WITHHELD: Entry(
+        "The secret is withheld",
+        "This attester may have the secret, and is not in the state in which it gets it: affirming, now, by the evidence that"
+        " came with the question, and without an open incident.",
+        "Resolve what the detail names (`attestctl verdict ID` has all of it), then ask again.",
+    ),
 }

@@ -243,7 +243,7 @@ class AttestationService:
         expectation = Expectation(
             ak_public=state.attester.ak_public,
             ak_activated=True,  # an attester exists only through a completed activation
-            nonce=command.nonce,
+            nonce=command.quoted,
             # What only a policy that is tried asks for is not demanded: its absence is that policy's finding.
             request=(demanded(policies.primary),),
             endorsement=known.endorsement,

@@ -114,7 +114,7 @@ def pack(
             "format": FORMAT,
             "attester_id": command.attester_id,
             "ak_public": ak_public,
-            "nonce": command.nonce,
+            "nonce": command.quoted,
             "request": [{"bank": each.bank.label, "pcrs": sorted(each.pcrs)} for each in requests],
             "attest": command.attest,
             "signature": command.signature,

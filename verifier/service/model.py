@@ -116,6 +116,13 @@ class AttestCommand:
     ima: ImaPart | None = None
     address: str | None = None
     """Where it came from."""
+    asked: bytes | None = None
+    """What was quoted, where that says more than the nonce: see `verifier.crypto.release.asked`."""
+
+    @property
+    def quoted(self) -> bytes:
+        """What quote and certificates have to be over."""
+        return self.nonce if self.asked is None else self.asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

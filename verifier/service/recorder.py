@@ -27,6 +27,7 @@ from verifier.ports import (
 from verifier.ports_enrollment import AuditEntry, Decision, EnrollmentBounds, EnrollmentRecord, Filed
 from verifier.ports_events import WebhookRecord
 from verifier.ports_inventory import InventoryUpdate
+from verifier.ports_secrets import Changed, Released, SecretChange, SecretRelease
 from verifier.ports_trust import AnchorAssignment, AnchorSetRecord, ExpiryAlarm, LostEndorsement
 from verifier.service import trust_entries
 
@@ -454,6 +455,25 @@ class Recorder:
         if count:
             self._log.info(audit.action, webhook=webhook_id, deliveries=count, actor=audit.actor)
         return count
+
+    async def secret_changed(self, change: SecretChange, audit: AuditEntry) -> Changed:
+        """A secret, or who may have it, is another from now on."""
+        done = await self._store.change_secret(change, audit)
+        if done is Changed.DONE:
+            self._log.warning(audit.action, secret=audit.subject, actor=audit.actor, **audit.detail)
+        return done
+
+    async def secret_released(self, release: SecretRelease, audit: AuditEntry) -> Released:
+        """A secret may leave: it is in the audit log before it does."""
+        done = await self._store.release_secret(release, audit)
+        if done is Released.RECORDED:
+            self._log.info(audit.action, secret=audit.subject, **audit.detail)
+        return done
+
+    async def secret_refused(self, audit: AuditEntry) -> None:
+        """A secret was asked for by a machine that does not get it."""
+        await self._store.add_audit(audit)
+        self._log.warning(audit.action, secret=audit.subject, why=audit.reason, **audit.detail)
 
     async def purge(self, now: datetime) -> int:
         """Drop what has expired."""

@@ -35,6 +35,8 @@ from verifier.service.policies import PolicyService
 from verifier.service.queries import QueryService
 from verifier.service.recorder import Recorder
 from verifier.service.samples import FleetSamples
+from verifier.service.secret_release import SecretReleases
+from verifier.service.secrets import SecretService
 from verifier.service.tokens import TokenService
 from verifier.service.triage import RuntimeTriage
 from verifier.service.trust import TrustService
@@ -63,6 +65,8 @@ class Services:
     events: LocalEvents
     feed: EventFeed
     webhooks: WebhookService
+    secrets: SecretService
+    releases: SecretReleases
     deliveries: Deliverer
     outbox: Outbox
     evidence: EvidenceService

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select
 
 from verifier.ports_enrollment import AuditEntry
 from verifier.ports_observe import request_id
-from verifier.store import rows
+from verifier.store import event_log, rows
 from verifier.store.backend import StorePart
 from verifier.store.schema import audit
 
@@ -26,8 +26,13 @@ class AuditLog(StorePart):
     """The audit log by itself."""
 
     async def add_audit(self, entry: AuditEntry) -> None:
-        """Append an entry in a transaction of its own."""
-        await self._backend.write(lambda connection: append(connection, entry))
+        """Append an entry in a transaction of its own, and the event that it stands for."""
+
+        def work(connection: Connection) -> None:
+            append(connection, entry)
+            event_log.append_audited(connection, entry)
+
+        await self._backend.write(work)
 
     async def list_audit(
         self, tenant: str, *, subject: str | None, before: int | None, limit: int

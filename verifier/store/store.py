@@ -24,6 +24,7 @@ from verifier.store.queries import Queries
 from verifier.store.rejudging import Rejudgings
 from verifier.store.samples import Samples
 from verifier.store.schema import probe
+from verifier.store.secrets import Secrets
 from verifier.store.tokens import Tokens
 from verifier.store.webhooks import Webhooks
 
@@ -43,6 +44,7 @@ class SqlStore(
     Samples,
     Inventories,
     Webhooks,
+    Secrets,
     Rejudgings,
     OutboxStore,
 ):

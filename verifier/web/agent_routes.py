@@ -42,6 +42,28 @@ async def attest(call: Call) -> Reply:
     return Reply(body=wire.attestation_reply(outcome, certificate))
 
 
+ATTESTATION_REASONS: Final = (
+    Reason.NONCE_EXPIRED,
+    Reason.NONCE_FOREIGN,
+    Reason.NONCE_UNKNOWN,
+    Reason.NONCE_REUSED,
+    Reason.EVIDENCE_OVERTAKEN,
+    Reason.REENROLLMENT_REQUIRED,
+    Reason.IDENTITY_REPLACED,
+    Reason.NOT_FOUND,
+    Reason.ATTESTER_REVOKED,
+    Reason.BOOT_LOG_MISSING,
+    Reason.IMA_OFFSET_UNKNOWN,
+    Reason.QUOTE_MAGIC,
+    Reason.QUOTE_TYPE,
+    Reason.QUOTE_SIGNATURE,
+    Reason.QUOTE_SIGNATURE_ALGORITHM,
+    Reason.QUOTE_NONCE,
+    Reason.MALFORMED_STRUCTURE,
+    Reason.UNSUPPORTED_ALGORITHM,
+)
+"""Why evidence is refused."""
+
 ROUTES: Final = (
     Route(
         method="POST",
@@ -118,25 +140,6 @@ ROUTES: Final = (
         request=wire.AttestationRequest,
         response=wire.AttestationReply,
         max_body=wire.MAX_BODY,
-        reasons=(
-            Reason.NONCE_EXPIRED,
-            Reason.NONCE_FOREIGN,
-            Reason.NONCE_UNKNOWN,
-            Reason.NONCE_REUSED,
-            Reason.EVIDENCE_OVERTAKEN,
-            Reason.REENROLLMENT_REQUIRED,
-            Reason.IDENTITY_REPLACED,
-            Reason.NOT_FOUND,
-            Reason.ATTESTER_REVOKED,
-            Reason.BOOT_LOG_MISSING,
-            Reason.IMA_OFFSET_UNKNOWN,
-            Reason.QUOTE_MAGIC,
-            Reason.QUOTE_TYPE,
-            Reason.QUOTE_SIGNATURE,
-            Reason.QUOTE_SIGNATURE_ALGORITHM,
-            Reason.QUOTE_NONCE,
-            Reason.MALFORMED_STRUCTURE,
-            Reason.UNSUPPORTED_ALGORITHM,
-        ),
+        reasons=ATTESTATION_REASONS,
     ),
 )

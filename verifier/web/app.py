@@ -27,6 +27,7 @@ from verifier.web import (
     public_routes,
     query_routes,
     rejudge_routes,
+    secret_routes,
     triage_routes,
     verdict_routes,
     webhook_routes,
@@ -57,6 +58,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *event_routes.ROUTES,
     *triage_routes.ROUTES,
     *webhook_routes.ROUTES,
+    *secret_routes.ROUTES,
     *public_routes.ROUTES,
 )
 

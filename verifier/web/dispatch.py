@@ -20,7 +20,15 @@ from verifier.service.tokens import TokenService
 from verifier.web.bodies import read_body
 from verifier.web.body_room import BodyBudget, Room
 from verifier.web.routing import Access, Call, Reply, Route, WebConfig
-from verifier.web.wire_codec import JSON, MAX_JSON_BODY, MEDIA_TYPES, AttestationReply, decode_body, encode
+from verifier.web.wire_codec import (
+    JSON,
+    MAX_JSON_BODY,
+    MEDIA_TYPES,
+    AttestationReply,
+    Verdict,
+    decode_body,
+    encode,
+)
 
 _REVALIDATE: Final = "private, no-cache"
 _NO_STORE: Final = "no-store"
@@ -82,7 +90,7 @@ class Dispatcher:
         if reply.stream is not None:
             return await reply.stream()
         if isinstance(reply.body, AttestationReply):
-            _observe(reply.body)
+            observe(reply.body.verdict)
         return self._respond(call, reply)
 
     async def _body(self, request: web.Request, room: Room) -> Any:  # noqa: ANN401 - of the type the route names
@@ -160,9 +168,9 @@ async def authorize(route: Route, request: web.Request, tokens: TokenService) ->
     return token
 
 
-def _observe(reply: AttestationReply) -> None:
+def observe(verdict: Verdict) -> None:
     """A verdict was recorded: its tier and, unless that is the best one, the families of its reasons."""
-    observation, verdict = CURRENT.get(), reply.verdict
+    observation = CURRENT.get()
     if observation is None:
         return
     observation.status = verdict.status

@@ -28,6 +28,8 @@ KindName = Literal[
     "expiry.near",
     "expiry.ended",
     "endorsement.lost",
+    "secret.released",
+    "secret.withheld",
 ]
 TierName = Literal["affirming", "warning", "contraindicated", "none"]
 StatusName = Literal["pending", "delivered", "dead"]

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from agent.wire import limits, messages
+from agent.wire import limits, messages, secrets
 from agent.wire.codec import JSON, MEDIA_TYPES, MSGPACK, WireError, decode, encode
 from verifier.appraisal.evidence import NvCertificate, RatchetEvidence
 from verifier.errors import EvidenceError, MalformedInputError
@@ -31,6 +31,7 @@ from verifier.service.model import (
     LogReference,
     VerdictView,
 )
+from verifier.service.secret_release import ReleaseOutcome
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "MAX_BODY",
     "MAX_COMPRESSED_BODY",
     "MAX_JSON_BODY",
+    "MAX_SECRET",
     "MAX_SMALL_BODY",
     "MEDIA_TYPES",
     "MSGPACK",
@@ -53,6 +55,7 @@ MAX_BODY: Final = limits.MAX_BODY
 MAX_JSON_BODY: Final = limits.MAX_JSON_BODY
 MAX_COMPRESSED_BODY: Final = limits.MAX_COMPRESSED_BODY
 MAX_SMALL_BODY: Final = limits.MAX_SMALL_BODY
+MAX_SECRET: Final = limits.MAX_SECRET
 MAX_STRUCTURE: Final = max(limits.MAX_ATTEST, limits.MAX_SIGNATURE, limits.MAX_PUBLIC)
 """A TPM structure in a bundle."""
 
@@ -64,6 +67,8 @@ ChallengeRequest = messages.ChallengeRequest
 Challenge = messages.Challenge
 AttestationRequest = messages.AttestationRequest
 AttestationReply = messages.AttestationReply
+ReleaseRequest = secrets.ReleaseRequest
+ReleaseReply = secrets.ReleaseReply
 Identity = messages.GuestIdentity
 LogPart = messages.LogPart
 ImaMessage = messages.ImaPart
@@ -207,6 +212,28 @@ def attestation_reply(
     )
 
 
+def release_reply(outcome: ReleaseOutcome, certificate: IssuedCertificate | None) -> secrets.ReleaseReply:
+    """The stored verdict, and the secret it was released on."""
+    sealed = outcome.sealed
+    return secrets.ReleaseReply(
+        attestation=attestation_reply(outcome.attestation, certificate),
+        revision=outcome.revision,
+        credential_blob=sealed.credential_blob,
+        encrypted_secret=sealed.encrypted_secret,
+        verifier_key=sealed.verifier_key,
+        ciphertext=sealed.ciphertext,
+    )
+
+
+def is_secret_name(text: str) -> bool:
+    """Whether a secret can be called so."""
+    try:
+        msgspec.convert(text, secrets.SecretName)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 def verdict_message(view: VerdictView) -> messages.Verdict:
     """A verdict as it stands."""
     record = view.record
@@ -333,6 +360,8 @@ def schema_types() -> tuple[type[Any], ...]:
         Challenge,
         AttestationRequest,
         AttestationReply,
+        ReleaseRequest,
+        ReleaseReply,
         Verdict,
         Problem,
     )

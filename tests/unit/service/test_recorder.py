@@ -45,6 +45,8 @@ READS = {
     "policy_revision",
     "policy_revisions",
     "predecessors_of",
+    "secret",
+    "secrets",
     "status_counts",
     "open_counts",
     "survey",

@@ -26,7 +26,13 @@ PUBLIC = {
     "/.well-known/openid-configuration",
     "/openapi.json",
 }
-AGENT = {"/v1/enrollments", "/v1/enrollments/{id}/activation", "/v1/challenges", "/v1/attestations"}
+AGENT = {
+    "/v1/enrollments",
+    "/v1/enrollments/{id}/activation",
+    "/v1/challenges",
+    "/v1/attestations",
+    "/v1/secrets/{name}/release",
+}
 
 
 def concrete(path: str) -> str:

@@ -14,6 +14,7 @@
 | 0010 | 0.1 | events, webhooks and what is on its way to them | yes, new tables |
 | 0011 | 0.1 | IMA lists: where the proven part of a boot's list ends, and the pieces it was sent in | yes, nullable column and a new table |
 | 0012 | 0.1 | when a verdict was judged again from stored evidence | yes, nullable columns |
+| 0014 | 0.1 | secrets for machines, encrypted, and who may have them | yes, new tables |
 
 A database of an unknown revision was made by a newer version: it is refused, not guessed at.
 """
