@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lifecycles faults lint format bench bench-peer fleet coverage clean requirements
+.PHONY: help setup demo test deb deb-test lifecycles faults lint format bench bench-peer fleet coverage clean requirements
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,14 @@ fleet: setup ## A verifier under the load of simulated guests (ARGS="--guests 50
 
 requirements: ## Recompile the pinned, hashed requirements from the .in files
 	@scripts/compile-requirements.sh
+
+deb: setup ## Debian package of the agent, build/*.deb; read by lintian
+	@scripts/install-system-packages.sh deb
+	@deb=$$(scripts/build-deb.sh $(VENV)) && lintian --fail-on error,warning --allow-root "$$deb" && echo "$$deb"
+
+deb-test: setup ## The package installed, used, updated and purged in a fresh Debian
+	@scripts/install-system-packages.sh deb
+	@$(BIN)/python -m pytest -m slow tests/packages
 
 clean: ## Remove what these commands made
 	rm -rf $(VENV) build .demo .mypy_cache .ruff_cache .pytest_cache

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from scripts.agent_completion import SHELLS, completion
+from scripts.agent_manual import manual
 from scripts.quirk_docs import quirks
 from verifier import reason_texts
 from verifier.policy.catalogue import CATALOGUE, ClaimEntry
@@ -112,6 +113,7 @@ DOCUMENTS: Final[Mapping[str, Callable[[], str]]] = {
     "docs/lint.md": problems,
     "docs/policy.schema.json": schema,
     "docs/quirks.md": quirks,
+    "agent/man/attest-agent.1": manual,
     **{f"agent/completions/attest-agent.{shell}": partial(completion, shell) for shell in SHELLS},
 }
 

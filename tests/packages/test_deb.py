@@ -1,0 +1,188 @@
+"""The Debian package of the agent: built twice, read by lintian, and lived with in a Debian that has nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scripts.demo import Verifier, token
+from tests import swtpm
+from tests.conftest import ROOT
+from tests.real_guests import Machine, booted, guest
+from tests.swtpm import manufacture
+
+PACKAGE = "vtpm-attest-agent"
+TOOLS = ("dpkg-buildpackage", "dh", "lintian", "mmdebstrap")
+missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(bool(missing), reason=f"SKIPPED: {', '.join(missing)}: not installed"),
+]
+
+
+def built() -> Path:
+    done = subprocess.run(
+        ["scripts/build-deb.sh", ".venv"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return ROOT / done.stdout.split()[-1]
+
+
+@pytest.fixture(scope="module")
+def deb() -> Path:
+    return built()
+
+
+def field(deb: Path, name: str) -> str:
+    return subprocess.run(
+        ["dpkg-deb", "-f", deb, name], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+class Debian:
+    """A Debian in a folder, with what the package depends on and what the tests need."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"}
+        done = subprocess.run(
+            ["chroot", str(self.root), *command], capture_output=True, text=True, check=False, env=environment
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def files(self) -> set[str]:
+        """Everything but what dpkg and apt note down about any package."""
+        skipped = ("var/lib/dpkg", "var/log", "var/cache", "tmp", "guest")
+        found = {str(path.relative_to(self.root)) for path in self.root.rglob("*")}
+        return {name for name in found if not name.startswith(skipped)}
+
+
+@pytest.fixture(scope="module")
+def debian(deb, tmp_path_factory) -> Debian:
+    root = tmp_path_factory.mktemp("debian") / "root"
+    needs = [part.split()[0].partition(":")[0] for part in field(deb, "Depends").split(",")]
+    release = next(
+        line.partition("=")[2]
+        for line in Path("/etc/os-release").read_text().splitlines()
+        if line.startswith("VERSION_CODENAME=")
+    )
+    include = ",".join([*needs, "libtss2-tcti-swtpm0"])
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={include}", release, str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"SKIPPED: no Debian can be made here: {done.stderr[-500:]}")
+    return Debian(root)
+
+
+@pytest.fixture
+def installed(debian, deb) -> Iterator[Debian]:
+    shutil.copy(deb, debian.root / "tmp" / "agent.deb")
+    debian.run("dpkg", "--install", "/tmp/agent.deb")
+    yield debian
+    debian.run("dpkg", "--purge", PACKAGE)
+
+
+@pytest.fixture(scope="module")
+def verifier(tmp_path_factory) -> Iterator[Verifier]:
+    work = tmp_path_factory.mktemp("verifier")
+    manufacture(work / "first-of-its-kind", work / "tpm-vendor-ca")
+    with Verifier.running(work) as running:
+        yield replace(running, join_token=token(running.config, "join"))
+
+
+def test_the_same_files_give_the_same_package(deb):
+    before = hashlib.sha256(deb.read_bytes()).hexdigest()
+    deb.unlink()
+    assert hashlib.sha256(built().read_bytes()).hexdigest() == before
+
+
+def test_lintian_has_nothing_to_say(deb):
+    command = [
+        "lintian",
+        "--info",
+        "--display-info",
+        "--pedantic",
+        "--fail-on",
+        "error,warning,info,pedantic",
+    ]
+    done = subprocess.run([*command, str(deb)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_it_runs_by_what_it_depends_on_alone(installed):
+    assert installed.run("attest-agent", "--version").stdout.startswith("attest-agent ")
+    assert "attest-agent run" in installed.run("attest-agent", "--help").stdout
+    for shell in ("bash", "zsh", "fish"):
+        assert "attest-agent" in installed.run("attest-agent", "completion", shell).stdout
+    status = installed.run("attest-agent", "status", check=False)
+    assert status.returncode == 66, "no TPM is the reason, nothing that is missing"
+
+
+def test_nothing_of_the_machine_s_python_gets_into_the_agent(installed):
+    (installed.root / "usr/lib/python3/dist-packages/msgspec.py").write_text("raise SystemExit(99)")
+    try:
+        assert installed.run("env", "PYTHONPATH=/nowhere", "attest-agent", "--version").returncode == 0
+    finally:
+        (installed.root / "usr/lib/python3/dist-packages/msgspec.py").unlink()
+
+
+@pytest.mark.swtpm
+@pytest.mark.skipif(not swtpm.available(), reason="SKIPPED FOR WANT OF A TPM: swtpm is missing")
+def test_it_enrols_and_attests_from_its_configuration_file(installed, verifier):
+    made = manufacture(verifier.work / "guest1" / "tpm", verifier.work / "tpm-vendor-ca")
+    with booted(made) as tpm:
+        machine: Machine = guest(verifier, 1, tpm)
+        shutil.copytree(machine.root, installed.root / "guest")
+        (installed.root / "etc/vtpm-attest/agent.toml").write_text(
+            f'server = "{verifier.url}"\ntoken = "{verifier.join_token}"\ntcti = "{tpm.tcti}"\nroot = "/guest"\n'
+        )
+        for _ in range(2):
+            done = installed.run("attest-agent", "attest", "--once", "--json", check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert json.loads(done.stdout)["verdict"]["status"] == "affirming"
+    shutil.rmtree(installed.root / "guest")
+
+
+def test_an_update_keeps_the_settings_and_what_is_remembered(installed):
+    settings = installed.root / "etc/vtpm-attest/agent.toml"
+    settings.write_text('server = "https://verifier.example"\n')
+    state = installed.root / "var/lib/vtpm-attest"
+    state.mkdir(exist_ok=True)
+    (state / "agent.json").write_text("{}")
+    installed.run("dpkg", "--install", "/tmp/agent.deb")
+    assert "verifier.example" in settings.read_text()
+    installed.run("dpkg", "--remove", PACKAGE)
+    assert settings.exists()
+    assert (state / "agent.json").exists()
+    assert not (installed.root / "usr/bin/attest-agent").exists()
+
+
+def test_a_purge_leaves_nothing(debian, deb):
+    before = debian.files()
+    shutil.copy(deb, debian.root / "tmp" / "agent.deb")
+    debian.run("dpkg", "--install", "/tmp/agent.deb")
+    assert debian.files() - before, "compiled modules and all"
+    debian.run("attest-agent", "--version")
+    wanted = debian.root / "etc/systemd/system/multi-user.target.wants"
+    wanted.mkdir(parents=True, exist_ok=True)
+    for unit in ("attest-agent.service", "attested.path"):  # what `systemctl enable` does
+        (wanted / unit).symlink_to(f"/lib/systemd/system/{unit}")
+    state = debian.root / "var/lib/private/vtpm-attest"
+    state.mkdir(parents=True)
+    (debian.root / "var/lib/vtpm-attest").symlink_to("private/vtpm-attest")
+    (state / "agent.json").write_text("{}")
+    debian.run("dpkg", "--purge", PACKAGE)
+    ours = {name for name in debian.files() - before if "attest" in name}
+    assert ours == set()
