@@ -35,7 +35,7 @@ def _samples() -> dict[str, list[bytes]]:
     tpms[0].nv_extend(0x01500000, b"x")
     quotes = [tpm.quote(bytes(32), {"sha256": range(16), "sha1": [10]}) for tpm in tpms]
     quotes += [tpm.quote(b"n" * 32, {"sha256": range(24)}) for tpm in tpms]
-    quotes.append(tpms[0].nv_certify(b"nonce", 0x01500000))
+    quotes += [tpms[0].nv_certify(nonce, 0x01500000) for nonce in (b"nonce", bytes(32))]
     return {
         "attest": [attest for attest, _ in quotes],
         "signature": [signature for _, signature in quotes],

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
+from verifier.crypto.mac import Mac
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.nv import NvAttributes, nv_name
 
@@ -20,6 +21,7 @@ ATTRIBUTES: Final = (
     | NvAttributes.AUTHREAD
     | NvAttributes.NO_DA
 )
+_WRITTEN: Final = int(ATTRIBUTES | NvAttributes.WRITTEN)
 _INDEX_LABEL: Final = b"vtpm-attest ratchet index v1\x00"
 _VALUE_LABEL: Final = b"vtpm-attest ratchet value v1\x00"
 
@@ -49,17 +51,21 @@ class RatchetChain:
     @property
     def index_name(self) -> bytes:
         """Name the index has once something was extended into it."""
-        return nv_name(self.index, ATTRIBUTES | NvAttributes.WRITTEN, HashAlg.SHA256.size)
+        return nv_name(self.index, _WRITTEN, HashAlg.SHA256.size)
 
     def value(self, step: int, base: bytes, nonce: bytes) -> bytes:
         """The 32 bytes handed out with `nonce` as number `step` (from 1, u64) to a TPM whose index holds `base`."""
         # All but the id have a fixed length, so no part can be read as another.
-        message = _VALUE_LABEL + step.to_bytes(8, "big") + base + nonce + self.attester_id.encode()
-        return hmac.digest(self.key, message, "sha256")
+        return _values(self.key).digest(step.to_bytes(8, "big") + base + nonce + self.attester_id.encode())
 
     def following(self, step: int, base: bytes, nonce: bytes) -> bytes:
         """What the index holds after that value was extended into it."""
         return extended(base, self.value(step, base, nonce))
+
+
+@lru_cache(maxsize=4)
+def _values(key: bytes) -> Mac:
+    return Mac(key, _VALUE_LABEL)
 
 
 def extended(base: bytes, value: bytes) -> bytes:

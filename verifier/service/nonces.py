@@ -8,11 +8,11 @@ mark of the past names what was known of the attester when the nonce was issued.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from verifier.crypto.mac import Mac
 from verifier.errors import RefusedError
 from verifier.ports import Random
 from verifier.reasons import Reason
@@ -37,7 +37,7 @@ class Nonces:
     """
 
     def __init__(self, key: bytes, random: Random) -> None:
-        self._key = key
+        self._marks, self._tags = Mac(key, _MARK_LABEL), Mac(key, _TAG_LABEL)
         self._random = random
 
     def issue(
@@ -82,8 +82,8 @@ class Nonces:
         return RefusedError(Reason.NONCE_UNKNOWN, "the nonce was not issued by this verifier")
 
     def _mark(self, head: bytes) -> bytes:
-        return hmac.digest(self._key, _MARK_LABEL + head, hashlib.sha256)[:_MARK_SIZE]
+        return self._marks.digest(head)[:_MARK_SIZE]
 
     def _tag(self, attester_id: str, body: bytes) -> bytes:
         # `body` has a fixed length, so the id behind it cannot be read as part of it.
-        return hmac.digest(self._key, _TAG_LABEL + body + attester_id.encode(), hashlib.sha256)[:_TAG_SIZE]
+        return self._tags.digest(body + attester_id.encode())[:_TAG_SIZE]

@@ -30,6 +30,12 @@ _ORDINARY: Final = struct.Struct(">8s34sH32sQIIBQ10sH32s")
 _ORDINARY_SIZE: Final = _ORDINARY.size
 _ORDINARY_HEAD: Final = struct.pack(">IHH", TPM_GENERATED_VALUE, TPM_ST_ATTEST_QUOTE, 34)
 _ORDINARY_SIZES: Final = (32, 32)
+# The same beginning, then the name of the index with its size, the offset, and 32 bytes of contents with theirs: the
+# whole of an index that is extended with SHA-256.
+_ORDINARY_NV: Final = struct.Struct(">8s34sH32sQIIBQH34sHH32s")
+_ORDINARY_NV_SIZE: Final = _ORDINARY_NV.size
+_ORDINARY_NV_HEAD: Final = struct.pack(">IHH", TPM_GENERATED_VALUE, TPM_ST_ATTEST_NV, 34)
+_ORDINARY_NV_SIZES: Final = (32, 34, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,11 @@ def parse_attest(data: bytes) -> QuoteAttest | NvCertifyAttest:
             QUOTE_TYPE where it attests something else.
         UnsupportedError: a PCR bank of unknown algorithm.
     """
+    certified = _parse_ordinary_nv(data) if len(data) == _ORDINARY_NV_SIZE else None
+    return certified or _parse_any(data)
+
+
+def _parse_any(data: bytes) -> QuoteAttest | NvCertifyAttest:
     reader = Reader(data, STRUCTURE)
     kind = _read_kind(reader)
     if kind not in (TPM_ST_ATTEST_QUOTE, TPM_ST_ATTEST_NV):
@@ -143,6 +154,17 @@ def _parse_ordinary(data: bytes) -> QuoteAttest | None:
     return QuoteAttest(
         signer, extra, ClockInfo(clock, resets, restarts, safe == 1), firmware, selections, digest
     )
+
+
+def _parse_ordinary_nv(data: bytes) -> NvCertifyAttest | None:
+    """Likewise."""
+    fields = _ORDINARY_NV.unpack(data)
+    head, signer, extra_size, extra, clock, resets, restarts, safe, firmware = fields[:9]
+    name_size, name, offset, size, contents = fields[9:]
+    if head != _ORDINARY_NV_HEAD or (extra_size, name_size, size) != _ORDINARY_NV_SIZES or safe > 1:
+        return None
+    info = ClockInfo(clock, resets, restarts, safe == 1)
+    return NvCertifyAttest(signer, extra, info, firmware, name, offset, contents)
 
 
 @lru_cache(maxsize=1024)

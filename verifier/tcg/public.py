@@ -217,8 +217,9 @@ def ek_attribute_problems(public: Public) -> tuple[str, ...]:
 def _attribute_problems(
     public: Public, *, required: tuple[ObjectAttributes, ...], forbidden: ObjectAttributes
 ) -> list[str]:
-    problems = [f"{_LABELS[bit]} is not set" for bit in required if not public.attributes & bit]
-    if public.attributes & forbidden:
+    bits = public.attributes.value  # plain numbers: this is asked at every attestation
+    problems = [f"{_LABELS[bit]} is not set" for bit in required if not bits & bit.value]
+    if bits & forbidden.value:
         problems.append(f"{_LABELS[forbidden]} is set")
     return problems
 

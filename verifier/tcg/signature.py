@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,9 +15,9 @@ from verifier.tcg.reader import Reader
 STRUCTURE: Final = "TPMT_SIGNATURE"
 _MAX_RSA: Final = 512
 _MAX_ECC_PARAMETER: Final = 66
-# The layout nearly every quote has: RSA-2048.
-_ORDINARY: Final = struct.Struct(">HHH256s")
-_ORDINARY_SIZE: Final = _ORDINARY.size
+# The layouts nearly every quote has: RSA-2048, and ECDSA with two numbers of 32 bytes.
+_RSA_2048: Final = struct.Struct(">HHH256s")
+_ECDSA_256: Final = struct.Struct(">HHH32sH32s")
 
 
 class RsaScheme(enum.Enum):
@@ -57,18 +58,34 @@ def parse_signature(tpmt: bytes) -> RsaSignature | EcdsaSignature:
         MalformedInputError: not such a structure.
         UnsupportedError: neither RSASSA, RSAPSS nor ECDSA, or an unknown hash algorithm.
     """
-    signature = _parse_ordinary(tpmt) if len(tpmt) == _ORDINARY_SIZE else None
+    ordinary = _ORDINARY.get(len(tpmt))
+    signature = None if ordinary is None else ordinary(tpmt)
     return signature or _parse_any(tpmt)
 
 
-def _parse_ordinary(tpmt: bytes) -> RsaSignature | None:
+def _parse_rsa_2048(tpmt: bytes) -> RsaSignature | None:
     """One unpacking for the layout above; None hands over to the reader, which knows where a fault is."""
-    algorithm, hash_id, size, signature = _ORDINARY.unpack(tpmt)
+    algorithm, hash_id, size, signature = _RSA_2048.unpack(tpmt)
     scheme = _RSA_SCHEMES.get(algorithm)
     hash_alg = HASH_BY_ID.get(hash_id)
     if scheme is None or hash_alg is None or size != len(signature):
         return None
     return RsaSignature(scheme, hash_alg, signature)
+
+
+def _parse_ecdsa_256(tpmt: bytes) -> EcdsaSignature | None:
+    """Likewise."""
+    algorithm, hash_id, size_r, r, size_s, s = _ECDSA_256.unpack(tpmt)
+    hash_alg = HASH_BY_ID.get(hash_id)
+    if algorithm != TPM_ALG_ECDSA or hash_alg is None or size_r != len(r) or size_s != len(s):
+        return None
+    return EcdsaSignature(hash_alg, int.from_bytes(r, "big"), int.from_bytes(s, "big"))
+
+
+_ORDINARY: Final[dict[int, Callable[[bytes], RsaSignature | EcdsaSignature | None]]] = {
+    _RSA_2048.size: _parse_rsa_2048,
+    _ECDSA_256.size: _parse_ecdsa_256,
+}
 
 
 def _parse_any(tpmt: bytes) -> RsaSignature | EcdsaSignature:

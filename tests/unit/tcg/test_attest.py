@@ -8,7 +8,7 @@ from tests.simulator import Clock, SoftwareTpm, Tamper, marshal
 from verifier.errors import EvidenceError, MalformedInputError, UnsupportedError
 from verifier.reasons import Reason
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
-from verifier.tcg.attest import ClockInfo, NvCertifyAttest, parse_attest, parse_quote
+from verifier.tcg.attest import ClockInfo, NvCertifyAttest, _parse_any, parse_attest, parse_quote
 from verifier.tcg.pcr import PcrSelection, quoted_digest
 from verifier.tcg.signature import parse_signature
 
@@ -43,6 +43,30 @@ def test_every_field_of_a_quote_is_read():
 def test_the_fast_path_and_the_reader_agree_on_every_layout(extra, banks):
     data = build(extra=extra, attested=marshal.pcr_selection_list(banks) + marshal.tpm2b(b"d" * 32))
     assert parse_quote(data) == parse_attest(data)
+
+
+def test_the_fast_path_of_certified_indices_reads_what_the_reader_reads_and_leaves_every_fault_to_it():
+    attested = marshal.tpm2b(b"\x00\x0b" + b"N" * 32) + marshal.u16(7) + marshal.tpm2b(b"c" * 32)
+    data = build(kind=0x8014, attested=attested)
+    assert parse_attest(data) == NvCertifyAttest(
+        b"\x00\x0b" + b"s" * 32,
+        NONCE,
+        ClockInfo(0x1122334455667788, 0x01020304, 0x0A0B0C0D, safe=True),
+        0x8000000000000001,
+        b"\x00\x0b" + b"N" * 32,
+        7,
+        b"c" * 32,
+    )
+    for at in range(len(data)):
+        changed = data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :]
+        assert outcome(parse_attest, changed) == outcome(_parse_any, changed)
+
+
+def outcome(parse, data):
+    try:
+        return parse(data)
+    except EvidenceError as error:
+        return str(error)
 
 
 def test_an_unsafe_clock_is_read_as_such():

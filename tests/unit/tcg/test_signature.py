@@ -1,9 +1,9 @@
 import pytest
 
 from tests.simulator import marshal
-from verifier.errors import MalformedInputError, UnsupportedError
+from verifier.errors import EvidenceError, MalformedInputError, UnsupportedError
 from verifier.tcg.algorithms import HashAlg
-from verifier.tcg.signature import EcdsaSignature, RsaScheme, RsaSignature, parse_signature
+from verifier.tcg.signature import EcdsaSignature, RsaScheme, RsaSignature, _parse_any, parse_signature
 
 
 def test_rsa_signatures_of_both_schemes():
@@ -21,6 +21,24 @@ def test_ecdsa_numbers_are_big_endian_and_may_be_short_or_padded():
         + marshal.tpm2b(bytes(31) + b"\x03")
     )
     assert parse_signature(data) == EcdsaSignature(HashAlg.SHA256, 0x0102, 3)
+
+
+@pytest.mark.parametrize("scheme", [0x0018, 0x0014])
+def test_the_fast_paths_read_what_the_reader_reads_and_leave_every_fault_to_it(scheme):
+    numbers = marshal.tpm2b(b"r" * 32) + marshal.tpm2b(b"s" * 32)
+    body = numbers if scheme == 0x0018 else marshal.tpm2b(b"s" * 256)
+    data = marshal.u16(scheme) + marshal.u16(0x000B) + body
+    assert parse_signature(data) == _parse_any(data)
+    for at in range(len(data)):
+        changed = data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :]
+        assert outcome(parse_signature, changed) == outcome(_parse_any, changed)
+
+
+def outcome(parse, data):
+    try:
+        return parse(data)
+    except EvidenceError as error:
+        return str(error)
 
 
 @pytest.mark.parametrize("algorithm", [0x0005, 0x0010, 0x001A, 0x001B, 0x0000])
