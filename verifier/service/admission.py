@@ -13,10 +13,10 @@ import asyncio
 import enum
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from verifier.errors import VtpmAttestError
 from verifier.ports import Random
@@ -67,15 +67,32 @@ class Ticket:
         self._admission = admission
         self._party = party
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for a slot, and hold it."""
+    def __enter__(self) -> Self:
+        self._admission.let_in(self._party)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._admission.let_out(self._party)
+
+    def turn(self) -> Turn:
+        """Wait for a slot, and hold it while this is open."""
+        return Turn(self._admission, self._party)
+
+
+class Turn:
+    """A slot, once there is one."""
+
+    def __init__(self, admission: Admission, party: Party) -> None:
+        self._admission = admission
+        self._party = party
+        self._began = 0.0
+
+    async def __aenter__(self) -> None:
         await self._admission.take(self._party)
-        started = self._admission.now()
-        try:
-            yield
-        finally:
-            self._admission.give_back(self._admission.now() - started)
+        self._began = self._admission.now()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._admission.give_back(self._admission.now() - self._began)
 
 
 class Admission:
@@ -95,9 +112,12 @@ class Admission:
         self._waited = dict.fromkeys(Party, 0.0)
         self._mean = _FIRST_GUESS
 
-    @asynccontextmanager
-    async def enter(self, party: Party) -> AsyncIterator[Ticket]:
-        """Let in, for as long as this is open. Raises `OverloadedError` when too many are in already."""
+    def enter(self, party: Party) -> Ticket:
+        """Let in, for as long as this is open. Opening it raises `OverloadedError` when too many are in already."""
+        return Ticket(self, party)
+
+    def let_in(self, party: Party) -> None:
+        """One more is in."""
         if self._inside[party] >= self._rules.waiting + self._rules.slots:
             wait = self._come_back()
             raise OverloadedError(
@@ -105,10 +125,10 @@ class Admission:
                 f"more {party.value} machines are waiting than this verifier lets wait; try again in {wait} s",
             )
         self._inside[party] += 1
-        try:
-            yield Ticket(self, party)
-        finally:
-            self._inside[party] -= 1
+
+    def let_out(self, party: Party) -> None:
+        """One less."""
+        self._inside[party] -= 1
 
     async def take(self, party: Party) -> None:
         """Wait for a slot. Cancelled while it waits it leaves the queue; cancelled as it gets one it passes it on."""

@@ -61,14 +61,23 @@ async def _read(
     if request.content_length is not None and request.content_length > limit:
         raise _too_large(limit)
     body = bytearray()  # grows in place: joining megabytes in the end would hold up the event loop
+
+    def take(chunk: bytes) -> None:
+        if len(body) + len(chunk) > limit:
+            raise _too_large(limit)
+        grow(len(chunk))
+        body.extend(chunk)
+
+    if (
+        request.content.is_eof()
+    ):  # all of it came with its head, as a small body does: there is nothing to wait for
+        take(request.content.read_nowait())
+        return body
     try:
         async with asyncio.timeout(timeout_seconds) as limited:
             latest = limited.when()
             async for chunk in request.content.iter_any():
-                if len(body) + len(chunk) > limit:
-                    raise _too_large(limit)
-                grow(len(chunk))
-                body += chunk
+                take(chunk)
                 if latest is not None:
                     limited.reschedule(latest + len(body) / SLOWEST)
     except TimeoutError:

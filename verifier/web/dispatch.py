@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from verifier.errors import EvidenceError, RefusedError
 from verifier.findings import Status
@@ -45,9 +46,13 @@ class Dispatcher:
 
     def __init__(self, route: Route, services: Services, config: WebConfig, budget: BodyBudget) -> None:
         self.route = route
+        self._no_query: Any = None
+        """What a request without a query asks for; None: it has to have one."""
         self._budget = budget
         self._services = services
         self._config = config
+        with suppress(msgspec.ValidationError):  # there are queries that have to say something
+            self._no_query = msgspec.convert({}, route.query, strict=False)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer; a large body has its room until then."""
@@ -61,7 +66,7 @@ class Dispatcher:
             about(principal.tenant)
         if self.route.party is None:
             return await self._answer(await self._call(request, principal, room))
-        async with self._services.admission.enter(self.route.party) as ticket:
+        with self._services.admission.enter(self.route.party) as ticket:
             call = await self._call(request, principal, room)
             # Whoever sends its body slowly holds no slot meanwhile.
             limit = asyncio.timeout(_LONGEST)
@@ -99,7 +104,7 @@ class Dispatcher:
             return None
         media_type = request.content_type.lower()
         accepted = MEDIA_TYPES if route.request is not None else {route.request_media_type}
-        if "Content-Type" not in request.headers or media_type not in accepted:
+        if hdrs.CONTENT_TYPE not in request.headers or media_type not in accepted:
             names = ", ".join(sorted(str(name) for name in accepted))
             raise EvidenceError(Reason.UNSUPPORTED_MEDIA_TYPE, f"Content-Type must be one of {names}")
         limit = route.max_body
@@ -109,6 +114,8 @@ class Dispatcher:
         return bytes(raw) if route.request is None else decode_body(raw, route.request, media_type)
 
     def _query(self, request: web.Request) -> Any:  # noqa: ANN401 - of the type the route names
+        if self._no_query is not None and not request.rel_url.raw_query_string:
+            return self._no_query
         values: dict[str, str] = {}
         for key, value in request.query.items():
             if key in values:
@@ -135,7 +142,7 @@ class Dispatcher:
         return web.Response(status=304, headers=_validator(etag))
 
     def _respond(self, call: Call, reply: Reply) -> web.Response:
-        headers = {"Cache-Control": _NO_STORE, **reply.headers}
+        headers = {hdrs.CACHE_CONTROL: _NO_STORE, **reply.headers}
         body, media_type = _encode(call, reply)
         if self.route.conditional:
             etag = reply.etag or _digest(body or b"")
@@ -145,7 +152,7 @@ class Dispatcher:
             if call.knows(etag):
                 return web.Response(status=304, headers=headers)
         if media_type is not None:
-            headers["Content-Type"] = media_type
+            headers[hdrs.CONTENT_TYPE] = media_type
         return web.Response(status=reply.status, body=body, headers=headers)
 
 

@@ -6,9 +6,10 @@ import enum
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from verifier.errors import EvidenceError
 from verifier.ports import Scope, TokenRecord
@@ -38,8 +39,8 @@ OPERATORS = frozenset({Scope.OPERATOR, Scope.ADMIN})
 AUDITORS = frozenset({Scope.AUDITOR, Scope.OPERATOR, Scope.ADMIN})
 ADMINS = frozenset({Scope.ADMIN})
 
-SECURITY_HEADERS: Final = {
-    "Server": "vtpm-attest",
+SECURITY_HEADERS: Final[dict[str, str]] = {
+    hdrs.SERVER: "vtpm-attest",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -97,7 +98,7 @@ class Call:
     @property
     def encoding(self) -> str:
         """The media type of a message for this client: JSON unless it asks for MessagePack."""
-        return MSGPACK if any(self.accepts(name) for name in _MSGPACK_NAMES) else JSON
+        return MSGPACK if _named(self.request.headers.get(hdrs.ACCEPT, "")) & _MSGPACK_NAMES else JSON
 
     @property
     def is_conditional(self) -> bool:
@@ -114,8 +115,13 @@ class Call:
 
     def accepts(self, media_type: str) -> bool:
         """Whether the client named this media type in `Accept`."""
-        accepted = self.request.headers.get("Accept", "")
-        return media_type in (part.split(";")[0].strip().lower() for part in accepted.split(","))
+        return media_type in _named(self.request.headers.get(hdrs.ACCEPT, ""))
+
+
+@lru_cache(maxsize=64)
+def _named(accepted: str) -> frozenset[str]:
+    """The media types of an `Accept` header; clients have few of them."""
+    return frozenset(part.split(";")[0].strip().lower() for part in accepted.split(","))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,9 +35,10 @@ class Door:
         self.served, self.leave, self.tasks = [], {}, {}
 
     async def _visit(self, name, party):
-        async with self.admission.enter(party) as ticket, ticket.turn():
-            self.served.append(name)
-            await self.leave[name].wait()
+        with self.admission.enter(party) as ticket:
+            async with ticket.turn():
+                self.served.append(name)
+                await self.leave[name].wait()
 
     async def come(self, name, party):
         self.leave[name] = asyncio.Event()
