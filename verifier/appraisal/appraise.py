@@ -20,7 +20,7 @@ from verifier.appraisal.place import Place
 from verifier.appraisal.result import Appraisal, Finding, Severity, Status, tried_policy
 from verifier.appraisal.runtime import RuntimeJudge, not_sent
 from verifier.appraisal.stages import Enter, Stage, untimed
-from verifier.appraisal.vector import tier, vector
+from verifier.appraisal.vector import summed
 from verifier.claims import EndorsementFacts, ProvenClaims, QuoteFacts
 from verifier.policy.evaluate import evaluate
 from verifier.policy.model import LogUse, Policy
@@ -163,10 +163,11 @@ def conclude(
     place, late = _place(examined, judged)
     findings = examined.findings + late + judged.all
     moving = findings + tuple(finding for finding in staged if finding.tier is not Tier.AFFIRMING)
+    tier, vector = summed(moving)
     return Appraisal(
         authenticated=examined.authenticated,
-        tier=tier(moving),
-        vector=vector(moving),
+        tier=tier,
+        vector=vector,
         findings=findings + staged,
         claims=judged.claims,
         policy_id=policy.id if policy is not None else None,
@@ -191,6 +192,8 @@ def _demand(expectation: Expectation, policy: Policy | None) -> Expectation:
     if policy is None:
         return expectation
     request = PcrRequest(bank=policy.quote.bank, pcrs=policy.quote.pcrs)
+    if request in expectation.request:
+        return expectation
     return dataclasses.replace(expectation, request=(*expectation.request, request))
 
 

@@ -11,6 +11,7 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from verifier.appraisal.smbios import canonical_uuid, swapped_uuid
@@ -116,6 +117,7 @@ class Lineage:
         return bool(self.refused) and machine_of(smbios_uuid) in set(map(machine_of, self.refused)) - {None}
 
 
+@lru_cache(maxsize=1024)  # asked of the same few UUIDs several times within one appraisal
 def machine_of(smbios_uuid: str | None) -> str | None:
     """One name for a machine, however its UUID is spelt; None for a UUID that names none (zeros, placeholders)."""
     if smbios_uuid is None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from verifier.appraisal.appraise import Examined, Judged, conclude, examine, judge
 from verifier.appraisal.evidence import Evidence, Expectation, History, JudgedHistory, PcrRequest
@@ -20,6 +21,9 @@ from verifier.policy.assignment import Mode
 from verifier.policy.model import Policy
 from verifier.reasons import Claim, Reason, Tier
 from verifier.tcg.algorithms import HashAlg
+
+WITHOUT_POLICY: Final = PcrRequest(bank=HashAlg.SHA256, pcrs=frozenset(range(16)))
+"""What is asked for while no policy is assigned, so that an operator can see and learn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,17 @@ class PolicySet:
 
     primary: Policy | None
     staged: tuple[StagedPolicy, ...] = ()
+    demanded: PcrRequest = field(init=False, compare=False)
+    """What the quote has to cover for the policy that decides."""
+    asked: tuple[PcrRequest, ...] = field(init=False, compare=False)
+    """What a challenge asks for: what any of the policies needs, one request per bank."""
+
+    def __post_init__(self) -> None:
+        """Work out what follows from the policies."""
+        first = demanded(self.primary)
+        staged = (demand_of(each.policy) for each in self.staged)
+        object.__setattr__(self, "demanded", first)
+        object.__setattr__(self, "asked", union((first, *staged)))
 
 
 def appraise_staged(
@@ -126,6 +141,11 @@ def union(requests: Iterable[PcrRequest]) -> tuple[PcrRequest, ...]:
 def demand_of(policy: Policy) -> PcrRequest:
     """What a quote has to cover for this policy."""
     return PcrRequest(bank=policy.quote.bank, pcrs=policy.quote.pcrs)
+
+
+def demanded(policy: Policy | None) -> PcrRequest:
+    """What a quote has to cover for the policy that decides, if there is one."""
+    return WITHOUT_POLICY if policy is None else demand_of(policy)
 
 
 def _try(

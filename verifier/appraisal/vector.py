@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
+from verifier.appraisal.alike import of_these
 from verifier.findings import Finding
 from verifier.reasons import Claim, Reason, Tier
 
@@ -52,3 +54,11 @@ def _value(finding: Finding, tier: Tier) -> int:
 def tier(findings: Iterable[Finding]) -> Tier:
     """The worst tier of all findings; without any finding nothing was judged."""
     return max((finding.tier for finding in findings), default=Tier.NONE)
+
+
+def _summed(findings: tuple[Finding, ...]) -> tuple[Tier, Mapping[Claim, int]]:
+    return tier(findings), MappingProxyType(vector(findings))
+
+
+summed: Final = of_these(_summed)
+"""Tier and vector of these findings."""

@@ -31,6 +31,7 @@ from verifier.service.recorder import Recorder
 
 _LIFE: Final = timedelta(seconds=2)
 _TENANTS: Final = 1024
+_SETS: Final = 256
 _ID_BYTES: Final = 15
 
 
@@ -63,6 +64,8 @@ class AssignmentService:
         self._clock = clock
         self._default = default_policy
         self._changes = 0
+        self._sets: dict[int, PolicySet] = {}
+        """By the identity of their one policy, which each of them holds."""
         self._known: OrderedDict[str, tuple[datetime, tuple[Assignment, ...]]] = OrderedDict()
 
     async def list(self, tenant: str) -> tuple[Assignment, ...]:
@@ -141,7 +144,7 @@ class AssignmentService:
         if found.primary is not None:
             primary = await self._policies.load(attester.tenant, found.primary)
         if not found.staged:
-            return PolicySet(primary=primary)
+            return self._alone(primary)
         tried: dict[tuple[str, str], StagedPolicy] = {}
         for each in found.staged:
             staged = await self._staged(attester.tenant, each)
@@ -161,6 +164,15 @@ class AssignmentService:
         """The same, of every tenant."""
         self._changes += 1
         self._known.clear()
+
+    def _alone(self, primary: Policy | None) -> PolicySet:
+        """The set of this one policy, the same one every time: what it asks for is worked out once."""
+        known = self._sets.get(id(primary))
+        if known is None or known.primary is not primary:
+            if len(self._sets) >= _SETS:
+                self._sets.clear()
+            known = self._sets[id(primary)] = PolicySet(primary=primary)
+        return known
 
     async def _staged(self, tenant: str, each: StagedRef) -> StagedPolicy | None:
         policy = await self._policies.load(tenant, each.policy)

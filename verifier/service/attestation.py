@@ -26,8 +26,6 @@ from verifier.service.bundle import pack
 from verifier.service.challenge import (
     ChallengeService,
     Held,
-    asked_for,
-    demanded,
     held_of,
     known_attester,
 )
@@ -50,7 +48,7 @@ from verifier.service.lineage import (
 from verifier.service.model import AttestCommand, AttestOutcome, LogReference
 from verifier.service.nonces import Nonces
 from verifier.service.recorder import Recorder
-from verifier.service.verdicts import finding_mapping, view
+from verifier.service.verdicts import finding_mappings, view
 from verifier.tcg.attest import ClockInfo, parse_quote
 
 _ATTEMPTS: Final = 8
@@ -245,7 +243,7 @@ class AttestationService:
             ak_activated=True,  # an attester exists only through a completed activation
             nonce=command.quoted,
             # What only a policy that is tried asks for is not demanded: its absence is that policy's finding.
-            request=(demanded(policies.primary),),
+            request=(policies.demanded,),
             endorsement=known.endorsement,
             inventory=known.inventory,
             ratchet=self._ratchets.chain(state.attester.id),
@@ -266,7 +264,7 @@ class AttestationService:
         bundle = pack(
             command,
             attester.ak_public,
-            asked_for(judged.policies),
+            judged.policies.asked,
             judged.boot_log,
             judged.userspace_log,
             judged.ima.named,
@@ -309,7 +307,7 @@ class AttestationService:
             sequence=0,
             tier=appraisal.tier,
             vector={claim.value: value for claim, value in appraisal.vector.items()},
-            findings=tuple(finding_mapping(finding) for finding in appraisal.findings),
+            findings=finding_mappings(appraisal.findings),
             endorsement=facts_mapping(judged.endorsement),
             policy_id=appraisal.policy_id,
             policy_revision=appraisal.policy_revision,

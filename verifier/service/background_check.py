@@ -29,7 +29,7 @@ from verifier.service.assignments import AssignmentService
 from verifier.service.attempts import TooManyAttemptsError
 from verifier.service.attestation import refusal
 from verifier.service.bundle import pack
-from verifier.service.challenge import demanded, known_attester
+from verifier.service.challenge import known_attester
 from verifier.service.endorsement_facts import endorsement_facts
 from verifier.service.held_logs import HeldLog
 from verifier.service.ima_lists import ImaLists
@@ -149,7 +149,7 @@ class BackgroundChecks:
             ak_public=state.attester.ak_public,
             ak_activated=True,  # an attester exists only through a completed activation
             nonce=command.nonce,
-            request=(demanded(policies.primary),),
+            request=(policies.demanded,),
             endorsement=endorsement_facts(state.attester, inventory),
             inventory=inventory,
             ratchet=self._ratchets.chain(state.attester.id),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterable
 from typing import Final, NamedTuple
@@ -103,12 +102,13 @@ def pack(
 ) -> bytes:
     """The bundle (MessagePack), the logs by digest. Its own SHA-256 names the evidence."""
     more: dict[str, object] = {}
+    ratchet = command.ratchet
     if userspace_log is not None:
         more["userspace_log_sha256"] = userspace_log.sha256
     if ima is not None:
         more["ima"] = tuple(ima)
     if command.nvpcrs:
-        more["nvpcrs"] = [dataclasses.astuple(each) for each in command.nvpcrs]
+        more["nvpcrs"] = [(each.public, each.attest, each.signature) for each in command.nvpcrs]
     return msgspec.msgpack.encode(
         {
             "format": FORMAT,
@@ -123,10 +123,17 @@ def pack(
             "kernel_command_line": command.kernel_command_line,
             "smbios_uuid": command.identity.smbios_uuid,
             "boot_id": command.boot_id,
-            "ratchet": None if command.ratchet is None else dataclasses.astuple(command.ratchet),
+            "ratchet": None if ratchet is None else _ratchet_fields(ratchet),
             **more,
         }
     )
+
+
+def _ratchet_fields(
+    proof: RatchetEvidence,
+) -> tuple[bytes, bytes, int | None, bytes | None, bytes | None]:
+    """In the order of `StoredEvidence.ratchet`."""
+    return proof.attest, proof.signature, proof.step, proof.base, proof.nonce
 
 
 def unpack(bundle: bytes) -> StoredEvidence:

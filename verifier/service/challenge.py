@@ -6,11 +6,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from verifier.appraisal.evidence import PcrRequest
 from verifier.appraisal.lineage import Lineage
-from verifier.appraisal.staged import PolicySet, demand_of, union
+from verifier.appraisal.staged import PolicySet
 from verifier.errors import NotFoundError, RefusedError
-from verifier.policy.model import Policy
 from verifier.ports import AttesterRecord, AttesterState, BootRecord, Clock, Lifecycle, Store
 from verifier.ports_observe import about
 from verifier.reasons import Reason
@@ -19,10 +17,6 @@ from verifier.service.ima_record import wanted
 from verifier.service.lineage import NO_RATCHETS, RatchetRules, line_of, mark_of_state
 from verifier.service.model import ImaWanted, IssuedChallenge
 from verifier.service.nonces import Nonces
-from verifier.tcg.algorithms import HashAlg
-
-WITHOUT_POLICY: Final = PcrRequest(bank=HashAlg.SHA256, pcrs=frozenset(range(16)))
-"""What is asked for while no policy is assigned, so that an operator can see and learn."""
 
 
 class Held(NamedTuple):
@@ -41,17 +35,6 @@ def held_of(boot: BootRecord | None) -> Held:
     if boot is None:
         return HELD_NOTHING
     return Held(boot.boot_log_sha256, boot.userspace_log_sha256, wanted(boot))
-
-
-def demanded(policy: Policy | None) -> PcrRequest:
-    """What the quote has to cover for the policy that decides."""
-    return WITHOUT_POLICY if policy is None else demand_of(policy)
-
-
-def asked_for(policies: PolicySet) -> tuple[PcrRequest, ...]:
-    """What a challenge asks for: what any of the policies needs, one request per bank."""
-    staged = (demand_of(each.policy) for each in policies.staged)
-    return union((demanded(policies.primary), *staged))
 
 
 def known_attester(state: AttesterState | None, attester_id: str) -> AttesterState:
@@ -121,7 +104,7 @@ class ChallengeService:
         return IssuedChallenge(
             nonce=nonce,
             expires_at=expires_at,
-            requests=asked_for(policies),
+            requests=policies.asked,
             boot_log_sha256=held.boot_log,
             userspace_log_sha256=held.userspace_log,
             ima=held.ima if self._reads_ima(policies) else None,

@@ -12,7 +12,7 @@ from verifier.appraisal.ima.segment import ImaSegment
 from verifier.appraisal.memo import Memo
 from verifier.appraisal.result import Appraisal
 from verifier.appraisal.runtime import WholeList, WholeLists
-from verifier.appraisal.staged import PolicySet, appraise_again_staged
+from verifier.appraisal.staged import PolicySet, appraise_again_staged, demanded
 from verifier.errors import EvidenceError
 from verifier.findings import Finding
 from verifier.policy.model import Policy
@@ -20,7 +20,6 @@ from verifier.policy.runtime.reference import RuntimeReference
 from verifier.ports import VerdictRecord
 from verifier.reasons import Reason
 from verifier.service.bundle import StoredEvidence, unpack
-from verifier.service.challenge import demanded
 from verifier.service.endorsement_facts import read_facts
 from verifier.service.verdicts import read_finding
 

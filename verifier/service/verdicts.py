@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from verifier.appraisal.alike import of_these
 from verifier.errors import StoredDataDamaged
 from verifier.findings import Finding, Severity, Status
 from verifier.ports import AttesterState, Lifecycle, VerdictRecord
@@ -49,6 +50,14 @@ def finding_mapping(finding: Finding) -> dict[str, object]:
         if value is not None:
             result[name] = value
     return result
+
+
+def _mapped(findings: tuple[Finding, ...]) -> tuple[Mapping[str, object], ...]:
+    return tuple(map(finding_mapping, findings))
+
+
+finding_mappings: Final = of_these(_mapped)
+"""These findings as they are stored and sent. Nobody may change them."""
 
 
 def read_finding(stored: Mapping[str, object]) -> Finding:

@@ -96,8 +96,7 @@ def _clock(now: ClockInfo, relation: ClockRelation, before: ClockInfo | None) ->
             expected=f"after {describe_clock(before)}",
             actual=describe_clock(now),
         )
-    reason = Reason.CLOCK_FIRST_SEEN if before is None else Reason.CLOCK_CONTINUES
-    return history_finding(reason, Status.PASSED, Severity.CONTRAINDICATED, _MESSAGES[relation])
+    return _GOES_ON[relation]
 
 
 def describe_clock(clock: ClockInfo) -> str:
@@ -131,3 +130,14 @@ def history_finding(
         expected=expected,
         actual=actual,
     )
+
+
+_GOES_ON: Final = {
+    relation: history_finding(
+        Reason.CLOCK_FIRST_SEEN if relation is ClockRelation.FIRST else Reason.CLOCK_CONTINUES,
+        Status.PASSED,
+        Severity.CONTRAINDICATED,
+        message,
+    )
+    for relation, message in _MESSAGES.items()
+}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from verifier.appraisal.evidence import Expectation
 from verifier.appraisal.result import Finding, Severity, Status
 from verifier.crypto.keys import load_key
@@ -25,8 +27,7 @@ def check_identity(expected: Expectation) -> tuple[Finding, ...]:
             ),
         )
     if expected.ak_activated:
-        message = "the AK was bound to a trusted EK by credential activation"
-        return (_finding(Reason.AK_TRUSTED, Status.PASSED, Severity.CONTRAINDICATED, message),)
+        return _TRUSTED
     if expected.assumed:
         return (
             _finding(
@@ -70,3 +71,13 @@ def _finding(reason: Reason, status: Status, severity: Severity, message: str) -
     return Finding(
         reason=reason, status=status, severity=severity, claim=Claim.INSTANCE_IDENTITY, message=message
     )
+
+
+_TRUSTED: Final = (
+    _finding(
+        Reason.AK_TRUSTED,
+        Status.PASSED,
+        Severity.CONTRAINDICATED,
+        "the AK was bound to a trusted EK by credential activation",
+    ),
+)

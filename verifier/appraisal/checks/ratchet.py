@@ -154,10 +154,20 @@ _MEANINGS: Final = {
 }
 
 
+_PASSED: Final = {
+    relation: history_finding(one.reason, one.status, one.severity, one.message)
+    for relation, one in _MEANINGS.items()
+    if one.status is Status.PASSED
+}
+
+
 def ratchet_finding(shown: Shown, line: Lineage) -> Finding | None:
     """What the relation means for the verdict; None where no ratchet was asked for."""
     if shown.relation is RatchetRelation.NOT_ASKED:
         return None
+    plain = _PASSED.get(shown.relation)
+    if plain is not None:
+        return plain
     meaning = _MEANINGS[shown.relation]
     parted = shown.relation in PARTED and line.ratchet is not None and shown.content is not None
     return history_finding(

@@ -1,0 +1,62 @@
+"""What is remembered of very objects never answers for others, however alike or short-lived they are."""
+
+from __future__ import annotations
+
+from verifier.appraisal.alike import of_these
+from verifier.findings import Finding, Severity, Status
+from verifier.reasons import Claim, Reason
+
+
+def finding(message):
+    return Finding(
+        reason=Reason.QUOTE_VERIFIED,
+        status=Status.PASSED,
+        severity=Severity.INFO,
+        claim=Claim.CONFIGURATION,
+        message=message,
+    )
+
+
+class Counted:
+    def __init__(self, kept):
+        self.calls = 0
+        self.of = of_these(self._work, kept)
+
+    def _work(self, items):
+        self.calls += 1
+        return [item.message for item in items]
+
+
+def test_the_same_objects_in_the_same_order_are_worked_out_once():
+    counted, one, other = Counted(8), finding("one"), finding("other")
+    assert counted.of((one, other)) == counted.of((one, other)) == ["one", "other"]
+    assert counted.calls == 1
+    assert counted.of((other, one)) == ["other", "one"]
+    assert counted.of((one,)) == ["one"]
+    assert counted.of(()) == []
+    assert counted.calls == 4
+
+
+def test_an_equal_object_is_another_one():
+    counted = Counted(8)
+    counted.of((finding("one"),))
+    counted.of((finding("one"),))
+    assert counted.calls == 2
+
+
+def test_no_object_answers_for_one_that_took_its_place_in_memory():
+    counted = Counted(4)
+    for number in range(10_000):
+        assert counted.of((finding(f"{number}"),)) == [f"{number}"]
+
+
+def test_whoever_brings_ever_new_ones_takes_no_more_room_than_the_bound():
+    made = []
+    of = of_these(lambda items: made.append(items) or len(made), kept=4)
+    steady = (finding("steady"),)
+    of(steady)
+    for number in range(3):
+        of((finding(f"{number}"),))
+    assert of(steady) == 1
+    of((finding("one too many"),))
+    assert of(steady) > 1
