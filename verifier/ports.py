@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Generic, Protocol, TypeVar
 
 from verifier.appraisal.lineage import Lineage
@@ -142,6 +142,15 @@ class BootRecord:
     """What is held of its IMA list: `verifier.service.ima_record`. Recorded as None, it leaves what is stored."""
 
 
+CLOCK_SKEW: Final = timedelta(minutes=5)
+"""What the clocks of replicas may differ by."""
+
+
+def holds_at(judged_at: datetime, valid_until: datetime, now: datetime) -> bool:
+    """Not after its end; nor where it was judged in what is the future still, by a clock that was ahead: its end is too late."""
+    return judged_at - CLOCK_SKEW <= now <= valid_until
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictRecord:
     """One appended verdict. `findings` and `vector` are wire-ready JSON-like values."""
@@ -163,6 +172,10 @@ class VerdictRecord:
     """What was known of the EK then, and judged beside the evidence; None where an older version did not keep it."""
     rejudged_at: datetime | None = None
     """When it was judged again from stored evidence, which came at `judged_at`; None: it was not."""
+
+    def holds_at(self, now: datetime) -> bool:
+        """Whether it says anything of the present."""
+        return holds_at(self.judged_at, self.valid_until, now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,6 +309,9 @@ class Store(
         Raises `StateMovedError` when the attester is no longer at `recording.position`; nothing is stored then, and
         the nonce stays unspent.
         """
+
+    async def nonces_dropped_until(self) -> datetime:
+        """Of nonces that expire before this moment it is not known any more whether they were spent."""
 
     async def nonce_spent(self, nonce_hash: bytes) -> bool:
         """Whether a nonce was spent; `record` alone decides it for good."""

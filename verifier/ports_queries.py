@@ -60,8 +60,9 @@ class Mark:
     """0 before the first verdict."""
     tier: Tier | None
     """Of the latest verdict, as it was judged."""
+    judged_at: datetime | None
     valid_until: datetime | None
-    """Of the latest verdict; `stale` follows from it."""
+    """Of the latest verdict; `stale` follows from the two."""
 
 
 class QueryStore(Protocol):

@@ -161,7 +161,13 @@ class AttestationService:
         if not appraisal.authenticated:
             raise refusal(appraisal)
         refuse_copy(state, command.identity)
-        if is_overtaken(appraisal.place, current=self._nonces.issued_at(command.nonce, mark_of_state(state))):
+        current = self._nonces.issued_at(command.nonce, mark_of_state(state))
+        if not current and expires_at <= await self._store.nonces_dropped_until():
+            # Only a clock that went back comes here. One that is current has not been spent: that changes the past.
+            raise RefusedError(
+                Reason.NONCE_EXPIRED, "it expired once already, before the verifier's clock went back"
+            )
+        if is_overtaken(appraisal.place, current=current):
             await self._refuse_spent(command)
             raise _overtaken()
         # Megabytes are hashed beside the event loop.

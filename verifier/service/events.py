@@ -52,7 +52,7 @@ class LocalEvents:
                     attester_id=record.attester_id,
                     counts=previous is None
                     or previous.tier is not record.tier
-                    or previous.valid_until < record.judged_at,
+                    or not previous.holds_at(record.judged_at),
                 )
             )
         for queue in self._queues:

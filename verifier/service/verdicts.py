@@ -73,10 +73,10 @@ def read_finding(stored: Mapping[str, object]) -> Finding:
 
 
 def lifecycle_at(attester: HasStanding, verdict: VerdictRecord | None, now: datetime) -> Lifecycle:
-    """Where the attester stands at `now`; `stale` once its latest verdict has run out."""
+    """Where the attester stands at `now`; `stale` once its latest verdict says nothing of the present."""
     if attester.lifecycle is not Lifecycle.ENROLLED:
         return attester.lifecycle
-    return Lifecycle.STALE if verdict is not None and now > verdict.valid_until else Lifecycle.ENROLLED
+    return Lifecycle.STALE if verdict is not None and not verdict.holds_at(now) else Lifecycle.ENROLLED
 
 
 def satisfies(lifecycle: Lifecycle, tier: Tier, least: Tier) -> bool:

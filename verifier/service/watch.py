@@ -19,7 +19,7 @@ from typing import Final
 import structlog
 
 from verifier.errors import VerifierFault
-from verifier.ports import AttesterState, Clock, Lifecycle
+from verifier.ports import AttesterState, Clock, Lifecycle, holds_at
 from verifier.ports_queries import MAX_BULK, Mark, QueryStore
 from verifier.service.attempts import TooManyAttemptsError
 from verifier.service.events import Change
@@ -182,9 +182,9 @@ def _is_asked(one: _Watched, now: datetime) -> bool:
 
 def lifecycle_of(mark: Mark, now: datetime) -> Lifecycle:
     """Where the attester stands at `now`, as `verdicts.lifecycle_at` has it."""
-    if mark.lifecycle is Lifecycle.ENROLLED and mark.valid_until is not None and now > mark.valid_until:
-        return Lifecycle.STALE
-    return mark.lifecycle
+    if mark.lifecycle is not Lifecycle.ENROLLED or mark.judged_at is None or mark.valid_until is None:
+        return mark.lifecycle
+    return mark.lifecycle if holds_at(mark.judged_at, mark.valid_until, now) else Lifecycle.STALE
 
 
 def mark_of(state: AttesterState) -> Mark:
@@ -196,5 +196,6 @@ def mark_of(state: AttesterState) -> Mark:
         lifecycle=attester.lifecycle,
         sequence=0 if latest is None else latest.sequence,
         tier=None if latest is None else latest.tier,
+        judged_at=None if latest is None else latest.judged_at,
         valid_until=None if latest is None else latest.valid_until,
     )

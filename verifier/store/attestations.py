@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import OrderedDict
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, select, update
@@ -18,6 +19,7 @@ from verifier.store.backend import Backend, StorePart, changed
 from verifier.store.recording import Moved, Spent, lineage_values
 from verifier.store.rows import Judgement, Row
 from verifier.store.schema import attestation, latest, nonce
+from verifier.store.schema_background import nonce_floor
 
 _JUDGEMENTS: Final = 2_048
 """Decoded judgements kept. Their key is the digest of their content, so a kept one is never out of date."""
@@ -59,6 +61,11 @@ class Attestations(StorePart):
                 f"attester {item.verdict.attester_id} is no longer at position {item.position}"
             )
         return dataclasses.replace(item.verdict, sequence=outcome)
+
+    async def nonces_dropped_until(self) -> datetime:
+        """Of nonces that expire before this moment it is not known any more whether they were spent."""
+        ((moment,),) = await self._backend.rows(select(nonce_floor.c.dropped_until))
+        return values.moment(moment)
 
     async def nonce_spent(self, nonce_hash: bytes) -> bool:
         """Whether a recording with this nonce is stored, and the nonce not yet purged."""

@@ -26,6 +26,7 @@ from verifier.store.binding import Binding
 from verifier.store.cursors import decode_cursor, encode_cursor
 from verifier.store.rows import Row
 from verifier.store.schema import enrollment, nonce
+from verifier.store.schema_background import nonce_floor
 
 _PURGE_CHUNK: Final = 5_000
 """Rows deleted in one transaction: whoever else wants to write waits no longer than that."""
@@ -188,6 +189,8 @@ class Enrollments(StorePart):
     async def purge_expired(self, now: datetime) -> int:
         """Drop expired enrolments and nonces, in short transactions."""
         at, gone = values.micros(now), 0
+        later = nonce_floor.c.dropped_until < at
+        await self._change(update(nonce_floor).where(later).values(dropped_until=at))
         for table, key in ((enrollment, enrollment.c.id), (nonce, nonce.c.hash)):
             expired = select(key).where(table.c.expires_at < at).limit(_PURGE_CHUNK)
             dropped = _PURGE_CHUNK

@@ -17,6 +17,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    not_,
     or_,
     select,
     update,
@@ -96,11 +97,11 @@ class Fleet(Attestations):
         """Every attester counted once: `revoked`, `retired`, `stale`, the tier of its verdict, or `enrolled`."""
         at = values.micros(now)
         enrolled = latest.c.lifecycle == Lifecycle.ENROLLED.value
-        current = and_(enrolled, latest.c.valid_until >= at)
+        current = and_(enrolled, statements.holds_at(at))
         categories = {
             **{tier.label: and_(current, latest.c.tier == tier.value) for tier in Tier},
             "enrolled": and_(enrolled, latest.c.tier.is_(None)),
-            "stale": and_(enrolled, latest.c.valid_until < at),
+            "stale": and_(enrolled, not_(statements.holds_at(at))),
             "revoked": latest.c.lifecycle == Lifecycle.REVOKED.value,
             "retired": latest.c.lifecycle == Lifecycle.RETIRED.value,
         }
@@ -261,9 +262,9 @@ def _in_lifecycle(lifecycle: Lifecycle, at: int) -> tuple[ColumnElement[bool], .
         return (latest.c.lifecycle == lifecycle.value,)
     enrolled = latest.c.lifecycle == Lifecycle.ENROLLED.value
     if lifecycle is Lifecycle.STALE:
-        return enrolled, latest.c.valid_until < at
+        return enrolled, not_(statements.holds_at(at))
     if lifecycle is Lifecycle.ENROLLED:
-        return enrolled, or_(latest.c.valid_until.is_(None), latest.c.valid_until >= at)
+        return enrolled, or_(latest.c.valid_until.is_(None), statements.holds_at(at))
     assert_never(lifecycle)
 
 
@@ -272,7 +273,7 @@ def _as_of(state: AttesterState, now: datetime) -> AttesterState:
     if (
         state.latest is None
         or state.attester.lifecycle is not Lifecycle.ENROLLED
-        or state.latest.valid_until >= now
+        or state.latest.holds_at(now)
     ):
         return state
     return dataclasses.replace(state, attester=dataclasses.replace(state.attester, lifecycle=Lifecycle.STALE))

@@ -13,7 +13,7 @@ from verifier.errors import EvidenceError
 from verifier.ports import Lifecycle, Page
 from verifier.ports_queries import MAX_BULK, Mark, Standing, StandingFilter
 from verifier.reasons import Reason, Tier
-from verifier.store import recording, rows, values
+from verifier.store import recording, rows, statements, values
 from verifier.store.attestations import Attestations
 from verifier.store.cursors import decode_cursor, encode_cursor
 from verifier.store.rows import Row
@@ -48,6 +48,7 @@ _MARKS: Final = select(
     latest.c.lifecycle,
     latest.c.sequence,
     latest.c.tier,
+    latest.c.judged_at,
     latest.c.valid_until,
 )
 
@@ -122,7 +123,7 @@ def _listing(
     if where.least is not None:
         query = query.where(
             latest.c.lifecycle == Lifecycle.ENROLLED.value,
-            latest.c.valid_until >= at,
+            statements.holds_at(at),
             latest.c.tier <= where.least.value,
         )
     if where.ek_fingerprint is not None:
@@ -143,13 +144,14 @@ def _listing(
 
 
 def _mark(row: Row) -> Mark:
-    attester_id, tenant, lifecycle, sequence, tier, valid_until = row
+    attester_id, tenant, lifecycle, sequence, tier, judged_at, valid_until = row
     return Mark(
         attester_id=attester_id,
         tenant=tenant,
         lifecycle=_lifecycle(lifecycle),
         sequence=sequence,
         tier=None if tier is None else Tier(tier),
+        judged_at=values.moment_or_none(judged_at),
         valid_until=values.moment_or_none(valid_until),
     )
 

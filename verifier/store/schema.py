@@ -268,7 +268,7 @@ latest: Final = Table(
     ),
     # In the order of listings, with all that they filter by: however rare what is sought, only this is read. The
     # id comes first so that a new verdict changes its entry in place.
-    Index("ix_latest_fleet", "tenant", "attester_id", "lifecycle", "tier", "valid_until"),
+    Index("ix_latest_fleet", "tenant", "attester_id", "lifecycle", "tier", "judged_at", "valid_until"),
 )
 
 nonce: Final = Table(

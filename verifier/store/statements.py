@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import Column, Select, Table, Update, and_, bindparam, case, func, null, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Select,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    null,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
+from verifier.ports import CLOCK_SKEW
 from verifier.store import event_log, rows
 from verifier.store.recording import Step
 from verifier.store.schema import (
@@ -36,6 +51,12 @@ _LATEST_CHANGES: Final = (
     "reset_count", "restart_count", "safe", "boot_id", "judgement", "boot_reset_count", "boot_restart_count",
     "boot_log_sha256", "position", "rejudged_at",
 )  # fmt: skip
+
+
+def holds_at(at: int) -> ColumnElement[bool]:
+    """Whether an attester's latest verdict says anything of the present: `ports.holds_at`, in microseconds."""
+    ahead = at + CLOCK_SKEW // timedelta(microseconds=1)
+    return and_(latest.c.valid_until >= at, latest.c.judged_at <= ahead)
 
 
 def attester_states(*, with_lists: bool = True) -> Select[*tuple[Any, ...]]:

@@ -90,7 +90,7 @@ async def _pause(call: Call, view: AttesterView, woken: asyncio.Event, ends: flo
 def _runs_out(call: Call, view: AttesterView) -> bool:
     if view.verdict is None or view.lifecycle is not Lifecycle.ENROLLED:
         return False
-    return call.services.clock.now() > view.verdict.record.valid_until
+    return not view.verdict.record.holds_at(call.services.clock.now())
 
 
 async def _represent(call: Call, view: AttesterView | None) -> Reply:

@@ -41,6 +41,7 @@ READS = {
     "standings",
     "standings_of",
     "nonce_spent",
+    "nonces_dropped_until",
     "ping",
     "policy_revision",
     "policy_revisions",
