@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -21,27 +20,14 @@ _WATCH_EVERY: Final = 3600.0
 _log = structlog.get_logger("vtpm_attest.background")
 
 
-def start(
-    services: Services, renew_tls: Callable[[], None], keep_evidence: timedelta, keep_events: timedelta
-) -> list[asyncio.Task[None]]:
+def start(services: Services, renew_tls: Callable[[], None]) -> list[asyncio.Task[None]]:
     """Start all of it; the caller cancels the tasks.
 
     Args:
         services: the use cases.
         renew_tls: renews the own certificate, or picks up a configured one that was replaced.
-        keep_evidence: how long evidence is kept that a newer verdict has replaced.
-        keep_events: how long events are kept.
     """
-
-    async def purge() -> None:
-        rows = await services.recorder.purge(services.clock.now())
-        _log.debug("store.purged", rows=rows)
-
-    async def retain() -> None:
-        await services.recorder.purge_evidence(services.clock.now(), keep_evidence)
-
-    async def forget() -> None:
-        await services.outbox.purge_events(services.clock.now() - keep_events)
+    retention = services.retention
 
     async def renew() -> None:
         renew_tls()
@@ -54,9 +40,10 @@ def start(
         await services.endorsements.tell(DEFAULT_TENANT)
 
     return [
-        asyncio.create_task(repeat(_PURGE_EVERY, purge, "store.purge-failed")),
-        asyncio.create_task(repeat(_RETAIN_EVERY, retain, "evidence.purge-failed", at_once=True)),
-        asyncio.create_task(repeat(_RETAIN_EVERY, forget, "events.purge-failed", at_once=True)),
+        asyncio.create_task(repeat(_PURGE_EVERY, retention.expired, "store.purge-failed")),
+        asyncio.create_task(repeat(_RETAIN_EVERY, retention.history, "history.purge-failed", at_once=True)),
+        asyncio.create_task(repeat(_RETAIN_EVERY, retention.evidence, "evidence.purge-failed", at_once=True)),
+        asyncio.create_task(repeat(_RETAIN_EVERY, retention.events, "events.purge-failed", at_once=True)),
         asyncio.create_task(services.feed.run(services.deliveries.wake)),
         asyncio.create_task(services.deliveries.run()),
         asyncio.create_task(services.watch.run()),

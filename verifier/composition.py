@@ -58,6 +58,7 @@ from verifier.wiring import (
     hear,
     wire_checks,
     wire_reads,
+    wire_retention,
     wire_triage,
     wire_webhooks,
 )
@@ -191,6 +192,7 @@ def wire(
         releases=releases,
         outbox=store,
         evidence=EvidenceService(store, recorder, clock),
+        retention=wire_retention(settings, store, recorder, clock),
         dry_runs=DryRunService(
             store=store,
             assignments=assignments,

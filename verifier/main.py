@@ -25,6 +25,7 @@ from verifier.keys.tls import TlsFiles, own_tls
 from verifier.policy_files import policy_sources
 from verifier.ports import DEFAULT_TENANT, Clock, Random, Workers
 from verifier.ports_announcements import Announcement, Topic
+from verifier.ports_history import StoredTable
 from verifier.ports_runtime import RuntimeReferences
 from verifier.runtime_references import FolderReferences
 from verifier.service.inventory import InventoryService
@@ -148,6 +149,28 @@ def upgrade_database(settings: Settings) -> None:
     upgrade(settings.database_url)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseStatus:
+    """What a database is, and holds."""
+
+    revision: str
+    tables: tuple[StoredTable, ...]
+
+
+async def database_status(settings: Settings) -> DatabaseStatus:
+    """Look at the database as it is.
+
+    Raises:
+        SchemaMismatch: it is not of this version.
+        StoreUnavailable: it cannot be reached.
+    """
+    store = await open_store(settings.database_url, migrate=False)
+    try:
+        return DatabaseStatus(revision=await store.revision(), tables=await store.storage())
+    finally:
+        await store.close()
+
+
 async def register_policies(service: Service) -> None:
     """Register every policy of `policies_dir`.
 
@@ -214,8 +237,6 @@ async def serve(settings: Settings, place: Place) -> Ending:
         tasks = background.start(
             service.services,
             lambda: prepare_tls(settings, service.clock).load_into(context),
-            settings.evidence.keep,
-            settings.events.keep,
         )
         tasks.append(asyncio.create_task(background.repeat(EVERY, sweep, "memory.sweep-failed")))
         try:

@@ -16,6 +16,7 @@ from verifier.appraisal.lineage import Lineage
 from verifier.policy.assignment import Assignment
 from verifier.ports_enrollment import AuditEntry, EnrollmentStore
 from verifier.ports_events import WebhookStore
+from verifier.ports_history import HistoryStore
 from verifier.ports_ima import ImaPiece, ImaStore
 from verifier.ports_inventory import InventoryStore
 from verifier.ports_observe import OpenCounts, QueueState
@@ -266,6 +267,7 @@ class PolicyRecord:
 class Store(
     AnchorStore,
     EnrollmentStore,
+    HistoryStore,
     ImaStore,
     InventoryStore,
     QueryStore,

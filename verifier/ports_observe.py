@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from time import perf_counter_ns
 from typing import Final, NamedTuple, Protocol
 
@@ -35,6 +36,19 @@ class StageSpan(NamedTuple):
     stage: Stage
     begun: int
     ended: int
+
+
+@dataclass(slots=True)
+class RetentionState:
+    """What this process has dropped since its start, and from when on there is history, as it saw last."""
+
+    verdicts: int = 0
+    partitions: int = 0
+    partition_bytes: int = 0
+    judgements: int = 0
+    blobs: int = 0
+    events: int = 0
+    history_begins: datetime | None = None
 
 
 class Observation:

@@ -101,6 +101,13 @@ class Retention(timedelta):
         return cls(seconds=Duration.parse(text).total_seconds())
 
 
+class HistorySettings(_Section, frozen=True):
+    """How long verdicts are kept. Every attester's latest always is."""
+
+    keep: Duration = Duration(days=90)
+    """Of older verdicts, at least a day; PostgreSQL drops them by whole weeks."""
+
+
 class EvidenceSettings(_Section, frozen=True):
     """How long evidence is kept. That of every attester's latest verdict always is."""
 
@@ -236,6 +243,7 @@ class Settings(_Section, frozen=True):
     enrollment: EnrollmentSettings = EnrollmentSettings()
     attestation: AttestationSettings = AttestationSettings()
     evidence: EvidenceSettings = EvidenceSettings()
+    history: HistorySettings = HistorySettings()
     trust: TrustSettings = TrustSettings()
     ak_certificates: AkCertificateSettings = AkCertificateSettings()
     ear: EarSettings = EarSettings()

@@ -31,12 +31,14 @@ from verifier.service.lineage import RatchetRules
 from verifier.service.memo import AppraisalMemo
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
+from verifier.service.retention import Retention, RetentionRules
 from verifier.service.tokens import TokenService
 from verifier.service.triage import RuntimeTriage
 from verifier.service.watch import VerdictWatch
 from verifier.service.webhooks import WebhookService
 from verifier.settings import Settings
 from verifier.settings_oidc import role_scopes
+from verifier.store import SqlStore
 from verifier.web.dashboard.sign_in_pages import RETURN
 from verifier.web.metrics_exchange import Exchange
 from verifier.web.routing import WebConfig
@@ -96,6 +98,14 @@ def wire_reads(
     events.listen(watch.changed)
     events.listen(fleet.changed)
     return fleet, watch
+
+
+def wire_retention(settings: Settings, store: SqlStore, recorder: Recorder, clock: Clock) -> Retention:
+    """How long what is kept."""
+    rules = RetentionRules(
+        history=settings.history.keep, evidence=settings.evidence.keep, events=settings.events.keep
+    )
+    return Retention(store=store, outbox=store, recorder=recorder, clock=clock, rules=rules)
 
 
 def hear(

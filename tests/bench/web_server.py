@@ -56,9 +56,7 @@ async def serve(folder: Path, attesters: int) -> None:
         port = await _listen(service.app(), context)
         bare = web.Application()
         bare.router.add_get("/", _bare)
-        tasks = background.start(
-            service.services, lambda: None, service.settings.evidence.keep, service.settings.events.keep
-        )
+        tasks = background.start(service.services, lambda: None)
         ready = {
             "port": port,
             "bare": await _listen(bare, context),

@@ -13,7 +13,9 @@ from verifier.store import SqlStore, open_store, upgrade
 from verifier.store.schema import metadata
 
 _EMPTY = "; ".join(
-    f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables) if table.name != "probe"
+    f"DELETE FROM {table.name}"
+    for table in reversed(metadata.sorted_tables)
+    if table.name not in {"probe", "schema_support"}
 )
 
 

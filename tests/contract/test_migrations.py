@@ -35,12 +35,28 @@ def _on(url, work):
     return migrate._on_connection(parse_location(url), work, create=False)
 
 
-def _pretend_newer(url):
-    _on(url, lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
+def _pretend_newer(url, oldest):
+    def pretend(connection):
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        connection.exec_driver_sql(f"UPDATE schema_support SET oldest = '{oldest}'")
+
+    _on(url, pretend)
 
 
 def _differences(connection):
-    return compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata)
+    options = {"compare_type": True, "include_object": _is_the_same_everywhere}
+    found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+    on_sqlite_alone = {"ix_attestation_judged_at", "fk_attestation_judgement", "fk_latest_judgement"}
+    if connection.dialect.name == "postgresql":
+        names = {difference[1].name for difference in found}
+        assert names == on_sqlite_alone
+        return []
+    return found
+
+
+def _is_the_same_everywhere(_object, name, kind, _reflected, _compared) -> bool:
+    """Partitions are PostgreSQL's alone, and as many as there are weeks."""
+    return kind != "table" or not name.startswith("attestation_") or name in metadata.tables
 
 
 def test_the_migrations_make_the_tables_of_the_code(empty_url):
@@ -69,7 +85,7 @@ def test_upgrading_twice_changes_nothing_and_loses_nothing(empty_url):
 
 def test_a_database_of_a_newer_version_is_refused_by_name(empty_url):
     upgrade(empty_url)
-    _pretend_newer(empty_url)
+    _pretend_newer(empty_url, oldest="9999")
     for attempt in (lambda: upgrade(empty_url), lambda: asyncio.run(open_store(empty_url))):
         with pytest.raises(SchemaMismatch, match="9999"):
             attempt()

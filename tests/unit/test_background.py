@@ -81,9 +81,7 @@ async def test_a_service_that_starts_looks_at_once_what_ends(tmp_path):
     end = pki.time(clock.now().replace(year=clock.now().year - 1))
     (tmp_path / "anchors" / "old.der").write_bytes(pki.Ca.root("Old", not_after=end).der)
     async with running(settings, clock) as verifier:
-        tasks = background.start(
-            verifier.service.services, lambda: None, timedelta(days=30), timedelta(days=7)
-        )
+        tasks = background.start(verifier.service.services, lambda: None)
         try:
             for _ in range(200):
                 entries = (await verifier.get("/v1/audit")).json["entries"]
@@ -98,6 +96,32 @@ async def test_a_service_that_starts_looks_at_once_what_ends(tmp_path):
                 task.cancel()
 
 
+async def _metrics(verifier, name, value) -> bool:
+    text = (await verifier.get("/metrics")).content.decode()
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return float(lines[name]) == value
+
+
+async def test_a_service_that_runs_drops_old_history_and_says_how_much(tmp_path):
+    clock = FakeClock()
+    async with running(settings_for(tmp_path, HISTORY_KEEP="10d"), clock) as verifier:
+        guest = await verifier.guest()
+        for _ in range(4):
+            await guest.attest()
+            clock.advance(days=4)
+        tasks = background.start(verifier.service.services, lambda: None)
+        try:
+            dropped = 'vtpm_attest_dropped_total{kind="verdicts"}'
+            await eventually(lambda: _metrics(verifier, dropped, 2.0))
+            history = (await verifier.get(f"/v1/attesters/{guest.attester_id}/history")).json
+            assert [one["sequence"] for one in history["verdicts"]] == [4, 3]
+            begins = (clock.now() - timedelta(days=8)).timestamp()
+            assert await _metrics(verifier, "vtpm_attest_history_begins_timestamp_seconds", begins)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
 async def test_a_service_that_runs_drops_what_a_newer_verdict_has_replaced(tmp_path):
     clock = FakeClock()
     async with running(settings_for(tmp_path, EVIDENCE_KEEP="latest"), clock) as verifier:
@@ -106,12 +130,7 @@ async def test_a_service_that_runs_drops_what_a_newer_verdict_has_replaced(tmp_p
             await guest.attest()
             clock.advance(days=2)
         assert verifier.rows()["blob"] == 4  # three quotes, one log
-        tasks = background.start(
-            verifier.service.services,
-            lambda: None,
-            verifier.service.settings.evidence.keep,
-            timedelta(days=7),
-        )
+        tasks = background.start(verifier.service.services, lambda: None)
         try:
             for _ in range(200):
                 if verifier.rows()["blob"] == 2:

@@ -9,7 +9,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.table import Column, Table
 
 from verifier import main as root
-from verifier.cli import anchors, host, output, secret_keys, serving
+from verifier.cli import anchors, database, host, output, secret_keys, serving
 from verifier.cli.completion import add_completion
 from verifier.cli.examples import show_examples
 from verifier.composition import VERSION
@@ -35,12 +35,11 @@ app: Final = App(
     version=f"attest-verifier {VERSION}",
     help_format="plaintext",
 )
-db: Final = App(name="db", help="The database.", help_epilogue="")
 keys: Final = App(name="keys", help="Signing keys of attestation results (EAR).", help_epilogue="")
 tokens: Final = App(
     name="tokens", help="Join tokens for machines, API tokens for everyone else.", help_epilogue=""
 )
-for _group in (db, keys, tokens, anchors.app, secret_keys.app):
+for _group in (database.app, keys, tokens, anchors.app, secret_keys.app):
     app.command(_group)
 
 
@@ -61,22 +60,6 @@ def serve(*, config: host.Config = None, workers: int = 1) -> None:
             pause; SIGTERM lets requests end first.
     """
     serving.serve(config, workers)
-
-
-@db.command(name="upgrade")
-def db_upgrade(*, config: host.Config = None, as_json: host.Json = False) -> None:
-    """Create the database, or bring it up to date. `serve` does so by itself.
-
-    Example:
-        attest-verifier db upgrade --config /etc/vtpm-attest/verifier.toml
-    """
-    settings = host.read_settings(config)
-    host.guarded(lambda: root.upgrade_database(settings))
-    where = _without_password(settings.database_url)
-    if as_json:
-        host.print_json({"database": where})
-    else:
-        host.say(f"database is up to date: {where}")
 
 
 @keys.command(name="rotate")
@@ -231,8 +214,3 @@ def _until(record: TokenRecord) -> str:
     if record.revoked_at is not None:
         return f"revoked {host.time_text(record.revoked_at)}"
     return "for ever" if record.expires_at is None else f"until {host.time_text(record.expires_at)}"
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    return f"{head.split('://')[0]}://…@{tail}" if at else url

@@ -26,6 +26,7 @@ from verifier.ports import (
 )
 from verifier.ports_enrollment import AuditEntry, Decision, EnrollmentBounds, EnrollmentRecord, Filed
 from verifier.ports_events import WebhookRecord
+from verifier.ports_history import HistoryPurge
 from verifier.ports_inventory import InventoryUpdate
 from verifier.ports_secrets import Changed, Released, SecretChange, SecretRelease
 from verifier.ports_trust import AnchorAssignment, AnchorSetRecord, ExpiryAlarm, LostEndorsement
@@ -478,6 +479,26 @@ class Recorder:
     async def purge(self, now: datetime) -> int:
         """Drop what has expired."""
         return await self._store.purge_expired(now) + await self._store.purge_sessions(now - _SESSIONS_KEPT)
+
+    async def prepare_history(self, now: datetime) -> None:
+        """Make room for the verdicts of the next weeks."""
+        made = await self._store.prepare_history(now)
+        if made:
+            self._log.info("history.partitions-made", partitions=made)
+
+    async def purge_history(self, before: datetime) -> HistoryPurge:
+        """Drop older verdicts, but for latest ones."""
+        purged = await self._store.purge_history(before)
+        if purged != HistoryPurge():
+            self._log.info(
+                "history.purged",
+                before=before.isoformat(),
+                verdicts=purged.rows,
+                partitions=purged.partitions,
+                partition_bytes=purged.size,
+                judgements=purged.judgements,
+            )
+        return purged
 
     async def purge_evidence(self, now: datetime, keep: timedelta) -> int:
         """Drop evidence older than `keep` that a newer verdict has replaced; at least a whole day is kept."""

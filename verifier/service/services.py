@@ -34,6 +34,7 @@ from verifier.service.inventory_report import InventoryReport
 from verifier.service.policies import PolicyService
 from verifier.service.queries import QueryService
 from verifier.service.recorder import Recorder
+from verifier.service.retention import Retention
 from verifier.service.samples import FleetSamples
 from verifier.service.secret_release import SecretReleases
 from verifier.service.secrets import SecretService
@@ -70,6 +71,7 @@ class Services:
     deliveries: Deliverer
     outbox: Outbox
     evidence: EvidenceService
+    retention: Retention
     dry_runs: DryRunService
     rejudging: FleetRejudge
     triage: RuntimeTriage

@@ -11,7 +11,8 @@ from verifier.store import blobs, values
 from verifier.store.audit_log import append
 from verifier.store.backend import StorePart, changed
 from verifier.store.event_log import append_audited
-from verifier.store.schema import alarm, anchor_assignment, anchor_set
+from verifier.store.schema import anchor_assignment, anchor_set
+from verifier.store.schema_watched import alarm
 
 
 class Anchors(StorePart):

@@ -23,6 +23,9 @@ class Backend(Protocol):
     def insert(self) -> InsertInto:
         """The dialect's INSERT, which knows ON CONFLICT."""
 
+    partitioned: bool
+    """Whether history is in partitions by time."""
+
     @property
     def announcements(self) -> LocalAnnouncements:
         """Who is told of what is committed here."""

@@ -93,7 +93,9 @@ class Evidences(StorePart):
                     latest,
                     attestation,
                     (attestation.c.attester_id == latest.c.attester_id)
-                    & (attestation.c.sequence == latest.c.sequence),
+                    & (attestation.c.sequence == latest.c.sequence)
+                    # Names the partition.
+                    & (attestation.c.judged_at == latest.c.judged_at),
                 )
                 .where(latest.c.attester_id > after, latest.c.judged_at < day)
                 .order_by(latest.c.attester_id)

@@ -15,7 +15,7 @@ from verifier.store import values
 from verifier.store.audit_log import append
 from verifier.store.backend import StorePart, changed
 from verifier.store.rows import Values
-from verifier.store.schema import inventory_event, inventory_machine, inventory_source
+from verifier.store.schema_watched import inventory_event, inventory_machine, inventory_source
 from verifier.store.statements import InsertInto
 
 _PURGE_CHUNK: Final = 1000

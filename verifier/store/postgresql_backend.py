@@ -62,6 +62,7 @@ class PostgresqlBackend:
     """Reads, writes and group commit through a pool of connections."""
 
     insert: InsertInto = staticmethod(postgresql.insert)
+    partitioned = True
 
     def __init__(self, url: URL) -> None:
         self.announcements = PostgresqlAnnouncements(url)

@@ -85,8 +85,8 @@ class Step(enum.Enum):
     TOUCHED_BLOBS = enum.auto()
     """Before new ones come: a blob that is being dropped is then either kept, or gone and written anew."""
     BLOBS = enum.auto()
-    JUDGEMENTS = enum.auto()
     TOUCHED_JUDGEMENTS = enum.auto()
+    JUDGEMENTS = enum.auto()
     ATTESTATIONS = enum.auto()
     BOOTS = enum.auto()
     IMA_PIECES = enum.auto()

@@ -107,7 +107,9 @@ def _prepare(verdict: VerdictRecord, packer: recording.BlobPacker) -> _Prepared:
 def _lock(connection: Connection, ids: Sequence[str]) -> Sequence[RowMapping]:
     """Enrolled attesters with their latest verdict; no other verdict of theirs is stored until the transaction ends."""
     same_verdict = and_(
-        attestation.c.attester_id == latest.c.attester_id, attestation.c.sequence == latest.c.sequence
+        attestation.c.attester_id == latest.c.attester_id,
+        attestation.c.sequence == latest.c.sequence,
+        attestation.c.judged_at == latest.c.judged_at,  # names the partition
     )
     query = (
         select(*_LOCKED)
@@ -172,11 +174,11 @@ def _write(
     changes: list[Values],
 ) -> None:
     """In the order of `recording.Step`, as every other transaction."""
-    connection.execute(hot.batch[Step.JUDGEMENTS], list(judgements))
     connection.execute(
         hot.batch[Step.TOUCHED_JUDGEMENTS],
         [{"b_digest": one["digest"], "b_day": one["last_used_at"]} for one in judgements],
     )
+    connection.execute(hot.batch[Step.JUDGEMENTS], list(judgements))
     connection.execute(hot.batch[Step.ATTESTATIONS], batch[Step.ATTESTATIONS])
     connection.execute(_REPLACE_LATEST, changes)
     if batch[Step.EVENTS]:

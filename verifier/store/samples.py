@@ -11,7 +11,7 @@ from sqlalchemy import delete, select
 from verifier.ports import FleetSample
 from verifier.store import values
 from verifier.store.backend import StorePart
-from verifier.store.schema import fleet_sample
+from verifier.store.schema_watched import fleet_sample
 
 
 class Samples(StorePart):

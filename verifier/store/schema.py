@@ -200,6 +200,7 @@ def _verdict_columns(*, empty: bool) -> tuple[Column[object], ...]:
         Column("restart_count", BigInteger, nullable=empty),
         Column("safe", Boolean, nullable=empty),
         Column("boot_id", Text),
+        # On SQLite alone a foreign key; on PostgreSQL each would lock the one row that all of an image share.
         Column("judgement", LargeBinary, ForeignKey("judgement.digest"), nullable=empty),
         # When it was judged again from stored evidence; `judged_at` is when that came.
         Column("rejudged_at", BigInteger),
@@ -214,6 +215,7 @@ attestation: Final = Table(
     Column("tenant", Text, nullable=False),
     *_verdict_columns(empty=False),
     Column("evidence", Text, nullable=False),
+    # PostgreSQL drops whole partitions instead: `verifier.store.partitions`.
     Index(None, "judged_at"),
     sqlite_with_rowid=False,
 )
@@ -349,67 +351,19 @@ audit: Final = Table(
     Index(None, "tenant", "subject", "sequence"),
 )
 
-# What the inventories said last, to begin with after a restart.
-inventory_machine: Final = Table(
-    "inventory_machine",
-    metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("source", Text, primary_key=True),
-    Column("id", Text, primary_key=True),
-    # JSON of `verifier.appraisal.inventory.InventoryMachine`.
-    Column("document", Text, nullable=False),
-    Column("kept_at", BigInteger, nullable=False),
-)
-
-inventory_source: Final = Table(
-    "inventory_source",
-    metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("synced_at", BigInteger, nullable=False),
-)
-
-# What happened to machines, as their sources told it; each event once, whichever replica read it first.
-inventory_event: Final = Table(
-    "inventory_event",
-    metadata,
-    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("tenant", Text, nullable=False),
-    Column("id", Text, nullable=False),
-    Column("at", BigInteger, nullable=False, index=True),
-    Column("kind", Text, nullable=False),
-    # `source/id`; `origin` is that of the machine this one was copied from.
-    Column("machine", Text, nullable=False),
-    Column("origin", Text),
-    # JSON of `verifier.appraisal.inventory.InventoryEvent`.
-    Column("document", Text, nullable=False),
-    UniqueConstraint("tenant", "id"),
-    Index(None, "tenant", "machine", "sequence"),
-    Index(None, "tenant", "origin", "sequence"),
-)
-
-alarm: Final = Table(
-    "alarm",
-    metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("key", Text, primary_key=True),
-    Column("threshold_days", SmallInteger, primary_key=True),
-    Column("raised_at", BigInteger, nullable=False),
-)
-
-# What the fleet looked like, once a minute: for plots. The counts are JSON.
-fleet_sample: Final = Table(
-    "fleet_sample",
-    metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("at", BigInteger, primary_key=True),
-    Column("counts", Text, nullable=False),
-)
-
 # One row that a health check writes: the only way to know that writes work.
 probe: Final = Table(
     "probe",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("writes", BigInteger, nullable=False),
+)
+
+# Which code may work on this schema, for replicas of two versions side by side.
+schema_support: Final = Table(
+    "schema_support",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    # The oldest revision whose code can.
+    Column("oldest", Text, nullable=False),
 )

@@ -203,6 +203,7 @@ class SqliteBackend:
     """Reads, writes and group commit on one file."""
 
     insert: InsertInto = staticmethod(sqlite.insert)
+    partitioned = False
 
     def __init__(self, path: Path) -> None:
         self.announcements = LocalAnnouncements()

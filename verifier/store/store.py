@@ -15,6 +15,7 @@ from verifier.store.audit_log import AuditLog
 from verifier.store.enrollments import Enrollments
 from verifier.store.evidence import Evidences
 from verifier.store.fleet import Fleet
+from verifier.store.history import Histories
 from verifier.store.ima import ImaPieces
 from verifier.store.inventories import Inventories
 from verifier.store.machines import Machines
@@ -34,6 +35,7 @@ class SqlStore(
     Enrollments,
     Fleet,
     Evidences,
+    Histories,
     ImaPieces,
     Machines,
     Queries,

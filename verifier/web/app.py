@@ -82,6 +82,7 @@ def build_app(
             attempts=lambda: services.deliveries.outcomes,
             streams=lambda: services.feed.streams,
             announced=services.announced,
+            retention=services.retention.state,
         ),
     )
     app = web.Application(middlewares=[border(metrics, config, tracer)])

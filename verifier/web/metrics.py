@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from verifier.appraisal.stages import Stage
 from verifier.ports_announcements import AnnouncementState
-from verifier.ports_observe import CacheState, Observation, OpenCounts, QueueState
+from verifier.ports_observe import CacheState, Observation, OpenCounts, QueueState, RetentionState
 from verifier.ports_trust import Ending, EndingKind, ExpiryAlarm, LostEndorsement
 from verifier.service.expiry import THRESHOLDS
 from verifier.service.inventory import Standing
@@ -51,6 +51,7 @@ class Counted:
     streams: Callable[[], int]
     """Of events, open now."""
     announced: AnnouncementState
+    retention: RetentionState
 
 
 class Metrics:
@@ -273,6 +274,7 @@ class _Pulled(Collector):
         )
         yield from (attempts, streams)
         yield from _announcements(self._counted.announced)
+        yield from _retention(self._counted.retention)
 
     def _queues(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily(_PREFIX + "queue_waiting", "Items in a queue", labels=["queue"])
@@ -315,3 +317,33 @@ def _announcements(state: AnnouncementState) -> Iterator[Metric]:
     for outcome, count in counts.items():
         told.add_metric([outcome], count)
     yield told
+
+
+def _retention(state: RetentionState) -> Iterator[Metric]:
+    """What this process has dropped."""
+    dropped = CounterMetricFamily(
+        _PREFIX + "dropped",
+        "What this process has dropped because it was kept long enough; verdicts of whole partitions are estimated",
+        labels=["kind"],
+    )
+    counts = {
+        "verdicts": state.verdicts,
+        "partitions": state.partitions,
+        "judgements": state.judgements,
+        "blobs": state.blobs,
+        "events": state.events,
+    }
+    for kind, count in counts.items():
+        dropped.add_metric([kind], count)
+    yield dropped
+    yield CounterMetricFamily(
+        _PREFIX + "dropped_partition_bytes",
+        "Disk space of the partitions that this process has dropped",
+        value=state.partition_bytes,
+    )
+    begins = state.history_begins
+    yield GaugeMetricFamily(
+        _PREFIX + "history_begins_timestamp_seconds",
+        "When history begins, as this process saw last; NaN: there is none, or it has not looked yet",
+        value=math.nan if begins is None else begins.timestamp(),
+    )

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.parser import text_string_to_metric_families
 
 from verifier.ports_announcements import AnnouncementState
-from verifier.ports_observe import CacheState, QueueState
+from verifier.ports_observe import CacheState, QueueState, RetentionState
 from verifier.web.metrics import Counted, Metrics
 from verifier.web.metrics_exchange import Exchange, merged
 from verifier.web.metrics_page import MetricsPage
@@ -43,6 +43,7 @@ def counted() -> Counted:
         attempts=lambda: {"dead": 8},
         streams=lambda: 9,
         announced=AnnouncementState(told=True, sent=10, received=11, losses=12),
+        retention=RetentionState(verdicts=13, partitions=14, partition_bytes=15),
     )
 
 

@@ -15,6 +15,8 @@
 | 0011 | 0.1 | IMA lists: where the proven part of a boot's list ends, and the pieces it was sent in | yes, nullable column and a new table |
 | 0012 | 0.1 | when a verdict was judged again from stored evidence | yes, nullable columns |
 | 0014 | 0.1 | secrets for machines, encrypted, and who may have them | yes, new tables |
+| 0016 | 0.1 | `attestation` divided by time on PostgreSQL; which older versions can work on the schema | yes: the old table becomes a partition, and no row is moved |
 
-A database of an unknown revision was made by a newer version: it is refused, not guessed at.
+A database of an unknown revision was made by a newer version. `schema_support` says from which revision on the code can go
+on; older code refuses it. The rules, and what a revision has to declare, are in docs/upgrading.md.
 """

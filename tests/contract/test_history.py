@@ -1,0 +1,191 @@
+"""History is kept for a time and no longer, but for what stands now; PostgreSQL drops it by the week."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+from datetime import timedelta
+
+from tests.contract.records import NOW, enrol, recording
+from tests.contract.test_evidence import held
+from verifier.reasons import Tier
+from verifier.store import partitions, values
+
+DAY = timedelta(days=1)
+
+
+async def sequences(store, attester_id="att-1") -> list[int]:
+    """Newest first."""
+    found = await store.history("default", attester_id, before=None, limit=1000)
+    return [one.sequence for one in found]
+
+
+async def weeks(store) -> list[str]:
+    """Names of the partitions by time."""
+    return [one.name for one in await store.storage() if one.ends is not None]
+
+
+async def rows_of(store, table: str) -> int:
+    return await store._backend.write(
+        lambda connection: connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()
+    )
+
+
+async def test_old_verdicts_go_and_the_latest_stays_with_its_evidence_however_old(store):
+    for attester_id in ("att-1", "silent"):
+        await enrol(store, attester_id)
+    for days in (200, 120, 91, 89, 0):
+        await store.record(recording("att-1", at=NOW - days * DAY))
+    await store.record(recording("silent", at=NOW - 300 * DAY))
+    await store.record(recording("silent", at=NOW - 299 * DAY))
+    purged = await store.purge_history(NOW - 90 * DAY)
+    assert purged.rows == 4
+    assert await sequences(store) == [5, 4]
+    assert await sequences(store, "silent") == [2]
+    await store.purge_evidence(NOW - 30 * DAY)
+    assert await held(store, "silent", 2) == {"quote", "boot-log"}
+    assert (await store.attester_state("silent")).latest.sequence == 2
+    assert (await store.record(recording("att-1"))).sequence == 6
+    assert (await store.purge_history(NOW - 90 * DAY)).rows == 0
+    assert await store.evidence_of("default", "att-1", 1) is None
+
+
+async def test_what_was_the_latest_goes_once_another_one_is(store):
+    await enrol(store, "att-1")
+    await store.record(recording("att-1", at=NOW - 300 * DAY))
+    assert (await store.purge_history(NOW - 90 * DAY)).rows == 0
+    await store.record(recording("att-1", at=NOW))
+    assert (await store.purge_history(NOW - 90 * DAY)).rows == 1
+
+
+async def test_more_rows_than_one_transaction_takes(store):
+    await enrol(store, "att-1")
+    await asyncio.gather(*(store.record(recording("att-1", at=NOW - 100 * DAY)) for _ in range(1100)))
+    await store.record(recording("att-1"))
+    assert (await store.purge_history(NOW - 90 * DAY)).rows == 1100
+    assert await sequences(store) == [1101]
+
+
+async def test_attestations_go_on_while_history_is_dropped(store):
+    await enrol(store, "att-1")
+    await asyncio.gather(*(store.record(recording("att-1", at=NOW - 100 * DAY)) for _ in range(600)))
+    *_, purged = await asyncio.gather(
+        *(store.record(recording("att-1", at=NOW)) for _ in range(200)), store.purge_history(NOW - 90 * DAY)
+    )
+    assert 599 <= purged.rows <= 600
+    assert (await sequences(store))[:200] == list(range(800, 600, -1))
+
+
+async def test_storage_tells_of_every_table(store):
+    await enrol(store, "att-1")
+    await store.record(recording("att-1"))
+    found = {one.name: one for one in await store.storage()}
+    assert {"latest", "blob", "audit", "event", "nonce"} <= set(found)
+    assert all(one.size > 0 for one in found.values())
+    assert ("attestation" in found) != ("attestation_rest" in found)
+
+
+async def test_weeks_are_made_ahead_once_whoever_makes_them(postgresql_database):
+    stores = [await postgresql_database.open() for _ in range(3)]
+    far = NOW.replace(year=2031)
+    before = set(await weeks(stores[0]))
+    made = await asyncio.gather(*(store.prepare_history(far) for store in stores))
+    for store in stores:  # what one left to another that was at it
+        made.append(await store.prepare_history(far))
+    new = sorted(
+        (one for one in await stores[0].storage() if one.ends is not None and one.name not in before),
+        key=lambda one: one.ends,
+    )
+    assert len(new) == sum(made) == partitions.AHEAD + 1
+    assert new[0].begins <= far < new[0].ends
+    assert all(one.ends == after.begins for one, after in itertools.pairwise(new))
+    assert await stores[0].prepare_history(far) == 0
+
+
+async def test_what_came_before_its_week_was_made_moves_into_it(postgresql_database):
+    store = await postgresql_database.open()
+    await enrol(store, "att-1")
+    far = NOW.replace(year=2031)
+    for days in (0, 8, 400):
+        await store.record(recording("att-1", at=far + days * DAY))
+    assert await rows_of(store, "attestation_rest") == 3
+    await store.prepare_history(far)
+    assert await rows_of(store, "attestation_rest") == 1
+    assert await sequences(store) == [3, 2, 1]
+
+
+async def test_a_week_goes_as_a_whole_when_it_is_over_but_for_what_stands_now(postgresql_database):
+    store = await postgresql_database.open()
+    for attester_id in ("att-1", "silent"):
+        await enrol(store, attester_id)
+    far = NOW.replace(year=2031)
+    await store.prepare_history(far)
+    await store.record(recording("silent", at=far))
+    for days in (0, 1, 8, 15):
+        await store.record(recording("att-1", at=far + days * DAY))
+    week_ends = values.moment(partitions.week_of(values.micros(far)) + partitions.WEEK)
+    assert (await store.purge_history(week_ends - timedelta(seconds=1))).partitions == 0
+    purged = await store.purge_history(week_ends)
+    assert (purged.partitions, purged.size > 0) == (1, True)
+    assert await sequences(store) == [4, 3]
+    assert await sequences(store, "silent") == [1]
+    assert await held(store, "silent", 1) == {"quote", "boot-log"}
+    assert await rows_of(store, "attestation_rest") == 1
+    await store.record(recording("silent", at=far + 9 * DAY))
+    assert (await store.purge_history(week_ends)).rows == 1
+    assert await sequences(store, "silent") == [2]
+
+
+async def test_judgements_go_with_the_verdicts_that_named_them(postgresql_database):
+    store = await postgresql_database.open()
+    for attester_id in ("att-1", "silent"):
+        await enrol(store, attester_id)
+    far = NOW.replace(year=2031)
+
+    def saying(attester_id, what, at):
+        made = recording(attester_id, at=at)
+        return dataclasses.replace(
+            made, verdict=dataclasses.replace(made.verdict, findings=({"code": what},))
+        )
+
+    await store.prepare_history(far)
+    await store.record(saying("silent", "stands", far))
+    await store.record(saying("att-1", "goes", far))
+    await store.record(saying("att-1", "stays", far + 15 * DAY))
+    assert await rows_of(store, "judgement") == 3
+    assert (await store.purge_history(far + 14 * DAY)).judgements == 1
+    assert (await store.attester_state("silent")).latest.findings == ({"code": "stands"},)
+    assert (await store.attester_state("att-1")).latest.findings == ({"code": "stays"},)
+    # And it can be said again.
+    await store.record(saying("att-1", "goes", far + 16 * DAY))
+    assert (await store.attester_state("att-1")).latest.findings == ({"code": "goes"},)
+
+
+async def test_weeks_are_made_and_dropped_while_others_attest(postgresql_database):
+    first, second = await postgresql_database.open(), await postgresql_database.open()
+    far = NOW.replace(year=2031)
+    for number in range(8):
+        await enrol(first, f"att-{number}")
+    over = asyncio.Event()
+
+    async def attest(store, number):
+        count = 0
+        while not over.is_set():
+            tier = (Tier.AFFIRMING, Tier.NONE)[count % 2]
+            at = far + (count % 40) * DAY
+            assert await store.record(recording(f"att-{number}", at=at, tier=tier)) is not None
+            count += 1
+        return count
+
+    busy = [asyncio.create_task(attest((first, second)[n % 2], n)) for n in range(8)]
+    await asyncio.sleep(0.2)
+    for days in (0, 7, 14):
+        await first.prepare_history(far + days * DAY)
+        await second.purge_history(far + days * DAY)
+    over.set()
+    counts = await asyncio.gather(*busy)
+    for number, count in enumerate(counts):
+        found = await sequences(first, f"att-{number}")
+        assert found[0] == count
+        assert len(found) == len(set(found))

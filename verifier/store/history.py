@@ -1,0 +1,115 @@
+"""History in bounds: whole partitions on PostgreSQL, rows in small batches on SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection, delete, func, select, tuple_
+
+from verifier.errors import StoreUnavailable
+from verifier.ports_history import HistoryPurge, StoredTable
+from verifier.store import partitions, storage, values
+from verifier.store.backend import StorePart, changed
+from verifier.store.partitions import CHUNK
+from verifier.store.schema import attestation, latest
+
+_ATTEMPTS: Final = 5
+_PAUSE: Final = 1.0
+_VERDICT: Final = (attestation.c.attester_id, attestation.c.sequence)
+
+T = TypeVar("T")
+
+
+class Histories(StorePart):
+    """`verifier.ports_history.HistoryStore`."""
+
+    async def prepare_history(self, now: datetime) -> int:
+        """Make this week's partition and those ahead, where they are missing."""
+        if not self._backend.partitioned:
+            return 0
+        at = values.micros(now)
+        existing = await self._patiently(partitions.partitions)
+        made = 0
+        for week in partitions.missing(existing, at):
+            made += await self._patiently(partial(_make, week))
+        return made
+
+    async def purge_history(self, before: datetime) -> HistoryPurge:
+        """Drop old verdicts, but for latest ones."""
+        at = values.micros(before)
+        if self._backend.partitioned:
+            return await self._purge_partitions(at)
+        old = (
+            select(*_VERDICT)
+            .outerjoin(
+                latest,
+                (latest.c.attester_id == attestation.c.attester_id)
+                & (latest.c.sequence == attestation.c.sequence),
+            )
+            .where(attestation.c.judged_at < at, latest.c.attester_id.is_(None))
+            .limit(CHUNK)
+        )
+        gone = delete(attestation).where(tuple_(*_VERDICT).in_(old))
+        return HistoryPurge(rows=await self._in_chunks(lambda connection: changed(connection, gone)))
+
+    async def history_begins(self) -> datetime | None:
+        """See the port."""
+        read = partitions.begins if self._backend.partitioned else _begins
+        return values.moment_or_none(await self._backend.write(read))
+
+    async def storage(self) -> tuple[StoredTable, ...]:
+        """Every table and partition, the largest first."""
+        read = storage.of_postgresql if self._backend.partitioned else storage.of_sqlite
+        return tuple(sorted(await self._backend.write(read), key=lambda one: (-one.size, one.name)))
+
+    async def revision(self) -> str:
+        """Of the schema."""
+        return str(await self._backend.write(storage.revision))
+
+    async def _purge_partitions(self, before: int) -> HistoryPurge:
+        done = HistoryPurge()
+        for one in await self._patiently(partitions.partitions):
+            if one.ends <= before:
+                done += await self._patiently(partial(_drop, one))
+        done += HistoryPurge(
+            rows=await self._in_chunks(lambda connection: partitions.purge_rest(connection, before))
+        )
+        left = await self._patiently(partitions.partitions)
+        if left and left[0].begins is not None:
+            day = min(left[0].begins, before) // values.DAY * values.DAY
+            judgements = await self._in_chunks(lambda c: partitions.purge_judgements(c, day))
+            done += HistoryPurge(judgements=judgements)
+        return done
+
+    async def _in_chunks(self, work: Callable[[Connection], int]) -> int:
+        gone, last = 0, CHUNK
+        while last == CHUNK:
+            last = await self._backend.write(work)
+            gone += last
+        return gone
+
+    async def _patiently(self, work: Callable[[Connection], T]) -> T:
+        """Try again where a table was in use by somebody who takes his time."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return await self._backend.write(work)
+            except StoreUnavailable:
+                await asyncio.sleep(_PAUSE)
+        return await self._backend.write(work)
+
+
+def _make(week: int, connection: Connection) -> bool:
+    return partitions.make(connection, week)
+
+
+def _drop(one: partitions.Partition, connection: Connection) -> HistoryPurge:
+    return partitions.drop(connection, one)
+
+
+def _begins(connection: Connection) -> int | None:
+    found: int | None = connection.execute(select(func.min(attestation.c.judged_at))).scalar()
+    return found
