@@ -142,6 +142,18 @@ class BootRecord:
     ima: str | None = None
     """What is held of its IMA list: `verifier.service.ima_record`. Recorded as None, it leaves what is stored."""
 
+    def goes_on_as(self, later: BootRecord) -> bool:
+        """Whether recording `later` would change nothing but the clock and when it was seen."""
+        return (
+            later.boot_id in {None, self.boot_id}
+            and later.ima in {None, self.ima}
+            and later.firmware_version == self.firmware_version
+            and later.boot_log_sha256 == self.boot_log_sha256
+            and later.userspace_log_sha256 == self.userspace_log_sha256
+            and later.clock.reset_count == self.clock.reset_count
+            and later.clock.restart_count == self.clock.restart_count
+        )
+
 
 CLOCK_SKEW: Final = timedelta(minutes=5)
 """What the clocks of replicas may differ by."""
@@ -222,6 +234,8 @@ class Recording:
     """The attester's position this was judged at; None stores it at any."""
     ima_piece: ImaPiece | None = None
     """What the quote newly proved of the boot's IMA list; it replaces a piece with the same start."""
+    boot_goes_on: bool = False
+    """`boot` is what the attester had at `position`, but for its clock and when it was seen, which the verdict says too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,6 +76,7 @@ class _Machine:
             blobs=blobs,
             lineage=self._line(clock, at, number),
             position=self.position,
+            boot_goes_on=self.position > 0,
         )
         self.position += 1
         return item

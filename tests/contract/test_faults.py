@@ -22,7 +22,7 @@ from tests.contract.writer_process import ATTESTERS
 from verifier.errors import StoredDataDamaged, StoreUnavailable
 from verifier.ports import FleetFilter, GuestIdentity
 from verifier.store import open_store, postgresql_backend, sqlite_backend, statements
-from verifier.store.recording import identity_values
+from verifier.store.identities import identity_values
 from verifier.store.schema import attester, latest
 
 ROOT = Path(__file__).resolve().parents[2]

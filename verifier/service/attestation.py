@@ -338,25 +338,27 @@ def _recording(judged: _Judged, verdict: VerdictRecord, bundle: bytes, line: Lin
     if named is not None and named.sha256 is not None and judged.ima.content:
         evidence["ima-list"] = named.sha256.hex()
         blobs[named.sha256] = judged.ima.content
+    boot = BootRecord(
+        clock=clock,
+        firmware_version=firmware_version,
+        boot_log_sha256=_sha256(judged.boot_log),
+        boot_id=command.boot_id,
+        seen_at=judged.at,
+        userspace_log_sha256=_sha256(judged.userspace_log),
+        ima=None if judged.ima.record is None else judged.ima.record.to_json(),
+    )
     return Recording(
         nonce_hash=hashlib.sha256(command.nonce).digest(),
         nonce_expires_at=judged.nonce_expires_at,
         verdict=verdict,
-        boot=BootRecord(
-            clock=clock,
-            firmware_version=firmware_version,
-            boot_log_sha256=_sha256(judged.boot_log),
-            boot_id=command.boot_id,
-            seen_at=judged.at,
-            userspace_log_sha256=_sha256(judged.userspace_log),
-            ima=None if judged.ima.record is None else judged.ima.record.to_json(),
-        ),
+        boot=boot,
         identity=command.identity,
         blobs=blobs,
         evidence=evidence,
         lineage=line,
         position=judged.state.position,
         ima_piece=judged.ima.piece,
+        boot_goes_on=judged.state.boot is not None and judged.state.boot.goes_on_as(boot),
     )
 
 

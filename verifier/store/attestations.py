@@ -75,7 +75,7 @@ class Attestations(StorePart):
         self, tenant: str, attester_id: str, position: int, lineage: Lineage, audit: AuditEntry
     ) -> bool:
         """True when the attester was at `position`; it is at the next one then."""
-        changes = {name.removeprefix("b_"): value for name, value in lineage_values(lineage).items()}
+        changes = lineage_values(lineage)
         resolved = (
             update(latest)
             .where(

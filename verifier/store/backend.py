@@ -52,6 +52,9 @@ class Backend(Protocol):
     async def record(self, item: PreparedRecording) -> Outcome:
         """Store one recording; returns after the commit."""
 
+    def dropped(self) -> None:
+        """Blobs or judgements were dropped: nothing may be taken for stored because it was before."""
+
     async def close(self) -> None:
         """Finish what was asked for and let go of the database."""
 

@@ -11,7 +11,7 @@ from verifier.errors import StateMovedError
 from verifier.ports import Lifecycle
 from verifier.ports_enrollment import AuditEntry, EnrollmentRecord
 from verifier.ports_events import EventKind, NewEvent
-from verifier.store import audit_log, event_log, recording, statements, values
+from verifier.store import audit_log, event_log, identities, recording, statements, values
 from verifier.store.backend import changed
 from verifier.store.schema import (
     attestation_key,
@@ -121,15 +121,15 @@ class Binding:
             ).returning(attester.c.id, attester.c.smbios_uuids)
         ).one()
         uuids, claimed = frozenset(values.read_strings(stored)), record.identity.smbios_uuid
-        if claimed is not None and claimed not in uuids and len(uuids) < recording.MAX_UUIDS:
+        if claimed is not None and claimed not in uuids and len(uuids) < identities.MAX_UUIDS:
             uuids |= {claimed}
             connection.execute(
                 self.insert(attester_uuid)
-                .values(recording.uuid_values(bound, record.tenant, claimed))
+                .values(identities.uuid_values(bound, record.tenant, claimed))
                 .on_conflict_do_nothing(index_elements=["attester_id", "smbios_uuid"])
             )
         connection.execute(
-            statements.CHANGE_IDENTITY, recording.identity_values(bound, record.identity, uuids)
+            statements.CHANGE_IDENTITY, identities.identity_values(bound, record.identity, uuids)
         )
         connection.execute(
             self.insert(latest)
@@ -152,7 +152,7 @@ class Binding:
         known = select(latest.c.position, latest.c.lineage).where(latest.c.attester_id == attester_id)
         position, stored = connection.execute(known).one()
         line = begun_anew(values.read_lineage(stored) or Lineage())
-        changes = {name.removeprefix("b_"): value for name, value in recording.lineage_values(line).items()}
+        changes = recording.lineage_values(line)
         connection.execute(
             update(latest).where(latest.c.attester_id == attester_id).values(position=position + 1, **changes)
         )

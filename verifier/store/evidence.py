@@ -55,6 +55,7 @@ class Evidences(StorePart):
                 gone += await self._change(
                     delete(blob).where(blob.c.digest.in_(chunk), blob.c.last_used_at < day)
                 )
+                self._backend.dropped()
 
     async def _drop_pieces(self, day: int) -> None:
         """Forget the lists of boots that were last proven before `day` and have been followed by others."""

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import select
 
 from verifier.ports import AttesterState, Lifecycle
-from verifier.store import recording, statements
+from verifier.store import identities, statements
 from verifier.store.attestations import Attestations
 from verifier.store.schema import attester, attester_uuid, latest
 
@@ -30,7 +30,7 @@ class Machines(Attestations):
 
     async def attesters_of_uuid(self, tenant: str, spellings: Collection[str]) -> Sequence[AttesterState]:
         """Attesters that ever claimed one of these UUIDs, enrolled ones first."""
-        keys = sorted({recording.uuid_key(spelling) for spelling in spellings})
+        keys = sorted({identities.uuid_key(spelling) for spelling in spellings})
         claimed = select(attester_uuid.c.attester_id).where(
             attester_uuid.c.tenant == tenant, attester_uuid.c.smbios_uuid.in_(keys)
         )

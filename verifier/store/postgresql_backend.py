@@ -22,6 +22,7 @@ from verifier.store import recording, statements
 from verifier.store.announcing import APPENDED, noting
 from verifier.store.batching import Batcher
 from verifier.store.faults import PG_RETRY, sqlstate, translated
+from verifier.store.held import Held
 from verifier.store.postgresql_announcements import PostgresqlAnnouncements
 from verifier.store.recording import Outcome, PreparedRecording
 from verifier.store.rows import Row, Values
@@ -81,6 +82,7 @@ class PostgresqlBackend:
         self._recordings = Batcher(self._write_batch, "store-write")
         self._read_state = QueueState()
         self._lookups = {lookup: self._batched(lookup) for lookup in statements.LOOKUPS}
+        self._held = Held()
         self._closed = False
 
     @property
@@ -112,6 +114,10 @@ class PostgresqlBackend:
         """Store one recording, together with whoever else asks now."""
         return await self._recordings.submit(item)
 
+    def dropped(self) -> None:
+        """Blobs or judgements are gone."""
+        self._held.forget()
+
     async def close(self) -> None:
         """Finish what was asked for, then let go of the connections."""
         await self._recordings.close()
@@ -135,7 +141,12 @@ class PostgresqlBackend:
         return Batcher(read, "store-read", self._read_state)
 
     async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
-        plan = await self._transaction(lambda connection: _write(connection, batch), _SHORT)
+        try:
+            plan = await self._transaction(lambda connection: _write(connection, batch, self._held), _SHORT)
+        except BaseException:
+            self._held.forget()
+            raise
+        self._held.note(plan.shared, plan.named)
         if plan.events:
             self.announcements.committed((APPENDED,))
         return plan.outcomes
@@ -173,7 +184,9 @@ async def _within(seconds: float) -> AsyncIterator[None]:
             raise StoreUnavailable(f"PostgreSQL did not answer within {seconds:g} s") from error
 
 
-async def _write(connection: AsyncConnection, batch: Sequence[PreparedRecording]) -> recording.Plan:
+async def _write(
+    connection: AsyncConnection, batch: Sequence[PreparedRecording], held: Held
+) -> recording.Plan:
     found = await connection.execute(_LOCK_KNOWN, {"keys": sorted({item.attester_id for item in batch})})
     known = {row[0]: recording.known(row) for row in found}
     fresh: set[bytes] = set()
@@ -181,7 +194,7 @@ async def _write(connection: AsyncConnection, batch: Sequence[PreparedRecording]
     if nonces:
         inserted = await connection.execute(_SPEND_NONCES, nonces)
         fresh = {row[0] for row in inserted}
-    plan = recording.plan(batch, known, fresh)
+    plan = recording.plan(batch, known, fresh, held)
     for step, rows in plan.rows():
         await connection.execute(_HOT.batch[step], list(rows))
     return plan

@@ -13,7 +13,7 @@ from verifier.errors import EvidenceError
 from verifier.ports import Lifecycle, Page
 from verifier.ports_queries import MAX_BULK, Mark, Standing, StandingFilter
 from verifier.reasons import Reason, Tier
-from verifier.store import recording, rows, statements, values
+from verifier.store import identities, rows, statements, values
 from verifier.store.attestations import Attestations
 from verifier.store.cursors import decode_cursor, encode_cursor
 from verifier.store.rows import Row
@@ -129,7 +129,7 @@ def _listing(
     if where.ek_fingerprint is not None:
         query = query.where(attester.c.tenant == tenant, attester.c.ek_fingerprint == where.ek_fingerprint)
     if where.smbios_uuids is not None:
-        keys = sorted({recording.uuid_key(spelling) for spelling in where.smbios_uuids})
+        keys = sorted({identities.uuid_key(spelling) for spelling in where.smbios_uuids})
         claimed = select(attester_uuid.c.attester_id).where(
             attester_uuid.c.tenant == tenant, attester_uuid.c.smbios_uuid.in_(keys)
         )

@@ -55,7 +55,7 @@ def opened_incident(
     verdict: Values, sequence: int, lineage: Mapping[str, Any], previous: str | None, labels: str
 ) -> list[Values]:
     """The row of `incident.opened`, if the line of states now has an incident of another kind than before."""
-    kind = lineage["b_incident"]
+    kind = lineage["incident"]
     if kind is None or kind == previous:
         return []
     data = {"sequence": sequence, "kind": IncidentKind(kind).value}

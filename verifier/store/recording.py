@@ -7,22 +7,17 @@ only in how they look those up and how they send the rows.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from verifier.appraisal.lineage import Lineage
 from verifier.errors import NotFoundError
-from verifier.ports import GuestIdentity, Recording, VerdictRecord
-from verifier.store import blobs, ima_rows, recorded_events, rows, values
+from verifier.ports import GuestIdentity, Lifecycle, Recording, VerdictRecord
+from verifier.store import blobs, identities, ima_rows, recorded_events, rows, values
 from verifier.store.blobs import PackedBlob
+from verifier.store.held import Held
 from verifier.store.rows import Row, Values
-
-MAX_UUIDS: Final = 64
-"""SMBIOS UUIDs remembered of one attester: enough to call it a clone, and a bound on what it can fill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +32,15 @@ class PreparedRecording:
     """Columns that `attestation` and `latest` share, but for the sequence."""
     evidence: str
     boot: Values
+    boot_goes_on: bool
+    """Nothing to write of it: the stored one is the same, and what moved on is in the verdict."""
     ima_piece: Values | None
     identity: GuestIdentity
     identity_text: str
     blobs: tuple[PackedBlob, ...]
     judgement: PackedBlob
     named: tuple[bytes, ...]
-    """Digests the verdict refers to, stored with it or before."""
+    """Digests of blobs the verdict refers to that were stored before."""
     day: int
     position: int | None
     lineage: Values
@@ -88,6 +85,8 @@ class Step(enum.Enum):
     TOUCHED_JUDGEMENTS = enum.auto()
     JUDGEMENTS = enum.auto()
     ATTESTATIONS = enum.auto()
+    LEFT_BOOTS = enum.auto()
+    """Before `latest` no longer says what they showed last."""
     BOOTS = enum.auto()
     IMA_PIECES = enum.auto()
     LATEST = enum.auto()
@@ -106,12 +105,17 @@ class Plan:
     judgements: dict[bytes, Values] = field(default_factory=dict)
     touched_judgements: dict[bytes, Values] = field(default_factory=dict)
     attestations: list[Values] = field(default_factory=list)
+    left_boots: list[Values] = field(default_factory=list)
     boots: list[Values] = field(default_factory=list)
     ima_pieces: list[Values] = field(default_factory=list)
     latest: dict[str, Values] = field(default_factory=dict)
     identities: dict[str, Values] = field(default_factory=dict)
     uuids: list[Values] = field(default_factory=list)
     events: list[Values] = field(default_factory=list)
+    shared: dict[bytes, int] = field(default_factory=dict)
+    """Day by digest of what is stored with this and others will name too."""
+    named: dict[bytes, int] = field(default_factory=dict)
+    """Day by digest of what is marked with this, if it is there."""
 
     def rows(self) -> Iterator[tuple[Step, Sequence[Values]]]:
         """What to run, and with which rows.
@@ -124,6 +128,7 @@ class Plan:
             Step.JUDGEMENTS: _sorted(self.judgements),
             Step.TOUCHED_JUDGEMENTS: _sorted(self.touched_judgements),
             Step.ATTESTATIONS: self.attestations,
+            Step.LEFT_BOOTS: self.left_boots,
             Step.BOOTS: self.boots,
             Step.IMA_PIECES: self.ima_pieces,
             Step.LATEST: list(self.latest.values()),
@@ -183,12 +188,13 @@ def prepare(
         verdict=_verdict_values(verdict, digest, judged_at),
         evidence=values.json_text(recording.evidence),
         boot=_boot_values(recording),
+        boot_goes_on=recording.boot_goes_on and recording.position is not None,
         ima_piece=ima_rows.piece_values(recording),
         identity=recording.identity,
         identity_text=values.json_text(recording.identity),
         blobs=blobs.pack_all(recording.blobs) if packed is None else packed,
         judgement=packer.pack(digest, content),
-        named=tuple({bytes.fromhex(name) for name in recording.evidence.values()}),
+        named=tuple({bytes.fromhex(name) for name in recording.evidence.values()} - recording.blobs.keys()),
         day=judged_at - judged_at % values.DAY,
         position=recording.position,
         lineage=lineage_values(recording.lineage),
@@ -200,8 +206,8 @@ def lineage_values(lineage: Lineage | None) -> Values:
     """Columns of `latest` for a line of states; None leaves what is there."""
     incident = None if lineage is None else lineage.incident
     return {
-        "b_lineage": None if lineage is None else values.json_text(lineage),
-        "b_incident": None if incident is None else incident.kind.value,
+        "lineage": None if lineage is None else values.json_text(lineage),
+        "incident": None if incident is None else incident.kind.value,
     }
 
 
@@ -252,13 +258,16 @@ def known(row: Row) -> Known:
     return Known(tenant, sequence, identity, claimed, position, tier, incident, labels)
 
 
-def plan(batch: Sequence[PreparedRecording], found: Mapping[str, Known], fresh: set[bytes]) -> Plan:
+def plan(
+    batch: Sequence[PreparedRecording], found: Mapping[str, Known], fresh: set[bytes], held: Held
+) -> Plan:
     """Decide every row of the batch.
 
     Args:
         batch: in the order of arrival, which is the order of the sequences.
         found: attesters of the batch that exist, by id; changed as the batch goes on.
         fresh: nonce hashes this transaction has inserted; the first recording with a nonce takes it out.
+        held: what needs no statement.
     """
     result = Plan()
     for item, timely in zip(batch, _timely(batch, found), strict=True):
@@ -274,7 +283,7 @@ def plan(batch: Sequence[PreparedRecording], found: Mapping[str, Known], fresh: 
             attester.sequence += 1
             attester.position += 1
             result.outcomes.append(attester.sequence)
-            _plan_one(result, item, attester)
+            _plan_one(result, item, attester, held)
     return result
 
 
@@ -306,29 +315,26 @@ def _timely(batch: Sequence[PreparedRecording], found: Mapping[str, Known]) -> l
     return result
 
 
-def _plan_one(result: Plan, item: PreparedRecording, attester: Known) -> None:
-    for packed in item.blobs:
-        result.blobs[packed.digest] = packed_values(packed, item.day)
-    judged = item.judgement.digest
-    result.judgements[judged] = packed_values(item.judgement, item.day)
-    result.touched_judgements[judged] = {"b_digest": judged, "b_day": item.day}
-    for digest in item.named:
-        result.touched[digest] = {"b_digest": digest, "b_day": item.day}
+def _plan_one(result: Plan, item: PreparedRecording, attester: Known, held: Held) -> None:
+    _plan_contents(result, item, held)
     boot, lineage = item.boot, item.lineage
     before = result.latest.get(item.attester_id)
-    if before is not None and lineage["b_lineage"] is None:
+    if before is not None and lineage["lineage"] is None:
         lineage = {name: before[name] for name in lineage}
-    result.boots.append(boot)
+    if not item.boot_goes_on:
+        result.left_boots.append({"b_attester_id": item.attester_id})
+        result.boots.append(boot)
     if item.ima_piece is not None:
         result.ima_pieces.append(item.ima_piece)
     result.attestations.append({**item.verdict, "sequence": attester.sequence, "evidence": item.evidence})
     result.latest[item.attester_id] = {
-        **{f"b_{name}": value for name, value in item.verdict.items()},
-        "b_sequence": attester.sequence,
-        "b_boot_reset_count": boot["reset_count"],
-        "b_boot_restart_count": boot["restart_count"],
-        "b_boot_log_sha256": boot["boot_log_sha256"],
-        "b_position": attester.position,
+        **item.verdict,
+        "lifecycle": Lifecycle.ENROLLED.value,
+        "sequence": attester.sequence,
+        "boot_reset_count": boot["reset_count"],
+        "boot_restart_count": boot["restart_count"],
+        "boot_log_sha256": boot["boot_log_sha256"],
+        "position": attester.position,
         **lineage,
     }
     _plan_events(result, item, attester)
@@ -336,15 +342,34 @@ def _plan_one(result: Plan, item: PreparedRecording, attester: Known) -> None:
         _plan_identity(result, item, attester)
 
 
+def _plan_contents(result: Plan, item: PreparedRecording, held: Held) -> None:
+    """Blobs and judgement: whatever is held, and marked as used on this day, needs nothing."""
+    for packed in item.blobs:
+        if held.stored(packed.digest, item.day):
+            continue
+        result.blobs[packed.digest] = packed_values(packed, item.day)
+        if packed.digest != item.verdict["evidence_sha256"]:  # nobody else names this quote
+            result.shared[packed.digest] = item.day
+    for digest in item.named:
+        if not held.marked(digest, item.day):
+            result.named[digest] = item.day
+            result.touched[digest] = {"b_digest": digest, "b_day": item.day}
+    judged = item.judgement.digest
+    if not held.stored(judged, item.day):
+        result.judgements[judged] = packed_values(item.judgement, item.day)
+        result.touched_judgements[judged] = {"b_digest": judged, "b_day": item.day}
+        result.shared[judged] = item.day
+
+
 def _plan_events(result: Plan, item: PreparedRecording, attester: Known) -> None:
     sequence, labels = attester.sequence, attester.labels
     result.events += recorded_events.changed_tier(item.verdict, sequence, item.reasons, attester.tier, labels)
     attester.tier = item.verdict["tier"]
-    if item.lineage["b_lineage"] is not None:
+    if item.lineage["lineage"] is not None:
         result.events += recorded_events.opened_incident(
             item.verdict, sequence, item.lineage, attester.incident, labels
         )
-        attester.incident = item.lineage["b_incident"]
+        attester.incident = item.lineage["incident"]
 
 
 def packed_values(packed: PackedBlob, day: int) -> Values:
@@ -359,41 +384,13 @@ def packed_values(packed: PackedBlob, day: int) -> Values:
 
 
 def _plan_identity(result: Plan, item: PreparedRecording, attester: Known) -> None:
-    """What the guest says of itself now; what it does not mention stays as it was."""
     before = values.read_identity(attester.identity_text)
-    said = {
-        name.name: value
-        for name in dataclasses.fields(item.identity)
-        if (value := getattr(item.identity, name.name)) is not None
-    }
-    merged = dataclasses.replace(before, **said)
+    merged = identities.merged(before, item.identity)
     claimed = merged.smbios_uuid
-    if claimed is not None and claimed not in attester.uuids and len(attester.uuids) < MAX_UUIDS:
+    if claimed is not None and claimed not in attester.uuids and len(attester.uuids) < identities.MAX_UUIDS:
         attester.uuids |= {claimed}
-        result.uuids.append(uuid_values(item.attester_id, item.tenant, claimed))
+        result.uuids.append(identities.uuid_values(item.attester_id, item.tenant, claimed))
     elif merged == before:
         return
     attester.identity_text = values.json_text(merged)
-    result.identities[item.attester_id] = identity_values(item.attester_id, merged, attester.uuids)
-
-
-def identity_values(attester_id: str, identity: GuestIdentity, uuids: frozenset[str]) -> Values:
-    """Columns of `attester` that follow from what a guest says of itself."""
-    return {
-        "b_id": attester_id,
-        "b_identity": values.json_text(identity),
-        "b_smbios_uuids": values.json_text(sorted(uuids)),
-        "b_search_text": values.search_text(attester_id, identity.hostname, uuids),
-    }
-
-
-def uuid_values(attester_id: str, tenant: str, claimed: str) -> Values:
-    """A row of `attester_uuid`. The key is bounded, whatever a guest sends: a long claim is indexed by digest."""
-    return {"attester_id": attester_id, "tenant": tenant, "smbios_uuid": uuid_key(claimed)}
-
-
-def uuid_key(claimed: str) -> str:
-    """The form in which a claimed UUID is looked up."""
-    key = (values.plain_text(claimed) or "").strip().lower()
-    longest = 64
-    return key if len(key) <= longest else hashlib.sha256(key.encode()).hexdigest()
+    result.identities[item.attester_id] = identities.identity_values(item.attester_id, merged, attester.uuids)

@@ -80,20 +80,18 @@ LATEST_COLUMNS: Final = tuple(schema.latest.c[name] for name in _VERDICT_NAMES)
 HISTORY_COLUMNS: Final = tuple(schema.attestation.c[name] for name in _VERDICT_NAMES)
 VERDICT_SEQUENCE: Final = _VERDICT_NAMES.index("sequence")
 VERDICT_JUDGEMENT: Final = _VERDICT_NAMES.index("judgement")
-BOOT_COLUMNS: Final = tuple(
-    schema.boot.c[name]
-    for name in (
-        "clock",
-        "reset_count",
-        "restart_count",
-        "safe",
-        "firmware_version",
-        "boot_log_sha256",
-        "boot_id",
-        "seen_at",
-        "userspace_log_sha256",
-        "ima",
-    )
+BOOT_COLUMNS: Final = (
+    schema.boot.c.reset_count,
+    schema.boot.c.restart_count,
+    schema.boot.c.firmware_version,
+    schema.boot.c.boot_log_sha256,
+    schema.boot.c.boot_id,
+    schema.boot.c.userspace_log_sha256,
+    schema.boot.c.ima,
+    # Of a boot that goes on, only `latest` is kept current.
+    schema.latest.c.clock,
+    schema.latest.c.safe,
+    schema.latest.c.judged_at,
 )
 
 
@@ -310,7 +308,7 @@ def verdict_record(row: Row, judgement: Judgement) -> VerdictRecord:
 
 def boot_record(row: Row) -> BootRecord:
     """A boot, from `BOOT_COLUMNS`."""
-    clock, resets, restarts, safe, firmware, log, boot_id, seen, userspace_log, ima = row
+    resets, restarts, firmware, log, boot_id, userspace_log, ima, clock, safe, seen = row
     return BootRecord(
         clock=ClockInfo(values.unsigned64(clock), resets, restarts, bool(safe)),
         firmware_version=values.unsigned64(firmware),

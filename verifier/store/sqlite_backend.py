@@ -18,16 +18,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ClauseElement, Connection, Engine, Select, create_engine, event
+from sqlalchemy import ClauseElement, Connection, Engine, Select, create_engine, event, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import NullPool
 
 from verifier.errors import StoreUnavailable
 from verifier.ports_observe import QueueState, part
-from verifier.store import recording, statements
+from verifier.store import recording, statements, values
 from verifier.store.announcing import APPENDED, LocalAnnouncements, noting
 from verifier.store.batching import Batcher
 from verifier.store.faults import translated
+from verifier.store.held import Held
+from verifier.store.prepared import prepared
 from verifier.store.recording import Outcome, PreparedRecording
 from verifier.store.rows import Row, Values
 from verifier.store.statements import HotStatements, InsertInto, Lookup
@@ -43,6 +45,7 @@ PRAGMAS: Final = (
     "PRAGMA wal_autocheckpoint = 4000",
 )
 _DIALECT: Final = sqlite.dialect(paramstyle="named")
+_POSITIONAL: Final = sqlite.dialect(paramstyle="qmark")
 
 T = TypeVar("T")
 Read = tuple[str, Mapping[str, Any]]
@@ -54,9 +57,13 @@ def _text(statement: ClauseElement) -> str:
 
 
 _HOT: Final = HotStatements(sqlite.insert)
-_SPEND_NONCE: Final = _text(_HOT.spend_nonce)
-_KNOWN: Final = _text(statements.KNOWN_ATTESTER.one)
-_BATCH: Final = {step: _text(statement) for step, statement in _HOT.batch.items()}
+_SPEND_NONCE: Final = prepared(_HOT.spend_nonce, _POSITIONAL)
+_KNOWN: Final = _text(
+    statements.KNOWN_ATTESTER.query.where(
+        statements.KNOWN_ATTESTER.key.in_(text("SELECT value FROM json_each(?)"))
+    )
+)
+_BATCH: Final = {step: prepared(statement, _POSITIONAL) for step, statement in _HOT.batch.items()}
 _LOOKUPS: Final = {lookup: _text(lookup.one) for lookup in statements.LOOKUPS}
 
 
@@ -164,34 +171,36 @@ def read_all(connection: sqlite3.Connection, batch: Sequence[Read]) -> list[list
     return [connection.execute(sql, parameters).fetchall() for sql, parameters in batch]
 
 
-def write_batch(connection: sqlite3.Connection, batch: Sequence[PreparedRecording]) -> recording.Plan:
+def write_batch(
+    connection: sqlite3.Connection, batch: Sequence[PreparedRecording], held: Held
+) -> recording.Plan:
     """Store a batch of recordings in one transaction, durably."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         known = _known(connection, batch)
-        fresh = {
-            nonce["hash"]
-            for nonce in recording.spendable(batch, known)
-            if connection.execute(_SPEND_NONCE, nonce).rowcount == 1
-        }
-        plan = recording.plan(batch, known, fresh)
+        fresh = _spend(connection, recording.spendable(batch, known))
+        plan = recording.plan(batch, known, fresh, held)
         for step, rows in plan.rows():
-            connection.executemany(_BATCH[step], rows)
+            connection.executemany(_BATCH[step].text, list(map(_BATCH[step].row, rows)))
         connection.execute("COMMIT")
     except BaseException:
+        held.forget()
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    held.note(plan.shared, plan.named)
     return plan
 
 
 def _known(connection: sqlite3.Connection, batch: Sequence[PreparedRecording]) -> dict[str, recording.Known]:
-    found: dict[str, recording.Known] = {}
-    for attester_id in {item.attester_id for item in batch}:
-        row = connection.execute(_KNOWN, {"key": attester_id}).fetchone()
-        if row is not None:
-            found[attester_id] = recording.known(row)
-    return found
+    ids = values.json_text(list({item.attester_id for item in batch}))
+    return {row[0]: recording.known(row) for row in connection.execute(_KNOWN, (ids,)).fetchall()}
+
+
+def _spend(connection: sqlite3.Connection, nonces: Sequence[Values]) -> set[bytes]:
+    """Hashes of the nonces that were not spent before."""
+    sql, row = _SPEND_NONCE.text, _SPEND_NONCE.row
+    return {one["hash"] for one in nonces if connection.execute(sql, row(one)).rowcount == 1}
 
 
 def _in_transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
@@ -212,6 +221,7 @@ class SqliteBackend:
         self._writer = _Thread(engine(path), "store-write")
         self._reads = Batcher(self._read_batch, "store-read")
         self._recordings = Batcher(self._write_batch, "store-write")
+        self._held = Held()
 
     @property
     def queues(self) -> Mapping[str, QueueState]:
@@ -247,6 +257,10 @@ class SqliteBackend:
         """Store one recording, together with whoever else asks now."""
         return await self._recordings.submit(item)
 
+    def dropped(self) -> None:
+        """Blobs or judgements are gone."""
+        self._held.forget()
+
     async def close(self) -> None:
         """Finish what was asked for, then close the file."""
         await self._recordings.close()
@@ -259,7 +273,9 @@ class SqliteBackend:
         return await self._reader.run(lambda connection: read_all(raw_connection(connection), batch))
 
     async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
-        plan = await self._writer.run(lambda connection: write_batch(raw_connection(connection), batch))
+        plan = await self._writer.run(
+            lambda connection: write_batch(raw_connection(connection), batch, self._held)
+        )
         if plan.events:
             self.announcements.committed((APPENDED,))
         return plan.outcomes

@@ -46,11 +46,19 @@ from verifier.store.schema_ima import ima_piece
 Insert = sqlite.Insert | postgresql.Insert
 InsertInto = Callable[[Table], Insert]
 
-_LATEST_CHANGES: Final = (
+LATEST_CHANGES: Final = (
     "sequence", "tier", "judged_at", "valid_until", "policy_id", "policy_revision", "evidence_sha256", "clock",
     "reset_count", "restart_count", "safe", "boot_id", "judgement", "boot_reset_count", "boot_restart_count",
     "boot_log_sha256", "position", "rejudged_at",
 )  # fmt: skip
+
+
+_SAME_BOOT: Final = and_(
+    boot.c.attester_id == latest.c.attester_id,
+    boot.c.reset_count == latest.c.boot_reset_count,
+    boot.c.restart_count == latest.c.boot_restart_count,
+    boot.c.boot_log_sha256 == latest.c.boot_log_sha256,
+)
 
 
 def holds_at(at: int) -> ColumnElement[bool]:
@@ -68,12 +76,6 @@ def attester_states(*, with_lists: bool = True) -> Select[*tuple[Any, ...]]:
         column if with_lists or column is not boot.c.ima else null().label("ima")
         for column in rows.BOOT_COLUMNS
     ]
-    same_boot = and_(
-        boot.c.attester_id == latest.c.attester_id,
-        boot.c.reset_count == latest.c.boot_reset_count,
-        boot.c.restart_count == latest.c.boot_restart_count,
-        boot.c.boot_log_sha256 == latest.c.boot_log_sha256,
-    )
     same_ek = and_(
         endorsement_key.c.tenant == attester.c.tenant,
         endorsement_key.c.fingerprint == attester.c.ek_fingerprint,
@@ -92,7 +94,7 @@ def attester_states(*, with_lists: bool = True) -> Select[*tuple[Any, ...]]:
         latest.join(attester, attester.c.id == latest.c.attester_id)
         .join(endorsement_key, same_ek)
         .join(attestation_key, same_ak)
-        .outerjoin(boot, same_boot)
+        .outerjoin(boot, _SAME_BOOT)
         .outerjoin(judgement, judgement.c.digest == latest.c.judgement)
     )
 
@@ -184,19 +186,15 @@ def _touch(table: Table) -> Update:
     )
 
 
-_LINEAGE: Final = bindparam("b_lineage", type_=latest.c.lineage.type)
-_INCIDENT: Final = bindparam("b_incident", type_=latest.c.incident.type)
-ADVANCE_LATEST: Final = (
-    update(latest)
-    .where(latest.c.attester_id == bindparam("b_attester_id"))
-    .values(
-        {
-            **{name: bindparam(f"b_{name}") for name in _LATEST_CHANGES},
-            "lineage": func.coalesce(_LINEAGE, latest.c.lineage),
-            "incident": case((_LINEAGE.is_(None), latest.c.incident), else_=_INCIDENT),
-        }
-    )
+LATEST_KEY: Final = ("attester_id", "tenant", "lifecycle")
+"""What `latest` must not be without; never changed by an attestation."""
+_LINE: Final = ("lineage", "incident")
+LEAVE_BOOT: Final = (
+    update(boot)
+    .where(_SAME_BOOT, latest.c.attester_id == bindparam("b_attester_id"))
+    .values(clock=latest.c.clock, safe=latest.c.safe, seen_at=latest.c.judged_at)
 )
+"""While a boot goes on, only `latest` follows its clock: what it showed last is put down when another may begin."""
 CHANGE_IDENTITY: Final = (
     update(attester)
     .where(attester.c.id == bindparam("b_id"))
@@ -215,20 +213,45 @@ class HotStatements:
     def __init__(self, into: InsertInto) -> None:
         self.spend_nonce = insert_all(into, nonce).on_conflict_do_nothing(index_elements=["hash"])
         self.batch: Mapping[Step, Insert | Update] = {
-            Step.BLOBS: insert_all(into, blob).on_conflict_do_nothing(index_elements=["digest"]),
             Step.TOUCHED_BLOBS: _touch(blob),
+            Step.BLOBS: self._keep_blob(into),
             Step.JUDGEMENTS: insert_all(into, judgement).on_conflict_do_nothing(index_elements=["digest"]),
             Step.TOUCHED_JUDGEMENTS: _touch(judgement),
             Step.ATTESTATIONS: insert_all(into, attestation),
+            Step.LEFT_BOOTS: LEAVE_BOOT,
             Step.BOOTS: self._see_boot(into),
             Step.IMA_PIECES: self._keep_piece(into),
-            Step.LATEST: ADVANCE_LATEST,
+            Step.LATEST: self._advance_latest(into),
             Step.IDENTITIES: CHANGE_IDENTITY,
             Step.UUIDS: insert_all(into, attester_uuid).on_conflict_do_nothing(
                 index_elements=["attester_id", "smbios_uuid"]
             ),
             Step.EVENTS: into(event).values({name: bindparam(name) for name in event_log.INSERTED}),
         }
+
+    @staticmethod
+    def _keep_blob(into: InsertInto) -> Insert:
+        kept = insert_all(into, blob)
+        return kept.on_conflict_do_update(
+            index_elements=["digest"],
+            set_={"last_used_at": kept.excluded.last_used_at},
+            where=blob.c.last_used_at < kept.excluded.last_used_at,
+        )
+
+    @staticmethod
+    def _advance_latest(into: InsertInto) -> Insert:
+        """Always a conflict: who is known has a row, and it is locked. An insert, since only those take many rows."""
+        new = into(latest).values({name: bindparam(name) for name in (*LATEST_KEY, *LATEST_CHANGES, *_LINE)})
+        return new.on_conflict_do_update(
+            index_elements=["attester_id"],
+            set_={
+                **{name: new.excluded[name] for name in LATEST_CHANGES},
+                "lineage": func.coalesce(new.excluded.lineage, latest.c.lineage),
+                "incident": case(
+                    (new.excluded.lineage.is_(None), latest.c.incident), else_=new.excluded.incident
+                ),
+            },
+        )
 
     @staticmethod
     def _see_boot(into: InsertInto) -> Insert:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 
 import pytest
 
-from tests.contract.records import recording, sha256
+from tests.contract.records import CLOCK, NOW, recording, sha256
 from verifier.errors import NotFoundError
 from verifier.ports import GuestIdentity
 from verifier.store import recording as under_test
+from verifier.store.held import Held
+from verifier.store.identities import uuid_key
 from verifier.store.recording import BlobPacker, Known, Spent, Step
 
 
@@ -25,10 +28,10 @@ def _known(**changes):
 def test_sequences_follow_the_order_of_arrival_per_attester():
     batch = _prepared(recording("a"), recording("b"), recording("a"), recording("a"))
     plan = under_test.plan(
-        batch, {"a": _known(sequence=7), "b": _known()}, {item.nonce_hash for item in batch}
+        batch, {"a": _known(sequence=7), "b": _known()}, {item.nonce_hash for item in batch}, Held()
     )
     assert plan.outcomes == [8, 1, 9, 10]
-    assert plan.latest["a"]["b_sequence"] == 10
+    assert plan.latest["a"]["sequence"] == 10
     assert len(plan.attestations) == 4
 
 
@@ -38,7 +41,7 @@ def test_a_nonce_twice_in_one_batch_is_spent_by_the_first():
     found = {"a": _known(), "b": _known()}
     assert len(under_test.spendable(batch, found)) == 1
     assert under_test.spendable(batch, found)[0]["attester_id"] == "a"
-    plan = under_test.plan(batch, found, {nonce})
+    plan = under_test.plan(batch, found, {nonce}, Held())
     assert plan.outcomes == [1, Spent()]
     assert [row["attester_id"] for row in plan.attestations] == ["a"]
 
@@ -47,7 +50,7 @@ def test_a_refused_recording_writes_no_row_of_any_kind():
     batch = _prepared(recording("a"), recording("stranger"), recording("a", tenant="other"))
     found = {"a": _known()}
     assert under_test.spendable(batch, found) == [batch[0].nonce]
-    plan = under_test.plan(batch, found, set())
+    plan = under_test.plan(batch, found, set(), Held())
     assert plan.outcomes[0] == Spent()
     assert [type(outcome) for outcome in plan.outcomes[1:]] == [NotFoundError, NotFoundError]
     assert list(plan.rows()) == []
@@ -55,9 +58,13 @@ def test_a_refused_recording_writes_no_row_of_any_kind():
 
 def test_shared_rows_come_once_and_in_one_order():
     batch = _prepared(*(recording("a", boot_log=b"log %d" % (n % 3)) for n in range(20)))
-    plan = under_test.plan(batch, {"a": _known()}, {item.nonce_hash for item in batch})
+    plan = under_test.plan(batch, {"a": _known()}, {item.nonce_hash for item in batch}, Held())
     written = dict(plan.rows())
-    for step, key in ((Step.BLOBS, "digest"), (Step.TOUCHED_BLOBS, "b_digest"), (Step.JUDGEMENTS, "digest")):
+    for step, key in (
+        (Step.BLOBS, "digest"),
+        (Step.JUDGEMENTS, "digest"),
+        (Step.TOUCHED_JUDGEMENTS, "b_digest"),
+    ):
         digests = [row[key] for row in written[step]]
         assert digests == sorted(set(digests))
     assert len(written[Step.JUDGEMENTS]) == 1
@@ -75,16 +82,19 @@ def test_an_unchanged_identity_writes_nothing():
     said = GuestIdentity(hostname="h", smbios_uuid="u")
     (item,) = _prepared(recording("a", identity=said))
     plan = under_test.plan(
-        [item], {"a": _known(identity_text=item.identity_text, uuids=frozenset("u"))}, {item.nonce_hash}
+        [item],
+        {"a": _known(identity_text=item.identity_text, uuids=frozenset("u"))},
+        {item.nonce_hash},
+        Held(),
     )
     assert not plan.identities
     assert not plan.uuids
 
 
 def test_a_long_claim_is_a_short_key():
-    assert under_test.uuid_key(" 4C4C-AB ") == "4c4c-ab"
-    assert len(under_test.uuid_key("x" * 1000)) == 64
-    assert under_test.uuid_key("x" * 1000) != under_test.uuid_key("x" * 1001)
+    assert uuid_key(" 4C4C-AB ") == "4c4c-ab"
+    assert len(uuid_key("x" * 1000)) == 64
+    assert uuid_key("x" * 1000) != uuid_key("x" * 1001)
 
 
 def test_the_packer_forgets_the_oldest():
@@ -101,3 +111,96 @@ def test_a_finding_that_is_no_json_is_the_callers_bug():
     broken = dataclasses.replace(item, verdict=dataclasses.replace(item.verdict, findings=({"x": object()},)))
     with pytest.raises(TypeError):
         under_test.prepare(broken, BlobPacker())
+
+
+def _stored(plan, held):
+    held.note(plan.shared, plan.named)
+
+
+def test_what_is_held_and_marked_for_the_day_is_not_written_again():
+    held, log = Held(), b"boot log"
+    first = _prepared(recording("a", boot_log=log))
+    plan = under_test.plan(first, {"a": _known()}, {first[0].nonce_hash}, held)
+    assert {Step.BLOBS, Step.JUDGEMENTS, Step.TOUCHED_JUDGEMENTS} <= dict(plan.rows()).keys()
+    # Not before it is committed.
+    again = _prepared(recording("a", boot_log=log))
+    plan = under_test.plan(again, {"a": _known()}, {again[0].nonce_hash}, held)
+    assert sha256(log) in plan.blobs
+    _stored(plan, held)
+    again = _prepared(recording("a", boot_log=log))
+    plan = under_test.plan(again, {"a": _known()}, {again[0].nonce_hash}, held)
+    assert list(plan.blobs) == [again[0].verdict["evidence_sha256"]]
+    assert not plan.judgements
+    # The next day it has to be marked again, or retention would drop it.
+    later = _prepared(recording("a", boot_log=log, at=NOW + timedelta(days=1)))
+    plan = under_test.plan(later, {"a": _known()}, {later[0].nonce_hash}, held)
+    assert sha256(log) in plan.blobs
+    assert plan.touched_judgements
+    held.forget()
+    plan = under_test.plan(again, {"a": _known()}, {again[0].nonce_hash}, held)
+    assert sha256(log) in plan.blobs
+
+
+def test_what_was_only_named_is_written_when_it_comes():
+    """Marking what is not there stores nothing."""
+    held, log = Held(), b"boot log"
+    item = recording("a", boot_log=log)
+    (named,) = _prepared(dataclasses.replace(item, blobs={}))
+    plan = under_test.plan([named], {"a": _known()}, {named.nonce_hash}, held)
+    assert sha256(log) in plan.touched
+    _stored(plan, held)
+    (named, brought) = _prepared(dataclasses.replace(item, blobs={}), recording("a", boot_log=log))
+    plan = under_test.plan([named], {"a": _known()}, {named.nonce_hash}, held)
+    assert not plan.touched
+    plan = under_test.plan([brought], {"a": _known()}, {brought.nonce_hash}, held)
+    assert sha256(log) in plan.blobs
+
+
+def test_held_remembers_a_bounded_number_the_last_used_last():
+    held = Held(most=2)
+    for digest in (b"1", b"2", b"1", b"3"):
+        if not held.stored(digest, 5):
+            held.note({digest: 5}, {})
+    assert held.stored(b"1", 5)
+    assert held.stored(b"3", 4)
+    assert not held.stored(b"2", 5)
+    assert not held.stored(b"3", 6)
+    assert held.marked(b"3", 5)
+
+
+def test_a_boot_that_goes_on_is_left_alone():
+    item = dataclasses.replace(recording("a"), position=0)
+    changed, same = _prepared(item, dataclasses.replace(item, boot_goes_on=True))
+    assert dict(under_test.plan([changed], {"a": _known()}, {item.nonce_hash}, Held()).rows()).keys() >= {
+        Step.LEFT_BOOTS,
+        Step.BOOTS,
+    }
+    steps = dict(under_test.plan([same], {"a": _known()}, {item.nonce_hash}, Held()).rows())
+    assert not steps.keys() & {Step.LEFT_BOOTS, Step.BOOTS}
+    # Whose state nobody looked at cannot know that it goes on.
+    (blind,) = _prepared(dataclasses.replace(item, boot_goes_on=True, position=None))
+    assert under_test.plan([blind], {"a": _known()}, {item.nonce_hash}, Held()).boots
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"clock": dataclasses.replace(CLOCK, clock=7, safe=False)}, True),
+        ({"seen_at": NOW + timedelta(hours=1)}, True),
+        ({"boot_id": None}, True),
+        ({"ima": None}, True),
+        ({"clock": dataclasses.replace(CLOCK, reset_count=1)}, False),
+        ({"clock": dataclasses.replace(CLOCK, restart_count=1)}, False),
+        ({"firmware_version": 1}, False),
+        ({"boot_log_sha256": None}, False),
+        ({"boot_id": "other"}, False),
+        ({"userspace_log_sha256": b"x"}, False),
+        ({"ima": "{}"}, False),
+    ],
+)
+def test_which_boot_goes_on(change, same):
+    boot = dataclasses.replace(recording("a").boot, ima="{1}")
+    assert boot.goes_on_as(dataclasses.replace(boot, **change)) is same
+    assert {field.name for field in dataclasses.fields(boot)} == {
+        "clock", "firmware_version", "boot_log_sha256", "boot_id", "seen_at", "userspace_log_sha256", "ima",
+    }  # fmt: skip
