@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test vm-test vm-test-all deb deb-test lifecycles faults lint format bench bench-peer fleet coverage clean requirements
+.PHONY: help setup demo test vm-test vm-test-all deb deb-test lifecycles faults lint format bench bench-peer fleet coverage clean images requirements
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,6 +63,10 @@ bench-peer: setup ## Keylime's verifier and ours on the same evidence, side by s
 
 fleet: setup ## A verifier under the load of simulated guests (ARGS="--guests 500 --workers 2 --database postgresql")
 	@$(BIN)/python -m tests.bench.fleet $(ARGS)
+
+images: setup ## Build the images of docker/ without a container engine, and run them (needs root; Debian's buildah and podman)
+	@scripts/install-system-packages.sh images
+	@$(BIN)/python -m pytest tests/images -m slow $(ARGS)
 
 requirements: ## Recompile the pinned, hashed requirements from the .in files
 	@scripts/compile-requirements.sh
