@@ -30,7 +30,7 @@ from verifier.ports_runtime import RuntimeReferences
 from verifier.runtime_references import FolderReferences
 from verifier.service.inventory import InventoryService
 from verifier.service.services import Services
-from verifier.serving.memory import EVERY, settle, sweep
+from verifier.serving.memory import EVERY, TRIM_EVERY, keep_little, settle, sweep, trim
 from verifier.serving.place import Ending, Place
 from verifier.serving.sockets import BACKLOG
 from verifier.settings import Settings, environment
@@ -220,6 +220,7 @@ async def serve(settings: Settings, place: Place) -> Ending:
     Returns:
         Why it ended: after a SIGHUP the caller starts again with the settings of then.
     """
+    keep_little()
     async with open_service(settings) as service, following(service):
         if place.alone:
             await report_trust(service.services.trust, service.trust, settings.enrollment.methods)
@@ -239,6 +240,7 @@ async def serve(settings: Settings, place: Place) -> Ending:
             lambda: prepare_tls(settings, service.clock).load_into(context),
         )
         tasks.append(asyncio.create_task(background.repeat(EVERY, sweep, "memory.sweep-failed")))
+        tasks.append(asyncio.create_task(background.repeat(TRIM_EVERY, trim, "memory.trim-failed")))
         try:
             for one in place.sockets:
                 # A copy: the site closes what it is given, and the queue has to outlive it.

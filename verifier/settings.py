@@ -209,6 +209,8 @@ class LimitSettings(_Section, frozen=True):
     """Enrolments and attestations one process works on at once."""
     queue: Annotated[int, Meta(ge=0)] = 500
     """New machines, and as many known ones, that may wait for a slot; the others get 503 and a time to come back."""
+    connections: Annotated[int, Meta(ge=16)] = 1000
+    """Connections that one process keeps open; further ones make those close that have been idle longest."""
     waiting: Annotated[int, Meta(ge=0)] = 1000
     """Calls that may wait for another verdict (`?wait=`) at once in one process."""
 

@@ -206,6 +206,7 @@ def web_config(
         ca_pem=None if ca is None else ca.read_bytes(),
         body_timeout=settings.limits.body_timeout.total_seconds(),
         large_bodies=settings.limits.large_bodies * 1024 * 1024,
+        connections=settings.limits.connections,
         access_log=settings.log.access,
         access_sample=settings.log.access_sample,
         metrics_life=settings.metrics.cache.total_seconds(),

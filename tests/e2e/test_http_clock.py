@@ -20,10 +20,7 @@ async def standing(verifier, guest):
     one = (await verifier.get(f"{path}/verdict", Scope.RELYING_PARTY)).json
     shown = (await verifier.get(path)).json
     listed = {
-        kind: [
-            row["id"]
-            for row in (await verifier.get(f"/v1/attesters?status={kind}")).json["attesters"]
-        ]
+        kind: [row["id"] for row in (await verifier.get(f"/v1/attesters?status={kind}")).json["attesters"]]
         for kind in ("enrolled", "stale")
     }
     counts = (await verifier.get("/v1/status")).json["counts"]

@@ -34,11 +34,13 @@ from verifier.web import (
 )
 from verifier.web.body_room import BodyBudget
 from verifier.web.border import border
+from verifier.web.connections import Connections
 from verifier.web.dispatch import Dispatcher
 from verifier.web.metrics import Counted, Metrics
 from verifier.web.metrics_page import MetricsPage
 from verifier.web.openapi import build_document
 from verifier.web.routing import Route, WebConfig
+from verifier.web.runner import CONNECTIONS
 from verifier.web.wire_codec import encode
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -72,6 +74,7 @@ def build_app(
     """The application over these use cases. Serve it with `auto_decompress=False`: bodies are expanded here,
     within limits. `more`: names of operations that others add.
     """  # noqa: D205 - one sentence does not fit one line
+    connections = Connections(config.connections)
     metrics = Metrics(
         [*(route.name for route in ROUTES), *more],
         [tier.label for tier in Tier],
@@ -83,9 +86,11 @@ def build_app(
             streams=lambda: services.feed.streams,
             announced=services.announced,
             retention=services.retention.state,
+            connections=connections,
         ),
     )
     app = web.Application(middlewares=[border(metrics, config, tracer)])
+    app[CONNECTIONS] = connections
     page = app[public_routes.METRICS_KEY] = MetricsPage(metrics, config.metrics_life, config.metrics_exchange)
     app.cleanup_ctx.append(page.share)
     app[public_routes.OPENAPI_KEY] = encode(build_document(ROUTES, config.version, config.issuer))

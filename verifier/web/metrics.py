@@ -20,6 +20,7 @@ from verifier.ports_observe import CacheState, Observation, OpenCounts, QueueSta
 from verifier.ports_trust import Ending, EndingKind, ExpiryAlarm, LostEndorsement
 from verifier.service.expiry import THRESHOLDS
 from verifier.service.inventory import Standing
+from verifier.web.connections import Connections
 
 METRICS_MEDIA_TYPE: Final = prom.CONTENT_TYPE_LATEST
 UNMATCHED: Final = "unmatched"
@@ -52,6 +53,7 @@ class Counted:
     """Of events, open now."""
     announced: AnnouncementState
     retention: RetentionState
+    connections: Connections
 
 
 class Metrics:
@@ -275,6 +277,7 @@ class _Pulled(Collector):
         yield from (attempts, streams)
         yield from _announcements(self._counted.announced)
         yield from _retention(self._counted.retention)
+        yield from _connections(self._counted.connections)
 
     def _queues(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily(_PREFIX + "queue_waiting", "Items in a queue", labels=["queue"])
@@ -346,4 +349,11 @@ def _retention(state: RetentionState) -> Iterator[Metric]:
         _PREFIX + "history_begins_timestamp_seconds",
         "When history begins, as this process saw last; NaN: there is none, or it has not looked yet",
         value=math.nan if begins is None else begins.timestamp(),
+    )
+
+
+def _connections(kept: Connections) -> Iterator[Metric]:
+    yield GaugeMetricFamily(_PREFIX + "connections", "Connections open to this process", value=len(kept))
+    yield CounterMetricFamily(
+        _PREFIX + "connections_shed", "Idle connections that were closed to make room", value=kept.shed
     )

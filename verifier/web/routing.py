@@ -61,6 +61,8 @@ class WebConfig:
     body_timeout: float
     large_bodies: int
     """Bytes that large bodies may take together."""
+    connections: int
+    """How many are kept open."""
     access_log: bool
     access_sample: int = 1
     """One of so many requests that were answered well is logged; of the others each."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from verifier.reasons import Reason
+from verifier.web.connections import LARGE, Connections
 from verifier.web.problems import PROBLEM_MEDIA_TYPE, problem
 from verifier.web.routing import SECURITY_HEADERS
 from verifier.web.wire_codec import encode
 
 _LONGEST: Final = 8190
 """Bytes of a request line or a header, as aiohttp has it by default."""
+CONNECTIONS: Final = web.AppKey("connections", Connections)
 _log = structlog.get_logger("vtpm_attest.web")
 
 
@@ -53,17 +57,45 @@ class _Handler(web.RequestHandler):
 
 
 class _Server(web.Server):
+    kept: Connections
+
     def __call__(self) -> _Handler:
         return _Handler(self, loop=self._loop, **self._kwargs)
 
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        self.kept.made(handler)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self.kept.lost(handler)
+
 
 class Runner(web.AppRunner):
-    """As aiohttp's, with errors of the protocol as problem documents."""
+    """As aiohttp's, with errors of the protocol as problem documents, and connections kept as `Connections` says."""
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         server.__class__ = _Server  # aiohttp has no other way to name the class of its connections
+        assert isinstance(server, _Server)  # noqa: S101 - as of now
+        server.kept = self.app[CONNECTIONS]
+        server.request_handler = _counted(server.request_handler, server.kept)
         return server
+
+
+def _counted(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], kept: Connections) -> Any:  # noqa: ANN401 - aiohttp's own type is private
+    async def counted(request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        kept.busy(connection)
+        try:
+            response = await handle(request)
+        finally:
+            kept.idle(connection)
+        if (request.content_length or 0) > LARGE:
+            response.force_close()
+        return response
+
+    return counted
 
 
 def _detail(exc: BaseException | None) -> str:

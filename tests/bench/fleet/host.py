@@ -22,6 +22,28 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Of one process, in megabytes of 10^6 bytes."""
+
+    resident: float
+    proportional: float
+    """With pages that are shared counted in part."""
+    peak: float
+    """The most that was ever resident."""
+
+    @classmethod
+    def of(cls, pid: int) -> Memory:
+        """As the kernel counts it."""
+        found = {}
+        for name in ("smaps_rollup", "status"):
+            for line in Path(f"/proc/{pid}/{name}").read_text().splitlines():
+                key, _, value = line.partition(":")
+                if value.endswith(" kB"):
+                    found[key] = int(value.split()[0]) * 1024 / 1e6
+        return cls(found["Rss"], found["Pss"], found["VmHWM"])
+
+
 @dataclass
 class Verifier:
     """A running `attest-verifier serve`."""
@@ -30,8 +52,14 @@ class Verifier:
     ca: Path
     token: str
     process: subprocess.Popen[bytes]
+    config: Path
     state: Path
     cluster: Cluster | None
+
+    @property
+    def database(self) -> str:
+        """Its URL."""
+        return f"sqlite:///{self.state}/verifier.db" if self.cluster is None else self.cluster.url("fleet")
 
     def processes(self) -> list[int]:
         """It and all below it."""
@@ -55,6 +83,10 @@ class Verifier:
         """Bytes in memory of each."""
         return {pid: int(_stat(pid)[21]) * _PAGE for pid in self.processes()}
 
+    def memory(self) -> Memory:
+        """Of the process that serves: the parent of several workers is not meant."""
+        return Memory.of(self.process.pid)
+
     def database_bytes(self) -> int:
         """How large the database is on disk."""
         if self.cluster is None:
@@ -77,28 +109,21 @@ def verifier(*, workers: int = 1, database: str = "sqlite", more: str = "") -> I
             line = process.stdout.readline().decode() if process.stdout else ""
             if "listening on" not in line:
                 raise RuntimeError((directory / "log").read_text()[-3000:])
-            token = subprocess.run(
-                [
-                    BIN,
-                    "tokens",
-                    "create",
-                    "--config",
-                    config,
-                    "--scope",
-                    "join",
-                    "--uses",
-                    "1000000",
-                    "--json",
-                ],
-                capture_output=True,
-                check=True,
-            )
-            secret = json.loads(token.stdout)["token"]
+            secret = api_token(config, "join", "--uses", "1000000")
             state = directory / "state"
-            yield Verifier(line.split()[-1], state / "tls" / "ca.pem", secret, process, state, cluster)
+            yield Verifier(
+                line.split()[-1], state / "tls" / "ca.pem", secret, process, config, state, cluster
+            )
         finally:
             process.terminate()
             process.wait(60)
+
+
+def api_token(config: Path, scope: str, *more: str) -> str:
+    """Make a token of this scope."""
+    command = [BIN, "tokens", "create", "--config", config, "--scope", scope, *more, "--json"]
+    made = subprocess.run(command, capture_output=True, check=True)
+    return str(json.loads(made.stdout)["token"])
 
 
 def _configuration(directory: Path, database: str | None, more: str) -> Path:

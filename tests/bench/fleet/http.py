@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -26,12 +27,19 @@ class Connection:
     _streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = field(default=None, repr=False)
 
     async def post(self, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers (lower case) and body of the answer."""
+        """A message in MessagePack. Status, headers (lower case) and body of the answer."""
+        return await self._ask(
+            f"POST {path} HTTP/1.1\r\nContent-Type: {MSGPACK}\r\nAccept: {MSGPACK}\r\n", body
+        )
+
+    async def get(self, path: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str], bytes]:
+        """The same of a GET."""
+        said = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return await self._ask(f"GET {path} HTTP/1.1\r\n{said}", b"")
+
+    async def _ask(self, first: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         host = urlsplit(self.url).netloc
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {MSGPACK}\r\nAccept: {MSGPACK}\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        ).encode()
+        head = f"{first}Host: {host}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         try:
             reader, writer = await self._open()
             writer.write(head + body)
@@ -41,7 +49,8 @@ class Connection:
             headers = {
                 k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines[1:] if line)
             }
-            content = await reader.readexactly(int(headers.get("content-length", "0")))
+            bare = lines[0].split()[1] == "304"
+            content = b"" if bare else await reader.readexactly(int(headers.get("content-length", "0")))
         except (OSError, asyncio.IncompleteReadError, ssl.SSLError) as error:
             self.close()
             raise UnavailableError(str(error)) from error

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from verifier.ports_announcements import AnnouncementState
 from verifier.ports_observe import CacheState, QueueState, RetentionState
+from verifier.web.connections import Connections
 from verifier.web.metrics import Counted, Metrics
 from verifier.web.metrics_exchange import Exchange, merged
 from verifier.web.metrics_page import MetricsPage
@@ -44,6 +45,7 @@ def counted() -> Counted:
         streams=lambda: 9,
         announced=AnnouncementState(told=True, sent=10, received=11, losses=12),
         retention=RetentionState(verdicts=13, partitions=14, partition_bytes=15),
+        connections=Connections(13),
     )
 
 

@@ -1,0 +1,123 @@
+"""How many connections stay open, and which of them make room for others."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.harness import Guest, running, settings_for
+from verifier.web.connections import LARGE, Connections
+
+MOST = 16
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: verifier.test\r\n\r\n"
+
+
+class Client:
+    """One connection of a machine."""
+
+    def __init__(self, reader, writer) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def of(cls, verifier) -> Client:
+        host, _, port = verifier.url.removeprefix("http://").partition(":")
+        return cls(*await asyncio.open_connection(host, int(port)))
+
+    async def ask(self) -> bytes:
+        """Status line of an answer; empty where the connection was closed."""
+        try:
+            self.writer.write(HEAD)
+            head = await self.reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return b""
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        await self.reader.readexactly(length)
+        return head.partition(b"\r\n")[0]
+
+
+@pytest.fixture
+async def verifier(tmp_path):
+    settings = settings_for(tmp_path, LIMITS_CONNECTIONS=str(MOST))
+    async with running(settings) as harness:
+        yield harness
+
+
+async def number(verifier, name: str) -> float:
+    page = (await verifier.get("/metrics")).content.decode()
+    (line,) = (line for line in page.splitlines() if line.startswith(f"{name} "))
+    return float(line.split()[1])
+
+
+async def test_those_idle_longest_make_room_and_whoever_spoke_last_stays(verifier):
+    clients = [await Client.of(verifier) for _ in range(MOST - 2)]
+    for client in clients:
+        assert await client.ask() == b"HTTP/1.1 200 OK"
+    assert await clients[0].ask() == b"HTTP/1.1 200 OK"  # it has not been idle longest any more
+    more = [await Client.of(verifier) for _ in range(5)]
+    for client in more:
+        assert await client.ask() == b"HTTP/1.1 200 OK"
+    assert await clients[0].ask() == b"HTTP/1.1 200 OK"
+    assert await clients[1].ask() == b""
+    assert await clients[-1].ask() == b"HTTP/1.1 200 OK"
+    assert await number(verifier, "vtpm_attest_connections") <= MOST
+    assert await number(verifier, "vtpm_attest_connections_shed_total") >= 3
+
+
+async def test_a_guest_whose_connection_was_closed_attests_over_another(verifier):
+    guest = await verifier.guest()
+    for _ in range(2 * MOST):
+        await (await Client.of(verifier)).ask()
+    assert (await guest.attest()).status == 200
+
+
+async def test_a_connection_with_a_request_is_not_closed(verifier):
+    guest = await verifier.guest()
+    assert (await guest.attest()).status == 200
+    path = f"/v1/attesters/{guest.attester_id}/verdict"
+    tag = (await verifier.get(path)).headers["ETag"]
+    waiting = asyncio.create_task(verifier.get(f"{path}?wait=20", headers={"If-None-Match": tag}))
+    await asyncio.sleep(0.2)
+    for _ in range(3 * MOST):
+        await (await Client.of(verifier)).ask()
+    assert not waiting.done()
+    assert (await guest.attest()).status == 200
+    assert (await waiting).status == 200
+
+
+async def test_one_that_has_carried_a_boot_log_is_closed_with_the_answer(verifier):
+    """The buffer that it went through would stay with the connection."""
+    guest = Guest.booted(verifier, log=None)
+    await guest.enroll()
+    first = await guest.attest(boot_log={"content": "A" * 2 * LARGE})
+    assert first.headers.get("Connection") == "close"
+    await guest.attest()
+    again = await guest.attest(boot_log={"sha256": (await guest.challenge())["boot_log_sha256"]})
+    assert again.status == 200
+    assert "Connection" not in again.headers
+
+
+class Fake:
+    closed = False
+
+    def force_close(self) -> None:
+        self.closed = True
+
+
+def test_where_all_are_busy_none_is_closed():
+    kept, many = Connections(2), [Fake() for _ in range(5)]
+    for one in many:
+        kept.made(one)
+        kept.busy(one)
+    assert not any(one.closed for one in many)
+    assert len(kept) == 5
+    kept.idle(many[3])
+    late = Fake()
+    kept.made(late)
+    assert [one.closed for one in many] == [False, False, False, True, False]
+    assert not late.closed
+    kept.lost(many[3])
+    kept.lost(late)
+    kept.idle(late)  # answered when it was gone already
+    assert len(kept) == 4
+    assert kept.shed == 1
