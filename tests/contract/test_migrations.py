@@ -64,6 +64,10 @@ def test_the_migrations_make_the_tables_of_the_code(empty_url):
     assert _on(empty_url, _differences) == []
 
 
+def test_the_history_of_the_schema_is_one_line():
+    assert len(migrate.ScriptDirectory.from_config(migrate._config()).get_heads()) == 1
+
+
 def test_upgrading_twice_changes_nothing_and_loses_nothing(empty_url):
     upgrade(empty_url)
 
