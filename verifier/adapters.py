@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import pickle
-import secrets
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
@@ -39,7 +38,7 @@ class SystemRandom:
 
     def bytes(self, count: int) -> bytes:
         """Cryptographically strong."""
-        return secrets.token_bytes(count)
+        return os.urandom(count)
 
 
 class ProcessWorkers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
@@ -10,6 +9,7 @@ from typing import Final
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from msgspec import structs
 
 from tests.bench.measure import Result, against, within
 from tests.logs import ordinary_log
@@ -117,7 +117,7 @@ def _all_claims(proven: ProvenClaims) -> int:
 def _unchanged(evidence: Evidence, expected: Expectation, hashed: Callable[[], object]) -> Result:
     """Log and policy as judged before: what the cache leaves to do, once the quote has been checked."""
     policy = _learned(evidence, expected)
-    held = dataclasses.replace(evidence, boot_log_sha256=HashAlg.SHA256.digest(LOG))
+    held = structs.replace(evidence, boot_log_sha256=HashAlg.SHA256.digest(LOG))
     memo = AppraisalMemo()
     examined = examine(held, expected, policy, History())
     fresh = judge(examined, held, policy, memo)

@@ -6,6 +6,8 @@ import dataclasses
 from datetime import datetime
 from typing import NamedTuple
 
+from msgspec import structs
+
 from verifier.appraisal.checks.boot_log import check_boot_log, userspace_sha256
 from verifier.appraisal.checks.clock import history_finding
 from verifier.appraisal.checks.clone import check_boot_counter, check_history, incident_finding
@@ -194,7 +196,7 @@ def _demand(expectation: Expectation, policy: Policy | None) -> Expectation:
     request = PcrRequest(bank=policy.quote.bank, pcrs=policy.quote.pcrs)
     if request in expectation.request:
         return expectation
-    return dataclasses.replace(expectation, request=(*expectation.request, request))
+    return structs.replace(expectation, request=(*expectation.request, request))
 
 
 def _history_unjudged() -> Finding:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from verifier.appraisal.correlate import InventoryView
 from verifier.appraisal.ima.segment import ImaEvidence
@@ -26,8 +28,7 @@ class PcrRequest:
     pcrs: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class RatchetEvidence:
+class RatchetEvidence(Struct, frozen=True):
     """The ratchet's NV index, certified by the AK over the nonce. Nothing in it is believed yet.
 
     Attributes:
@@ -60,8 +61,7 @@ class NvCertificate:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """One attestation's bytes. Nothing in it is believed yet.
 
     Attributes:
@@ -100,8 +100,7 @@ class Evidence:
     ima: ImaEvidence | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
+class Expectation(Struct, frozen=True):
     """What the verifier demanded of this quote.
 
     `nonce` None means that freshness cannot be judged (an offline bundle); `ak_activated` False means that
@@ -124,8 +123,7 @@ class Expectation:
     """What the inventories say of the EK this AK was activated with; None where there are none."""
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Struct, frozen=True):
     """What was proven of this attester before; empty at its first attestation.
 
     `last_clock` is that of the line of states in `lineage`, whatever parted from it since.
@@ -135,8 +133,8 @@ class History:
     last_firmware_version: int | None = None
     last_boot_id: str | None = None
     last_seen: datetime | None = None
-    smbios_uuids: frozenset[str] = field(default_factory=frozenset)
-    lineage: Lineage = field(default_factory=Lineage)
+    smbios_uuids: frozenset[str] = frozenset()
+    lineage: Lineage = Lineage()
 
 
 INVENTORY_REASONS: Final = frozenset(

@@ -6,13 +6,13 @@ the last one has *parted* from the line: an older state was restored, or a copy 
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Final
+
+from msgspec import Struct, structs
 
 from verifier.appraisal.smbios import canonical_uuid, swapped_uuid
 from verifier.tcg.attest import ClockInfo
@@ -37,8 +37,7 @@ class IncidentKind(enum.StrEnum):
     """Two lines of state with one identity both went on after they had parted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guest:
+class Guest(Struct, frozen=True, kw_only=True):
     """A machine as it showed itself. Clock and ratchet are proven.
 
     UUID, boot id and host name are its own words; `address` is where its connection came from, which may be a proxy's.
@@ -56,8 +55,7 @@ class Guest:
     """It showed a state that is not of the line."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incident:
+class Incident(Struct, frozen=True, kw_only=True):
     """Something an operator has to resolve. `parted`: the ratchet of the evidence that parted last, if it had one."""
 
     kind: IncidentKind
@@ -65,16 +63,14 @@ class Incident:
     parted: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BootCounter:
+class BootCounter(Struct, frozen=True, kw_only=True):
     """Windows' count of its boots; `id` names the counter, which is another one after the TPM was cleared."""
 
     id: int
     value: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lineage:
+class Lineage(Struct, frozen=True, kw_only=True):
     """One line of TPM states, as far as it is proven.
 
     Attributes:
@@ -166,7 +162,7 @@ def begun_anew(line: Lineage) -> Lineage:
     A proven clone stays as it is: which of the two has enrolled, nobody can tell.
     """
     if line.incident is not None and line.incident.kind is IncidentKind.CLONE_PROVEN:
-        return dataclasses.replace(line, must_enroll=False)
+        return structs.replace(line, must_enroll=False)
     return _rebased(line, None, incident=None, must_enroll=False)
 
 
@@ -178,10 +174,10 @@ def kept(line: Lineage, guest: Guest, claimed: Iterable[str]) -> Lineage:
     wanted = machine_of(guest.smbios_uuid)
     others = {uuid for uuid in (*claimed, *line.refused) if machine_of(uuid) not in {wanted, None}}
     rebased = _rebased(line, guest, incident=None, must_enroll=line.must_enroll)
-    return dataclasses.replace(
+    return structs.replace(
         rebased,
         refused=tuple(sorted(others))[:MAX_REFUSED],
-        guests=(dataclasses.replace(guest, parted=False),),
+        guests=(structs.replace(guest, parted=False),),
     )
 
 
@@ -194,19 +190,19 @@ def without(line: Lineage, smbios_uuid: str | None) -> Lineage:
     if smbios_uuid is None:
         return _rebased(line, None, incident=None, must_enroll=True)
     rest = tuple(
-        dataclasses.replace(guest, parted=False)
+        structs.replace(guest, parted=False)
         for guest in line.guests
         if machine_of(guest.smbios_uuid) != machine_of(smbios_uuid)
     )
     refused = tuple(sorted({*line.refused, smbios_uuid}))[:MAX_REFUSED]
     rebased = _rebased(line, rest[-1] if rest else None, incident=None, must_enroll=line.must_enroll)
-    return dataclasses.replace(rebased, refused=refused, guests=rest)
+    return structs.replace(rebased, refused=refused, guests=rest)
 
 
 def _rebased(line: Lineage, on: Guest | None, *, incident: Incident | None, must_enroll: bool) -> Lineage:
     content = None if on is None else on.ratchet
     trail = left_behind(line, None if line.ratchet == content else line.ratchet)
-    return dataclasses.replace(
+    return structs.replace(
         line,
         clock=None if on is None else on.clock,
         boot_counter=None,

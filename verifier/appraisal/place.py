@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from verifier.appraisal.lineage import BootCounter, IncidentKind
 from verifier.tcg.attest import ClockInfo
@@ -51,8 +52,7 @@ ON_LINE: Final = frozenset(
 """A content was shown and belongs to the line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Struct, frozen=True):
     """What was shown of the index. `step` is that of the value extended last, where it is known to be ours."""
 
     relation: RatchetRelation
@@ -61,8 +61,7 @@ class Shown:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """Where evidence stands beside the line.
 
     Attributes:

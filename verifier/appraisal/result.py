@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from verifier.appraisal.place import Place
 from verifier.claims import ProvenClaims
@@ -24,8 +25,7 @@ def tried_policy(finding: Finding) -> str | None:
     return policy_id if slash else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Appraisal:
+class Appraisal(Struct, frozen=True, kw_only=True):
     """The judgement of one attestation.
 
     Attributes:

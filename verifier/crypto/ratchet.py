@@ -45,13 +45,12 @@ class RatchetChain:
     @property
     def index(self) -> int:
         """NV index. One per attester id, so that several verifiers can have theirs in one TPM."""
-        mark = hashlib.sha256(_INDEX_LABEL + self.attester_id.encode()).digest()
-        return INDEX_BASE | int.from_bytes(mark[:2], "big")
+        return _place_of(self.attester_id)[0]
 
     @property
     def index_name(self) -> bytes:
         """Name the index has once something was extended into it."""
-        return nv_name(self.index, _WRITTEN, HashAlg.SHA256.size)
+        return _place_of(self.attester_id)[1]
 
     def value(self, step: int, base: bytes, nonce: bytes) -> bytes:
         """The 32 bytes handed out with `nonce` as number `step` (from 1, u64) to a TPM whose index holds `base`."""
@@ -61,6 +60,14 @@ class RatchetChain:
     def following(self, step: int, base: bytes, nonce: bytes) -> bytes:
         """What the index holds after that value was extended into it."""
         return extended(base, self.value(step, base, nonce))
+
+
+@lru_cache(maxsize=8192)
+def _place_of(attester_id: str) -> tuple[int, bytes]:
+    """The index, and its Name once something was extended into it."""
+    mark = hashlib.sha256(_INDEX_LABEL + attester_id.encode()).digest()
+    index = INDEX_BASE | int.from_bytes(mark[:2], "big")
+    return index, nv_name(index, _WRITTEN, HashAlg.SHA256.size)
 
 
 @lru_cache(maxsize=4)

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -32,6 +32,7 @@ from verifier.service.recorder import Recorder
 _LIFE: Final = timedelta(seconds=2)
 _TENANTS: Final = 1024
 _SETS: Final = 256
+_RESOLVED: Final = 4096
 _ID_BYTES: Final = 15
 
 
@@ -44,6 +45,16 @@ class AssignCommand:
     mode: Mode
     priority: int
     selector: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The assignments of a tenant as they were read, and what they came to for attesters so far."""
+
+    read_at: datetime
+    assignments: tuple[Assignment, ...]
+    resolved: dict[tuple[str | None, tuple[tuple[str, str], ...]], Resolution]
+    """By the attester's own policy and its labels, all that it depends on."""
 
 
 class AssignmentService:
@@ -66,7 +77,7 @@ class AssignmentService:
         self._changes = 0
         self._sets: dict[int, PolicySet] = {}
         """By the identity of their one policy, which each of them holds."""
-        self._known: OrderedDict[str, tuple[datetime, tuple[Assignment, ...]]] = OrderedDict()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
 
     async def list(self, tenant: str) -> tuple[Assignment, ...]:
         """All of a tenant, the highest priority first."""
@@ -129,8 +140,14 @@ class AssignmentService:
 
     async def resolution(self, attester: AttesterRecord) -> Resolution:
         """Which policies judge this attester now, and why."""
-        assignments = await self._current(attester.tenant)
-        return resolve(attester.labels, attester.policy_id, assignments, self._default)
+        known = await self._current(attester.tenant)
+        asked = attester.policy_id, tuple(attester.labels.items())
+        found = known.resolved.get(asked)
+        if found is None:
+            found = resolve(attester.labels, attester.policy_id, known.assignments, self._default)
+            if len(known.resolved) < _RESOLVED:
+                known.resolved[asked] = found
+        return found
 
     async def for_attester(self, attester: AttesterRecord) -> PolicySet:
         """The policies themselves. Without one that decides, the verdict is `none`.
@@ -178,19 +195,21 @@ class AssignmentService:
         policy = await self._policies.load(tenant, each.policy)
         return None if policy is None else StagedPolicy(policy=policy, mode=each.mode)
 
-    async def _current(self, tenant: str) -> tuple[Assignment, ...]:
+    async def _current(self, tenant: str) -> _Known:
         now, known = self._clock.now(), self._known.get(tenant)
-        if known is not None and timedelta(0) <= now - known[0] < _LIFE:
-            return known[1]
+        if known is not None and timedelta(0) <= now - known.read_at < _LIFE:
+            return known
         changes = self._changes
         assignments = await self._store.list_assignments(tenant)
+        same = known is not None and known.assignments == assignments
+        read = replace(known, read_at=now) if known is not None and same else _Known(now, assignments, {})
         if changes != self._changes:
-            return assignments  # changed while they were read: not to be kept
-        self._known[tenant] = (now, assignments)
+            return read  # changed while they were read: not to be kept
+        self._known[tenant] = read
         self._known.move_to_end(tenant)
         if len(self._known) > _TENANTS:
             self._known.popitem(last=False)
-        return assignments
+        return read
 
 
 def assignment_id(policy_id: str, selector: Mapping[str, str], *, enforced: bool) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
+
+from msgspec import Struct, structs
 
 from verifier.appraisal.correlate import InventoryView
 from verifier.appraisal.evidence import Evidence, Expectation
@@ -57,8 +58,7 @@ _OFFLOAD_ABOVE: Final = 256 * 1024
 """A log this large takes long enough to judge that other guests would feel it on the event loop."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Judged:
+class _Judged(Struct, frozen=True, kw_only=True):
     """One appraisal on its way into the store."""
 
     command: AttestCommand
@@ -157,7 +157,7 @@ class AttestationService:
         known = _Known(state, policies, endorsement, inventory)
         appraisal, ima = await self._appraise(command, known, (boot_log, userspace_log), now)
         if ima is not None:
-            command = replace(command, pcrs=ima.pcrs)
+            command = structs.replace(command, pcrs=ima.pcrs)
         if not appraisal.authenticated:
             raise refusal(appraisal)
         refuse_copy(state, command.identity)
@@ -258,7 +258,7 @@ class AttestationService:
             enter(Stage.IMA)
         ima = await self._ima.take(command, state, policies, evidence, expectation)
         if ima is not None:
-            evidence = replace(evidence, pcrs=ima.pcrs)
+            evidence = structs.replace(evidence, pcrs=ima.pcrs)
         arguments = (evidence, expectation, policies, history_of(state), now, self._memo, enter, ima)
         if sum(len(log.content) for log in logs if log is not None) > _OFFLOAD_ABOVE:
             return await asyncio.to_thread(appraise_staged, *arguments), ima

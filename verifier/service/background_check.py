@@ -7,7 +7,6 @@ relying party can prove freshness to itself, and can do the machine no harm with
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
+from msgspec import structs
 
 from verifier.appraisal.evidence import Evidence, Expectation
 from verifier.appraisal.memo import Memo
@@ -117,7 +117,7 @@ class BackgroundChecks:
         """
         async with self._turn():
             state = await self._attester(tenant, command)
-            evidence = dataclasses.replace(
+            evidence = structs.replace(
                 command.evidence, attester_id=state.attester.id, nonce=_signed_over(command)
             )
             verdict = await self._judge(state, evidence)
@@ -157,7 +157,7 @@ class BackgroundChecks:
         evidence = _evidence(command, *logs)
         ima = await self._ima.take(command, state, policies, evidence, expectation)
         if ima is not None:
-            evidence = dataclasses.replace(evidence, pcrs=ima.pcrs)
+            evidence = structs.replace(evidence, pcrs=ima.pcrs)
         past = history_of(state)
         appraisal = await asyncio.to_thread(
             appraise_staged, evidence, expectation, policies, past, now, self._memo, runtime=ima

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, NamedTuple
 
+from msgspec import structs
+
 from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
 from verifier.appraisal.evidence import Evidence, Expectation
 from verifier.appraisal.ima.judge import Continuity, ImaOutcome, judge
@@ -265,7 +267,7 @@ class ImaLists:
         self, sent: SentList, held: bytes, evidence: Evidence, expectation: Expectation
     ) -> SentList:
         work = ImaWork(
-            evidence=replace(evidence, boot_log=None, userspace_log=None, nvpcrs=()),
+            evidence=structs.replace(evidence, boot_log=None, userspace_log=None, nvpcrs=()),
             expectation=expectation,
             jobs=tuple(sent.jobs.values()),
             held=pickle.PickleBuffer(held),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pickle
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
+
+from msgspec import structs
 
 from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
 from verifier.appraisal.evidence import Evidence, Expectation
@@ -119,7 +121,7 @@ def do_work(work: ImaWork) -> ImaDone | Unreadable:
     parts = ListParts(held=bytes(work.held), data=bytes(work.data), offset=work.offset)
     try:
         pcrs = quoted_pcrs(work.evidence, work.jobs, parts)
-        evidence = replace(work.evidence, pcrs=pcrs)
+        evidence = structs.replace(work.evidence, pcrs=pcrs)
         facts = check_quote(evidence, work.expectation, DEFAULT_SIGNATURE_HASHES).facts
         if facts is None:
             return ImaDone(pcrs=pcrs, quoted={}, outcomes={})

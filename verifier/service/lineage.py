@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+
+from msgspec import structs
 
 from verifier.appraisal.checks.clone import advanced
 from verifier.appraisal.evidence import History
@@ -127,4 +129,4 @@ def next_line(state: AttesterState, place: Place | None, rules: RatchetRules, no
 def expecting(line: Lineage, handed: Handed | None) -> Lineage:
     """The line once a verdict brings this value. What it leads to is known then without the key it was made with."""
     following = None if handed is None else extended(handed.base, handed.value)
-    return replace(line, ratchet_next=following)
+    return structs.replace(line, ratchet_next=following)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from msgspec import Struct
+
 from verifier.appraisal.evidence import NvCertificate, PcrRequest, RatchetEvidence
 from verifier.appraisal.place import Handed
 from verifier.ports import AttesterRecord, AttesterState, GuestIdentity, Lifecycle, VerdictRecord
@@ -53,8 +55,7 @@ class Activation:
     retry_after: timedelta | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IssuedChallenge:
+class IssuedChallenge(Struct, frozen=True, kw_only=True):
     """A nonce, what to quote over it, and the boot log the verifier holds already."""
 
     nonce: bytes
@@ -87,16 +88,14 @@ class ImaPart:
     offset: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogReference:
+class LogReference(Struct, frozen=True, kw_only=True):
     """A log: its bytes, or the digest of bytes that were sent before."""
 
     content: bytes | None
     sha256: bytes | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttestCommand:
+class AttestCommand(Struct, frozen=True, kw_only=True):
     """Evidence over a nonce; the quote has yet to authenticate it."""
 
     attester_id: str
@@ -125,8 +124,7 @@ class AttestCommand:
         return self.nonce if self.asked is None else self.asked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerdictView:
+class VerdictView(Struct, frozen=True, kw_only=True):
     """A stored verdict as it stands now: past its time it is `none`, never green."""
 
     record: VerdictRecord
@@ -147,8 +145,7 @@ class StandingView:
     verdict: VerdictView | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttestOutcome:
+class AttestOutcome(Struct, frozen=True, kw_only=True):
     """The stored verdict, the next challenge, when it is due, and the EAR where one was asked for."""
 
     verdict: VerdictView

@@ -9,8 +9,10 @@ is such a secret.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, assert_never
+
+from msgspec import structs
 
 from verifier.crypto.keys import load_key
 from verifier.crypto.release import Answer, SealedSecret, asked, read_reply_key, seal
@@ -97,7 +99,7 @@ class SecretReleases:
         """
         reply_key = read_reply_key(command.reply_key)
         over = asked(command.evidence.nonce, command.name, command.reply_key)
-        outcome = await self._attestations.attest(replace(command.evidence, asked=over))
+        outcome = await self._attestations.attest(structs.replace(command.evidence, asked=over))
         question = _Question(name=command.name, outcome=outcome, asked=over)
         attester = outcome.attester
         for _ in range(_ATTEMPTS):

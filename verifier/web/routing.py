@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from aiohttp import hdrs, web
+from msgspec import Struct
 
 from verifier.errors import EvidenceError
 from verifier.ports import Scope, TokenRecord
@@ -74,8 +75,7 @@ class WebConfig:
     """Of people, through a provider; None: with tokens alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(Struct, frozen=True, kw_only=True):
     """One request, authenticated and decoded. `body` and `query` are of the types the route names."""
 
     request: web.Request
@@ -126,8 +126,7 @@ def _named(accepted: str) -> frozenset[str]:
     return frozenset(part.split(";")[0].strip().lower() for part in accepted.split(","))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """What a handler answers: a message to be encoded, or bytes with their own media type."""
 
     body: object
@@ -137,7 +136,7 @@ class Reply:
     """Set by the handler where it knows a cheaper one than the digest of the body."""
     remember: Callable[[str], None] | None = None
     """Told the ETag of the answer."""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
     stream: Callable[[], Awaitable[web.StreamResponse]] | None = None
     """Sends the reply itself, piece by piece; it must not fail once it has begun."""
 

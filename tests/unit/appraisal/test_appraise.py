@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from tests.logs import Written, agile_event, agile_log, spec_id
 from tests.simulator import RSA_AK, AkProfile, Tamper
@@ -157,7 +158,7 @@ def test_the_policy_in_force_decides_what_had_to_be_quoted() -> None:
 def test_pcr_values_that_differ_from_the_quote_are_not_believed() -> None:
     machine = Machine.booted()
     honest = machine.evidence()
-    forged = replace(honest, pcrs={SHA256: {**honest.pcrs[SHA256], 7: bytes(32)}})
+    forged = structs.replace(honest, pcrs={SHA256: {**honest.pcrs[SHA256], 7: bytes(32)}})
     result = judge(machine, forged)
     assert codes(result) == {Reason.QUOTE_PCR_DIGEST}
     assert result.vector[Claim.INSTANCE_IDENTITY] == 99
@@ -166,7 +167,7 @@ def test_pcr_values_that_differ_from_the_quote_are_not_believed() -> None:
 def test_values_sent_beside_the_quoted_ones_are_not_believed() -> None:
     machine = Machine.booted()
     honest = machine.evidence()
-    forged = replace(honest, pcrs={SHA256: {**honest.pcrs[SHA256], 15: b"\xaa" * 32}})
+    forged = structs.replace(honest, pcrs={SHA256: {**honest.pcrs[SHA256], 15: b"\xaa" * 32}})
     claims = judge(machine, forged).claims
     assert claims is not None
     assert set(claims.quote.pcrs[SHA256]) == set(PCRS)

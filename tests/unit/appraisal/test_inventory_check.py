@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from tests.unit.appraisal.test_correlate import ELSE, NOW, OTHER_KEY, UUID, judge, machine, source
 from verifier.appraisal.checks.inventory import MAX_NEWS, check_inventory
@@ -77,7 +78,7 @@ def test_every_outcome_has_a_finding_that_says_how_bad_it_is(name):
 def test_nothing_is_said_without_inventories_or_without_an_activation():
     expected = Expectation(ak_public=b"", ak_activated=True, nonce=b"", request=())
     assert check_inventory(expected, UUID) == ()
-    unbound = replace(expected, ak_activated=False, inventory=InventoryView(correlation=judge(WEB)))
+    unbound = structs.replace(expected, ak_activated=False, inventory=InventoryView(correlation=judge(WEB)))
     assert check_inventory(unbound, UUID) == ()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from msgspec import structs
 
 from tests.logs import agile_log
 from tests.unit.appraisal.machines import NOW, SHA256, Machine, boot_events, codes, golden
@@ -166,7 +167,7 @@ def test_a_missing_log_is_a_staged_policys_warning_only_where_the_first_does_not
 
 def test_a_quote_that_proves_nothing_is_not_tried_against_anything():
     machine = Machine.booted()
-    evidence = dataclasses.replace(machine.evidence(), attest=Machine.booted(seed=2).evidence().attest)
+    evidence = structs.replace(machine.evidence(), attest=Machine.booted(seed=2).evidence().attest)
     tried = staged(machine, (next_policy(), Mode.WARN), evidence=evidence)
     assert not tried.authenticated
     assert of(tried, "next") == []

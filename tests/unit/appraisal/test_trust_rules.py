@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 from functools import cache
 
 import pytest
+from msgspec.structs import replace
 
 from tests.conftest import ROOT
 from tests.logs import Written, agile_event, agile_log, secure_boot, variable

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
+from msgspec import structs
 
 from tests.logs import EV_EFI_BOOT_SERVICES_APPLICATION, EV_IPL, Written, agile_event, agile_log
 from tests.simulator import SoftwareTpm, Tamper
@@ -81,7 +82,7 @@ class Guest:
         evidence = Evidence(
             attest, signature, values, boot_log=self.log, userspace_log=sent, nvpcrs=certificates
         )
-        return replace(evidence, **changes)
+        return structs.replace(evidence, **changes)
 
     def certificate(self, handle: int, *, tamper: Tamper | None = None) -> NvCertificate:
         extra = {} if tamper is None else {"tamper": tamper}
@@ -197,7 +198,7 @@ def test_a_log_ahead_of_the_quote_proves_what_was_quoted() -> None:
     evidence = guest.evidence()
     guest.systemd.machine_id(OTHER_ID)
     guest.systemd.phase("shutdown")
-    late = replace(evidence, userspace_log=guest.systemd.log)
+    late = structs.replace(evidence, userspace_log=guest.systemd.log)
     assert guest.read("boot.machine_id", late) == MACHINE_ID
     assert guest.read("boot.phases", late) == ["enter-initrd", "leave-initrd", "sysinit", "ready"]
     claims = guest.judged(late).claims
@@ -394,7 +395,7 @@ def test_a_certificate_that_does_not_hold_is_a_finding_and_proves_nothing(tamper
     guest = Guest.booted()
     if tamper.attest_type is not None:
         quote = guest.evidence()
-        evidence = replace(
+        evidence = structs.replace(
             quote, nvpcrs=(replace(quote.nvpcrs[0], attest=quote.attest, signature=quote.signature),)
         )
     else:
@@ -409,7 +410,7 @@ def test_a_certificate_is_believed_only_for_the_index_whose_name_it_has() -> Non
     guest = Guest.booted()
     evidence = guest.evidence()
     one, other = evidence.nvpcrs
-    crossed = replace(evidence, nvpcrs=(replace(one, public=other.public), one, one))
+    crossed = structs.replace(evidence, nvpcrs=(replace(one, public=other.public), one, one))
     result = guest.judged(crossed)
     problems = [f.message for f in result.findings if f.reason is Reason.NV_INDEX_INVALID]
     assert len(problems) == 2

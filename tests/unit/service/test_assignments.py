@@ -161,3 +161,21 @@ async def test_an_attester_of_another_tenant_is_judged_by_nothing_of_this_one(se
     await setup.register()
     await setup.put(selector={})
     assert await setup.judging({}, tenant="other") == (None, [])
+
+
+async def test_each_mix_of_labels_and_own_policy_is_judged_by_its_own_and_changes_count_when_read_again(
+    setup, clock
+):
+    first, second = await setup.register(), await setup.register(NEXT, current=False)
+    await setup.put(revision=first)
+    await setup.put(revision=second, selector=WEB, priority=1)
+    for _ in range(2):  # what the first round came to answers the second
+        assert (await setup.judging(PROD))[0] == first
+        assert (await setup.judging(WEB))[0] == second
+        assert (await setup.judging({}))[0] is None
+        assert (await setup.judging({}, policy_id="secure-boot"))[0] == first
+        assert (await setup.judging({"tier": "web", "env": "prod"}))[0] == second
+    clock.advance(seconds=3)
+    assert (await setup.judging(WEB))[0] == second
+    await setup.put(revision=first, selector=WEB, priority=1)
+    assert (await setup.judging(WEB))[0] == first

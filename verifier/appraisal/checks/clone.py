@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from typing import Final, NamedTuple
+
+from msgspec import structs
 
 from verifier.appraisal.checks.clock import ClockRelation, clock_findings, clock_relation, history_finding
 from verifier.appraisal.checks.guests import Who, both_kernels, identify, known_uuids, listed
@@ -86,7 +87,7 @@ def check_boot_counter(
     if now is None:
         return place, ()
     if before is None or now.id != before.id or now.value >= before.value:
-        return dataclasses.replace(place, boot_counter=now), ()
+        return structs.replace(place, boot_counter=now), ()
     kind = _graver(place.incident, IncidentKind.ROLLBACK)
     finding = history_finding(
         Reason.BOOT_COUNTER_ROLLBACK,
@@ -96,7 +97,7 @@ def check_boot_counter(
         expected=f"at least {before.value}",
         actual=str(now.value),
     )
-    return dataclasses.replace(place, boot_counter=now, parted=True, incident=kind), (finding,)
+    return structs.replace(place, boot_counter=now, parted=True, incident=kind), (finding,)
 
 
 def windows_boot_counter(boot: BootFacts | None) -> BootCounter | None:
@@ -173,10 +174,10 @@ def advanced(line: Lineage, place: Place, now: datetime, *, due: bool) -> Lineag
         address=place.address,
         parted=place.parted,
     )
-    line = dataclasses.replace(line, guests=seen(line, guest), incident=_kept(line.incident, place, now))
+    line = structs.replace(line, guests=seen(line, guest), incident=_kept(line.incident, place, now))
     if place.parted:
         return line
-    line = dataclasses.replace(
+    line = structs.replace(
         line,
         clock=place.clock,
         boot_counter=place.boot_counter or line.boot_counter,
@@ -185,8 +186,8 @@ def advanced(line: Lineage, place: Place, now: datetime, *, due: bool) -> Lineag
     if shown.relation not in ON_LINE:
         return line
     if shown.content == line.ratchet:
-        return dataclasses.replace(line, idle=line.idle + 1 if due else line.idle)
-    return dataclasses.replace(
+        return structs.replace(line, idle=line.idle + 1 if due else line.idle)
+    return structs.replace(
         line,
         trail=left_behind(line, line.ratchet),
         ratchet=shown.content,
