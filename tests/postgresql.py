@@ -88,6 +88,32 @@ class Cluster:
             self._process.wait(20)
             self._process = None
 
+    def standby(self) -> Cluster:
+        """Another server, which has what this one has and follows it; from now on nothing is committed without it."""
+        other = Cluster(self._binaries, durable=self._durable)
+        other._call(
+            "pg_basebackup",
+            "-h",
+            str(self.root),
+            "-U",
+            "verifier",
+            "-D",
+            "data",
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+        )
+        other.start()
+        self.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self.sql("SELECT pg_reload_conf()")
+        return other
+
+    def promote(self) -> None:
+        """A standby takes writes from now on."""
+        self._call("pg_ctl", "-D", "data", "-w", "promote")
+
     def pause(self) -> None:
         """All of its processes stand still; connections stay open."""
         self._signal(signal.SIGSTOP)

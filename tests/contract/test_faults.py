@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy.exc
 from sqlalchemy import func, select, update
 
-from tests.contract.records import NOW, enrol, policy, recording, token
+from tests.contract.records import NOW, enrol, policy, recording, sha256, token
 from tests.contract.writer_process import ATTESTERS
 from verifier.errors import StoredDataDamaged, StoreUnavailable
 from verifier.ports import FleetFilter, GuestIdentity
@@ -441,6 +441,17 @@ class TestPostgresql:
         assert len(begun) == 3
         states = [await store.attester_state(name) for name in ("att-1", "att-2")]
         assert len({state.attester.policy_id for state in states}) == 1
+
+    async def test_what_the_server_that_took_over_lacks_is_written_anew(self, cluster, postgresql_database):
+        """A standby that followed from afar may not have what the primary had confirmed."""
+        store = await postgresql_database.open()
+        await enrol(store, "att-1")
+        log = b"a log of many" * 50
+        await store.record(recording("att-1", boot_log=log))
+        cluster.sql("DELETE FROM blob", postgresql_database.name)
+        cluster.disconnect(postgresql_database.name)
+        await store.record(recording("att-1", boot_log=log))
+        assert await store.blob(sha256(log)) == log
 
     async def test_connections_cut_off_are_replaced(self, cluster, postgresql_database):
         store = await postgresql_database.open()

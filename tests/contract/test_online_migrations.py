@@ -61,7 +61,7 @@ async def of_before(url):
     """A replica at work on the schema before history was divided."""
     await asyncio.to_thread(on, url, lambda connection: migrate.apply(connection, BEFORE))
     location = parse_location(url)
-    store = SqlStore(SqliteBackend(location.path) if location.path else PostgresqlBackend(location.url))
+    store = SqlStore(SqliteBackend(location.path) if location.path else PostgresqlBackend(location.dsn))
     yield store
     await store.close()
 

@@ -51,7 +51,7 @@ async def announce(url: str, change: Announcement) -> None:
     if location.path is None:
         from verifier.store.postgresql_announcements import PostgresqlAnnouncements  # noqa: PLC0415 - as below
 
-        telling = PostgresqlAnnouncements(location.url)
+        telling = PostgresqlAnnouncements(location.dsn)
         telling.committed((change,))
         await telling.close()
 
@@ -63,4 +63,4 @@ def _backend(location: Location) -> Backend:
         return SqliteBackend(location.path)
     from verifier.store.postgresql_backend import PostgresqlBackend  # noqa: PLC0415 - one of the two is needed
 
-    return PostgresqlBackend(location.url)
+    return PostgresqlBackend(location.dsn)

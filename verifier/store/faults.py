@@ -50,6 +50,7 @@ _PG_UNAVAILABLE: Final = frozenset({"25006", "40001", "40P01", "55P03", "28P01",
 _PG_DAMAGED: Final = frozenset({"XX001", "XX002"})
 _PG_NUL: Final = "22021"
 """Text here cannot hold a NUL. What guests say is cleaned of it; a name that has one was made up by the caller."""
+PG_READ_ONLY: Final = "25006"
 PG_RETRY: Final = frozenset({"40001", "40P01"})
 """Serialisation failure and deadlock: the transaction was rolled back for another's sake."""
 

@@ -23,7 +23,7 @@ from alembic.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import NullPool
 
 from verifier.errors import StoreUnavailable
@@ -168,8 +168,15 @@ def _create_file(path: Path) -> None:
         raise StoreUnavailable(f"cannot create {path}: {error}") from error
 
 
+def postgresql_engine(location: Location) -> AsyncEngine:
+    """For a few statements, on connections of their own."""
+    from verifier.store import postgresql_connections  # noqa: PLC0415 - migrating SQLite needs none of it
+
+    return postgresql_connections.engine(location.dsn, settings={}, poolclass=NullPool)
+
+
 async def _on_postgresql(location: Location, work: Callable[[Connection], T]) -> T:
-    engine = create_async_engine(location.url, poolclass=NullPool)
+    engine = postgresql_engine(location)
     try:
         async with engine.begin() as connection:
             return await connection.run_sync(work)
@@ -178,7 +185,7 @@ async def _on_postgresql(location: Location, work: Callable[[Connection], T]) ->
 
 
 async def _upgrade_online(location: Location) -> None:
-    engine = create_async_engine(location.url, poolclass=NullPool)
+    engine = postgresql_engine(location)
     try:
         async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as keeper:
             if not await keeper.run_sync(pending):

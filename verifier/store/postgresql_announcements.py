@@ -16,21 +16,22 @@ from typing import Final, Protocol
 
 import asyncpg
 import structlog
-from sqlalchemy import URL
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
+from verifier.errors import VerifierFault
 from verifier.ports_announcements import Announcement, Topic
 from verifier.store.announcing import APPENDED, LocalAnnouncements
+from verifier.store.postgresql_connections import Connector
 
 _CHANNEL: Final = "vtpm_attest"
 _SAY: Final = "SELECT pg_notify($1, said) FROM unnest($2::text[]) AS said"
+_SETTINGS: Final = {"application_name": "vtpm-attest listens", "synchronous_commit": "off"}
 _AT_ONCE: Final = 500
 _FIRST_PAUSE: Final = 0.25
 _LONGEST_PAUSE: Final = 10.0
 _ALIVE: Final = 15.0
 """Seconds of silence after which the connection is asked whether it is still there."""
 _PATIENCE: Final = 5.0
-_FAULTS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+_FAULTS: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, VerifierFault)
 _log = structlog.get_logger("vtpm_attest.announcements")
 
 
@@ -48,9 +49,9 @@ class _Connection(Protocol):
 class PostgresqlAnnouncements(LocalAnnouncements):
     """One connection that listens and tells; made again, with growing pauses, whenever it is gone."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, dsn: str) -> None:
         super().__init__()
-        self._url = url
+        self._connector = Connector(dsn, _SETTINGS)
         self._own = secrets.token_hex(8)
         """Names this process, which need not hear what it said itself."""
         self._unsaid: dict[Announcement, None] = {}
@@ -164,12 +165,7 @@ class PostgresqlAnnouncements(LocalAnnouncements):
             self._hear(Announcement(Topic(topic), tenant))
 
     async def _connect(self) -> _Connection:
-        _, options = PGDialect_asyncpg().create_connect_args(self._url)  # type: ignore[no-untyped-call]
-        made: _Connection = await asyncpg.connect(
-            **options,
-            timeout=_PATIENCE,
-            server_settings={"application_name": "vtpm-attest listens", "synchronous_commit": "off"},
-        )
+        made: _Connection = await self._connector()
         return made
 
 

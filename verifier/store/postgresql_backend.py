@@ -11,17 +11,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import URL, Connection, Select, any_, bindparam
+from sqlalchemy import Connection, Select, any_, bindparam, event
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from verifier.errors import StoreUnavailable
 from verifier.ports_observe import QueueState, part
-from verifier.store import recording, statements
+from verifier.store import postgresql_connections, recording, statements
 from verifier.store.announcing import APPENDED, noting
 from verifier.store.batching import Batcher
-from verifier.store.faults import PG_RETRY, sqlstate, translated
+from verifier.store.faults import PG_READ_ONLY, PG_RETRY, sqlstate, translated
 from verifier.store.held import Held
 from verifier.store.postgresql_announcements import PostgresqlAnnouncements
 from verifier.store.recording import Outcome, PreparedRecording
@@ -65,24 +65,23 @@ class PostgresqlBackend:
     insert: InsertInto = staticmethod(postgresql.insert)
     partitioned = True
 
-    def __init__(self, url: URL) -> None:
-        self.announcements = PostgresqlAnnouncements(url)
-        self._engine = create_async_engine(
-            url,
+    def __init__(self, dsn: str) -> None:
+        self._held = Held()
+        self.announcements = PostgresqlAnnouncements(dsn)
+        self._engine = postgresql_connections.engine(
+            dsn,
+            settings={"idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION},
             pool_size=_POOL,
             max_overflow=_OVERFLOW,
             pool_pre_ping=True,
             pool_timeout=_SHORT,
-            connect_args={
-                "timeout": _SHORT,
-                "server_settings": {"idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION},
-            },
         )
+        # Another server may have taken over, and lack what this one was told was there.
+        event.listen(self._engine.sync_engine, "connect", lambda *_: self._held.forget())
         self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._recordings = Batcher(self._write_batch, "store-write")
         self._read_state = QueueState()
         self._lookups = {lookup: self._batched(lookup) for lookup in statements.LOOKUPS}
-        self._held = Held()
         self._closed = False
 
     @property
@@ -167,6 +166,9 @@ class PostgresqlBackend:
                     async with self._engine.begin() as connection:
                         return await work(connection)
                 except DBAPIError as error:
+                    if sqlstate(error) == PG_READ_ONLY:
+                        # Of several servers another one takes writes now: that is found by connecting anew.
+                        await self._engine.dispose()
                     if sqlstate(error) not in PG_RETRY:
                         raise
             async with self._engine.begin() as connection:
