@@ -30,6 +30,7 @@ from verifier.ports_observe import QueueState
 from verifier.ports_runtime import RuntimeReferences
 from verifier.settings import Settings, load_settings
 from verifier.web.runner import Runner
+from verifier.wiring import client_anchors
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -419,7 +420,9 @@ async def running(
         runner = Runner(service.app(), auto_decompress=False, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        await web.TCPSite(runner, "127.0.0.1", secure_port, ssl_context=service.tls.context()).start()
+        await web.TCPSite(
+            runner, "127.0.0.1", secure_port, ssl_context=service.tls.context(client_anchors(settings))
+        ).start()
         url, secure = (
             f"{kind}://127.0.0.1:{port}"
             for kind, (_, port) in zip(("http", "https"), runner.addresses, strict=True)

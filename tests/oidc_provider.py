@@ -216,11 +216,11 @@ def unsigned(provider: Provider, claims: Claims) -> str:
 def signed_with_the_public_key(provider: Provider, claims: Claims) -> str:
     """HS256 over what everybody knows: taken for good by a client that lets the token choose its algorithm."""
     pem = provider.key.raw_value.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    return _hs256(provider, claims, pem)
+    return hs256(provider, claims, pem)
 
 
 def signed_with_the_client_s_secret(provider: Provider, claims: Claims) -> str:
-    return _hs256(provider, claims, SECRET.encode())
+    return hs256(provider, claims, SECRET.encode())
 
 
 def signed_by_another_key_of_the_same_name(provider: Provider, claims: Claims) -> str:
@@ -241,7 +241,7 @@ def no_token(provider: Provider, claims: Claims) -> str:
     return "neither.a.token"
 
 
-def _hs256(provider: Provider, claims: Claims, key: bytes) -> str:
+def hs256(provider: Provider, claims: Claims, key: bytes) -> str:
     text = ".".join([_part({"alg": "HS256", "kid": provider.key.kid}), _part(claims)])
     return f"{text}.{b64url(hmac.digest(key, text.encode(), 'sha256'))}"
 

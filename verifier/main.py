@@ -45,6 +45,7 @@ from verifier.web.metrics_exchange import Exchange
 from verifier.web.runner import Runner
 from verifier.wiring import (
     Judging,
+    client_anchors,
     tls_hostnames,
     web_config,
 )
@@ -225,7 +226,7 @@ async def serve(settings: Settings, place: Place) -> Ending:
         if place.alone:
             await report_trust(service.services.trust, service.trust, settings.enrollment.methods)
         await register_policies(service)
-        context = service.tls.context()
+        context = service.tls.context(client_anchors(settings))
         runner = Runner(
             service.app(place.metrics),
             auto_decompress=False,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -21,6 +21,12 @@ from verifier.durations import DURATION, Duration
 from verifier.errors import VtpmAttestError
 from verifier.inventory.errors import InventorySettingError
 from verifier.service.methods import parse_methods
+from verifier.settings_access import (
+    BearerSettings,
+    ClientCertificateSettings,
+    check_bearer,
+    check_client_certificates,
+)
 from verifier.settings_inventory import SourceSettings, inventory_settings
 from verifier.settings_oidc import OidcSettings, check_oidc
 from verifier.settings_secrets import SecretSettings
@@ -257,6 +263,8 @@ class Settings(_Section, frozen=True):
     webhooks: WebhookSettings = WebhookSettings()
     secrets: SecretSettings = SecretSettings()
     oidc: OidcSettings = OidcSettings()
+    bearer: BearerSettings = BearerSettings()
+    client_certificates: ClientCertificateSettings = ClientCertificateSettings()
 
     @property
     def database_url(self) -> str:
@@ -358,10 +366,16 @@ def _check(settings: Settings, origin: str) -> None:
         raise SettingsError(f"{origin}: inventory: {error}") from error
     if (settings.tls.certificate is None) != (settings.tls.key is None):
         raise SettingsError(f"{origin}: tls.certificate and tls.key go together")
-    try:
-        check_oidc(settings.oidc)
-    except ValueError as error:
-        raise SettingsError(f"{origin}: oidc.{error}") from error
+    checks: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("oidc", lambda: check_oidc(settings.oidc)),
+        ("bearer", lambda: check_bearer(settings.bearer)),
+        ("client_certificates", lambda: check_client_certificates(settings.client_certificates)),
+    )
+    for section, check in checks:
+        try:
+            check()
+        except ValueError as error:
+            raise SettingsError(f"{origin}: {section}.{error}") from error
     if settings.public_url and not re.match(r"^https?://[^/\s]+", settings.public_url):
         raise SettingsError(f"{origin}: public_url {settings.public_url!r} is not an http(s) URL")
     endpoint = settings.telemetry.endpoint

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from verifier.crypto.keys import load_key
 from verifier.keys.secret import webhook_secrets
 from verifier.keys.signer import FileSigner
+from verifier.keys.tls import ClientAnchors
+from verifier.oidc.bearer import BearerRules, BearerTokens
 from verifier.oidc.provider import OidcProvider, OidcRules, secret_file
 from verifier.ports import Clock, Random, Store, TokenSigner, Workers
 from verifier.ports_announcements import Announcement, Announcements, Topic
@@ -21,6 +23,7 @@ from verifier.ports_sign_in import SignIn
 from verifier.service.assignments import AssignmentService
 from verifier.service.attestation import AttestationService
 from verifier.service.background_check import BackgroundChecks
+from verifier.service.callers import Callers
 from verifier.service.deliveries import Deliverer, DeliveryRules
 from verifier.service.events import LocalEvents
 from verifier.service.feed import EventFeed
@@ -37,6 +40,7 @@ from verifier.service.triage import RuntimeTriage
 from verifier.service.watch import VerdictWatch
 from verifier.service.webhooks import WebhookService
 from verifier.settings import Settings
+from verifier.settings_access import certificate_grants, grants
 from verifier.settings_oidc import role_scopes
 from verifier.store import SqlStore
 from verifier.web.dashboard.sign_in_pages import RETURN
@@ -194,6 +198,29 @@ def wire_sign_in(settings: Settings, clock: Clock) -> SignIn | None:
     return SignIn(
         provider=OidcProvider(rules, clock), issuer=own.issuer, name=own.name, scopes=role_scopes(own.roles)
     )
+
+
+def wire_callers(settings: Settings, tokens: TokenService, clock: Clock) -> Callers:
+    """Who else than bearers of our tokens may call. Raises `VerifierFault` for CA certificates that cannot be used."""
+    own, clients = settings.bearer, settings.client_certificates
+    bearer = None
+    if own.issuer:
+        rules = BearerRules(
+            issuer=own.issuer,
+            audience=own.audience,
+            role_claim=own.role_claim,
+            timeout=own.timeout,
+            ca=own.ca,
+        )
+        bearer = (BearerTokens(rules, clock), grants(own.roles))
+    certificates = None if clients.ca is None else certificate_grants(clients.roles)
+    return Callers(tokens, clock, bearer, certificates)
+
+
+def client_anchors(settings: Settings) -> ClientAnchors | None:
+    """Whose client certificates TLS asks for."""
+    own = settings.client_certificates
+    return None if own.ca is None else ClientAnchors(own.ca, own.crl)
 
 
 def web_config(

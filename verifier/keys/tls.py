@@ -36,6 +36,26 @@ _BACKDATE: Final = timedelta(minutes=5)  # guests whose clock is a little behind
 
 
 @dataclass(frozen=True, slots=True)
+class ClientAnchors:
+    """Whose client certificates are taken. `crl`: with it, a leaf whose issuer has no current list there is refused."""
+
+    ca: Path
+    crl: Path | None
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Ask for certificates of these CAs. Raises `VerifierFault` when the files cannot be used."""
+        context.verify_mode = ssl.CERT_OPTIONAL
+        for path in (self.ca, self.crl):
+            try:
+                if path is not None:
+                    context.load_verify_locations(path)
+            except (OSError, ssl.SSLError) as error:
+                raise VerifierFault(f"cannot use client_certificates file {path}: {error}") from error
+        if self.crl is not None:
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+
+
+@dataclass(frozen=True, slots=True)
 class TlsFiles:
     """What the listener loads, and what agents pin (None: they use their system's roots)."""
 
@@ -43,13 +63,19 @@ class TlsFiles:
     key: Path
     ca: Path | None
 
-    def context(self) -> ssl.SSLContext:
-        """TLS 1.2 or later, ECDHE with AEAD only. Raises `VerifierFault` when the files do not fit."""
+    def context(self, clients: ClientAnchors | None = None) -> ssl.SSLContext:
+        """TLS 1.2 or later, ECDHE with AEAD only; `clients`: certificates of theirs are asked for, and need not be sent.
+
+        Raises:
+            VerifierFault: the files do not fit, or cannot be read.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
         context.options |= ssl.OP_NO_RENEGOTIATION
         self.load_into(context)
+        if clients is not None:
+            clients.load_into(context)
         return context
 
     def load_into(self, context: ssl.SSLContext) -> None:

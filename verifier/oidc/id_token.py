@@ -61,7 +61,7 @@ def verify(
         raise SignInRefused("the provider's ID token is too long")
     keys = tuple(keys)
     try:
-        decoded = jwt.decode(token, lambda guest: _key(guest, keys), algorithms=list(ALGORITHMS))
+        decoded = jwt.decode(token, lambda guest: key_of(guest, keys), algorithms=list(ALGORITHMS))
         registry = jwt.JWTClaimsRegistry(
             now=int(now.timestamp()),
             leeway=LEEWAY,
@@ -81,7 +81,7 @@ def verify(
     return decoded.claims
 
 
-def _key(guest: GuestProtocol, keys: tuple[SigningKey, ...]) -> SigningKey:
+def key_of(guest: GuestProtocol, keys: tuple[SigningKey, ...]) -> SigningKey:
     """The one key the token names, fit for its algorithm; without a name there must be no choice."""
     headers = guest.headers()
     algorithm, kid = headers.get("alg"), headers.get("kid")

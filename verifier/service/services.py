@@ -16,6 +16,7 @@ from verifier.service.assignments import AssignmentService
 from verifier.service.attestation import AttestationService
 from verifier.service.background_check import BackgroundChecks
 from verifier.service.boots import BootService
+from verifier.service.callers import Callers
 from verifier.service.challenge import ChallengeService
 from verifier.service.deliveries import Deliverer
 from verifier.service.dry_run import DryRunService
@@ -78,6 +79,7 @@ class Services:
     policies: PolicyService
     assignments: AssignmentService
     tokens: TokenService
+    callers: Callers
     trust: TrustService
     ak_certificates: AkCertificates
     expiry: ExpiryWatch

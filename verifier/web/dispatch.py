@@ -16,8 +16,8 @@ from verifier.ports import TokenRecord
 from verifier.ports_observe import CURRENT, about
 from verifier.reasons import Reason, Tier
 from verifier.service.admission import OverloadedError
+from verifier.service.callers import Callers
 from verifier.service.services import Services
-from verifier.service.tokens import TokenService
 from verifier.web.bodies import read_body
 from verifier.web.body_room import BodyBudget, Room
 from verifier.web.routing import Access, Call, Reply, Route, WebConfig
@@ -33,7 +33,7 @@ from verifier.web.wire_codec import (
 
 _REVALIDATE: Final = "private, no-cache"
 _NO_STORE: Final = "no-store"
-_MAX_AUTHORIZATION: Final = 512
+_MAX_AUTHORIZATION: Final = 8 * 1024
 _LONGEST: Final = 50.0
 """Seconds: an agent gives up after 60, and had better be told than guess."""
 _RETRY: Final = 10
@@ -61,7 +61,7 @@ class Dispatcher:
 
     async def _handle(self, request: web.Request, room: Room) -> web.StreamResponse:
         """Authenticate before anything is read, decode before anything is done."""
-        principal = await authorize(self.route, request, self._services.tokens)
+        principal = await authorize(self.route, request, self._services.callers)
         if principal is not None:
             about(principal.tenant)
         if self.route.party is None:
@@ -156,23 +156,38 @@ class Dispatcher:
         return web.Response(status=reply.status, body=body, headers=headers)
 
 
-async def authorize(route: Route, request: web.Request, tokens: TokenService) -> TokenRecord | None:
-    """The caller's token, if the route needs one and it has one of the route's scopes.
+async def authorize(route: Route, request: web.Request, callers: Callers) -> TokenRecord | None:
+    """Who calls, if the route asks and the caller has one of the route's scopes.
 
     Raises:
-        RefusedError: `unauthenticated` without a valid token, `forbidden` without the scope.
+        RefusedError: `unauthenticated` without a valid credential, `forbidden` without the scope.
     """
     if isinstance(route.access, Access):
         return None
-    header = request.headers.get("Authorization", "")
+    caller = await _identify(request, callers)
+    if not caller.scopes & route.access:
+        needed = ", ".join(sorted(route.access))
+        raise RefusedError(Reason.FORBIDDEN, f"this call needs one of the scopes {needed}")
+    return caller
+
+
+async def _identify(request: web.Request, callers: Callers) -> TokenRecord:
+    """By the header if there is one; a client certificate speaks where none was sent."""
+    header = request.headers.get(hdrs.AUTHORIZATION)
+    if header is None and callers.knows_certificates and (der := _client_certificate(request)) is not None:
+        return callers.by_certificate(der)
+    header = header or ""
     scheme, _, credential = header.partition(" ")
     if scheme.lower() != "bearer" or not credential or len(header) > _MAX_AUTHORIZATION:
         raise RefusedError(Reason.UNAUTHENTICATED, "send `Authorization: Bearer <API token>`")
-    token = await tokens.authenticate(credential.strip())
-    if not token.scopes & route.access:
-        needed = ", ".join(sorted(route.access))
-        raise RefusedError(Reason.FORBIDDEN, f"this call needs one of the scopes {needed}")
-    return token
+    return await callers.by_credential(credential.strip())
+
+
+def _client_certificate(request: web.Request) -> bytes | None:
+    """DER of the certificate that TLS has verified."""
+    transport = request.transport
+    tls = None if transport is None else transport.get_extra_info("ssl_object")
+    return None if tls is None else tls.getpeercert(binary_form=True)
 
 
 def observe(verdict: Verdict) -> None:

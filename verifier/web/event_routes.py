@@ -131,7 +131,7 @@ async def _follow(
         if not await feed.newer_than(position, _RECHECK):
             if not response.is_connected():
                 return
-            await call.services.tokens.resume(call.caller.secret_hash)
+            await call.services.callers.still(call.caller)
 
 
 async def _send(response: EventSourceResponse, event: EventRecord, source: str) -> None:

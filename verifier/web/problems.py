@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from verifier.errors import EvidenceError, NotFoundError, StoreUnavailable, VerifierFault, VtpmAttestError
+from verifier.ports_sign_in import ProviderFault
 from verifier.reasons import Reason
 from verifier.service.admission import OverloadedError
 from verifier.service.attempts import TooManyAttemptsError
@@ -17,6 +18,7 @@ from verifier.web.wire_codec import Problem
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 _RETRY_STORE: Final = 5
 _RETRY_QUEUE: Final = 60
+_RETRY_PROVIDER: Final = 10
 
 _STATUS: Final = {
     Reason.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
@@ -105,6 +107,9 @@ def problem_of(error: Exception, request_id: str) -> ProblemReply:
     if isinstance(error, StoreUnavailable):
         detail = "the database cannot be reached; nothing was stored and no verdict was made"
         return problem(Reason.VERIFIER_UNAVAILABLE, detail, request_id, retry_after=_RETRY_STORE)
+    if isinstance(error, ProviderFault):
+        detail = "who signs bearer tokens cannot be asked now; tokens of this verifier are not concerned"
+        return problem(Reason.VERIFIER_UNAVAILABLE, detail, request_id, retry_after=_RETRY_PROVIDER)
     detail = "stored data is damaged" if isinstance(error, VerifierFault) else "an unexpected fault"
     return problem(Reason.INTERNAL_FAULT, f"{detail}; the log has it under this request id", request_id)
 

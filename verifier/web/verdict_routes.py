@@ -62,7 +62,7 @@ async def _awaited(call: Call, seconds: int) -> AttesterView | None:
             view = await _view(call)
             if view is None or not _is_old_news(call, view) or not await _pause(call, view, woken, ends):
                 break
-    await call.services.tokens.resume(call.caller.secret_hash)
+    await call.services.callers.still(call.caller)
     return view
 
 
