@@ -30,7 +30,7 @@ AGENT_STEPS = {
 VERIFIER_STEPS = {
     "verifier.service.challenge:ChallengeService": ("issue",),
     "verifier.service.attestation:AttestationService": ("attest",),
-    "verifier.store.store:SqlStore": ("record",),
+    "verifier.store.store:SqlStore": ("record", "release_secret"),
 }
 DIE_AT = "die-at"
 """File in the verifier's state folder that holds the name of a boundary; it is removed before the verifier dies."""
