@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -162,6 +163,17 @@ def test_the_secret_comes_raw_to_stdout_and_nowhere_else(operator, machine):
     assert after.keys() - before.keys() <= {machine.state / "ratchet.lock"}
     assert not any(KEY[:32] in content for content in after.values())
     assert told(operator, "raw")[0] == "secret.released"
+
+
+def test_it_comes_over_a_socket_as_systemd_cryptsetup_reads_it(operator, machine):
+    keep(operator, machine, "socket", KEY)
+    ours, theirs = socket.socketpair()
+    command = [BIN / "attest-agent", *machine.command("unseal", "socket", "--once", token=False)]
+    with ours, subprocess.Popen(command, stdout=theirs.fileno()) as running:
+        theirs.close()
+        with ours.makefile("rb") as stream:
+            assert stream.read() == KEY
+        assert running.wait(20) == 0
 
 
 def test_a_file_is_new_private_and_whole(operator, machine, tmp_path):

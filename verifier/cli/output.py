@@ -56,6 +56,10 @@ out: Final = Console(highlight=False, width=None if sys.stdout.isatty() else _PI
 err: Final = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
 
 
+class InputError(VtpmAttestError):
+    """A file that was given cannot be used; the text says what to give instead."""
+
+
 class OutputError(VtpmAttestError):
     """What was found out cannot be put where it was asked for."""
 
@@ -175,7 +179,7 @@ def next_step(error: Exception) -> str | None:
 
 def exit_code(error: Exception) -> int:
     """sysexits.h style: 64 usage, 65 data, 69 unavailable, 74 a file that cannot be written, 77 not allowed."""
-    if isinstance(error, (EvidenceError, PolicyError)):
+    if isinstance(error, (EvidenceError, PolicyError, InputError)):
         return EXIT_DATA
     if isinstance(error, OutputError):
         return EXIT_IO

@@ -29,10 +29,6 @@ app = App(
 _PATH: Final = "/v1/secrets"
 
 
-class ContentError(VtpmAttestError):
-    """What shall be kept cannot be read, or is no secret that can be kept."""
-
-
 @app.default
 @app.command(name="list")
 def listing(*, where: Where | None = None) -> int:
@@ -122,7 +118,7 @@ def put(
     at = where or Where()
     try:
         content = _read(from_file)
-    except ContentError as error:
+    except output.InputError as error:
         output.fail(error)
     body = {"content": base64.b64encode(content).decode()}
     if description is not None:
@@ -237,13 +233,13 @@ def _read(file: Path) -> bytes:
             with file.open("rb") as opened:
                 content = opened.read(MAX_SECRET + 1)
     except OSError as error:
-        raise ContentError(
+        raise output.InputError(
             f"{file} cannot be read: {error.strerror}; name another with --from-file"
         ) from error
     if not content:
-        raise ContentError(f"{file} is empty: there is no secret in it")
+        raise output.InputError(f"{file} is empty: there is no secret in it")
     if len(content) > MAX_SECRET:
-        raise ContentError(
+        raise output.InputError(
             f"{file} has more than {MAX_SECRET} bytes; keep a key here, and encrypt the file with it"
         )
     return content

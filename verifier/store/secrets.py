@@ -26,6 +26,7 @@ from verifier.store.backend import StorePart, changed
 from verifier.store.rows import Row, Values
 from verifier.store.schema import latest
 from verifier.store.schema_secrets import secret, secret_grant
+from verifier.store.statements import InsertInto
 
 _GRANT: Final = (
     secret_grant.c.id, secret_grant.c.attester_id, secret_grant.c.labels, secret_grant.c.policy_id,
@@ -48,9 +49,10 @@ class Secrets(StorePart):
 
     async def change_secret(self, change: SecretChange, audit: AuditEntry) -> Changed:
         """Change something, with its audit entry, or nothing at all."""
+        into = self._backend.insert
 
         def work(connection: Connection) -> Changed:
-            done = _change(connection, change)
+            done = _change(connection, into, change)
             if done is Changed.DONE:
                 append(connection, audit)
             return done
@@ -88,10 +90,10 @@ def _secrets() -> Select[*tuple[Any, ...]]:
     )
 
 
-def _change(connection: Connection, change: SecretChange) -> Changed:
+def _change(connection: Connection, into: InsertInto, change: SecretChange) -> Changed:
     match change:
         case KeepSecret():
-            return _keep(connection, change)
+            return _keep(connection, into, change)
         case DropSecret():
             gone = delete(secret).where(secret.c.tenant == change.tenant, secret.c.name == change.name)
             return Changed.DONE if changed(connection, gone) else Changed.MOVED
@@ -108,7 +110,7 @@ def _change(connection: Connection, change: SecretChange) -> Changed:
             assert_never(change)
 
 
-def _keep(connection: Connection, change: KeepSecret) -> Changed:
+def _keep(connection: Connection, into: InsertInto, change: KeepSecret) -> Changed:
     kept = change.secret
     row = _values(kept)
     if change.replacing:
@@ -126,8 +128,9 @@ def _keep(connection: Connection, change: KeepSecret) -> Changed:
         return Changed.MOVED
     if count >= change.at_most:
         return Changed.FULL
-    connection.execute(insert(secret).values(row))
-    return Changed.DONE
+    # Others may keep one at the same time: one of them does.
+    added = changed(connection, into(secret).values(row).on_conflict_do_nothing())
+    return Changed.DONE if added else Changed.MOVED
 
 
 def _add_grant(connection: Connection, change: AddGrant) -> Changed:
