@@ -249,6 +249,30 @@ async def test_a_machine_that_another_tpm_replaced_gets_nothing(verifier, guest)
     assert "secret.released" not in await told(verifier)
 
 
+async def test_of_a_clone_the_kept_machine_gets_it_and_the_copy_nothing(verifier, guest):
+    await _cloned(verifier, guest)
+    other = guest.copied(running=True, smbios_uuid="uuid-other")
+    (found,) = (await verifier.get("/v1/incidents")).json["incidents"]
+    path = f"/v1/incidents/{found['id']}/resolve"
+    body = {"keep": guest.identity["smbios_uuid"], "reenroll": "uuid-other", "reason": "a copy"}
+    assert (await verifier.post(path, body, **OPERATOR)).status == 200
+    refused = await ask(other)
+    assert (refused.status, refused.code) == (403, "reenrollment-required")
+    assert await unsealed(guest) == KEY
+    assert await told(verifier) == ["secret.released"]
+
+
+async def test_a_machine_that_has_to_enrol_again_gets_nothing(verifier, guest):
+    await _cloned(verifier, guest)
+    (found,) = (await verifier.get("/v1/incidents")).json["incidents"]
+    asked = await question(guest)
+    path = f"/v1/incidents/{found['id']}/resolve"
+    assert (await verifier.post(path, {"reenroll": "all", "reason": "both"}, **OPERATOR)).status == 200
+    refused = await asked.send()
+    assert (refused.status, refused.code) == (403, "reenrollment-required")
+    assert await told(verifier) == []
+
+
 # --- what is asked with
 
 
