@@ -25,15 +25,15 @@ test: setup lint ## Everything CI runs
 	@$(BIN)/python -m pytest -n 2 --cov --cov-report= tests --ignore tests/browser
 	@$(BIN)/python -m pytest tests/browser
 	@$(BIN)/python scripts/coverage_gate.py
-	@scripts/install-system-packages.sh vm || true
+	@scripts/install-system-packages.sh deb && scripts/install-system-packages.sh vm || true
 	@$(BIN)/python -m tests.vm --may-skip
 
 vm-test: setup ## Guests that really boot, judged from outside: the good one and three tampered ones (ONLY="kernel initrd" chooses)
-	@scripts/install-system-packages.sh vm
+	@scripts/install-system-packages.sh deb && scripts/install-system-packages.sh vm
 	@$(BIN)/python -m tests.vm $(ONLY) $(if $(JSON),--json)
 
 vm-test-all: setup ## Every scenario of guests that really boot (JSON=1 prints one document)
-	@scripts/install-system-packages.sh vm
+	@scripts/install-system-packages.sh deb && scripts/install-system-packages.sh vm
 	@$(BIN)/python -m tests.vm --all $(if $(JSON),--json)
 
 lifecycles: setup ## 10,000 simulated lives of machines and 2,000 clones and rollbacks (make test lives a share of them)

@@ -9,19 +9,20 @@ import shutil
 import signal
 import sys
 import time
-from collections import Counter
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tests.vm.judging import differences, findings
 from tests.vm.lab import Lab, elapsed
 from tests.vm.machine import accelerator
 from tests.vm.rootfs import RootFs, root_filesystem
-from tests.vm.scenarios import SCENARIOS, Expected, Scenario, findings
-from tests.vm.tools import BUILD, LabError, missing
+from tests.vm.scenarios import SCENARIOS, Scenario
+from tests.vm.tools import BUILD, ROOT, LabError, missing
 
 console = Console(stderr=True, highlight=False)
 RUNS = BUILD / "runs"
@@ -100,27 +101,36 @@ def _judged(scenario: Scenario, files: RootFs, how: str) -> Result:
     folder.mkdir(parents=True)
     lab = Lab(folder, how, files)
     try:
-        told = scenario.play(lab)
-        for expected in scenario.expected:
-            verdict = next(told)
-            result.verdicts.append(_short(verdict))
-            (folder / f"verdict{len(result.verdicts)}.json").write_text(json.dumps(verdict, indent=1))
-            result.wrong += differences(expected, verdict)
-        told.close()
-    except (LabError, OSError, StopIteration) as error:
+        _play(scenario, lab, result)
+    except (LabError, OSError, RuntimeError) as error:
         result.wrong.append(f"{type(error).__name__}: {error}")
     finally:
         if result.wrong:
-            (folder / "guests.log").write_text(lab.keep())
+            lab.keep()
         lab.close()
     result.seconds = elapsed(started)
     if not result.wrong and "KEEP" not in os.environ:
         shutil.rmtree(folder)
-    said = (
-        "[green]as expected[/]" if not result.wrong else f"[bold red]{escape(chr(10).join(result.wrong))}[/]"
-    )
-    console.print(f"{scenario.name}: {said} ({result.seconds} s)")
+    if result.wrong:
+        console.print(
+            f"{scenario.name}: [bold red]not as expected[/] ({result.seconds} s; {folder.relative_to(ROOT)})"
+        )
+        console.print(escape("\n".join(f"  {line}" for line in result.wrong)))
+    else:
+        console.print(f"{scenario.name}: [green]as expected[/] ({result.seconds} s)")
     return result
+
+
+def _play(scenario: Scenario, lab: Lab, result: Result) -> None:
+    for expected, verdict in zip_longest(scenario.expected, scenario.play(lab)):
+        if verdict is None or expected is None:
+            result.wrong.append(
+                "fewer verdicts than expected" if verdict is None else "a verdict more than expected"
+            )
+            return
+        result.verdicts.append(_short(verdict))
+        (lab.folder / f"verdict{len(result.verdicts)}.json").write_text(json.dumps(verdict, indent=1))
+        result.wrong += differences(expected, verdict)
 
 
 def _short(verdict: dict[str, Any]) -> dict[str, Any]:
@@ -129,18 +139,6 @@ def _short(verdict: dict[str, Any]) -> dict[str, Any]:
         "lifecycle": verdict["lifecycle"],
         "findings": list(findings(verdict)),
     }
-
-
-def differences(expected: Expected, verdict: dict[str, Any]) -> list[str]:
-    """What is wrong with a verdict, in words; one finding more is as wrong as one less."""
-    found, wanted = Counter(findings(verdict)), Counter(expected.findings)
-    wrong = [f"not found: {name}" for name in sorted((wanted - found).elements())]
-    wrong += [f"not expected: {name}" for name in sorted((found - wanted).elements())]
-    if verdict["status"] != expected.tier:
-        wrong.append(f"{verdict['status']} instead of {expected.tier}")
-    if verdict["lifecycle"] != expected.lifecycle:
-        wrong.append(f"{verdict['lifecycle']} instead of {expected.lifecycle}")
-    return wrong
 
 
 def _show(results: list[Result]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.vm.tools import BIN, BUILD, OVMF, LabError, digest, run
+from tests.vm.tools import BIN, BUILD, OVMF, LabError, run
 
 STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
 OWNER = "77777777-7777-7777-7777-777777777777"
@@ -89,16 +89,9 @@ def unpacked(package: str) -> Path:
     return folder
 
 
-def initrd(source: Kernel, extra: Mapping[str, str] | None = None) -> Path:
+def initrd(path: Path, source: Kernel, extra: Mapping[str, str]) -> Path:
     """busybox, a few modules and a script; `extra` are further files."""
-    files = {"init": INIT, **(extra or {})}
-    name = digest(
-        [source.release.encode(), *(text.encode() for pair in sorted(files.items()) for text in pair)]
-    )
-    path = BUILD / "boot" / f"initrd-{name}.img"
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files = {"init": INIT, **extra}
     tree = path.with_suffix(".tree")
     shutil.rmtree(tree, ignore_errors=True)
     for folder in ("bin", "dev", "proc", "sys", "root", "lib/modules"):

@@ -8,53 +8,22 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.swtpm import STATE_FILE, Manufactured, manufacture
-from tests.vm import bootfiles
-from tests.vm.bootfiles import BOOT_IMAGE, COMMAND_LINE
+from tests.vm.builds import POLICY, Boot, built, predicted, runtime_set
 from tests.vm.machine import Machine
 from tests.vm.rootfs import RootFs
-from tests.vm.tools import BUILD, LabError
-from tests.vm.verifier import Runtime, Verifier, attestctl, wait_for, write_policy
+from tests.vm.tools import BUILD, LabError, attestctl
+from tests.vm.verifier import Verifier, wait_for
 
 _ENTRIES = re.compile(r"(\d+) entries lead to the quoted")
 VERDICT_SECONDS = 240
-EXCLUDES = (
-    {
-        "paths": ["/run/credentials/**", "/dev/shm/.#cred*"],
-        "why": "systemd copies credentials there; the kernel's tcb policy measures what root reads on ramfs.",
-    },
-    {"paths": ["/var/lib/vtpm-attest/*"], "why": "What the agent remembers."},
-)
-
-
-@dataclass(frozen=True)
-class Boot:
-    """How an image is made, and the firmware's variables: the good one as it stands here."""
-
-    command_line: str = COMMAND_LINE
-    initrd: Mapping[str, str] = field(default_factory=dict)
-    older_kernel: bool = False
-    signer: str = "db"
-    db: tuple[str, ...] = ("db",)
-    secure_boot: bool = True
-    grub: bool = False
-    """By Debian's shim and GRUB, under Microsoft's keys, instead of a unified kernel image; `mok` are then the owner's keys."""
-    mok: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Built:
-    """A boot's files."""
-
-    images: tuple[object, ...]
-    """As `attestctl policy predict` is told of them."""
-    initrd: Path
-    partition: Path
-    variables: Path
 
 
 @dataclass
@@ -75,39 +44,42 @@ class Lab:
         self.verifier = Verifier(self.folder / "verifier", self.tpm)
 
     def serve(self, good: Boot | None = None) -> None:
-        """Make the policy from the files of the good boot and start the verifier."""
-        built = self.build(good or Boot())
-        sets = [_runtime_set("rootfs", self.files.tree), _runtime_set("initramfs", built.initrd)]
-        options = {"excludes": list(EXCLUDES), **self.runtime}
-        boot = (*built.images, "--efivars", built.variables)
-        write_policy(self.verifier.policies, boot, Runtime(sets, options), self.validity)
+        """Start the verifier with a policy made from the files of the good boot: how it boots, and what may run."""
+        boot = good or Boot()
+        self._publish(predicted(boot), boot)
         self.verifier.start()
 
-    def build(self, boot: Boot) -> Built:
-        """Made in this scenario's folder; slow parts are shared."""
-        folder = self.folder / f"boot{len(list(self.folder.glob('boot*')))}"
-        folder.mkdir(parents=True)
-        kernel = bootfiles.kernel(older=boot.older_kernel)
-        ramdisk = bootfiles.initrd(kernel, boot.initrd)
-        store, partition = folder / "variables.fd", folder / "esp.img"
-        if boot.grub:
-            shim, grub, files = bootfiles.shim_and_grub(folder, kernel, ramdisk, boot.command_line)
-            bootfiles.owners_keys(store, *boot.mok)
-            images: tuple[object, ...] = ("--chain", shim, grub, kernel.image)
-        else:
-            image = bootfiles.uki(folder / "linux.efi", kernel, ramdisk, boot.command_line, boot.signer)
-            bootfiles.own_keys(store, *boot.db, secure_boot=boot.secure_boot)
-            images, files = ("--uki", image), {BOOT_IMAGE: image}
-        return Built(images, ramdisk, bootfiles.system_partition(partition, files), store)
+    def learn(self, good: Boot) -> None:
+        """Let the verifier go by what the attester's latest evidence had, instead of what was predicted."""
+        bundle, learned = self.folder / "good.json", self.folder / "learned" / POLICY
+        self.verifier.attestctl("evidence", self.attester()["id"], "--out", bundle)
+        attestctl("policy", "learn", bundle, "--out", learned)
+        self.verifier.stop()
+        self._publish(learned, good)
+        self.verifier.start()
+
+    def _publish(self, source: Path, boot: Boot) -> None:
+        """A policy of how to boot, and beside it what may run."""
+        sets = [runtime_set("rootfs", self.files.tree), runtime_set("initramfs", built(boot).initrd)]
+        folder = self.verifier.policies / POLICY
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(source, folder)
+        policy = yaml.safe_load((folder / "policy.yaml").read_text())
+        policy["validity"] = self.validity
+        policy["quote"]["pcrs"] = sorted({*policy["quote"]["pcrs"], 10})
+        policy["runtime"] = {"sets": [one.named for one in sets], **self.runtime}
+        for one in sets:
+            shutil.copy(one.file, folder)
+        (folder / "policy.yaml").write_text(yaml.safe_dump(policy, sort_keys=False))
 
     def machine(self, boot: Boot | None = None, *, tpm: Manufactured | None = None) -> Machine:
         """A new VM, powered off, that knows where its verifier is."""
-        built = self.build(boot or Boot())
+        files = built(boot or Boot())
         number = len(self.machines) + 1
         made = Machine(
             self.folder / f"machine{number}",
             self.sockets / str(number),
-            *(self.files.image, built.partition, built.variables, (tpm or self.tpm).state, self.accelerator),
+            *(self.files.image, files.partition, files.variables, (tpm or self.tpm).state, self.accelerator),
             uuid=str(uuid.uuid4()),
             told=self.verifier.told(),
         )
@@ -204,24 +176,18 @@ class Lab:
         self.verifier.stop()
         shutil.rmtree(self.sockets, ignore_errors=True)
 
-    def keep(self) -> str:
-        """What helps to understand a failure, as text; the folder stays."""
-        told = []
-        for machine in self.machines:
-            if machine.running:
-                try:
-                    told.append(machine.shell("journalctl -u attest-agent --no-pager | tail -40", 30))
-                except (LabError, OSError) as error:
-                    told.append(f"no journal: {error}")
-        return "\n".join(told)
-
-
-def _runtime_set(kind: str, source: Path) -> Path:
-    """Kept beside what it was made of."""
-    path = source.with_name(f"{source.name}.rtset")
-    if not path.exists():
-        attestctl("runtime", "make", kind, source, "--out", path)
-    return path
+    def keep(self) -> None:
+        """Write down what helps to understand a failure: the agents' journals, and the evidence of the latest verdicts."""
+        for number, machine in enumerate(self.machines, 1):
+            with suppress(LabError, OSError):
+                journal = (
+                    machine.shell("journalctl -u attest-agent --no-pager", 30) if machine.running else ""
+                )
+                (self.folder / f"journal{number}.log").write_text(journal)
+        with suppress(LabError, OSError):
+            for attester in self.verifier.attesters():
+                target = self.folder / f"{attester['id']}.evidence.json"
+                self.verifier.attestctl("evidence", attester["id"], "--out", target)
 
 
 def elapsed(since: float) -> float:

@@ -35,8 +35,8 @@ class Machine:
     accelerator: str
     uuid: str
     told: dict[str, str] = field(default_factory=dict)
-    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    _shell: socket.socket | None = None
+    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
+    _shell: socket.socket | None = field(default=None, init=False)
 
     @property
     def overlay(self) -> Path:

@@ -1,4 +1,4 @@
-"""The guest's root file system: Debian with systemd and Python, and the agent of this working tree.
+"""The guest's root file system: Debian with systemd and Python, and the Debian package of this working tree's agent.
 
 Made once and kept: `base-*.tar` for a list of packages, `root-*/` (tree and ext4 image) for a tar and the agent's files.
 """
@@ -9,26 +9,17 @@ import os
 import platform
 import shutil
 from dataclasses import dataclass
-from importlib.metadata import distribution
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
-from tests.vm.tools import BUILD, GUEST, ROOT, LabError, digest, run
+from tests.vm.tools import BIN, BUILD, GUEST, ROOT, LabError, digest, run
 
 SUITE = "bookworm"
-"""The guest's Python has to be the one that the agent's compiled dependencies were installed for: 3.11."""
+"""The package of the agent is for the release it is built on, and that has to be the one with the Python of `.venv`: 3.11."""
 PACKAGES = (
-    *("systemd", "systemd-sysv", "python3", "busybox-static"),
-    *(
-        "libtss2-esys-3.0.2-0",
-        "libtss2-fapi1",
-        "libtss2-tctildr0",
-        "libtss2-tcti-device0",
-        "libtss2-mu0",
-        "libtss2-rc0",
-    ),
+    *("systemd", "systemd-sysv", "udev", "python3", "busybox-static", "tpm-udev", "libtss2-tcti-device0"),
+    *("libtss2-esys-3.0.2-0", "libtss2-mu0", "libtss2-rc0", "libtss2-tctildr0"),
 )
+"""What a guest needs, and what the agent's package depends on."""
 UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/zoneinfo")
 MASKED = (
     *(
@@ -52,7 +43,8 @@ MASKED = (
     ),
 )
 MACHINE_ID = "0123456789abcdef0123456789abcdef"
-SITE = "usr/lib/attest-agent"
+SETTINGS = "/sys/firmware/qemu_fw_cfg/by_name/opt/vtpm-attest/{}/raw"
+"""Where a guest finds what QEMU was told to pass on."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +58,10 @@ class RootFs:
 def root_filesystem() -> RootFs:
     """Build what is not there yet."""
     base = _base()
-    agent = _agent_files()
+    names = run("git", "ls-files", "-z", "agent", cwd=ROOT).decode().split("\0")[:-1]
     units = sorted(path for path in GUEST.iterdir() if path.is_file())
-    sources = [path.read_bytes() for path in (*agent.values(), *units, Path(__file__))]
+    files = [*(ROOT / name for name in names), ROOT / "scripts/build-deb.sh", *units, Path(__file__)]
+    sources = [path.read_bytes() for path in files]
     folder = BUILD / f"root-{digest([base.name.encode(), *sources])}"
     made = RootFs(folder / "tree", folder / "root.ext4")
     if not made.image.exists():
@@ -76,7 +69,7 @@ def root_filesystem() -> RootFs:
             shutil.rmtree(old)
         made.tree.mkdir(parents=True)
         run("tar", "-xf", base, "-C", made.tree, "--numeric-owner")
-        _furnish(made.tree, agent, units)
+        _furnish(made.tree, units)
         _pack(made)
     return made
 
@@ -119,69 +112,28 @@ def apt_sources() -> list[str]:
     return lines
 
 
-def _agent_files() -> dict[str, Path]:
-    """The agent and what it depends on: path in the guest -> file here."""
-    files = {
-        f"{SITE}/agent/{path.relative_to(ROOT / 'agent')}": path for path in (ROOT / "agent").rglob("*.py")
-    }
-    todo, seen = [Requirement("vtpm-attest-agent[tpm]")], set()
-    while todo:
-        requirement = todo.pop()
-        dist = distribution(requirement.name)
-        if dist.name in seen:
-            continue
-        seen.add(dist.name)
-        if dist.name != "vtpm-attest-agent":
-            for file in dist.files or ():
-                if file.parts[0] != ".." and "__pycache__" not in file.parts:
-                    files[f"{SITE}/{file}"] = Path(str(dist.locate_file(file)))
-        extras = {*requirement.extras} or {""}
-        for text in dist.requires or ():
-            needed = Requirement(text)
-            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
-                todo.append(needed)
-    return dict(sorted(files.items()))
-
-
-def _furnish(tree: Path, agent: dict[str, Path], units: list[Path]) -> None:
-    """Install the agent, the units of this laboratory, and take out what only costs time."""
+def _furnish(tree: Path, units: list[Path]) -> None:
+    """Install the agent's package as its users do and the units of this laboratory; take out what only costs time."""
     for folder in ("var/cache/apt", "var/lib/apt/lists", "dev", *UNUSED):
         shutil.rmtree(tree / folder, ignore_errors=True)
         (tree / folder).mkdir(parents=True)
-    for name, source in agent.items():
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source, tree / name)
+    package = ROOT / run(ROOT / "scripts/build-deb.sh", BIN.parent, cwd=ROOT).decode().split()[-1]
+    shutil.copy(package, tree / "tmp/agent.deb")
+    run("chroot", tree, "dpkg", "--install", "--force-confnew", "/tmp/agent.deb")
+    (tree / "tmp/agent.deb").unlink()
+    run("systemctl", f"--root={tree}", "enable", "attest-agent.service")
+    _link(tree / "etc/vtpm-attest/agent.toml", SETTINGS.format("agent.toml"))
     system = tree / "etc/systemd/system"
     for unit in units:
-        place = system / unit.name if unit.suffix else tree / "usr/bin" / unit.name
-        shutil.copy(unit, place)
-        place.chmod(0o644 if unit.suffix else 0o755)
-        if unit.suffix == ".service":
-            _link(system / "multi-user.target.wants" / unit.name, f"/etc/systemd/system/{unit.name}")
+        shutil.copy(unit, system / unit.name)
+        (system / unit.name).chmod(0o644)
+        _link(system / "multi-user.target.wants" / unit.name, f"/etc/systemd/system/{unit.name}")
     for name in MASKED:
         _link(system / name, "/dev/null")
     _link(system / "default.target", "/lib/systemd/system/multi-user.target")
     (tree / "etc/hostname").write_text("guest\n")
     (tree / "etc/machine-id").write_text(f"{MACHINE_ID}\n")
     (tree / "etc/fstab").write_text("")
-    (tree / "etc/vtpm-attest").mkdir()
-    _link(
-        tree / "etc/vtpm-attest/agent.toml",
-        "/sys/firmware/qemu_fw_cfg/by_name/opt/vtpm-attest/agent.toml/raw",
-    )
-    run(
-        *(
-            "chroot",
-            tree,
-            "/usr/bin/python3",
-            "-m",
-            "compileall",
-            "-q",
-            "--invalidation-mode",
-            "unchecked-hash",
-        ),
-        f"/{SITE}",
-    )
 
 
 def _link(path: Path, target: str) -> None:

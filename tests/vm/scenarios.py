@@ -1,27 +1,14 @@
-"""What is done to a guest, and exactly what the verifier has to say of it."""
+"""Every scenario, and exactly what the verifier has to say of it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from tests.vm import plays
 from tests.vm.bootfiles import COMMAND_LINE
-from tests.vm.lab import Boot, Lab
-
-Verdict = dict[str, Any]
-_EVENT = re.compile(r"\(EV_\w+ (.*)\)$")
-Play = Callable[[Lab], Iterator[Verdict]]
-
-
-@dataclass(frozen=True)
-class Expected:
-    """A verdict: its tier, and every finding that is not passed and more than informative."""
-
-    tier: str
-    findings: tuple[str, ...] = ()
-    lifecycle: str = "enrolled"
+from tests.vm.builds import Boot
+from tests.vm.judging import Expected
+from tests.vm.plays import Play
 
 
 @dataclass(frozen=True)
@@ -36,22 +23,9 @@ class Scenario:
     """Whether `make test` runs it."""
 
 
-def findings(verdict: Verdict) -> tuple[str, ...]:
-    """Each as `code`, `code RULE`, `code RULE: EVENT` or, of IMA, `code PATH`; sorted."""
-    named = []
-    for finding in verdict["findings"]:
-        if finding["status"] == "passed" or finding["severity"] == "info":
-            continue
-        words = [finding["code"], finding.get("rule", "")]
-        if finding["code"].startswith("ima-"):
-            words.append(next((word for word in finding["message"].split() if word.startswith("/")), ""))
-        name = " ".join(filter(None, words))
-        event = _EVENT.search(finding.get("expected", "")) if finding["code"].startswith("event-") else None
-        named.append(f"{name}: {event[1]}" if event else name)
-    return tuple(sorted(named))
-
-
 IMAGE = "linux.efi"
+LOWERED = "lockdown=none module.sig_enforce=0"
+BACKDOOR = {"backdoor": "listen 4444\n"}
 LOADED = (
     *("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci", "virtio_blk"),
     *("failover", "net_failover", "virtio_net", "virtio-rng", "qemu_fw_cfg", "efivarfs"),
@@ -64,22 +38,14 @@ def _contraindicated(*names: str) -> tuple[Expected, ...]:
     return (Expected("contraindicated", tuple(sorted(names))),)
 
 
-def _booting(boot: Boot, good: Boot | None = None) -> Play:
-    """The policy is of the good boot; the machine boots otherwise."""
-
-    def play(lab: Lab) -> Iterator[Verdict]:
-        lab.serve(good)
-        yield lab.verdict(lab.booted(boot))
-
-    return play
-
-
 SCENARIOS = (
-    Scenario("good", "the image that the policy was made of", _booting(Boot()), (AFFIRMING,), quick=True),
+    Scenario(
+        "good", "the image that the policy was made of", plays.booting(Boot()), (AFFIRMING,), quick=True
+    ),
     Scenario(
         "command-line",
         "two words more on the kernel command line, signed again by the right key",
-        _booting(Boot(command_line=f"{COMMAND_LINE} lockdown=none module.sig_enforce=0")),
+        plays.booting(Boot(command_line=f"{COMMAND_LINE} {LOWERED}")),
         _contraindicated(
             *(
                 "command-line-mismatch command-line",
@@ -93,7 +59,7 @@ SCENARIOS = (
     Scenario(
         "secure-boot-off",
         "Secure Boot switched off in the firmware",
-        _booting(Boot(secure_boot=False)),
+        plays.booting(Boot(secure_boot=False)),
         _contraindicated(
             *(
                 "secure-boot-off secure-boot",
@@ -107,7 +73,7 @@ SCENARIOS = (
     Scenario(
         "initrd",
         "a file added to the initrd, signed again by the right key",
-        _booting(Boot(initrd={"etc-backdoor": "listen 4444\n"})),
+        plays.booting(Boot(initrd=BACKDOOR)),
         _contraindicated(
             *(
                 f"event-mismatch pcr-4: {IMAGE}",
@@ -119,7 +85,7 @@ SCENARIOS = (
     Scenario(
         "kernel",
         "an older kernel (and its modules), signed by the right key",
-        _booting(Boot(older_kernel=True)),
+        plays.booting(Boot(older_kernel=True)),
         _contraindicated(
             *(f"event-mismatch pcr-4: {IMAGE}", "event-mismatch pcr-9: Linux initrd"),
             *("event-mismatch pcr-11: .linux", "event-mismatch pcr-11: .initrd"),
@@ -129,14 +95,68 @@ SCENARIOS = (
     Scenario(
         "foreign-signer",
         "the image signed by another key, which somebody added to db",
-        _booting(Boot(signer="stranger", db=("db", "stranger"))),
+        plays.booting(Boot(signer="stranger", db=("db", "stranger"))),
         _contraindicated("event-mismatch pcr-7: db", "event-mismatch pcr-7: db: CN=vm test db"),
         quick=True,
     ),
     Scenario(
         "extra-db-key",
         "another key in db, and the good image",
-        _booting(Boot(db=("db", "stranger"))),
+        plays.booting(Boot(db=("db", "stranger"))),
         _contraindicated("event-mismatch pcr-7: db"),
     ),
+    Scenario(
+        "ima-unknown",
+        "a program that no package has is run",
+        plays.unknown_binary,
+        (AFFIRMING, Expected("contraindicated", ("ima-file-unknown /opt/implant",))),
+    ),
+    Scenario(
+        "ima-signed",
+        "a program signed by a key of the policy is run, then one signed by a stranger",
+        plays.signed_binary,
+        (AFFIRMING, AFFIRMING, Expected("contraindicated", ("ima-file-unknown /opt/stranger",))),
+    ),
+    Scenario(
+        "ima-changed",
+        "a program of the image is changed after boot, and run",
+        plays.changed_file,
+        (AFFIRMING, Expected("contraindicated", ("ima-file-changed /usr/bin/nproc",))),
+    ),
+    Scenario(
+        "clone",
+        "all state of the VM is copied; the original boots again, then the copy",
+        plays.clone,
+        (
+            AFFIRMING,
+            AFFIRMING,
+            Expected("contraindicated", ("clock-rollback", "clone-proven", "ratchet-rollback")),
+        ),
+    ),
+    Scenario(
+        "rollback",
+        "the VM is set back to a snapshot",
+        plays.rollback,
+        (
+            AFFIRMING,
+            AFFIRMING,
+            Expected("contraindicated", ("clock-rollback", "ratchet-rollback", "rollback")),
+        ),
+    ),
+    Scenario(
+        "tpm-replaced",
+        "the VM gets another vTPM; an operator approves",
+        plays.replaced_tpm,
+        (AFFIRMING, Expected("none", ("identity-replaced",), "pending"), AFFIRMING),
+    ),
+    Scenario(
+        "agent-killed",
+        "the agent is killed (and started again), then stopped",
+        plays.killed_agent,
+        (AFFIRMING, AFFIRMING, Expected("none", lifecycle="stale")),
+    ),
+    Scenario(
+        "verifier-down", "the verifier is down at boot and back later", plays.verifier_down, (AFFIRMING,)
+    ),
+    Scenario("network-late", "the network comes long after the agent", plays.network_late, (AFFIRMING,)),
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.vm.__main__ import differences
-from tests.vm.scenarios import SCENARIOS, Expected, findings
+from tests.vm.judging import Expected, differences, findings
+from tests.vm.scenarios import SCENARIOS
 
 MODULE = {
     "code": "ima-module-unknown",

@@ -41,6 +41,11 @@ def run(*words: object, cwd: Path | None = None, given: bytes | None = None) -> 
     return done.stdout
 
 
+def attestctl(*words: object) -> bytes:
+    """An offline command, as an operator calls it."""
+    return run(BIN / "attestctl", *words)
+
+
 def digest(parts: Iterable[bytes]) -> str:
     """Names what was built from these parts."""
     total = hashlib.sha256()

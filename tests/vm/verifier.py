@@ -1,4 +1,4 @@
-"""The verifier on the host: its settings, its policies made from the image by `attestctl`, and what it says."""
+"""The verifier on the host: its settings, and what it says."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ import ssl
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from scripts.demo import free_port, token, wait_until_ready
 from tests.swtpm import Manufactured
-from tests.vm.tools import BIN, LabError, run
+from tests.vm.builds import POLICY
+from tests.vm.rootfs import SETTINGS
+from tests.vm.tools import BIN, LabError
 
 HOST = "10.0.2.2"
 """What QEMU calls this machine in the guest's network."""
-POLICY = "guest"
 
 
 @dataclass
@@ -68,7 +67,10 @@ class Verifier:
         with (self.folder / "verifier.log").open("ab") as log:
             command = [BIN / "attest-verifier", "serve", "--config", self.config]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until_ready(self._process, f"{self.url}/readyz", self.ca, self.folder / "verifier.log")
+        try:
+            wait_until_ready(self._process, f"{self.url}/readyz", self.ca, self.folder / "verifier.log")
+        except SystemExit as error:
+            raise LabError(str(error)) from error
         if not self._reader:
             self._reader = token(self.config, "operator")
 
@@ -80,15 +82,10 @@ class Verifier:
             self._process = None
 
     def told(self) -> dict[str, str]:
-        """What a new guest has to know, by fw_cfg: the agent's settings and a join token as systemd's credential."""
-        settings = f'server = "https://{HOST}:{self.port}"\n'
-        settings += 'token_file = "/run/credentials/attest-agent.service/vtpm-attest.join-token"\n'
-        return {
-            "vtpm-attest/agent.toml": settings,
-            "io.systemd.credentials/vtpm-attest.join-token": token(
-                self.config, "join", "--uses", "10", "--expires", "1h"
-            ),
-        }
+        """What a new guest has to know: the agent's settings and a join token."""
+        settings = f'server = "https://{HOST}:{self.port}"\ntoken_file = "{SETTINGS.format("join-token")}"\n'
+        join = token(self.config, "join", "--uses", "10", "--expires", "1h")
+        return {"vtpm-attest/agent.toml": settings, "vtpm-attest/join-token": join}
 
     def get(self, path: str) -> Any:
         """An answer of the API."""
@@ -117,46 +114,6 @@ class Verifier:
                 f"attestctl {words[0]} ended with {done.returncode}: {done.stderr.decode()[-2000:]}"
             )
         return done.stdout
-
-
-def attestctl(*words: object) -> bytes:
-    """An offline command."""
-    return run(BIN / "attestctl", *words)
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """The `runtime` part of a policy: sets in files, and further keys."""
-
-    sets: Sequence[Path]
-    options: Mapping[str, Any]
-
-
-def write_policy(
-    folder: Path,
-    boot: Sequence[object],
-    runtime: Runtime | None,
-    validity: str,
-    change: Callable[[dict[str, Any]], None] | None = None,
-) -> None:
-    """What `attestctl policy predict` makes of the boot's files, and beside it what may run."""
-    target = folder / POLICY
-    attestctl("policy", "predict", *boot, "--out", target)
-    file = target / "policy.yaml"
-    policy = yaml.safe_load(file.read_text())
-    policy["validity"] = validity
-    if runtime is not None:
-        policy["quote"]["pcrs"] = sorted({*policy["quote"]["pcrs"], 10})
-        names = []
-        for number, path in enumerate(runtime.sets):
-            shown = json.loads(attestctl("runtime", "show", path, "--json"))
-            (target / f"{number}-{path.name}").write_bytes(path.read_bytes())
-            names.append({"sha256": shown["sha256"], "name": shown["name"]})
-        policy["runtime"] = {"sets": names, **runtime.options}
-    if change is not None:
-        change(policy)
-    file.write_text(yaml.safe_dump(policy, sort_keys=False))
-    attestctl("policy", "lint", target)
 
 
 def wait_for(what: str, seconds: float, ask: Callable[[], Any]) -> Any:
