@@ -2,8 +2,9 @@
 
 Trust rule 5: a cached appraisal may be reused only when the bytes, the policy revision and every quoted PCR are
 identical. So the keys hold those very values, not a digest of them (but for the log, which its SHA-256 names),
-and whatever else the conclusion reads. The quote, the key that signed it, the nonce, the clock and the history
-are judged anew every time: nothing of them is ever kept.
+and whatever else the conclusion reads. What a boot log proves does not depend on the values of PCRs that it does not
+measure, and those it is not told (`boot.told`): an IMA list that grows leaves it as it was. The quote, the key that
+signed it, the nonce, the clock and the history are judged anew every time: nothing of them is ever kept.
 """
 
 from __future__ import annotations
@@ -21,13 +22,20 @@ PcrValues = tuple[tuple[HashAlg, tuple[tuple[int, bytes], ...]], ...]
 _CLOCK: Final = "quote.clock."
 
 
+class LogNames(NamedTuple):
+    """A boot log and what systemd's log continues it with, by SHA-256."""
+
+    boot: bytes
+    userspace: bytes | None
+
+
 class BootKey(NamedTuple):
     """All that `bind_log` reads."""
 
     log_sha256: bytes | None
     """None: the evidence has no log, or none that replays in a quoted bank."""
     pcrs: PcrValues
-    """Every quoted PCR of every bank, ascending."""
+    """Every quoted PCR of every bank, ascending, as the log is told of it (`boot.told`)."""
     kernel_command_line: str | None
     userspace_sha256: bytes | None = None
     """Of the log of systemd; None where there is none, or nothing that it could continue."""
@@ -60,6 +68,12 @@ class EvaluationKey(NamedTuple):
 class Memo(Protocol):
     """Keeps conclusions by key. It may forget at any time; it must never answer for another key."""
 
+    def measured(self, names: LogNames) -> frozenset[int] | None:
+        """The PCRs that these logs measure; what was kept, or None."""
+
+    def keep_measured(self, names: LogNames, measured: frozenset[int]) -> None:
+        """Keep them."""
+
     def boot(self, key: BootKey) -> BootOutcome | None:
         """What was kept, or None."""
 
@@ -78,6 +92,15 @@ class LocalMemo:
 
     def __init__(self) -> None:
         self._boots: dict[BootKey, BootOutcome] = {}
+        self._measured: dict[LogNames, frozenset[int]] = {}
+
+    def measured(self, names: LogNames) -> frozenset[int] | None:
+        """What was kept, or None."""
+        return self._measured.get(names)
+
+    def keep_measured(self, names: LogNames, measured: frozenset[int]) -> None:
+        """Keep them."""
+        self._measured[names] = measured
 
     def boot(self, key: BootKey) -> BootOutcome | None:
         """What was kept, or None."""

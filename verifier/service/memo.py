@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from verifier.appraisal.memo import BootKey, BootOutcome, EvaluationKey
+from verifier.appraisal.memo import BootKey, BootOutcome, EvaluationKey, LogNames
 from verifier.findings import Finding
 from verifier.ports_observe import CacheState
 from verifier.service.lru import BoundedLru
@@ -17,6 +17,9 @@ LOG_FACTOR: Final = 5
 FINDING_SIZE: Final = 640
 """Bytes of memory per byte of log, and per finding: measured, rounded up, and kept by a test."""
 _BASE: Final = 4096
+_NAMES: Final = 512
+_NUMBER: Final = 96
+"""Bytes of two names, and of a number in a set: a log may name as many PCRs as it has events."""
 
 
 class AppraisalMemo:
@@ -28,12 +31,21 @@ class AppraisalMemo:
 
     def __init__(self, max_entries: int = MAX_ENTRIES, max_bytes: int = MAX_BYTES) -> None:
         self._boots: BoundedLru[BootKey, BootOutcome] = BoundedLru(max_entries, max_bytes)
+        self._measured: BoundedLru[LogNames, frozenset[int]] = BoundedLru(max_entries, max_bytes)
         self._evaluations: BoundedLru[EvaluationKey, tuple[Finding, ...]] = BoundedLru(max_entries, max_bytes)
 
     @property
     def states(self) -> Mapping[str, CacheState]:
         """Hits and misses so far, of both kinds."""
         return {"boot-outcomes": self._boots.state, "evaluations": self._evaluations.state}
+
+    def measured(self, names: LogNames) -> frozenset[int] | None:
+        """The PCRs that these very logs measure."""
+        return self._measured.get(names)
+
+    def keep_measured(self, names: LogNames, measured: frozenset[int]) -> None:
+        """Keep them."""
+        self._measured.put(names, measured, _NAMES + _NUMBER * len(measured))
 
     def boot(self, key: BootKey) -> BootOutcome | None:
         """What this log proved before against these very PCRs."""

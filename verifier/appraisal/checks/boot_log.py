@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
+from verifier.appraisal.boot.told import measured_pcrs, told_to_log
 from verifier.appraisal.boot.userspace import Userspace
 from verifier.appraisal.boot_facts import BoundBoot, ReplayMismatch, bind_log
 from verifier.appraisal.evidence import Evidence
-from verifier.appraisal.memo import BootOutcome, Memo, boot_key
+from verifier.appraisal.memo import BootOutcome, LogNames, Memo, boot_key
 from verifier.appraisal.result import Finding, Severity, Status
 from verifier.claims import Binding, BootFacts, QuoteFacts
 from verifier.policy.model import LogUse, Toleration
@@ -17,8 +19,8 @@ from verifier.quirks import Certainty, Quirk
 from verifier.reasons import Claim, Reason
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.event_types import USERSPACE, EventType
-from verifier.tcg.eventlog import parse_event_log
-from verifier.tcg.userspace_log import parse_userspace_log
+from verifier.tcg.eventlog import ParsedEventLog, parse_event_log
+from verifier.tcg.userspace_log import UserspaceLog, parse_userspace_log
 
 
 def check_boot_log(
@@ -51,14 +53,36 @@ def _outcome(
     log: bytes, evidence: Evidence, quote: QuoteFacts, memo: Memo | None, tolerated: tuple[Toleration, ...]
 ) -> BootOutcome:
     if memo is None:
-        return _hold_against(log, evidence, quote, tolerated)
-    digest = evidence.boot_log_sha256 or HashAlg.SHA256.digest(log)
-    key = boot_key(digest, quote, evidence.kernel_command_line, userspace_sha256(evidence), tolerated)
+        return _hold_against(_read(log, evidence), quote, evidence.kernel_command_line, tolerated)
+    names = LogNames(evidence.boot_log_sha256 or HashAlg.SHA256.digest(log), userspace_sha256(evidence))
+    logs, measured = None, memo.measured(names)
+    if measured is None:
+        logs = _read(log, evidence)
+        measured = measured_pcrs(logs.boot, logs.userspace)
+        memo.keep_measured(names, measured)
+    seen = quote._replace(pcrs=told_to_log(quote.pcrs, measured))
+    key = boot_key(names.boot, seen, evidence.kernel_command_line, names.userspace, tolerated)
     outcome = memo.boot(key)
     if outcome is None:
-        outcome = _hold_against(log, evidence, quote, tolerated)
+        logs = logs or _read(log, evidence)
+        outcome = _hold_against(logs, seen, evidence.kernel_command_line, tolerated)
         memo.keep_boot(key, outcome, len(log) + len(evidence.userspace_log or b""))
     return outcome
+
+
+class _Logs(NamedTuple):
+    """Both logs, parsed; not held against anything."""
+
+    content: bytes
+    boot: ParsedEventLog
+    userspace: UserspaceLog | None
+
+
+def _read(log: bytes, evidence: Evidence) -> _Logs:
+    sent = evidence.userspace_log
+    return _Logs(
+        log, parse_event_log(log, allow_cut=True), None if sent is None else parse_userspace_log(sent)
+    )
 
 
 def _absent(use: LogUse) -> Severity:
@@ -84,16 +108,15 @@ def userspace_sha256(evidence: Evidence) -> bytes | None:
 
 
 def _hold_against(
-    log_bytes: bytes, evidence: Evidence, quote: QuoteFacts, tolerated: tuple[Toleration, ...]
+    logs: _Logs, quote: QuoteFacts, command_line: str | None, tolerated: tuple[Toleration, ...]
 ) -> BootOutcome:
     """Reads nothing but what `memo.BootKey` names. Neither facts nor findings: the log measures nothing."""
-    log = parse_event_log(log_bytes, allow_cut=True)
+    log = logs.boot
     if log.cut_at is None and all(event.event_type == EventType.EV_NO_ACTION for event in log.events):
         return BootOutcome((), None)
-    sent = evidence.userspace_log
-    userspace = None if sent is None else Userspace(parse_userspace_log(sent), quote.indices)
+    userspace = None if logs.userspace is None else Userspace(logs.userspace, quote.indices)
     leave = tolerated_pcrs(tolerated) if tolerated else ()
-    bound = bind_log(log_bytes, log, quote.pcrs, evidence.kernel_command_line, userspace, leave)
+    bound = bind_log(logs.content, log, quote.pcrs, command_line, userspace, leave)
     findings = [mismatch_finding(mismatch, tolerated) for mismatch in bound.mismatches]
     if log.cut_at is not None:
         findings.append(cut_finding(log.cut_at, len(log.events), tolerated))

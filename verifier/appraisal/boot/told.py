@@ -1,0 +1,45 @@
+"""What a boot log is told of quoted PCRs: the values of those it measures, and of the others whether they hold anything.
+
+An IMA list moves its PCR with every file that runs, and no event of a boot log is about that PCR. What is concluded
+from the log does not depend on such a value, and here it cannot: the log is held against what this module lets through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from verifier.appraisal.boot.explain import UKI_PCR
+from verifier.tcg.algorithms import HashAlg
+from verifier.tcg.eventlog import ParsedEventLog, initial_value
+from verifier.tcg.userspace_log import UserspaceLog
+
+_ALWAYS: Final = frozenset({0, UKI_PCR})
+"""What these hold without any event follows from the log's locality, or from phases that no log tells of."""
+_SOMETHING: Final = 0x5A
+"""Byte of the value that stands for whatever was extended: neither zeros nor ones, as PCRs are after a reset."""
+
+
+def measured_pcrs(log: ParsedEventLog, userspace: UserspaceLog | None) -> frozenset[int]:
+    """The PCRs whose values matter to what these logs prove. Follows from their bytes alone."""
+    named = {event.pcr for event in log.events}
+    if userspace is not None:
+        named.update(event.pcr for event in userspace.events if event.pcr is not None)
+    return _ALWAYS | named
+
+
+def told_to_log(
+    pcrs: Mapping[HashAlg, Mapping[int, bytes]], measured: frozenset[int]
+) -> dict[HashAlg, Mapping[int, bytes]]:
+    """The quoted PCRs with every value that does not matter replaced by one that says as much as does."""
+    return {
+        bank: {
+            pcr: value if pcr in measured else _stands_for(pcr, value, bank) for pcr, value in values.items()
+        }
+        for bank, values in pcrs.items()
+    }
+
+
+def _stands_for(pcr: int, value: bytes, bank: HashAlg) -> bytes:
+    unused = initial_value(pcr, bank)
+    return unused if value == unused else bytes((_SOMETHING,)) * bank.size
