@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import asyncpg
 import pytest
 import sqlalchemy.exc
 from sqlalchemy import func, select, update
@@ -309,6 +310,34 @@ class TestPostgresql:
             cluster.start()
         assert await store.record(item) is not None
         await store.ping()
+
+    async def test_a_connection_that_was_cut_meanwhile_is_made_again_and_nobody_notices(
+        self, cluster, postgresql_database
+    ):
+        store = await postgresql_database.open()
+        await enrol(store, "att-1")
+        for sequence in (1, 2, 3):
+            assert (await store.record(recording("att-1"))).sequence == sequence
+            state = await store.attester_state("att-1")
+            assert state.latest.sequence == sequence
+            cluster.disconnect(postgresql_database.name)
+
+    async def test_a_batch_that_fails_leaves_nothing_open_behind_it(self, cluster, postgresql_database):
+        """Nothing it locked stays locked, and its connection goes on."""
+        store, other = await postgresql_database.open(), await postgresql_database.open()
+        await enrol(store, "att-1")
+        cluster.sql(
+            "ALTER TABLE attestation RENAME COLUMN evidence TO something_else", postgresql_database.name
+        )
+        for _ in range(2):
+            with pytest.raises(asyncpg.UndefinedColumnError):
+                await store.record(recording("att-1"))
+        cluster.sql(
+            "ALTER TABLE attestation RENAME COLUMN something_else TO evidence", postgresql_database.name
+        )
+        item = recording("att-1")
+        assert (await asyncio.wait_for(other.record(item), 5)).sequence == 1
+        assert (await store.record(recording("att-1"))).sequence == 2
 
     async def test_a_restart_under_load_loses_nothing_it_acknowledged(self, cluster, postgresql_database):
         store = await postgresql_database.open()

@@ -56,16 +56,28 @@ PG_RETRY: Final = frozenset({"40001", "40P01"})
 
 
 @contextmanager
-def translated(*, unreachable: type[BaseException] | tuple[type[BaseException], ...] = ()) -> Iterator[None]:
+def translated(
+    *,
+    unreachable: type[BaseException] | tuple[type[BaseException], ...] = (),
+    native: type[BaseException] | tuple[type[BaseException], ...] = (),
+) -> Iterator[None]:
     """Turn the database's own errors into ours.
 
     Args:
         unreachable: errors of the network that mean "cannot be reached" where this wraps a network database.
+        native: errors of PostgreSQL's driver, which carry a code.
     """
     try:
         yield
     except (sqlite3.Error, DBAPIError) as error:
-        fault = _of_sqlite(error) if isinstance(error, sqlite3.Error) else _of_dbapi(error)
+        fault: VtpmAttestError | None = (
+            _of_sqlite(error) if isinstance(error, sqlite3.Error) else _of_dbapi(error)
+        )
+        if fault is None:
+            raise
+        raise fault from error
+    except native as error:
+        fault = _of_sqlstate(str(getattr(error, "sqlstate", None) or ""), error)
         if fault is None:
             raise
         raise fault from error
@@ -94,11 +106,14 @@ def _of_sqlite(error: BaseException) -> VerifierFault | None:
 def _of_dbapi(error: DBAPIError) -> VtpmAttestError | None:
     if isinstance(error.orig, sqlite3.Error):
         return _of_sqlite(error.orig)
-    state = sqlstate(error)
+    return _of_sqlstate(sqlstate(error), error.orig, gone=error.connection_invalidated)
+
+
+def _of_sqlstate(state: str, error: BaseException | None, *, gone: bool = False) -> VtpmAttestError | None:
     if state == _PG_NUL:
         return EvidenceError(Reason.MALFORMED_REQUEST, "a name holds a NUL character")
     if state in _PG_DAMAGED:
-        return StoredDataDamaged(f"PostgreSQL reports damaged data ({state}): {error.orig}")
-    if state in _PG_UNAVAILABLE or state[:2] in _PG_UNAVAILABLE_CLASSES or error.connection_invalidated:
-        return StoreUnavailable(f"PostgreSQL {state or 'connection'}: {error.orig}")
+        return StoredDataDamaged(f"PostgreSQL reports damaged data ({state}): {error}")
+    if state in _PG_UNAVAILABLE or state[:2] in _PG_UNAVAILABLE_CLASSES or gone:
+        return StoreUnavailable(f"PostgreSQL {state or 'connection'}: {error}")
     return None

@@ -170,9 +170,10 @@ def _create_file(path: Path) -> None:
 
 def postgresql_engine(location: Location) -> AsyncEngine:
     """For a few statements, on connections of their own."""
-    from verifier.store import postgresql_connections  # noqa: PLC0415 - migrating SQLite needs none of it
+    # Migrating SQLite needs none of it.
+    from verifier.store.postgresql_connections import Connector, engine  # noqa: PLC0415
 
-    return postgresql_connections.engine(location.dsn, settings={}, poolclass=NullPool)
+    return engine(Connector(location.dsn, {}), poolclass=NullPool)
 
 
 async def _on_postgresql(location: Location, work: Callable[[Connection], T]) -> T:

@@ -11,23 +11,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Select, any_, bindparam, event
+import asyncpg
+from sqlalchemy import Connection, Select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from verifier.errors import StoreUnavailable
 from verifier.ports_observe import QueueState, part
-from verifier.store import postgresql_connections, recording, statements
+from verifier.store import postgresql_connections, statements
 from verifier.store.announcing import APPENDED, noting
 from verifier.store.batching import Batcher
 from verifier.store.faults import PG_READ_ONLY, PG_RETRY, sqlstate, translated
 from verifier.store.held import Held
 from verifier.store.postgresql_announcements import PostgresqlAnnouncements
-from verifier.store.recording import Outcome, PreparedRecording
+from verifier.store.postgresql_connections import Connector
+from verifier.store.postgresql_hot import HotConnection, Line, looking_up, write
+from verifier.store.recording import Outcome, Plan, PreparedRecording
 from verifier.store.rows import Row, Values
-from verifier.store.schema import attester, latest
-from verifier.store.statements import HotStatements, InsertInto, Lookup
+from verifier.store.statements import InsertInto, Lookup
 
 _POOL: Final = 4
 _OVERFLOW: Final = 12
@@ -38,24 +40,6 @@ _LONG: Final = 120.0
 """Seconds for anything else: a survey of a large fleet, or dropping what is old, takes its time."""
 _IDLE_IN_TRANSACTION: Final = "60000"
 """Milliseconds after which the server ends a transaction of a replica that stands still, and frees what it has locked."""
-_HOT: Final = HotStatements(postgresql.insert)
-_SPEND_NONCES: Final = _HOT.spend_nonce.returning(statements.NONCE_HASH)
-
-
-def _many(lookup: Lookup) -> Select[*tuple[Any, ...]]:
-    """The rows of the keys given as parameter `keys`; one text, however many there are."""
-    keys = bindparam("keys", type_=postgresql.ARRAY(lookup.key.type))
-    return lookup.query.where(lookup.key == any_(keys))
-
-
-_LOCK_KNOWN: Final = (
-    _many(statements.KNOWN_ATTESTER)
-    .order_by(latest.c.attester_id)
-    # Not FOR UPDATE, which the foreign keys of other transactions' rows would wait for.
-    .with_for_update(key_share=True, of=(latest, attester))
-)
-
-
 T = TypeVar("T")
 
 
@@ -68,19 +52,20 @@ class PostgresqlBackend:
     def __init__(self, dsn: str) -> None:
         self._held = Held()
         self.announcements = PostgresqlAnnouncements(dsn)
+        connector = Connector(dsn, {"idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION})
         self._engine = postgresql_connections.engine(
-            dsn,
-            settings={"idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION},
+            connector,
             pool_size=_POOL,
             max_overflow=_OVERFLOW,
             pool_pre_ping=True,
             pool_timeout=_SHORT,
         )
-        # Another server may have taken over, and lack what this one was told was there.
-        event.listen(self._engine.sync_engine, "connect", lambda *_: self._held.forget())
         self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._recordings = Batcher(self._write_batch, "store-write")
         self._read_state = QueueState()
+        # Another server may have taken over, and lack what the one before was told.
+        self._writer = Line(connector, self._held.forget)
+        self._readers = {lookup: Line(connector) for lookup in statements.LOOKUPS}
         self._lookups = {lookup: self._batched(lookup) for lookup in statements.LOOKUPS}
         self._closed = False
 
@@ -122,6 +107,8 @@ class PostgresqlBackend:
         await self._recordings.close()
         await asyncio.gather(*(batcher.close() for batcher in self._lookups.values()))
         self._closed = True
+        for line in (self._writer, *self._readers.values()):
+            await line.close()
         await self.announcements.close()
         await self._engine.dispose()
 
@@ -130,18 +117,21 @@ class PostgresqlBackend:
             raise StoreUnavailable("the store is closed")
 
     def _batched(self, lookup: Lookup) -> Batcher[str | bytes, Row | None]:
-        query = _many(lookup)
+        query, line = looking_up(lookup), self._readers[lookup]
 
         async def read(keys: Sequence[str | bytes]) -> Sequence[Row | None]:
-            rows = await self._rows(query, {"keys": list(set(keys))}, _SHORT)
-            found = {row[lookup.position]: row for row in rows}
+            self._check_open()
+            async with _within(_SHORT):
+                rows = await line.read(query, list(set(keys)))
+            found = {row[lookup.position]: tuple(row) for row in rows}
             return [found.get(key) for key in keys]
 
         return Batcher(read, "store-read", self._read_state)
 
     async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
         try:
-            plan = await self._transaction(lambda connection: _write(connection, batch, self._held), _SHORT)
+            async with _within(_SHORT):
+                plan = await self._recorded(batch)
         except BaseException:
             self._held.forget()
             raise
@@ -149,6 +139,22 @@ class PostgresqlBackend:
         if plan.events:
             self.announcements.committed((APPENDED,))
         return plan.outcomes
+
+    async def _recorded(self, batch: Sequence[PreparedRecording]) -> Plan:
+        def work(connection: HotConnection) -> Awaitable[Plan]:
+            return write(connection, batch, self._held)
+
+        try:
+            return await self._writer.transaction(work)
+        except asyncpg.ReadOnlySQLTransactionError:
+            await self._turn_away()
+            return await self._writer.transaction(work)
+
+    async def _turn_away(self) -> None:
+        """Of several servers another one takes writes now: that is found by connecting anew."""
+        for line in (self._writer, *self._readers.values()):
+            line.drop()
+        await self._engine.dispose()
 
     async def _rows(
         self, statement: Select[*tuple[Any, ...]], parameters: Values | None, seconds: float
@@ -167,8 +173,7 @@ class PostgresqlBackend:
                         return await work(connection)
                 except DBAPIError as error:
                     if sqlstate(error) == PG_READ_ONLY:
-                        # Of several servers another one takes writes now: that is found by connecting anew.
-                        await self._engine.dispose()
+                        await self._turn_away()
                     if sqlstate(error) not in PG_RETRY:
                         raise
             async with self._engine.begin() as connection:
@@ -178,25 +183,9 @@ class PostgresqlBackend:
 @asynccontextmanager
 async def _within(seconds: float) -> AsyncIterator[None]:
     """Errors become ours, and so does silence: a connection that said nothing for so long is given up."""
-    with translated(unreachable=OSError):
+    with translated(unreachable=OSError, native=asyncpg.PostgresError):
         try:
             async with asyncio.timeout(seconds):
                 yield
         except TimeoutError as error:
             raise StoreUnavailable(f"PostgreSQL did not answer within {seconds:g} s") from error
-
-
-async def _write(
-    connection: AsyncConnection, batch: Sequence[PreparedRecording], held: Held
-) -> recording.Plan:
-    found = await connection.execute(_LOCK_KNOWN, {"keys": sorted({item.attester_id for item in batch})})
-    known = {row[0]: recording.known(row) for row in found}
-    fresh: set[bytes] = set()
-    nonces = recording.spendable(batch, known)
-    if nonces:
-        inserted = await connection.execute(_SPEND_NONCES, nonces)
-        fresh = {row[0] for row in inserted}
-    plan = recording.plan(batch, known, fresh, held)
-    for step, rows in plan.rows():
-        await connection.execute(_HOT.batch[step], list(rows))
-    return plan

@@ -69,9 +69,9 @@ class Connector:
         raise ConnectionError("; ".join(f"{one.host}: {one.problem}" for one in refusals))
 
 
-def engine(dsn: str, *, settings: Mapping[str, str], **options: Any) -> AsyncEngine:  # noqa: ANN401 - SQLAlchemy's
+def engine(connector: Connector, **options: Any) -> AsyncEngine:  # noqa: ANN401 - SQLAlchemy's
     """SQLAlchemy's engine over a `Connector`."""
-    return create_async_engine("postgresql+asyncpg://", async_creator=Connector(dsn, settings), **options)
+    return create_async_engine("postgresql+asyncpg://", async_creator=connector, **options)
 
 
 def hosts(dsn: str) -> dict[str, str]:

@@ -1,0 +1,179 @@
+"""PostgreSQL's hot path: as few round trips as a batch can do with, on connections that are kept for it.
+
+Straight to asyncpg: to check a connection out of a pool, test it and compile a cached statement costs more than the statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+import asyncpg
+from sqlalchemy import Select, any_, bindparam
+from sqlalchemy.dialects import postgresql
+
+from verifier.store import recording, statements
+from verifier.store.faults import PG_RETRY
+from verifier.store.held import Held
+from verifier.store.prepared import POSTGRESQL, prepared, together, unnested
+from verifier.store.recording import Plan, PreparedRecording, Step
+from verifier.store.rows import Row
+from verifier.store.schema import attester, latest
+from verifier.store.statements import HotStatements, Insert, Lookup
+
+T = TypeVar("T")
+
+CUT: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.ConnectionDoesNotExistError,
+)
+"""The connection is gone, for whatever reason."""
+_ATTEMPTS: Final = 5
+_FAREWELL: Final = 5.0
+_HOT: Final = HotStatements(postgresql.insert)
+_ROWS: Final = {step: prepared(statement, POSTGRESQL) for step, statement in _HOT.batch.items()}
+_NONCES: Final = unnested(_HOT.spend_nonce.returning(statements.NONCE_HASH))
+_STEADY: Final = (Step.BLOBS, Step.ATTESTATIONS, Step.LATEST)
+"""What every attestation writes: at once, where it is all there is to write or the rest comes before."""
+_MANY: Final = {
+    step: unnested(statement)
+    for step, statement in _HOT.batch.items()
+    if step in _STEADY and isinstance(statement, Insert)
+}
+_ALL_STEADY: Final = together(*(_MANY[step] for step in _STEADY))
+_SPEND: Final = _NONCES.text()
+_EACH: Final = {step: many.text() for step, many in _MANY.items()}
+
+
+class HotConnection(Protocol):
+    """What is used of asyncpg's connection."""
+
+    async def execute(self, query: str, *values: object) -> str: ...  # noqa: D102
+    async def executemany(self, query: str, rows: Sequence[Sequence[object]]) -> None: ...  # noqa: D102
+    async def fetch(self, query: str, *values: object) -> Sequence[Row]: ...  # noqa: D102
+    def is_closed(self) -> bool: ...  # noqa: D102
+    def is_in_transaction(self) -> bool: ...  # noqa: D102
+    def terminate(self) -> None: ...  # noqa: D102
+    async def close(self, *, timeout: float) -> None: ...  # noqa: ASYNC109, D102 - theirs
+
+
+class Line:
+    """One connection, made when it is needed and again when it is gone. For one user at a time."""
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[HotConnection]], opened: Callable[[], None] = lambda: None
+    ) -> None:
+        self._connect = connect
+        self._opened = opened
+        self._connection: HotConnection | None = None
+
+    async def read(self, query: str, *values: object) -> Sequence[Row]:
+        """The rows of a query."""
+        try:
+            return await self._first(lambda connection: connection.fetch(query, *values))
+        except asyncpg.PostgresError:
+            raise
+        except BaseException:  # above all where the server says nothing: the answer may still come, to nobody
+            self.drop()
+            raise
+
+    async def transaction(self, work: Callable[[HotConnection], Awaitable[T]]) -> T:
+        """`work` between BEGIN and COMMIT; undone by an exception. Begun again when another replica's got in its way."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return await self._transaction(work)
+            except asyncpg.PostgresError as error:
+                if error.sqlstate not in PG_RETRY:
+                    raise
+        return await self._transaction(work)
+
+    async def _transaction(self, work: Callable[[HotConnection], Awaitable[T]]) -> T:
+        try:
+            await self._first(lambda connection: connection.execute("BEGIN"))
+            connection = await self._open()
+            try:
+                result = await work(connection)
+            except Exception:
+                # Not where it was cancelled, which is where nothing may be waited for.
+                await connection.execute("ROLLBACK")
+                raise
+            await connection.execute("COMMIT")
+        except asyncpg.PostgresError:
+            if self._connection is not None and self._connection.is_in_transaction():
+                self.drop()
+            raise
+        except BaseException:
+            self.drop()
+            raise
+        return result
+
+    async def _first(self, statement: Callable[[HotConnection], Awaitable[T]]) -> T:
+        """What is sent first; on a new connection if the one at hand was cut since it was used last."""
+        if self._connection is not None and not self._connection.is_closed():
+            try:
+                return await statement(self._connection)
+            except CUT:
+                self.drop()
+        return await statement(await self._open())
+
+    async def _open(self) -> HotConnection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._connect()
+            self._opened()
+        return self._connection
+
+    def drop(self) -> None:
+        """Let go of the connection without a word."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def close(self) -> None:
+        """Take leave of the server."""
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.is_closed():
+            await connection.close(timeout=_FAREWELL)
+
+
+def looking_up(lookup: Lookup) -> str:
+    """The rows of the keys that are given; one text, however many there are."""
+    return prepared(_many(lookup), POSTGRESQL).text
+
+
+def _many(lookup: Lookup) -> Select[*tuple[Any, ...]]:
+    keys = bindparam("keys", type_=postgresql.ARRAY(lookup.key.type))
+    return lookup.query.where(lookup.key == any_(keys))
+
+
+_LOCK_KNOWN: Final = prepared(
+    _many(statements.KNOWN_ATTESTER)
+    .order_by(latest.c.attester_id)
+    # Not FOR UPDATE, which the foreign keys of other transactions' rows would wait for.
+    .with_for_update(key_share=True, of=(latest, attester)),
+    POSTGRESQL,
+).text
+
+
+async def write(connection: HotConnection, batch: Sequence[PreparedRecording], held: Held) -> Plan:
+    """Store a batch of recordings in the caller's transaction."""
+    found = await connection.fetch(_LOCK_KNOWN, sorted({item.attester_id for item in batch}))
+    known = {row[0]: recording.known(row) for row in found}
+    fresh: set[bytes] = set()
+    nonces = recording.spendable(batch, known)
+    if nonces:
+        fresh = {row[0] for row in await connection.fetch(_SPEND, *_NONCES.arrays(nonces))}
+    plan = recording.plan(batch, known, fresh, held)
+    planned = dict(plan.rows())
+    at_once = planned.keys() >= set(_STEADY)
+    for step, rows in planned.items():
+        if at_once and step in _STEADY:
+            if step is _STEADY[-1]:
+                arrays = [array for one in _STEADY for array in _MANY[one].arrays(planned[one])]
+                await connection.execute(_ALL_STEADY, *arrays)
+        elif step in _MANY:
+            await connection.execute(_EACH[step], *_MANY[step].arrays(rows))
+        else:
+            await connection.executemany(_ROWS[step].text, list(map(_ROWS[step].row, rows)))
+    return plan
