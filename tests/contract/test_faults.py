@@ -401,7 +401,7 @@ class TestPostgresql:
     async def test_a_replica_that_stands_still_holds_nobody_up_for_ever(
         self, postgresql_database, monkeypatch
     ):
-        monkeypatch.setattr(postgresql_backend, "_IDLE_IN_TRANSACTION", "300")
+        monkeypatch.setattr(postgresql_backend, "_IDLE_IN_TRANSACTION", "2000")
         frozen, other = await postgresql_database.open(), await postgresql_database.open()
         await enrol(frozen, "att-1")
 
