@@ -75,7 +75,7 @@ deb: setup ## Debian package of the agent, build/*.deb; read by lintian
 	@scripts/install-system-packages.sh deb
 	@deb=$$(scripts/build-deb.sh $(VENV)) && lintian --fail-on error,warning --allow-root "$$deb" && echo "$$deb"
 
-deb-test: setup ## The package installed, used, updated and purged in a fresh Debian
+deb-test: setup ## The package in a fresh Debian: installed, used, updated, purged; and booted with its systemd
 	@scripts/install-system-packages.sh deb
 	@$(BIN)/python -m pytest -m slow tests/packages
 

@@ -28,12 +28,14 @@ runs it at boot and then continuously; other units order themselves after
 _AFTER: Final = r"""
 .SH BOOT
 A unit with
-.I Requires=attested.target
-and
+.IR Requires=attested.target ,
 .I After=attested.target
-is started by a boot whose verdict came in time; one with
+and
 .I WantedBy=attested.target
-whenever it comes. What counts is
+is started whenever the machine is attested; one with
+.I WantedBy=multi\-user.target
+if it is in time.
+What counts is
 .IR attested_on :
 any "verdict" (the default) or an "affirming" one. Nothing waits longer than
 .I attested_wait

@@ -8,90 +8,17 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from scripts.demo import Verifier, token
 from tests import swtpm
-from tests.conftest import ROOT
+from tests.packages.conftest import PACKAGE, build
+from tests.packages.debian import DEB
 from tests.real_guests import Machine, booted, guest
 from tests.swtpm import manufacture
 
-PACKAGE = "vtpm-attest-agent"
-TOOLS = ("dpkg-buildpackage", "dh", "lintian", "mmdebstrap")
-missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(bool(missing), reason=f"SKIPPED: {', '.join(missing)}: not installed"),
-]
-
-
-def built() -> Path:
-    done = subprocess.run(
-        ["scripts/build-deb.sh", ".venv"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return ROOT / done.stdout.split()[-1]
-
-
-@pytest.fixture(scope="module")
-def deb() -> Path:
-    return built()
-
-
-def field(deb: Path, name: str) -> str:
-    return subprocess.run(
-        ["dpkg-deb", "-f", deb, name], capture_output=True, text=True, check=True
-    ).stdout.strip()
-
-
-class Debian:
-    """A Debian in a folder, with what the package depends on and what the tests need."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive"}
-        done = subprocess.run(
-            ["chroot", str(self.root), *command], capture_output=True, text=True, check=False, env=environment
-        )
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    def files(self) -> set[str]:
-        """Everything but what dpkg and apt note down about any package."""
-        skipped = ("var/lib/dpkg", "var/log", "var/cache", "tmp", "guest")
-        found = {str(path.relative_to(self.root)) for path in self.root.rglob("*")}
-        return {name for name in found if not name.startswith(skipped)}
-
-
-@pytest.fixture(scope="module")
-def debian(deb, tmp_path_factory) -> Debian:
-    root = tmp_path_factory.mktemp("debian") / "root"
-    needs = [part.split()[0].partition(":")[0] for part in field(deb, "Depends").split(",")]
-    release = next(
-        line.partition("=")[2]
-        for line in Path("/etc/os-release").read_text().splitlines()
-        if line.startswith("VERSION_CODENAME=")
-    )
-    include = ",".join([*needs, "libtss2-tcti-swtpm0"])
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={include}", release, str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"SKIPPED: no Debian can be made here: {done.stderr[-500:]}")
-    return Debian(root)
-
-
-@pytest.fixture
-def installed(debian, deb) -> Iterator[Debian]:
-    shutil.copy(deb, debian.root / "tmp" / "agent.deb")
-    debian.run("dpkg", "--install", "/tmp/agent.deb")
-    yield debian
-    debian.run("dpkg", "--purge", PACKAGE)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +32,7 @@ def verifier(tmp_path_factory) -> Iterator[Verifier]:
 def test_the_same_files_give_the_same_package(deb):
     before = hashlib.sha256(deb.read_bytes()).hexdigest()
     deb.unlink()
-    assert hashlib.sha256(built().read_bytes()).hexdigest() == before
+    assert hashlib.sha256(build().read_bytes()).hexdigest() == before
 
 
 def test_lintian_has_nothing_to_say(deb):
@@ -161,7 +88,7 @@ def test_an_update_keeps_the_settings_and_what_is_remembered(installed):
     state = installed.root / "var/lib/vtpm-attest"
     state.mkdir(exist_ok=True)
     (state / "agent.json").write_text("{}")
-    installed.run("dpkg", "--install", "/tmp/agent.deb")
+    installed.run("dpkg", "--install", DEB)
     assert "verifier.example" in settings.read_text()
     installed.run("dpkg", "--remove", PACKAGE)
     assert settings.exists()
@@ -171,8 +98,8 @@ def test_an_update_keeps_the_settings_and_what_is_remembered(installed):
 
 def test_a_purge_leaves_nothing(debian, deb):
     before = debian.files()
-    shutil.copy(deb, debian.root / "tmp" / "agent.deb")
-    debian.run("dpkg", "--install", "/tmp/agent.deb")
+    shutil.copy(deb, debian.root / DEB.removeprefix("/"))
+    debian.run("dpkg", "--install", DEB)
     assert debian.files() - before, "compiled modules and all"
     debian.run("attest-agent", "--version")
     wanted = debian.root / "etc/systemd/system/multi-user.target.wants"
