@@ -93,7 +93,9 @@ async def test_a_role_opens_what_it_is_granted_and_nothing_else(verifier, provid
 async def test_what_it_does_is_in_the_audit_log_under_its_subject(verifier, provider):
     guest = await verifier.guest()
     text = token(provider, sub="anna", roles=["operators"])
-    answer = await verifier.call("POST", f"/v1/attesters/{guest.attester_id}/revoke", token=text, json={"reason": "test"})
+    answer = await verifier.call(
+        "POST", f"/v1/attesters/{guest.attester_id}/revoke", token=text, json={"reason": "test"}
+    )
     assert answer.status < 300, answer.content
     assert "oidc:anna" in (await verifier.get("/v1/audit")).content.decode()
 
