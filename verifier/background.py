@@ -47,6 +47,7 @@ def start(services: Services, renew_tls: Callable[[], None]) -> list[asyncio.Tas
         asyncio.create_task(services.feed.run(services.deliveries.wake)),
         asyncio.create_task(services.deliveries.run()),
         asyncio.create_task(services.watch.run()),
+        asyncio.create_task(services.rejudgings.run()),
         asyncio.create_task(repeat(_RENEW_EVERY, renew, "tls.renewal-failed")),
         asyncio.create_task(repeat(EVERY.total_seconds(), sample, "fleet.sample-failed", at_once=True)),
         asyncio.create_task(repeat(_WATCH_EVERY, watch, "expiry.watch-failed", at_once=True)),

@@ -45,6 +45,7 @@ from verifier.service.nonces import Nonces
 from verifier.service.policies import PolicyService
 from verifier.service.queries import QueryService
 from verifier.service.recorder import Recorder
+from verifier.service.rejudgings import Rejudgings
 from verifier.service.samples import FleetSamples
 from verifier.service.services import Services
 from verifier.service.tokens import TokenService
@@ -145,6 +146,16 @@ def wire(
         inventory=inventory,
     )
     secrets, releases = wire_secrets(settings, store, recorder, attestations, clock, random)
+    rejudging = FleetRejudge(
+        store=store,
+        recorder=recorder,
+        policies=policies,
+        assignments=assignments,
+        workers=judging.workers,
+        clock=clock,
+        references=judging.references,
+        validity_without_policy=attestation.validity_without_policy,
+    )
     limits = settings.limits
     admission = Admission(AdmissionRules(slots=limits.slots, waiting=limits.queue), random)
     return Services(
@@ -201,15 +212,9 @@ def wire(
             clock=clock,
             references=judging.references,
         ),
-        rejudging=FleetRejudge(
-            store=store,
-            recorder=recorder,
-            policies=policies,
-            assignments=assignments,
-            workers=judging.workers,
-            clock=clock,
-            references=judging.references,
-            validity_without_policy=attestation.validity_without_policy,
+        rejudging=rejudging,
+        rejudgings=Rejudgings(
+            store=store, recorder=recorder, policies=policies, pages=rejudging, clock=clock, random=random
         ),
         triage=wire_triage(store, assignments, judging, clock),
         policies=policies,

@@ -23,7 +23,7 @@ from verifier.keys.secret import session_key
 from verifier.keys.signer import KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls
 from verifier.policy_files import policy_sources
-from verifier.ports import DEFAULT_TENANT, Clock, Random, Workers
+from verifier.ports import DEFAULT_TENANT, Clock, PolicyRecord, Random, Workers
 from verifier.ports_announcements import Announcement, Topic
 from verifier.ports_history import StoredTable
 from verifier.ports_runtime import RuntimeReferences
@@ -173,14 +173,16 @@ async def database_status(settings: Settings) -> DatabaseStatus:
 
 
 async def register_policies(service: Service) -> None:
-    """Register every policy of `policies_dir`.
+    """Register every policy of `policies_dir`; one that is new there becomes the current revision.
+
+    One that is known stays what it is: a restart, of a single worker too, must not undo what an operator has applied since.
 
     Raises:
         VerifierFault: a file that is no usable policy, by its name; the service does not start with it.
     """
     for path, source in policy_sources(service.settings.policies_dir):
         try:
-            policy = await service.services.policies.register(DEFAULT_TENANT, source, "start")
+            policy = await _register(service, source)
         except EvidenceError as error:
             raise VerifierFault(f"policy {path}: {error}") from error
         current = await service.store.current_policy(DEFAULT_TENANT, policy.id)
@@ -193,6 +195,13 @@ async def register_policies(service: Service) -> None:
         _log.warning(
             "policy.no-default", default_policy=default, effect="verdicts without an assigned policy are none"
         )
+
+
+async def _register(service: Service, source: bytes) -> PolicyRecord:
+    policies = service.services.policies
+    read = policies.read(source)
+    known = await service.store.policy_revision(DEFAULT_TENANT, read.id, read.revision)
+    return await policies.register(DEFAULT_TENANT, source, "start", current=known is None)
 
 
 def following(service: Service) -> AbstractAsyncContextManager[None]:

@@ -5,12 +5,39 @@ A part of `verifier.ports`; the same rules hold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from verifier.ports import VerdictRecord
     from verifier.ports_enrollment import AuditEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejudgingRecord:
+    """The fleet judged again in the background after a change of one policy, and how far that is. One for each policy.
+
+    Attributes:
+        id: another one each time that it begins anew.
+        everyone: all attesters, not only those whom the policy judges.
+        cursor: where to go on; None before the first page.
+        counts: what came of those who were looked at so far.
+        problem: why it ended before everyone was looked at.
+    """
+
+    tenant: str
+    policy_id: str
+    id: str
+    everyone: bool
+    actor: str
+    reason: str
+    started_at: datetime
+    finished_at: datetime | None
+    cursor: str | None
+    counts: Mapping[str, int]
+    problem: str | None
 
 
 class RejudgeStore(Protocol):
@@ -29,3 +56,20 @@ class RejudgeStore(Protocol):
         Raises:
             ValueError: a verdict has no `rejudged_at`, or two are about one attester. Nothing is stored.
         """
+
+    async def begin_rejudging(self, record: RejudgingRecord, not_before: datetime, audit: AuditEntry) -> None:
+        """From `not_before` on, whichever replica is free goes through the fleet; whatever was under way for this policy ends."""
+
+    async def rejudging(self, tenant: str, policy_id: str) -> RejudgingRecord | None:
+        """The last one of this policy."""
+
+    async def claim_rejudging(self, now: datetime, until: datetime) -> RejudgingRecord | None:
+        """One that is not finished and that nobody is at; until then it is the caller's. None: there is none.
+
+        What is claimed for much longer than `until` was claimed by a clock that was ahead, and counts as free.
+        """
+
+    async def advance_rejudging(
+        self, before: RejudgingRecord, after: RejudgingRecord, until: datetime, audit: AuditEntry | None
+    ) -> bool:
+        """Keep how far it is; False where it began anew, or where somebody else went on, meanwhile."""

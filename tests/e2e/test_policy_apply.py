@@ -210,3 +210,17 @@ async def test_what_cannot_be_done_is_said_and_nothing_is_registered(verifier, t
         left = await verifier.attestctl("policy", "apply", *arguments, scope=scope)
         assert (left.code, words in left.err) == (code, True), left.err
     assert await current(verifier) == before
+
+
+async def test_a_restart_does_not_undo_what_was_applied_and_a_changed_file_counts(verifier, lax, tmp_path, log):
+    applied = await verifier.attestctl("policy", "apply", lax)
+    assert applied.code == 0, applied.err
+    revision = await current(verifier)
+    settings = verifier.service.settings
+    async with running(settings, verifier.clock, Here()) as restarted:
+        assert await current(restarted) == revision
+        assert '"event": "policy.superseded"' in log.getvalue()
+    (tmp_path / "policies" / "secure-boot.yaml").write_text(POLICY.replace("10m", "7m"))
+    async with running(settings, verifier.clock, Here()) as restarted:
+        assert await current(restarted) != revision
+        assert "7m" in (await restarted.service.store.current_policy(DEFAULT_TENANT, "secure-boot")).source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from rich.progress import (
     BarColumn,
@@ -16,11 +16,7 @@ from rich.progress import (
 )
 
 from verifier.cli import output
-
-FIRST_PAGE: Final = 25
-LARGEST_PAGE: Final = 200
-_QUICK: Final = 3.0
-_SLOW: Final = 8.0
+from verifier.service.page_size import FIRST_PAGE, next_size
 
 
 def each_page(
@@ -51,14 +47,3 @@ def each_page(
             cursor = page.get("cursor")
             if cursor is None:
                 return
-
-
-def next_size(size: int, seconds: float) -> int:
-    """How large the next page is, after one of `size` took so long.
-
-    Guests with long IMA lists take a thousand times as long as others: a page must be answered long before the
-    connection is given up, and Ctrl-C must not wait.
-    """
-    if seconds > _SLOW:
-        return max(size // 2, 1)
-    return min(size * 2, LARGEST_PAGE) if seconds < _QUICK else size

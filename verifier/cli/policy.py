@@ -17,6 +17,7 @@ from verifier.cli import (
     output,
     policy_apply,
     policy_learn,
+    policy_rejudging,
     policy_sign,
     predict,
     revocations,
@@ -118,6 +119,7 @@ app.command(revocations.revocations)
 app.command(policy_sign.sign_command, name="sign")
 app.command(policy_sign.verify_command, name="verify")
 app.command(policy_apply.apply)
+app.command(policy_rejudging.rejudging)
 app.command(assignments.push)
 app.command(assignments.assign)
 app.command(assignments.assignments)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from verifier.cli import output
+from verifier.cli import output, policy_rejudging
 from verifier.cli.compare import policy_row, table
 from verifier.cli.dry_run_view import Report, exit_code, show
 from verifier.cli.fleet import Where
@@ -60,14 +60,51 @@ class _Progress:
         self.cursor = page.get("cursor")
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Again:
+    """How the fleet is judged again.
+
+    Attributes:
+        rejudge: judge the fleet again by the policies in force.
+        background: with --rejudge: leave it to the verifier, and do not wait for it.
+        everyone: judge everyone again, each by the policies that judge them.
+        start: go on where an earlier call was stopped, as it said.
+        reason: why, for the audit log.
+    """
+
+    rejudge: Annotated[bool, Parameter(negative="")] = False
+    background: Annotated[bool, Parameter(negative="")] = False
+    everyone: Annotated[bool, Parameter(name="--all", negative="")] = False
+    start: Annotated[str | None, Parameter(name="--from")] = None
+    reason: str = ""
+
+    def check(self, *, dry_run: bool) -> None:
+        """Leave with an explanation where the options do not go together."""
+        alone = self.rejudge and not dry_run
+        if self.start is not None and not alone:
+            output.usage("--from goes on with judging again: pass --rejudge, and leave out --dry-run")
+        if self.background and (not alone or self.start is not None):
+            output.usage(
+                "--background is a way of judging again: pass --rejudge, and neither --dry-run nor --from"
+            )
+
+    @property
+    def whose(self) -> dict[str, object | None]:
+        """The query of a dry run."""
+        return {"all": "true" if self.everyone else None}
+
+    @property
+    def query(self) -> dict[str, object | None]:
+        """The query of judging again."""
+        return {**self.whose, "reason": self.reason or None}
+
+
 def apply(
     policy: Path,
     *,
-    rejudge: Annotated[bool, Parameter(negative="")] = False,
+    again: Again | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
-    everyone: Annotated[bool, Parameter(name="--all", negative="")] = False,
-    start: Annotated[str | None, Parameter(name="--from")] = None,
-    reason: str = "",
     rows: int = 40,
     where: Where | None = None,
 ) -> int:
@@ -76,7 +113,8 @@ def apply(
     Without --rejudge a guest is judged by the new revision at its next attestation. With it the verifier judges the newest
     stored evidence of everyone whom this policy judges, and what comes of it is the verdict from then on. No verdict is
     trusted for longer than before. Ctrl-C stops it between two pages; what was judged again stays, and how to go on is
-    said.
+    said. With --background the verifier goes through the fleet by itself, whether or not this terminal stays:
+    `attestctl policy rejudging ID` shows how far it is.
 
     Exit code: 0 nobody fares worse, 1 some have a warning now, 2 some are contraindicated, 3 some are none or could not be
     judged.
@@ -86,54 +124,67 @@ def apply(
 
         attestctl policy apply policies/web.yaml --rejudge --reason "CVE-2026-1234: dbx of November"
 
+        attestctl policy apply policies/web.yaml --rejudge --background
+
     Args:
         policy: policy file, signed policy, or folder with policy.yaml.
-        rejudge: judge the fleet again by the policies in force.
+        again: how the fleet is judged again.
         dry_run: show what would change, for the policy and for the fleet; register and store nothing.
-        everyone: judge everyone again, each by the policies that judge them.
-        start: go on where an earlier call was stopped, as it said.
-        reason: why, for the audit log.
         rows: how many guests to list at most; 0 lists all.
     """
-    at = where or Where()
-    if start is not None and (dry_run or not rejudge):
-        output.usage("--from goes on with judging again: pass --rejudge, and leave out --dry-run")
+    at, how = where or Where(), again or Again()
+    how.check(dry_run=dry_run)
     try:
         source = read_policy_source(policy)
         change = at.ask(lambda remote: _change(remote, source))
-        if not at.json:
-            _show_change(change, dry_run=dry_run)
-        registered = change.is_new and not dry_run
-        if registered:
-            at.ask(lambda remote: remote.upload("/v1/policies", source, YAML))
-            if rejudge:
-                time.sleep(
-                    LOOKUP_LIFE.total_seconds()
-                )  # whoever attests to another replica meets the new revision, too
     except VtpmAttestError as error:
         output.fail(error)
+    if not at.json:
+        _show_change(change, dry_run=dry_run)
     document: dict[str, object] = {
         "policy": change.policy.id,
         "revision": change.policy.revision,
         "previous": None if change.current is None else change.current.revision,
-        "registered": registered,
+        "registered": change.is_new and not dry_run,
         "differences": change.rows(),
     }
-    report = None
-    if dry_run:
-        query = {"all": "true" if everyone else None}
-        report = at.ask(lambda remote: _dry_run(remote, change, query))
-        document["dry_run"] = report.document()
-    elif rejudge:
-        query = {"all": "true" if everyone else None, "reason": reason or None}
-        report = at.ask(lambda remote: _rejudge(remote, change.policy.id, query, start, policy))
-        document["rejudged"] = report.document()
+    if not dry_run:
+        _register(at, change, how)
+    report = _follow(at, change, how, policy, document, dry_run=dry_run)
     if at.json:
         output.print_json(document)
     elif report is not None:
         output.out.print()
         show(report, rows)
     return 0 if report is None or _nobody(report) else exit_code(report)
+
+
+def _register(at: Where, change: _Change, how: Again) -> None:
+    if not change.is_new:
+        return
+    at.ask(lambda remote: remote.upload("/v1/policies", change.source, YAML))
+    if how.rejudge and not how.background:
+        # Whoever attests to another replica meets the new revision, too.
+        time.sleep(LOOKUP_LIFE.total_seconds())
+
+
+def _follow(
+    at: Where, change: _Change, how: Again, file: Path, document: dict[str, object], *, dry_run: bool
+) -> Report | None:
+    """What it means for the fleet; None where nobody was looked at yet."""
+    report = None
+    if dry_run:
+        report = at.ask(lambda remote: _dry_run(remote, change, how.whose))
+        document["dry_run"] = report.document()
+    elif how.background:
+        begun = at.ask(lambda remote: policy_rejudging.begin(remote, change.policy.id, how.query))
+        document["rejudging"] = begun
+        if not at.json:
+            policy_rejudging.show(begun)
+    elif how.rejudge:
+        report = at.ask(lambda remote: _rejudge(remote, change.policy.id, how.query, how.start, file))
+        document["rejudged"] = report.document()
+    return report
 
 
 def _change(remote: Remote, source: bytes) -> _Change:

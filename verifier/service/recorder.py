@@ -28,6 +28,7 @@ from verifier.ports_enrollment import AuditEntry, Decision, EnrollmentBounds, En
 from verifier.ports_events import WebhookRecord
 from verifier.ports_history import HistoryPurge
 from verifier.ports_inventory import InventoryUpdate
+from verifier.ports_rejudge import RejudgingRecord
 from verifier.ports_secrets import Changed, Released, SecretChange, SecretRelease
 from verifier.ports_trust import AnchorAssignment, AnchorSetRecord, ExpiryAlarm, LostEndorsement
 from verifier.service import trust_entries
@@ -185,6 +186,28 @@ class Recorder:
             reason=audit.reason,
         )
         return tuple(done)
+
+    async def rejudging_begun(self, record: RejudgingRecord, not_before: datetime, audit: AuditEntry) -> None:
+        """The fleet is to be judged again in the background."""
+        await self._store.begin_rejudging(record, not_before, audit)
+        self._log.warning(audit.action, policy=record.policy_id, actor=audit.actor, reason=audit.reason)
+
+    async def rejudging_claimed(self, now: datetime, until: datetime) -> RejudgingRecord | None:
+        """This replica goes on with one of them; None: there is nothing to be done."""
+        return await self._store.claim_rejudging(now, until)
+
+    async def rejudging_advanced(
+        self,
+        before: RejudgingRecord,
+        after: RejudgingRecord,
+        until: datetime,
+        audit: AuditEntry | None = None,
+    ) -> bool:
+        """A page more is done, or all; False where somebody else went on, or began anew."""
+        done = await self._store.advance_rejudging(before, after, until, audit)
+        if done and audit is not None:
+            self._log.warning(audit.action, policy=after.policy_id, problem=after.problem, **after.counts)
+        return done
 
     async def evidence_read(self, verdict: VerdictRecord, now: datetime, actor: str) -> None:
         """Somebody is given the evidence of a verdict."""

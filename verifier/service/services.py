@@ -35,6 +35,7 @@ from verifier.service.inventory_report import InventoryReport
 from verifier.service.policies import PolicyService
 from verifier.service.queries import QueryService
 from verifier.service.recorder import Recorder
+from verifier.service.rejudgings import Rejudgings
 from verifier.service.retention import Retention
 from verifier.service.samples import FleetSamples
 from verifier.service.secret_release import SecretReleases
@@ -75,6 +76,7 @@ class Services:
     retention: Retention
     dry_runs: DryRunService
     rejudging: FleetRejudge
+    rejudgings: Rejudgings
     triage: RuntimeTriage
     policies: PolicyService
     assignments: AssignmentService

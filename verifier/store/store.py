@@ -23,6 +23,7 @@ from verifier.store.outbox import OutboxStore
 from verifier.store.policies import Policies
 from verifier.store.queries import Queries
 from verifier.store.rejudging import Rejudgings
+from verifier.store.rejudgings import BackgroundRejudgings
 from verifier.store.samples import Samples
 from verifier.store.schema import probe
 from verifier.store.secrets import Secrets
@@ -48,6 +49,7 @@ class SqlStore(
     Webhooks,
     Secrets,
     Rejudgings,
+    BackgroundRejudgings,
     OutboxStore,
 ):
     """`verifier.ports.Store` and `verifier.ports_events.Outbox`, durable, shared by any number of processes."""

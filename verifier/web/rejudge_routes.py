@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
+from verifier.ports_rejudge import RejudgingRecord
 from verifier.service.fleet_rejudge import RejudgeCommand, RejudgePage
+from verifier.service.rejudgings import BeginCommand
 from verifier.web.dry_run_messages import (
     DryRunChange,
     DryRunCounts,
@@ -17,7 +19,8 @@ from verifier.web.dry_run_messages import (
     reply,
 )
 from verifier.web.messages import Body, Cursor
-from verifier.web.routing import OPERATORS, Call, Reply, Route
+from verifier.web.routing import OPERATORS, WATCHERS, Call, Reply, Route
+from verifier.web.wire_codec import rfc3339, rfc3339_or_none
 
 _SLICE: Final = 50
 """Outcomes counted before others get their turn on the event loop."""
@@ -94,7 +97,114 @@ async def _message(page: RejudgePage) -> RejudgeReply:
     )
 
 
+class RejudgingQuery(Body, frozen=True):
+    """Whom to judge again, and why."""
+
+    all: bool = False
+    """Every attester, each by the policies that judge it now; else those whom this policy judges."""
+    reason: Annotated[str, Meta(max_length=500)] = ""
+    """For the audit log."""
+
+
+class Rejudging(Body, frozen=True):
+    """How far the fleet is judged again in the background after a change of this policy."""
+
+    policy: str
+    id: str
+    """Another one each time that it begins anew."""
+    state: Literal["running", "done", "stopped"]
+    everyone: bool
+    actor: str
+    reason: str
+    started_at: str
+    counts: dict[str, int]
+    """Attesters so far: `examined`, and of them `stored` (a new verdict; `stored_affirming` and so on by tier), `unjudged`,
+    `moved`, `stale`, `not_selected`, `never_attested`, `not_heard`."""
+    total: int
+    """Attesters that there are now; about as many will be examined."""
+    finished_at: str | None = None
+    problem: str | None = None
+    """Why it ended before everyone was looked at."""
+
+
+async def begin(call: Call) -> Reply:
+    """Go through the fleet in the background; whatever was under way for this policy ends."""
+    query: RejudgingQuery = call.query
+    command = BeginCommand(
+        tenant=call.tenant,
+        policy_id=call.request.match_info["id"],
+        everyone=query.all,
+        actor=call.caller.id,
+        reason=query.reason,
+    )
+    record = await call.services.rejudgings.begin(command)
+    return Reply(body=await _rejudging(call, record), status=202)
+
+
+async def progress(call: Call) -> Reply:
+    """How far that is."""
+    record = await call.services.rejudgings.get(call.tenant, call.request.match_info["id"])
+    return Reply(body=await _rejudging(call, record))
+
+
+async def stop(call: Call) -> Reply:
+    """Judge nobody else again."""
+    await call.services.rejudgings.stop(call.tenant, call.request.match_info["id"], call.caller.id)
+    return Reply(body=None, status=204)
+
+
+async def _rejudging(call: Call, record: RejudgingRecord) -> Rejudging:
+    counts = await call.services.fleet.status(call.tenant)
+    return Rejudging(
+        policy=record.policy_id,
+        id=record.id,
+        state=_state(record),
+        everyone=record.everyone,
+        actor=record.actor,
+        reason=record.reason,
+        started_at=rfc3339(record.started_at),
+        counts={"examined": 0, **record.counts},
+        total=sum(counts.values()),
+        finished_at=rfc3339_or_none(record.finished_at),
+        problem=record.problem,
+    )
+
+
+def _state(record: RejudgingRecord) -> Literal["running", "done", "stopped"]:
+    if record.finished_at is None:
+        return "running"
+    return "done" if record.problem is None else "stopped"
+
+
+_PATH: Final = "/v1/policies/{id}/rejudging"
 ROUTES: Final = (
+    Route(
+        method="POST",
+        path=_PATH,
+        access=OPERATORS,
+        handler=begin,
+        summary="Judge again in the background, from the first attester on; another one of this policy ends",
+        query=RejudgingQuery,
+        response=Rejudging,
+        status=202,
+    ),
+    Route(
+        method="GET",
+        path=_PATH,
+        access=WATCHERS,
+        handler=progress,
+        summary="How far the fleet is judged again in the background",
+        response=Rejudging,
+    ),
+    Route(
+        method="DELETE",
+        path=_PATH,
+        access=OPERATORS,
+        handler=stop,
+        summary="Stop judging again in the background; what was judged stays",
+        response=None,
+        status=204,
+    ),
     Route(
         method="POST",
         path="/v1/policies/{id}/rejudge",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from verifier.cli import fleet_pages
-from verifier.cli.fleet_pages import FIRST_PAGE, LARGEST_PAGE, each_page, next_size
+from verifier.cli.fleet_pages import each_page
+from verifier.service.page_size import FIRST_PAGE, LARGEST_PAGE, next_size
 
 
 class Fleet:

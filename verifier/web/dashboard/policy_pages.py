@@ -42,6 +42,7 @@ async def policy(call: PageCall) -> web.StreamResponse:
         current=revisions[0],
         revisions=revisions[:_REVISIONS],
         total=len(revisions),
+        rejudging=await call.services.rejudgings.find(call.tenant, revisions[0].id),
     )
 
 
