@@ -220,6 +220,7 @@ class Recording:
     """
 
     nonce_hash: bytes
+    """What the nonce is known by when it is spent. The store writes those that are alike at the front to one place."""
     nonce_expires_at: datetime
     verdict: VerdictRecord
     boot: BootRecord

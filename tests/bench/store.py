@@ -68,8 +68,10 @@ class _Machine:
         blobs = {made.verdict.evidence_sha256: bundle}
         if self.position == 0:
             blobs[records.sha256(_LOG)] = _LOG
+        expiry = int(made.nonce_expires_at.timestamp()).to_bytes(4, "big")
         item = dataclasses.replace(
             made,
+            nonce_hash=expiry + os.urandom(28),
             verdict=dataclasses.replace(made.verdict, findings=_FINDINGS, boot_id=_BOOT_ID),
             boot=dataclasses.replace(made.boot, boot_id=_BOOT_ID),
             identity=self.identity,

@@ -47,7 +47,7 @@ from verifier.service.lineage import (
     refuse_copy,
 )
 from verifier.service.model import AttestCommand, AttestOutcome, LogReference
-from verifier.service.nonces import Nonces
+from verifier.service.nonces import Nonces, spent_as
 from verifier.service.recorder import Recorder
 from verifier.service.verdicts import finding_mappings, view
 from verifier.tcg.attest import ClockInfo, parse_quote
@@ -194,7 +194,7 @@ class AttestationService:
 
     async def _refuse_spent(self, command: AttestCommand) -> None:
         """Evidence that is older than the newest was sent twice, or it came late: tell which."""
-        if await self._store.nonce_spent(hashlib.sha256(command.nonce).digest()):
+        if await self._store.nonce_spent(spent_as(command.nonce)):
             raise _reused()
 
     async def _log(self, reference: LogReference | None, held: bytes | None) -> HeldLog | None:
@@ -348,7 +348,7 @@ def _recording(judged: _Judged, verdict: VerdictRecord, bundle: bytes, line: Lin
         ima=None if judged.ima.record is None else judged.ima.record.to_json(),
     )
     return Recording(
-        nonce_hash=hashlib.sha256(command.nonce).digest(),
+        nonce_hash=spent_as(command.nonce),
         nonce_expires_at=judged.nonce_expires_at,
         verdict=verdict,
         boot=boot,

@@ -8,6 +8,7 @@ mark of the past names what was known of the attester when the nonce was issued.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -28,6 +29,14 @@ _HEAD_SIZE: Final = _EXPIRY_SIZE + MARK_SIZE + _RANDOM_SIZE
 _BODY_SIZE: Final = _HEAD_SIZE + _MARK_SIZE
 _MARK_LABEL: Final = b"vtpm-attest nonce origin v1\x00"
 _TAG_LABEL: Final = b"vtpm-attest nonce tag v1\x00"
+
+
+def spent_as(nonce: bytes) -> bytes:
+    """What a spent nonce is known by: its digest, behind its expiry.
+
+    So those that are spent at one time lie together in the store, instead of anywhere among a million.
+    """
+    return nonce[:_EXPIRY_SIZE] + hashlib.sha256(nonce).digest()[:-_EXPIRY_SIZE]
 
 
 class Nonces:

@@ -16,6 +16,7 @@ from verifier.ports import AttesterState, Recording, VerdictRecord
 from verifier.ports_enrollment import AuditEntry
 from verifier.store import audit_log, blobs, event_log, recording, rows, statements, values
 from verifier.store.backend import Backend, StorePart, changed
+from verifier.store.judgements import Judgements
 from verifier.store.recording import Moved, Spent, lineage_values
 from verifier.store.rows import Judgement, Row
 from verifier.store.schema import attestation, latest, nonce
@@ -33,7 +34,7 @@ class Attestations(StorePart):
 
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend)
-        self._packer = recording.BlobPacker()
+        self._said = Judgements()
         self._judgements: OrderedDict[bytes, Judgement] = OrderedDict()
 
     async def attester_state(self, attester_id: str) -> AttesterState | None:
@@ -51,7 +52,7 @@ class Attestations(StorePart):
         packed = None
         if sum(map(len, item.blobs.values())) > _OFFLOAD_ABOVE:
             packed = await asyncio.to_thread(blobs.pack_all, item.blobs)
-        outcome = await self._backend.record(recording.prepare(item, self._packer, packed))
+        outcome = await self._backend.record(recording.prepare(item, self._said, packed))
         if isinstance(outcome, Spent):
             return None
         if isinstance(outcome, NotFoundError):

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from verifier.appraisal.lineage import Lineage
 from verifier.errors import NotFoundError
 from verifier.ports import GuestIdentity, Lifecycle, Recording, VerdictRecord
-from verifier.store import blobs, identities, ima_rows, recorded_events, rows, values
+from verifier.store import blobs, identities, ima_rows, recorded_events, values
 from verifier.store.blobs import PackedBlob
 from verifier.store.held import Held
+from verifier.store.judgements import Judgements
 from verifier.store.rows import Row, Values
 
 
@@ -145,26 +146,8 @@ def _sorted(by_digest: Mapping[bytes, Values]) -> list[Values]:
     return [by_digest[digest] for digest in sorted(by_digest)]
 
 
-class BlobPacker:
-    """Packs contents, and remembers the last few: the same judgement comes with every attestation."""
-
-    def __init__(self, remembered: int = 512) -> None:
-        self._remembered = remembered
-        self._packed: dict[bytes, PackedBlob] = {}
-
-    def pack(self, digest: bytes, content: bytes) -> PackedBlob:
-        """As `blobs.pack`; `digest` must be the SHA-256 of `content`."""
-        found = self._packed.get(digest)
-        if found is None:
-            found = blobs.pack(digest, content)
-            while len(self._packed) >= self._remembered:
-                del self._packed[next(iter(self._packed))]
-            self._packed[digest] = found
-        return found
-
-
 def prepare(
-    recording: Recording, packer: BlobPacker, packed: tuple[PackedBlob, ...] | None = None
+    recording: Recording, judgements: Judgements, packed: tuple[PackedBlob, ...] | None = None
 ) -> PreparedRecording:
     """Columns of a recording; `packed` are its blobs where they have been packed already.
 
@@ -173,7 +156,7 @@ def prepare(
         TypeError: a finding holds something that is not JSON.
     """
     verdict = recording.verdict
-    digest, content = rows.judgement_bytes(verdict)
+    judgement = judgements.packed(verdict)
     judged_at = values.micros(verdict.judged_at)
     return PreparedRecording(
         attester_id=verdict.attester_id,
@@ -185,7 +168,7 @@ def prepare(
             "attester_id": verdict.attester_id,
             "expires_at": values.micros(recording.nonce_expires_at),
         },
-        verdict=_verdict_values(verdict, digest, judged_at),
+        verdict=_verdict_values(verdict, judgement.digest, judged_at),
         evidence=values.json_text(recording.evidence),
         boot=_boot_values(recording),
         boot_goes_on=recording.boot_goes_on and recording.position is not None,
@@ -193,7 +176,7 @@ def prepare(
         identity=recording.identity,
         identity_text=values.json_text(recording.identity),
         blobs=blobs.pack_all(recording.blobs) if packed is None else packed,
-        judgement=packer.pack(digest, content),
+        judgement=judgement,
         named=tuple({bytes.fromhex(name) for name in recording.evidence.values()} - recording.blobs.keys()),
         day=judged_at - judged_at % values.DAY,
         position=recording.position,

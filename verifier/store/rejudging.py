@@ -12,9 +12,10 @@ from sqlalchemy import Connection, RowMapping, and_, bindparam, select, update
 from verifier.ports import Lifecycle, VerdictRecord
 from verifier.ports_announcements import Topic
 from verifier.ports_enrollment import AuditEntry
-from verifier.store import audit_log, recorded_events, recording, rows, values
+from verifier.store import audit_log, recorded_events, recording, values
 from verifier.store.announcing import note
 from verifier.store.backend import StorePart
+from verifier.store.judgements import Judgements
 from verifier.store.recording import Step
 from verifier.store.rows import Values
 from verifier.store.schema import attestation, attester, latest
@@ -79,16 +80,16 @@ class Rejudgings(StorePart):
 
 
 def _prepare_all(verdicts: Sequence[VerdictRecord]) -> dict[str, _Prepared]:
-    packer = recording.BlobPacker()
-    return {verdict.attester_id: _prepare(verdict, packer) for verdict in verdicts}
+    said = Judgements()
+    return {verdict.attester_id: _prepare(verdict, said) for verdict in verdicts}
 
 
-def _prepare(verdict: VerdictRecord, packer: recording.BlobPacker) -> _Prepared:
+def _prepare(verdict: VerdictRecord, said: Judgements) -> _Prepared:
     if verdict.rejudged_at is None:
         raise ValueError(f"the verdict of attester {verdict.attester_id} was not judged again")
-    digest, content = rows.judgement_bytes(verdict)
+    judgement = said.packed(verdict)
     at = values.micros(verdict.rejudged_at)
-    packed = recording.packed_values(packer.pack(digest, content), at - at % values.DAY)
+    packed = recording.packed_values(judgement, at - at % values.DAY)
     return _Prepared(
         verdict=verdict,
         said={
@@ -96,7 +97,7 @@ def _prepare(verdict: VerdictRecord, packer: recording.BlobPacker) -> _Prepared:
             "valid_until": values.micros(verdict.valid_until),
             "policy_id": verdict.policy_id,
             "policy_revision": verdict.policy_revision,
-            "judgement": digest,
+            "judgement": judgement.digest,
             "rejudged_at": at,
         },
         judgement=packed,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from verifier.errors import RefusedError
 from verifier.reasons import Reason
-from verifier.service.nonces import NONCE_SIZE, Nonces
+from verifier.service.nonces import NONCE_SIZE, Nonces, spent_as
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 LIFE = timedelta(minutes=2)
@@ -80,3 +80,14 @@ def test_no_changed_bit_is_accepted(position, bit):
 @given(st.binary(max_size=64))
 def test_random_bytes_are_refused_whatever_their_length(data):
     assert reason(lambda: nonces().check(data, "att-a", NOW)) in {Reason.NONCE_UNKNOWN, Reason.NONCE_FOREIGN}
+
+
+def test_spent_nonces_are_told_apart_and_lie_in_the_order_of_their_expiry():
+    made = [nonces(seed=number).issue("att-a", NOW + number * LIFE, LIFE)[0] for number in range(50)]
+    spent = [spent_as(nonce) for nonce in made]
+    assert sorted(set(spent)) == spent
+    assert {len(key) for key in spent} == {32}
+    # Everything of a nonce counts.
+    nonce = made[0]
+    changed = [nonce[:at] + bytes([nonce[at] ^ 1]) + nonce[at + 1 :] for at in range(NONCE_SIZE)]
+    assert len({spent_as(one) for one in (nonce, *changed)}) == NONCE_SIZE + 1

@@ -13,12 +13,13 @@ from verifier.ports import GuestIdentity
 from verifier.store import recording as under_test
 from verifier.store.held import Held
 from verifier.store.identities import uuid_key
-from verifier.store.recording import BlobPacker, Known, Spent, Step
+from verifier.store.judgements import Judgements
+from verifier.store.recording import Known, Spent, Step
 
 
 def _prepared(*items):
-    packer = BlobPacker()
-    return [under_test.prepare(item, packer) for item in items]
+    said = Judgements()
+    return [under_test.prepare(item, said) for item in items]
 
 
 def _known(**changes):
@@ -97,20 +98,41 @@ def test_a_long_claim_is_a_short_key():
     assert uuid_key("x" * 1000) != uuid_key("x" * 1001)
 
 
-def test_the_packer_forgets_the_oldest():
-    packer = BlobPacker(remembered=2)
-    first = packer.pack(sha256(b"1"), b"1")
-    assert packer.pack(sha256(b"1"), b"1") is first
-    for content in (b"2", b"3"):
-        packer.pack(sha256(content), content)
-    assert packer.pack(sha256(b"1"), b"1") is not first
+def _verdict(findings=None, **changes):
+    verdict = recording("a").verdict
+    return dataclasses.replace(
+        verdict, **changes, findings=verdict.findings if findings is None else findings
+    )
+
+
+def test_the_last_judgements_are_packed_once_and_the_oldest_forgotten():
+    said, findings = Judgements(remembered=2), ({"code": "a"},)
+    first = said.packed(_verdict(findings))
+    assert said.packed(_verdict(findings)) is first
+    # The same, though made anew.
+    assert said.packed(_verdict(({"code": "a"},))) is first
+    for code in ("b", "c"):
+        said.packed(_verdict(({"code": code},)))
+    again = said.packed(_verdict(({"code": "a"},)))
+    assert again == first
+    assert again is not first
+
+
+@pytest.mark.parametrize("changes", [{"vector": {"hardware": 96}}, {"endorsement": {"issuer": "other"}}])
+def test_the_same_findings_with_something_else_are_another_judgement(changes):
+    said, findings = Judgements(), ({"code": "a"},)
+    first = said.packed(_verdict(findings))
+    other = said.packed(_verdict(findings, **changes))
+    assert other.digest != first.digest
+    assert other == Judgements().packed(_verdict(findings, **changes))
+    assert said.packed(_verdict(findings)) == first
 
 
 def test_a_finding_that_is_no_json_is_the_callers_bug():
     item = recording("a")
     broken = dataclasses.replace(item, verdict=dataclasses.replace(item.verdict, findings=({"x": object()},)))
     with pytest.raises(TypeError):
-        under_test.prepare(broken, BlobPacker())
+        under_test.prepare(broken, Judgements())
 
 
 def _stored(plan, held):
