@@ -46,7 +46,7 @@ seconds (90), and units after network\-online.target not longer than
 Sealed to the TPM of this machine:
 .PP
 .RS
-systemd\-creds encrypt \-\-name=vtpm\-attest.join\-token \-\-tpm2\-pcrs= FILE /etc/credstore.encrypted/vtpm\-attest.join\-token
+systemd\-creds encrypt \-\-name=vtpm\-attest.join\-token \-\-tpm2\-pcrs=16 FILE /etc/credstore.encrypted/vtpm\-attest.join\-token
 .RE
 .PP
 It is needed until the machine is enrolled.

@@ -27,14 +27,17 @@ class Debian:
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return _run(["chroot", str(self.root), *command], check=check)
 
-    def run_with_proc(self, *command: str) -> None:
+    def run_with_proc(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """As `run`, for what looks at /proc."""
-        proc = self.root / "proc"
-        script = 'mount -t proc proc "$0" && exec "$@"'
-        _run(
-            ["unshare", "--mount", "sh", "-c", script, str(proc), "chroot", str(self.root), *command],
-            check=True,
-        )
+        mounted = [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            'mount -t proc proc "$0" && exec "$@"',
+            str(self.root / "proc"),
+        ]
+        return _run([*mounted, "chroot", str(self.root), *command], check=check)
 
     def write(self, path: str, text: str) -> Path:
         where = self.root / path

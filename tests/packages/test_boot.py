@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 
 import pytest
 
-from agent.wire.messages import AttestationRequest
-from scripts.demo import guest_root
 from tests import swtpm
-from tests.fake_verifier import FakeVerifier
-from tests.packages.debian import DEB, Debian, System, can_boot
-from tests.real_guests import BOOT, LOG
-from tests.swtpm import Swtpm, manufacture
+from tests.packages.debian import DEB, System, can_boot
+from tests.packages.guests import UNITS
+from tests.real_guests import LOG
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,69 +18,6 @@ pytestmark = [
     pytest.mark.skipif(not swtpm.available(), reason="SKIPPED FOR WANT OF A TPM: swtpm is missing"),
     pytest.mark.skipif(not can_boot(), reason="SKIPPED: no root, or no namespaces and control groups"),
 ]
-REQUIRES = """
-[Unit]
-Requires=attested.target
-After=attested.target
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/bin/true
-[Install]
-WantedBy=multi-user.target
-"""
-WANTED = REQUIRES.replace("multi-user", "attested")
-ONLINE = REQUIRES.replace("attested", "network-online").replace("Requires", "Wants")
-UNITS = {"requires": REQUIRES, "wanted": WANTED, "online": ONLINE}
-
-
-class Guest:
-    """A Debian with the agent set up, that was not booted yet."""
-
-    def __init__(self, debian: Debian, verifier: FakeVerifier, tcti: str) -> None:
-        self.debian, self.verifier = debian, verifier
-        self._tcti = tcti
-
-    def configure(self, **settings: str) -> None:
-        every = {"server": self.verifier.url, "tcti": self._tcti, "root": "/guest", **settings}
-        lines = [f'{key} = "{value}"\n' for key, value in every.items()]
-        self.debian.write("etc/vtpm-attest/agent.toml", "".join(lines))
-
-    def evidence(self) -> AttestationRequest:
-        return next(message for _, message in self.verifier.seen if isinstance(message, AttestationRequest))
-
-
-@pytest.fixture
-def guest(installed, tmp_path) -> Iterator[Guest]:
-    """What its kernel and firmware logged can be read by root alone, as on a machine. The token is sealed."""
-    shutil.copytree(guest_root(tmp_path, 1, BOOT), installed.root / "guest")
-    for path in (installed.root / "guest/sys").rglob("*"):
-        path.chmod(0o555 if path.is_dir() else 0o440)
-    for name, text in UNITS.items():
-        installed.write(f"etc/systemd/system/{name}.service", text)
-    try:
-        installed.run("systemctl", "enable", "attest-agent", *UNITS)
-        made = manufacture(tmp_path / "tpm", tmp_path / "ca")
-        with FakeVerifier(tmp_path) as verifier, Swtpm(made.state) as tpm:
-            seal_token(installed, verifier.token)
-            guest = Guest(installed, verifier, tpm.tcti)
-            guest.configure()
-            yield guest
-    finally:
-        installed.run("systemctl", "disable", *UNITS)
-        for name in UNITS:
-            (installed.root / f"etc/systemd/system/{name}.service").unlink()
-        for path in ("guest", "etc/credstore.encrypted", "var/lib/private"):
-            shutil.rmtree(installed.root / path, ignore_errors=True)
-        (installed.root / "var/lib/vtpm-attest").unlink(missing_ok=True)
-
-
-def seal_token(debian: Debian, secret: str) -> None:
-    """As docs/boot.md has it, but to the machine's key: the TPM of the test is no device."""
-    debian.write("root/token", secret)
-    (debian.root / "etc/credstore.encrypted").mkdir(exist_ok=True)
-    seal = "systemd-creds encrypt --with-key=host --name=vtpm-attest.join-token /root/token"
-    debian.run_with_proc(*seal.split(), "/etc/credstore.encrypted/vtpm-attest.join-token")
 
 
 def started(system: System) -> dict[str, bool]:

@@ -104,8 +104,8 @@ def test_a_purge_leaves_nothing(debian, deb):
     debian.run("attest-agent", "--version")
     wanted = debian.root / "etc/systemd/system/multi-user.target.wants"
     wanted.mkdir(parents=True, exist_ok=True)
-    for unit in ("attest-agent.service", "attested.path"):  # what `systemctl enable` does
-        (wanted / unit).symlink_to(f"/lib/systemd/system/{unit}")
+    unit = "attest-agent.service"
+    (wanted / unit).symlink_to(f"/lib/systemd/system/{unit}")  # what `systemctl enable` does
     state = debian.root / "var/lib/private/vtpm-attest"
     state.mkdir(parents=True)
     (debian.root / "var/lib/vtpm-attest").symlink_to("private/vtpm-attest")
