@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 
@@ -52,6 +52,9 @@ class HistoryStore(Protocol):
 
     async def purge_history(self, before: datetime) -> HistoryPurge:
         """Drop verdicts judged before this, in short transactions, or as whole partitions that end before it."""
+
+    async def ahead_of_database(self, now: datetime) -> timedelta:
+        """By how much this time is later than the database's own; zero where that has no clock of its own."""
 
     async def history_begins(self) -> datetime | None:
         """When the oldest verdict was judged that is kept beside latest ones, or the beginning of its partition."""

@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from tests.contract.records import NOW, enrol, recording
 from tests.contract.test_evidence import held
+from tests.harness import FakeClock
+from verifier.errors import VerifierFault
 from verifier.reasons import Tier
+from verifier.service.events import LocalEvents
+from verifier.service.recorder import Recorder
+from verifier.service.retention import Retention, RetentionRules
 from verifier.store import partitions, values
 
 DAY = timedelta(days=1)
@@ -189,3 +196,46 @@ async def test_weeks_are_made_and_dropped_while_others_attest(postgresql_databas
         found = await sequences(first, f"att-{number}")
         assert found[0] == count
         assert len(found) == len(set(found))
+
+
+async def test_a_week_that_was_taken_out_and_not_dropped_goes_the_next_time(postgresql_database):
+    store = await postgresql_database.open()
+    await enrol(store, "att-1")
+    far = NOW.replace(year=2031)
+    await store.prepare_history(far)
+    await store.record(recording("att-1", at=far))
+
+    def killed_in_between(connection):
+        return partitions.take_out(connection, partitions.partitions(connection)[0])
+
+    assert (await store._backend.write(killed_in_between)).partitions == 1
+    (left,) = [one.name for one in await store.storage() if one.name.startswith("dropped_")]
+    assert await sequences(store) == [1]
+    await store.purge_history(far - 90 * DAY)
+    assert left not in [one.name for one in await store.storage()]
+
+
+def keeper(store, now) -> Retention:
+    """What a replica with this clock does from time to time."""
+    rules = RetentionRules(history=90 * DAY, evidence=30 * DAY, events=7 * DAY)
+    recorder = Recorder(store, LocalEvents())
+    return Retention(store=store, outbox=store, recorder=recorder, clock=FakeClock(now), rules=rules)
+
+
+async def test_a_replica_whose_clock_is_ahead_of_the_databases_drops_nothing(postgresql_database):
+    store = await postgresql_database.open()
+    await enrol(store, "att-1")
+    now = datetime.now(UTC)
+    for days in (100, 2, 1):
+        await store.record(recording("att-1", at=now - days * DAY))
+    wrong = keeper(store, now + 400 * DAY)
+    for act in (wrong.history, wrong.evidence, wrong.events, wrong.expired):
+        with pytest.raises(VerifierFault, match="clock"):
+            await act()
+    assert await sequences(store) == [3, 2, 1]
+    right = keeper(store, now + timedelta(minutes=30))
+    for act in (right.history, right.evidence, right.events, right.expired):
+        await act()
+    assert await sequences(store) == [3, 2]
+    assert right.state.verdicts == 1
+    assert right.state.history_begins is not None

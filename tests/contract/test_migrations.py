@@ -46,7 +46,12 @@ def _pretend_newer(url, oldest):
 def _differences(connection):
     options = {"compare_type": True, "include_object": _is_the_same_everywhere}
     found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
-    on_sqlite_alone = {"ix_attestation_judged_at", "fk_attestation_judgement", "fk_latest_judgement"}
+    on_sqlite_alone = {
+        "ix_attestation_judged_at",
+        "fk_attestation_attester_id",
+        "fk_attestation_judgement",
+        "fk_latest_judgement",
+    }
     if connection.dialect.name == "postgresql":
         names = {difference[1].name for difference in found}
         assert names == on_sqlite_alone

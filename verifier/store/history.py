@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
@@ -56,6 +56,14 @@ class Histories(StorePart):
         gone = delete(attestation).where(tuple_(*_VERDICT).in_(old))
         return HistoryPurge(rows=await self._in_chunks(lambda connection: changed(connection, gone)))
 
+    async def ahead_of_database(self, now: datetime) -> timedelta:
+        """See the port."""
+        if not self._backend.partitioned:
+            return timedelta(0)
+        (row,) = await self._backend.rows(select(func.clock_timestamp()))
+        theirs: datetime = row[0]
+        return now - theirs
+
     async def history_begins(self) -> datetime | None:
         """See the port."""
         read = partitions.begins if self._backend.partitioned else _begins
@@ -74,7 +82,9 @@ class Histories(StorePart):
         done = HistoryPurge()
         for one in await self._patiently(partitions.partitions):
             if one.ends <= before:
-                done += await self._patiently(partial(_drop, one))
+                done += await self._patiently(partial(_take_out, one))
+        for name in await self._patiently(partitions.taken):
+            await self._patiently(partial(_drop_taken, name))
         done += HistoryPurge(
             rows=await self._in_chunks(lambda connection: partitions.purge_rest(connection, before))
         )
@@ -106,8 +116,12 @@ def _make(week: int, connection: Connection) -> bool:
     return partitions.make(connection, week)
 
 
-def _drop(one: partitions.Partition, connection: Connection) -> HistoryPurge:
-    return partitions.drop(connection, one)
+def _take_out(one: partitions.Partition, connection: Connection) -> HistoryPurge:
+    return partitions.take_out(connection, one)
+
+
+def _drop_taken(name: str, connection: Connection) -> None:
+    partitions.drop_taken(connection, name)
 
 
 def _begins(connection: Connection) -> int | None:

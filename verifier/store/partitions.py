@@ -5,6 +5,8 @@ PostgreSQL lets no such key span partitions; there a sequence is given out once 
 of the attester's row in `latest`. Two partitions are of no week: `attestation_before`, what was there when the table
 was divided, and `attestation_rest`, the default, which holds what no other does: latest verdicts of attesters that have
 been silent for longer than history is kept, and whatever a clock that was wrong has dated.
+
+No partition has foreign keys, so that one comes and goes without a lock on any other table (docs/store.md).
 """
 
 from __future__ import annotations
@@ -45,6 +47,11 @@ _PATIENCE: Final = "SET LOCAL lock_timeout = '500ms'"
 _BOUND: Final = re.compile(r"FOR VALUES FROM \('?(-?\w+)'?\) TO \('?(-?\w+)'?\)")
 _EXTENT: Final = text(
     "SELECT greatest(reltuples, 0)::bigint, pg_total_relation_size(oid) FROM pg_class WHERE oid = to_regclass(:name)"
+)
+_TAKEN: Final = "dropped_"
+_NAMED_LIKE: Final = text(
+    "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace "
+    "AND starts_with(relname, :prefix)"
 )
 CHUNK: Final = 500
 """Rows deleted in one transaction."""
@@ -121,21 +128,36 @@ def make(connection: Connection, week: int) -> bool:
     return True
 
 
-def drop(connection: Connection, one: Partition) -> HistoryPurge:
-    """Drop a partition, but for the latest verdicts in it, which move to the rest."""
+def take_out(connection: Connection, one: Partition) -> HistoryPurge:
+    """Take a partition out of history, but for the latest verdicts in it, which move to the rest; `drop_taken` drops it.
+
+    Not at once: the server would delete its files, which may be many gigabytes, while everybody waits for the table.
+    """
     if not locked(connection) or one not in partitions(connection):
         return HistoryPurge()
     connection.exec_driver_sql(_PATIENCE)
-    # Dropping needs it in the end; taken now, no verdict comes between.
     connection.exec_driver_sql("LOCK TABLE attestation IN ACCESS EXCLUSIVE MODE")
+    # By the key, for each verdict that stands: never a look through all of the partition.
+    for other_plan in ("enable_hashjoin", "enable_mergejoin"):
+        connection.exec_driver_sql(f"SET LOCAL {other_plan} = off")
     rows, size = connection.execute(_EXTENT, {"name": one.name}).one()
-    connection.exec_driver_sql("CREATE TEMPORARY TABLE kept (LIKE attestation) ON COMMIT DROP")
-    old, kept = _named(one.name), _named("kept")
+    connection.exec_driver_sql(f"ALTER TABLE attestation DETACH PARTITION {one.name}")
+    old = _named(one.name)
     newest = select(*old.c).join_from(old, latest, _is_latest(old)).where(latest.c.judged_at < one.ends)
-    connection.execute(insert(kept).from_select(_COLUMNS, newest))
-    connection.exec_driver_sql(f"DROP TABLE {one.name}")
-    stay = connection.execute(insert(attestation).from_select(_COLUMNS, select(*kept.c))).rowcount
+    stay = connection.execute(insert(attestation).from_select(_COLUMNS, newest)).rowcount
+    connection.exec_driver_sql(f"ALTER TABLE {one.name} RENAME TO {_TAKEN}{one.name}")
     return HistoryPurge(rows=max(rows - stay, 0), partitions=1, size=size)
+
+
+def taken(connection: Connection) -> list[str]:
+    """Names of partitions that were taken out and are still to be dropped."""
+    return list(connection.execute(_NAMED_LIKE, {"prefix": _TAKEN}).scalars())
+
+
+def drop_taken(connection: Connection, name: str) -> None:
+    """Drop one; nobody reads it any more."""
+    if locked(connection):
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
 
 
 def begins(connection: Connection) -> int | None:

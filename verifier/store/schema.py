@@ -200,7 +200,7 @@ def _verdict_columns(*, empty: bool) -> tuple[Column[object], ...]:
         Column("restart_count", BigInteger, nullable=empty),
         Column("safe", Boolean, nullable=empty),
         Column("boot_id", Text),
-        # On SQLite alone a foreign key; on PostgreSQL each would lock the one row that all of an image share.
+        # A foreign key on SQLite alone: see `partitions`.
         Column("judgement", LargeBinary, ForeignKey("judgement.digest"), nullable=empty),
         # When it was judged again from stored evidence; `judged_at` is when that came.
         Column("rejudged_at", BigInteger),
