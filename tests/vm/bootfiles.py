@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import struct
@@ -104,7 +105,10 @@ def initrd(path: Path, source: Kernel, extra: Mapping[str, str]) -> Path:
     for file, text in {**files, "modules": "".join(f"{module.name}\n" for module in modules)}.items():
         (tree / file).write_text(text)
         (tree / file).chmod(0o755)
-    names = sorted(str(item.relative_to(tree)) for item in tree.rglob("*"))
+    items = sorted(tree.rglob("*"))
+    for item in items:
+        os.utime(item, (0, 0), follow_symlinks=False)  # the same files, the same initrd
+    names = [str(item.relative_to(tree)) for item in items]
     archive = run(
         *("cpio", "--null", "-o", "-H", "newc", "--reproducible", "-R", "0:0", "--quiet"),
         cwd=tree,

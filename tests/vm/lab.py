@@ -53,7 +53,8 @@ class Lab:
         """Let the verifier go by what the attester's latest evidence had, instead of what was predicted."""
         bundle, learned = self.folder / "good.json", self.folder / "learned" / POLICY
         self.verifier.attestctl("evidence", self.attester()["id"], "--out", bundle)
-        attestctl("policy", "learn", bundle, "--out", learned)
+        learned.mkdir(parents=True)
+        attestctl("policy", "learn", bundle, "--id", POLICY, "--out", learned / "policy.yaml")
         self.verifier.stop()
         self._publish(learned, good)
         self.verifier.start()
@@ -68,6 +69,9 @@ class Lab:
         policy["validity"] = self.validity
         policy["quote"]["pcrs"] = sorted({*policy["quote"]["pcrs"], 10})
         policy["runtime"] = {"sets": [one.named for one in sets], **self.runtime}
+        for left in policy.get("unjudged", []):
+            left["pcrs"] = [pcr for pcr in left["pcrs"] if pcr != 10]
+        policy["unjudged"] = [left for left in policy.get("unjudged", []) if left["pcrs"]]
         for one in sets:
             shutil.copy(one.file, folder)
         (folder / "policy.yaml").write_text(yaml.safe_dump(policy, sort_keys=False))

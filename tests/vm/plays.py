@@ -22,26 +22,35 @@ from tests.vm.verifier import wait_for
 Play = Callable[[Lab], Iterator[Verdict]]
 
 
-def booting(boot: Boot, good: Boot | None = None) -> Play:
-    """The policy is of the good boot; the machine boots otherwise."""
+def booting(boot: Boot, right: Boot | None = None) -> Play:
+    """The policy is of the right boot; the machine boots otherwise."""
 
     def play(lab: Lab) -> Iterator[Verdict]:
-        lab.serve(good)
+        lab.serve(right)
         yield lab.verdict(lab.booted(boot))
 
     return play
 
 
-def learned(good: Boot, other: Boot) -> Play:
+def good(lab: Lab) -> Iterator[Verdict]:
+    """Units of the guest that wait for its verdict are started, too."""
+    lab.serve()
+    guest = lab.booted()
+    yield lab.verdict(guest)
+    asked = "systemctl is-active attested.target || true"
+    wait_for("attested.target", 60, lambda: guest.shell(asked).strip() == "active")
+
+
+def learned(right: Boot, other: Boot) -> Play:
     """The policy is predicted, then learned from the good boot; then the machine boots otherwise."""
 
     def play(lab: Lab) -> Iterator[Verdict]:
-        lab.serve(good)
-        guest = lab.booted(good)
+        lab.serve(right)
+        guest = lab.booted(right)
         yield lab.verdict(guest)
-        lab.learn(good)
+        lab.learn(right)
         guest.power_off()
-        for boot in (good, other):
+        for boot in (right, other):
             guest.partition = built(boot).partition
             guest.start()
             yield lab.verdict(guest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.vm import plays
 from tests.vm.bootfiles import COMMAND_LINE
@@ -38,21 +38,18 @@ def _contraindicated(*names: str) -> tuple[Expected, ...]:
     return (Expected("contraindicated", tuple(sorted(names))),)
 
 
+GRUB = Boot(grub=True)
 SCENARIOS = (
-    Scenario(
-        "good", "the image that the policy was made of", plays.booting(Boot()), (AFFIRMING,), quick=True
-    ),
+    Scenario("good", "the image that the policy was made of", plays.good, (AFFIRMING,), quick=True),
     Scenario(
         "command-line",
         "two words more on the kernel command line, signed again by the right key",
         plays.booting(Boot(command_line=f"{COMMAND_LINE} {LOWERED}")),
         _contraindicated(
-            *(
-                "command-line-mismatch command-line",
-                "event-mismatch pcr-4",
-                "event-mismatch pcr-9",
-                "event-mismatch pcr-11",
-            )
+            "command-line-mismatch command-line",
+            f"event-mismatch pcr-4: {IMAGE}",
+            "event-mismatch pcr-9: LOADED_IMAGE::LoadOptions",
+            "event-mismatch pcr-11: .cmdline",
         ),
         quick=True,
     ),
@@ -61,12 +58,10 @@ SCENARIOS = (
         "Secure Boot switched off in the firmware",
         plays.booting(Boot(secure_boot=False)),
         _contraindicated(
-            *(
-                "secure-boot-off secure-boot",
-                "event-mismatch pcr-7",
-                "event-missing pcr-7",
-                "event-unexpected pcr-4",
-            )
+            "secure-boot-off secure-boot",
+            "event-mismatch pcr-7: SecureBoot",
+            "event-missing pcr-7: db: CN=vm test db",
+            "event-unexpected pcr-4",
         ),
         quick=True,
     ),
@@ -75,11 +70,9 @@ SCENARIOS = (
         "a file added to the initrd, signed again by the right key",
         plays.booting(Boot(initrd=BACKDOOR)),
         _contraindicated(
-            *(
-                f"event-mismatch pcr-4: {IMAGE}",
-                "event-mismatch pcr-9: Linux initrd",
-                "event-mismatch pcr-11: .initrd",
-            )
+            f"event-mismatch pcr-4: {IMAGE}",
+            "event-mismatch pcr-9: Linux initrd",
+            "event-mismatch pcr-11: .initrd",
         ),
     ),
     Scenario(
@@ -159,4 +152,42 @@ SCENARIOS = (
         "verifier-down", "the verifier is down at boot and back later", plays.verifier_down, (AFFIRMING,)
     ),
     Scenario("network-late", "the network comes long after the agent", plays.network_late, (AFFIRMING,)),
+    Scenario(
+        "grub",
+        "Debian's signed shim, GRUB and kernel under Microsoft's keys",
+        plays.booting(GRUB, GRUB),
+        (AFFIRMING,),
+    ),
+    Scenario(
+        "grub-command-line",
+        "the policy learned from a good boot; that boot again, then two words more on the command line in grub.cfg",
+        plays.learned(GRUB, replace(GRUB, command_line=f"{COMMAND_LINE} {LOWERED}")),
+        (
+            AFFIRMING,
+            AFFIRMING,
+            Expected(
+                "contraindicated",
+                (
+                    "command-line-mismatch command-line",
+                    *(
+                        f"event-mismatch pcr-8: {line[:79]}…"
+                        for line in (f"/vmlinuz {COMMAND_LINE}", f"linux /vmlinuz {COMMAND_LINE}")
+                    ),
+                    "event-mismatch pcr-9",  # grub.cfg
+                ),
+            ),
+        ),
+    ),
+    Scenario(
+        "grub-initrd",
+        "the same with a file added to the initrd",
+        plays.learned(GRUB, replace(GRUB, initrd=BACKDOOR)),
+        (AFFIRMING, AFFIRMING, Expected("contraindicated", ("event-mismatch pcr-9",))),
+    ),
+    Scenario(
+        "mok",
+        "the same, and a key that somebody enrolled as the machine owner's (MOK)",
+        plays.booting(replace(GRUB, mok=("stranger",)), GRUB),
+        _contraindicated("event-mismatch pcr-14: MokList"),
+    ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.conftest import ROOT
 from tests.vm.judging import Expected, differences, findings
 from tests.vm.scenarios import SCENARIOS
 
@@ -57,3 +58,8 @@ def test_make_test_boots_the_good_guest_and_three_tampered_ones():
     quick = [one for one in SCENARIOS if one.quick]
     assert [one.expected[-1].tier for one in quick] == ["affirming"] + ["contraindicated"] * 3
     assert len({one.name for one in SCENARIOS}) == len(SCENARIOS)
+
+
+def test_the_documentation_has_every_scenario():
+    told = (ROOT / "docs" / "vm-tests.md").read_text()
+    assert [one.name for one in SCENARIOS if f"`{one.name}`" not in told] == []

@@ -16,7 +16,7 @@ GUEST = Path(__file__).resolve().parent / "guest"
 OVMF = Path("/usr/share/OVMF")
 PROGRAMS = (
     *("qemu-system-x86_64", "qemu-img", "swtpm", "swtpm_setup", "mmdebstrap", "mke2fs", "sgdisk", "mformat"),
-    *("sbsign", "objcopy", "cpio", "depmod", "zstd", "openssl", "dpkg-deb", "apt-get"),
+    *("sbsign", "objcopy", "cpio", "depmod", "busybox", "zstd", "openssl", "dpkg-deb", "apt-get"),
 )
 
 
