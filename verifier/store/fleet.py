@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 from sqlalchemy import (
     ColumnElement,
@@ -80,11 +80,12 @@ class Fleet(Attestations):
     ) -> Page[Row]:
         if not 1 <= limit <= MAX_PAGE:
             raise EvidenceError(Reason.MALFORMED_REQUEST, f"a page of {limit} is not within 1 and {MAX_PAGE}")
-        query, key = _listing(tenant, where, values.micros(now))
+        ids = _listing(tenant, where, values.micros(now))
         if cursor is not None:
-            query = query.where(key > decode_cursor(cursor, tenant, where))
-        found = await self._backend.rows(query.order_by(key).limit(limit + 1))
-        items, more = tuple(found[:limit]), len(found) > limit
+            (key,) = ids.selected_columns
+            ids = ids.where(key > decode_cursor(cursor, tenant, where))
+        found = await self._backend.rows(statements.attester_page(ids, limit + 1))
+        items, more = tuple(found[:limit]), bool(found) and found[-1][statements.STATE_PAGE] > limit
         return Page(items=items, cursor=encode_cursor(_id_of(items[-1]), tenant, where) if more else None)
 
     def _state_or_damage(self, row: Row, now: datetime) -> AttesterState | DamagedState:
@@ -230,10 +231,9 @@ def _plain(text: str) -> str:
     return values.plain_text(text) or ""
 
 
-def _listing(tenant: str, where: FleetFilter, at: int) -> tuple[Select[*tuple[Any, ...]], ColumnElement[str]]:
-    """The query, and which of the equal ids to order by: that of the index that finds the rarest rows."""
-    query = statements.attester_states(with_lists=False).where(latest.c.tenant == tenant)
-    key: ColumnElement[str] = latest.c.attester_id
+def _listing(tenant: str, where: FleetFilter, at: int) -> Select[str]:
+    """The ids, by that of the equal columns whose index finds the rarest rows."""
+    query = select(latest.c.attester_id).where(latest.c.tenant == tenant)
     lifecycle = where.lifecycle
     if where.tier is not None:
         query = query.where(latest.c.tier == where.tier.value)
@@ -243,18 +243,18 @@ def _listing(tenant: str, where: FleetFilter, at: int) -> tuple[Select[*tuple[An
     if where.incident:
         query = query.where(latest.c.incident.is_not(None))
     if where.search:
-        query = query.where(attester.c.search_text.contains(_plain(where.search).lower(), autoescape=True))
+        # The tenant said again of this table, whose index holds all that a search reads.
+        found = attester.c.search_text.contains(_plain(where.search).lower(), autoescape=True)
+        query = query.join(attester, attester.c.id == latest.c.attester_id).where(
+            attester.c.tenant == tenant, found
+        )
     if where.label is not None:
         name, value = map(_plain, where.label)
-        query = query.join(attester_label, attester_label.c.attester_id == attester.c.id).where(
+        query = query.join(attester_label, attester_label.c.attester_id == latest.c.attester_id).where(
             attester_label.c.tenant == tenant, attester_label.c.key == name, attester_label.c.value == value
         )
-        key = attester_label.c.attester_id
-    elif where.search:
-        # The tenant said again of this table, whose index holds all that a search reads.
-        query = query.where(attester.c.tenant == tenant)
-        key = attester.c.id
-    return query, key
+        return query.with_only_columns(attester_label.c.attester_id)
+    return query if not where.search else query.with_only_columns(attester.c.id)
 
 
 def _in_lifecycle(lifecycle: Lifecycle, at: int) -> tuple[ColumnElement[bool], ...]:

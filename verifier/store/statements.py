@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import (
     Column,
     ColumnElement,
+    FromClause,
     Select,
     Table,
     Update,
@@ -67,10 +68,11 @@ def holds_at(at: int) -> ColumnElement[bool]:
     return and_(latest.c.valid_until >= at, latest.c.judged_at <= ahead)
 
 
-def attester_states(*, with_lists: bool = True) -> Select[*tuple[Any, ...]]:
+def attester_states(*, with_lists: bool = True, source: FromClause = latest) -> Select[*tuple[Any, ...]]:
     """Attester, keys, latest verdict with its judgement, and last boot; see `STATE_SLICES`.
 
-    Without lists, `BootRecord.ima` is None: it may be some 50 KB, which listings have no use for.
+    Without lists, `BootRecord.ima` is None: it may be some 50 KB, which listings have no use for. `source` has `latest`
+    in it.
     """
     boot_columns = [
         column if with_lists or column is not boot.c.ima else null().label("ima")
@@ -91,12 +93,25 @@ def attester_states(*, with_lists: bool = True) -> Select[*tuple[Any, ...]]:
         latest.c.position,
         latest.c.lineage,
     ).select_from(
-        latest.join(attester, attester.c.id == latest.c.attester_id)
+        source.join(attester, attester.c.id == latest.c.attester_id)
         .join(endorsement_key, same_ek)
         .join(attestation_key, same_ak)
         .outerjoin(boot, _SAME_BOOT)
         .outerjoin(judgement, judgement.c.digest == latest.c.judgement)
     )
+
+
+def attester_page(ids: Select[str], most: int) -> Select[*tuple[Any, ...]]:
+    """`attester_states` without lists of the first `most` of these ids, in order; then how many ids those are.
+
+    The ids are taken first: PostgreSQL expects next to nothing of all these joins, and would make them for the whole
+    fleet before it takes the first rows.
+    """
+    (key,) = ids.selected_columns
+    page = ids.order_by(key).limit(most).cte("page")
+    many = select(func.count()).select_from(page).scalar_subquery()
+    states = attester_states(with_lists=False, source=page.join(latest, latest.c.attester_id == page.c[0]))
+    return states.add_columns(many).order_by(page.c[0])
 
 
 def _body(table: Table) -> tuple[Any, ...]:
@@ -112,6 +127,7 @@ STATE_BOOT: Final = slice(_verdict_end, _boot_end)
 STATE_JUDGEMENT: Final = slice(_boot_end, _boot_end + 4)
 STATE_POSITION: Final = _boot_end + 4
 STATE_LINEAGE: Final = _boot_end + 5
+STATE_PAGE: Final = _boot_end + 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
