@@ -74,7 +74,7 @@ async def measure(database: str, attesters: int, guests: int, seconds: float) ->
 
         read("started")
         crew = Crew(_plan(own, guests, seconds))
-        await crew._prepare()
+        await crew._prepare(crew.guests)
         read(f"{guests:,} guests enrolled, each on a connection")
         await _fill(own, crew, attesters)
         await crew._steady()

@@ -7,7 +7,8 @@ import collections
 import json
 import multiprocessing
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -15,12 +16,13 @@ from rich.table import Table
 
 from tests.bench.fleet import host
 from tests.bench.fleet.crew import Outcome, Plan, work
+from tests.bench.fleet.storm import Storm, Watcher, storm
 
 _EXAMPLES = """\
 examples:
   python -m tests.bench.fleet --guests 200 --seconds 20
   python -m tests.bench.fleet --database postgresql --workers 2 --rate 1000
-  python -m tests.bench.fleet --guests 5000 --storm
+  python -m tests.bench.fleet --guests 10000 --known 200 --storm
   python -m tests.bench.fleet --reboots 0.01 --hostile 0.05 --json
   python -m tests.bench.fleet --url https://attest.example:8443 --ca ca.pem --token vtj1.…
 """
@@ -40,6 +42,8 @@ class Report:
     p999_ms: float
     verifier_cpu_us: float | None
     """Of all its processes, per attestation; None: it is not ours to look into."""
+    database_cpu_us: float | None
+    """Of PostgreSQL's processes; SQLite's is the verifier's."""
     guests_cpu_us: float
     request_bytes: float
     reply_bytes: float
@@ -51,6 +55,7 @@ class Report:
     repelled: dict[str, int]
     broken: int
     wrong: list[str]
+    storm: Storm | None = None
 
 
 def arguments() -> argparse.Namespace:
@@ -72,6 +77,12 @@ def arguments() -> argparse.Namespace:
     add("--hostile", type=float, default=0.0, help="share that tampers, replays or forges")
     add("--reboots", type=float, default=0.0, help="chance of a reboot before each attestation")
     add("--storm", action="store_true", help="all boot at once: enrolment and first attestation are measured")
+    add(
+        "--known",
+        type=int,
+        default=0,
+        help="guests that enrolled before the storm and attest through it, every 10 s",
+    )
     add("--settings", default="", help="TOML for the verifier's settings")
     add("--url", help="a running verifier instead of one of our own; with --ca and --token")
     add("--ca", type=Path)
@@ -123,6 +134,7 @@ def run(options: argparse.Namespace, url: str, ca: Path, token: str, own: host.V
                 hostile=options.hostile,
                 reboots=options.reboots,
                 storm=options.storm,
+                known=options.known // options.crews + (number < options.known % options.crews),
             )
             for number, share in enumerate(shares)
         )
@@ -130,22 +142,32 @@ def run(options: argparse.Namespace, url: str, ca: Path, token: str, own: host.V
     for crew in crews:
         crew.start()
     barrier.wait()
-    cpu, size = (own.cpu(), own.database_bytes()) if own else (0.0, 0)
+    watcher = Watcher(own) if own and options.storm else None
+    before = _spent(own)
     barrier.wait()
-    spent = own.cpu() - cpu if own else None
-    grown = own.database_bytes() - size if own else None
+    spent = [now - then for now, then in zip(_spent(own), before, strict=True)]
     resident = sorted((value / 1e6 for value in own.resident().values()), reverse=True) if own else []
     outcomes = [results.get(timeout=60) for _ in crews]
     for crew in crews:
         crew.join()
-    return summary(options, outcomes, spent, grown, resident)
+    report = summary(options, outcomes, spent, resident)
+    if options.storm:
+        seen, wrong = storm(outcomes, watcher, options.guests + options.known)
+        report = replace(report, storm=seen, wrong=[*report.wrong, *wrong])
+    return report
+
+
+def _spent(own: host.Verifier | None) -> list[float]:
+    """CPU seconds of the verifier and of the database, bytes of the database."""
+    if own is None:
+        return []
+    return [own.cpu(), 0.0 if own.cluster is None else own.cluster.cpu(), own.database_bytes()]
 
 
 def summary(
     options: argparse.Namespace,
     outcomes: list[Outcome],
-    spent: float | None,
-    grown: int | None,
+    spent: list[float],
     resident: list[float],
 ) -> Report:
     """All crews together."""
@@ -161,6 +183,7 @@ def summary(
             whole += getattr(out, name)
         return dict(sorted(whole.items()))
 
+    verifier, database, grown = (value / count for value in spent) if spent else (None, None, None)
     return Report(
         database=options.database,
         workers=options.workers,
@@ -170,11 +193,12 @@ def summary(
         p50_ms=at(0.5),
         p99_ms=at(0.99),
         p999_ms=at(0.999),
-        verifier_cpu_us=None if spent is None else spent / count * 1e6,
+        verifier_cpu_us=None if verifier is None else verifier * 1e6,
+        database_cpu_us=None if database is None or options.database == "sqlite" else database * 1e6,
         guests_cpu_us=sum(out.cpu for out in outcomes) / count * 1e6,
         request_bytes=sum(out.sent for out in outcomes) / count,
         reply_bytes=sum(out.received for out in outcomes) / count,
-        database_bytes=None if grown is None else grown / count,
+        database_bytes=grown,
         resident_mb=[round(value, 1) for value in resident],
         verdicts=total("verdicts"),
         refusals=total("refusals"),
@@ -203,6 +227,8 @@ def table(report: Report) -> Table:
     )
     if report.verifier_cpu_us is not None:
         row("verifier CPU each", report.verifier_cpu_us, "us")
+    if report.database_cpu_us is not None:
+        row("database CPU each", report.database_cpu_us, "us")
     row("guests' CPU each", report.guests_cpu_us, "us")
     row("request / reply each", f"{report.request_bytes:,.0f} / {report.reply_bytes:,.0f}", "bytes")
     if report.database_bytes is not None:
@@ -211,7 +237,33 @@ def table(report: Report) -> Table:
     for name in ("verdicts", "refusals", "repelled"):
         row(name, ", ".join(f"{key} {value}" for key, value in getattr(report, name).items()) or "none")
     row("connections lost", report.broken)
+    if report.storm is not None:
+        _storm_rows(report.storm, row)
     return made
+
+
+def _storm_rows(seen: Storm, row: Callable[..., None]) -> None:
+    row("all enrolled and judged after", seen.seconds, "s")
+    row("known guests", f"{seen.known}, {seen.known_attestations} attestations meanwhile")
+    row(
+        "  latency p50 / p99 / worst",
+        f"{seen.known_p50_ms:,.0f} / {seen.known_p99_ms:,.0f} / {seen.known_worst_ms:,.0f}",
+        "ms, from when it was due",
+    )
+    row("sent away", ", ".join(f"{party} {count} times" for party, count in seen.sent_away.items()))
+    if seen.retry_after:
+        least, median, most, values = seen.retry_after
+        row(
+            "  Retry-After least / median / most",
+            f"{least:.0f} / {median:.0f} / {most:.0f}",
+            f"s, {values:.0f} different",
+        )
+    row(
+        "most that waited",
+        ", ".join(f"{name} {count:.0f}" for name, count in seen.queues.items()) or "not seen",
+    )
+    row("memory at its peak", ", ".join(f"{value:.0f}" for value in seen.peak_mb), "MB")
+    row("attesters in the API", "not asked" if seen.attesters is None else seen.attesters)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import collections
 import random
 import ssl
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
@@ -17,6 +18,8 @@ from tests.bench.fleet.http import Connection, UnavailableError
 
 ENROLLING = 16
 """Guests of one process that enrol at the same time."""
+_KNOWN = 10_000_000
+"""Seeds of guests known before a storm begin here."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Plan:
     """Chance that a guest reboots before an attestation; half of them into another image."""
     storm: bool
     """Boot all at once: enrolment and first attestation are what is measured."""
+    known: int = 0
+    """Guests of this process, beside the others, that enrolled before the storm and attest through it."""
+    known_pause: float = 10.0
+    """Seconds between two attestations of a known guest."""
 
 
 @dataclass
@@ -52,6 +59,13 @@ class Outcome:
     repelled: collections.Counter[str] = field(default_factory=collections.Counter)
     wrong: list[str] = field(default_factory=list)
     """Answers that must not be: empty, or the verifier is broken."""
+    known: int = 0
+    known_latencies: list[float] = field(default_factory=list)
+    """Of known guests in a storm, from when each was due, times it was sent away included."""
+    sent_away: dict[str, list[float]] = field(default_factory=lambda: {"new": [], "known": []})
+    """Each Retry-After, in seconds."""
+    told: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Attester to host name and the status of its last verdict."""
     broken: int = 0
     """Connections that were lost."""
     sent: int = 0
@@ -70,7 +84,22 @@ def conduct_of(seed: int, share: float) -> Conduct:
 
 def work(plan: Plan, barrier: Barrier, results: Queue[Outcome]) -> None:
     """The process."""
-    results.put(asyncio.run(Crew(plan).run(barrier)))
+    with asyncio.Runner(loop_factory=_loop) as runner:
+        results.put(runner.run(_run(plan, barrier)))
+
+
+async def _run(plan: Plan, barrier: Barrier) -> Outcome:
+    return await Crew(plan).run(barrier)
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    """Ten thousand connections take 3 GB with asyncio's own TLS, and a tenth of that with uvloop's."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    made: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return made
 
 
 class Crew:
@@ -78,10 +107,11 @@ class Crew:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.outcome = Outcome(plan.first)
+        self.outcome = Outcome(plan.first, known=plan.known)
         tls = ssl.create_default_context(cafile=plan.ca)
         tls.check_hostname = False  # the CA is this verifier's own, made for nobody else
         self.guests = [self._guest(seed, tls) for seed in range(plan.first, plan.first + plan.count)]
+        self.known = [self._guest(_KNOWN + plan.first + number, tls) for number in range(plan.known)]
 
     def _guest(self, seed: int, tls: ssl.SSLContext) -> Guest:
         conduct = conduct_of(seed, self.plan.hostile)
@@ -94,56 +124,88 @@ class Crew:
 
     async def run(self, barrier: Barrier) -> Outcome:
         """Prepare, wait for the other processes, and go."""
-        if not self.plan.storm:
-            await self._prepare()
+        await self._prepare(self.known if self.plan.storm else self.guests)
         await asyncio.to_thread(barrier.wait)
-        before = [(g.connection.sent, g.connection.received) for g in self.guests]
+        everybody = [*self.guests, *self.known]
+        before = [(g.connection.sent, g.connection.received) for g in everybody]
         started, cpu = time.perf_counter(), time.process_time()
         if self.plan.storm:
-            await asyncio.gather(*(self._arrive(guest) for guest in self.guests))
+            await self._storm()
         else:
             await self._steady()
         out = self.outcome
         out.seconds, out.cpu = time.perf_counter() - started, time.process_time() - cpu
-        out.sent = sum(g.connection.sent - b[0] for g, b in zip(self.guests, before, strict=True))
-        out.received = sum(g.connection.received - b[1] for g, b in zip(self.guests, before, strict=True))
+        out.sent = sum(g.connection.sent - b[0] for g, b in zip(everybody, before, strict=True))
+        out.received = sum(g.connection.received - b[1] for g, b in zip(everybody, before, strict=True))
         await asyncio.to_thread(barrier.wait)
-        for guest in self.guests:
+        for guest in everybody:
             guest.connection.close()
         return out
 
-    async def _prepare(self) -> None:
+    async def _prepare(self, guests: Sequence[Guest]) -> None:
         gate = asyncio.Semaphore(ENROLLING)
 
         async def one(guest: Guest) -> None:
             async with gate:
                 await guest.enroll(self.plan.token)
-                await guest.attest()
+                verdict = await guest.attest()
+                self.outcome.told[guest.attester_id] = (guest.identity.hostname or "", verdict.status)
                 guest.conduct = conduct_of(guest.seed, self.plan.hostile)
 
-        await asyncio.gather(*map(one, self.guests))
+        await asyncio.gather(*map(one, guests))
+
+    async def _storm(self) -> None:
+        """New guests arrive all at once; known ones attest meanwhile."""
+        known = [asyncio.create_task(self._go_on(guest)) for guest in self.known]
+        await asyncio.gather(*map(self._arrive, self.guests))
+        for task in known:
+            task.cancel()
+        ended = await asyncio.gather(*known, return_exceptions=True)
+        for end in ended:
+            if isinstance(end, Exception) and not isinstance(end, asyncio.CancelledError):
+                raise end
 
     async def _arrive(self, guest: Guest) -> None:
         """Enrol and attest for the first time, coming back as often as the verifier says so."""
         started = time.perf_counter()
+        if await self._insist(guest, "new"):
+            self.outcome.latencies.append(time.perf_counter() - started)
+
+    async def _go_on(self, guest: Guest) -> None:
+        """Attest again and again."""
+        pause = self.plan.known_pause
+        due = time.perf_counter() + random.Random(guest.seed).random() * pause
+        while True:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            if not await self._insist(guest, "known"):
+                return
+            self.outcome.known_latencies.append(time.perf_counter() - due)
+            due = max(due + pause, time.perf_counter())
+
+    async def _insist(self, guest: Guest, party: str) -> bool:
+        """Until there is a verdict, or an answer that must not be."""
+        out = self.outcome
         while True:
             try:
                 if not guest.attester_id:
                     await guest.enroll(self.plan.token)
                 verdict = await guest.attest()
             except RefusedError as refusal:
-                self.outcome.refusals[refusal.code] += 1
-                if refusal.status not in {429, 503}:
-                    self.outcome.wrong.append(f"guest {guest.seed}: {refusal}")
-                    return
-                await asyncio.sleep((refusal.retry_after or 1) * (1 + random.random() / 4))
+                out.refusals[refusal.code] += 1
+                if refusal.status not in {429, 503} or refusal.retry_after is None:
+                    out.wrong.append(f"guest {guest.seed}: {refusal}")
+                    return False
+                out.sent_away[party].append(refusal.retry_after)
+                await asyncio.sleep(refusal.retry_after)
             except UnavailableError:
-                self.outcome.broken += 1
+                out.broken += 1
                 await asyncio.sleep(1 + random.random())
             else:
-                self.outcome.verdicts[verdict.status] += 1
-                self.outcome.latencies.append(time.perf_counter() - started)
-                return
+                out.verdicts[verdict.status] += 1
+                if verdict.status != "affirming" and guest.conduct is not Conduct.TAMPERED:
+                    out.wrong.append(f"guest {guest.seed} booted well and was judged {verdict.status}")
+                out.told[guest.attester_id] = (guest.identity.hostname or "", verdict.status)
+                return True
 
     async def _steady(self) -> None:
         until = time.perf_counter() + self.plan.seconds

@@ -62,6 +62,7 @@ class Guest:
     attester_id: str = ""
     boots: int = 0
     challenge: m.Challenge | None = None
+    begun: m.EnrollmentReply | None = None
     hints: dict[bytes, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -94,18 +95,17 @@ class Guest:
         return decode(content, reply, MSGPACK)
 
     async def enroll(self, token: str) -> None:
-        """EK and AK against a join token."""
-        begun = await self.call(
-            "/v1/enrollments",
-            m.EnrollmentRequest(
+        """EK and AK against a join token. Sent away between the two calls, it goes on with the second."""
+        if self.begun is None:
+            asked = m.EnrollmentRequest(
                 ek_public=self.tpm.ek_public,
                 ak_public=self.tpm.ak_public,
                 ek_certificates=[self.tpm.ek_certificate],
                 identity=self.identity,
                 join_token=token,
-            ),
-            m.EnrollmentReply,
-        )
+            )
+            self.begun = await self.call("/v1/enrollments", asked, m.EnrollmentReply)
+        begun = self.begun
         secret = self.tpm.activate(begun.credential_blob, begun.encrypted_secret)
         said = b"vtpm-attest activation v1" + begun.enrollment_id.encode() + self.tpm.ak_name
         proof = m.ActivationRequest(proof=hmac.digest(secret, said, "sha256"))

@@ -38,6 +38,16 @@ class Connection:
         return await self._ask(f"GET {path} HTTP/1.1\r\n{said}", b"")
 
     async def _ask(self, first: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """One exchange. A kept connection that the other side has closed is replaced, once, as the agent does."""
+        reused = self._streams is not None
+        try:
+            return await self._exchange(first, body)
+        except UnavailableError:
+            if not reused:
+                raise
+        return await self._exchange(first, body)
+
+    async def _exchange(self, first: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         host = urlsplit(self.url).netloc
         head = f"{first}Host: {host}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         try:
