@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test vm-test vm-test-all deb deb-test lifecycles faults lint format bench bench-peer fleet coverage clean images requirements
+.PHONY: help setup demo test vm-test vm-test-all deb deb-test lifecycles faults soak lint format bench bench-peer fleet coverage clean images requirements
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,9 @@ lifecycles: setup ## 10,000 simulated lives of machines and 2,000 clones and rol
 faults: setup ## A fleet that attests while processes, database, disk and clock fail (make test has a share of it)
 	@scripts/install-system-packages.sh test
 	@$(BIN)/python -m pytest tests/faults -m "slow or not slow" $(ARGS)
+
+soak: setup ## Everything at once for an hour, with flat memory and file handles (MINUTES=2; DATABASE=postgresql)
+	@$(BIN)/python -m tests.faults.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(DATABASE),--database $(DATABASE))
 
 lint: setup ## ruff, mypy --strict, import layers
 	@$(BIN)/ruff check .

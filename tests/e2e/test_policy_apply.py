@@ -212,7 +212,9 @@ async def test_what_cannot_be_done_is_said_and_nothing_is_registered(verifier, t
     assert await current(verifier) == before
 
 
-async def test_a_restart_does_not_undo_what_was_applied_and_a_changed_file_counts(verifier, lax, tmp_path, log):
+async def test_a_restart_does_not_undo_what_was_applied_and_a_changed_file_counts(
+    verifier, lax, tmp_path, log
+):
     applied = await verifier.attestctl("policy", "apply", lax)
     assert applied.code == 0, applied.err
     revision = await current(verifier)

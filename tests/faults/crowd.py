@@ -55,6 +55,8 @@ class Member:
     doubles: bool
     dice: random.Random
     held: m.Challenge | None = None
+    reboots: float = 0.0
+    """Chance of a reboot before each attestation."""
 
     @property
     def expected(self) -> str:
@@ -77,6 +79,8 @@ class Crowd:
     tolerated: set[str] = field(default_factory=lambda: set(SPENT))
     """Codes of refusals that are no fault: of what was sent twice, and what a test adds."""
     longest: float = 0.0
+    pause: float = PAUSE
+    """Between two attestations of a guest: up to twice as long."""
     rounds: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Verdicts given to each guest."""
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -201,8 +205,11 @@ class Crowd:
 
     async def _attest_on(self, member: Member) -> None:
         while not self._stop.is_set():
+            if member.dice.random() < member.reboots:
+                member.guest.boot(member.guest.image)
+                member.held = None
             await self.attest(member)
-            await asyncio.sleep(PAUSE * (1 + member.dice.random()))
+            await asyncio.sleep(self.pause * (1 + member.dice.random()))
 
     async def _ask_on(self, token: str, number: int) -> None:
         """A relying party: any attester's verdict, of any replica."""

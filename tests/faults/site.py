@@ -11,7 +11,7 @@ import socket
 import ssl
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,23 +120,24 @@ async def site(
     replicas: int = 1,
     workers: int = 1,
     cluster: Cluster | None = None,
-    state: Path | None = None,
+    policies: Mapping[str, bytes] | None = None,
     more: str = "",
 ) -> AsyncIterator[Site]:
-    """Start one; on SQLite, or on a database of its own in `cluster`. `more` is TOML for the settings."""
+    """Start one; on SQLite, or on a database of its own in `cluster`. `policies` are files beside the
+    policy, `more` is TOML for the settings.
+    """
     database = f"faults_{os.urandom(6).hex()}" if cluster is not None else ""
     if cluster is not None:
         cluster.sql(f"CREATE DATABASE {database}")
-    policies = directory / "policies"
-    policies.mkdir()
-    (policies / "secure-boot.yaml").write_text(POLICY)
+    folder = directory / "policies"
+    folder.mkdir()
+    for name, content in {"secure-boot.yaml": POLICY.encode(), **(policies or {})}.items():
+        (folder / name).write_bytes(content)
     made = Site(directory, [], cluster, database)
-    if state is not None:
-        made.state.symlink_to(state)
     lines = [
         f'state_dir = "{made.state}"',
         f'trust_anchors = ["{write_anchors(directory / "anchors")}"]',
-        f'policies_dir = "{policies}"',
+        f'policies_dir = "{folder}"',
         'default_policy = "secure-boot"',
         *([] if cluster is None else [f'database = "{cluster.url(database)}"']),
         more,
