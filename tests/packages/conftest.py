@@ -19,7 +19,9 @@ from tests.swtpm import Swtpm, manufacture
 
 PACKAGE = "vtpm-attest-agent"
 TOOLS = ("dpkg-buildpackage", "dh", "lintian", "mmdebstrap")
-FOR_TESTS = ("libtss2-tcti-swtpm0", "systemd", "dbus", "cloud-init")
+CRYPTOGRAPHY = "python3-cryptography"
+"""Recommended: what `unseal` needs."""
+FOR_TESTS = ("libtss2-tcti-swtpm0", "systemd", "dbus", "cloud-init", CRYPTOGRAPHY)
 
 
 def build() -> Path:

@@ -13,9 +13,9 @@ import pytest
 
 from scripts.demo import Verifier, token
 from tests import swtpm
-from tests.packages.conftest import PACKAGE, build
-from tests.packages.debian import DEB
-from tests.real_guests import Machine, booted, guest
+from tests.packages.conftest import CRYPTOGRAPHY, PACKAGE, build
+from tests.packages.debian import DEB, Debian
+from tests.real_guests import Machine, Operator, booted, guest
 from tests.swtpm import manufacture
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -79,7 +79,27 @@ def test_it_enrols_and_attests_from_its_configuration_file(installed, verifier):
             done = installed.run("attest-agent", "attest", "--once", "--json", check=False)
             assert done.returncode == 0, done.stdout + done.stderr
             assert json.loads(done.stdout)["verdict"]["status"] == "affirming"
+        operator = Operator(verifier, token(verifier.config, "operator"))
+        unseal_with_and_without_what_is_recommended(installed, operator)
     shutil.rmtree(installed.root / "guest")
+
+
+def unseal_with_and_without_what_is_recommended(installed: Debian, operator: Operator) -> None:
+    key = operator.verifier.work / "disk.key"
+    key.write_text("a key")
+    operator.json("secret", "put", "disk", "--from-file", str(key))
+    operator.json("secret", "grant", "disk", "--policy", "uki-strict")
+    done = installed.run("attest-agent", "unseal", "disk", "--once")
+    assert done.stdout == "a key"
+    there = installed.root / "usr/lib/python3/dist-packages/cryptography"
+    away = there.rename(installed.root / "tmp" / "cryptography")
+    try:
+        lacking = installed.run("attest-agent", "unseal", "disk", "--once", check=False)
+        assert (lacking.returncode, lacking.stdout) == (78, "")
+        assert f"apt install {CRYPTOGRAPHY}" in lacking.stderr
+        assert installed.run("attest-agent", "attest", "--once", check=False).returncode == 0
+    finally:
+        away.rename(there)
 
 
 def test_an_update_keeps_the_settings_and_what_is_remembered(installed):
