@@ -40,13 +40,14 @@ class Unsealer(Agent):
 
     def _attest(self, action: Attest) -> Event:
         """Evidence that says what is asked for and to whom it shall be answered, in place of an attestation."""
+        # The TPM library comes first: it would want a newer `cryptography` than Debian's, if that were loaded already.
+        tpm, ak = self._held.tpm()
         asking = release.begin(self._name)
         over = asking.over(action.challenge.nonce)
         evidence = self.evidence(action, over)
         request = ReleaseRequest(evidence=evidence, reply_key=asking.reply_key)
         path = f"/v1/secrets/{quote(self._name, safe='')}/release"
         reply = self._server().post(path, request, ReleaseReply, self.media_type(evidence))
-        tpm, ak = self._held.tpm()
         _, chosen = self._held.ek()
         half = tpm.activate_credential(ak, chosen.key, reply.credential_blob, reply.encrypted_secret)
         self.secret = release.opened(asking, over, reply, half)
