@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.fleet import host
+from tests.bench.fleet import floor, host
 from tests.bench.fleet.crew import Outcome, Plan, work
 from tests.bench.fleet.storm import Storm, Watcher, storm
 
@@ -44,6 +44,8 @@ class Report:
     """Of all its processes, per attestation; None: it is not ours to look into."""
     database_cpu_us: float | None
     """Of PostgreSQL's processes; SQLite's is the verifier's."""
+    floor_cpu_us: float | None
+    """Of a bare HTTPS POST of that size, at that rate (`floor`); None where the verifier's cost is not known."""
     guests_cpu_us: float
     request_bytes: float
     reply_bytes: float
@@ -184,20 +186,24 @@ def summary(
         return dict(sorted(whole.items()))
 
     verifier, database, grown = (value / count for value in spent) if spent else (None, None, None)
+    per_second = sum(len(out.latencies) / out.seconds for out in outcomes if out.seconds)
+    request, reply = (sum(getattr(out, way) for out in outcomes) / count for way in ("sent", "received"))
+    measured = bool(spent) and per_second > 0 and not options.storm
     return Report(
         database=options.database,
         workers=options.workers,
         guests=options.guests,
         attestations=len(latencies),
-        per_second=sum(len(out.latencies) / out.seconds for out in outcomes if out.seconds),
+        per_second=per_second,
         p50_ms=at(0.5),
         p99_ms=at(0.99),
         p999_ms=at(0.999),
         verifier_cpu_us=None if verifier is None else verifier * 1e6,
         database_cpu_us=None if database is None or options.database == "sqlite" else database * 1e6,
+        floor_cpu_us=floor.cpu_us(options.guests, per_second, request, reply) if measured else None,
         guests_cpu_us=sum(out.cpu for out in outcomes) / count * 1e6,
-        request_bytes=sum(out.sent for out in outcomes) / count,
-        reply_bytes=sum(out.received for out in outcomes) / count,
+        request_bytes=request,
+        reply_bytes=reply,
         database_bytes=grown,
         resident_mb=[round(value, 1) for value in resident],
         verdicts=total("verdicts"),
@@ -229,6 +235,9 @@ def table(report: Report) -> Table:
         row("verifier CPU each", report.verifier_cpu_us, "us")
     if report.database_cpu_us is not None:
         row("database CPU each", report.database_cpu_us, "us")
+    if report.verifier_cpu_us is not None and report.floor_cpu_us:
+        row("a bare HTTPS POST", report.floor_cpu_us, "us")
+        row("verifier against that", f"{report.verifier_cpu_us / report.floor_cpu_us:.1f}x")
     row("guests' CPU each", report.guests_cpu_us, "us")
     row("request / reply each", f"{report.request_bytes:,.0f} / {report.reply_bytes:,.0f}", "bytes")
     if report.database_bytes is not None:
