@@ -341,6 +341,9 @@ class Store(
         False when it is no longer at `position`, or does not exist; nothing is changed then.
         """
 
+    async def mend_blob(self, digest: bytes, content: bytes) -> None:
+        """Put content in the place of what is damaged; `ValueError` where it has not this digest."""
+
     async def has_blob(self, digest: bytes) -> bool: ...
     async def blob(self, digest: bytes) -> bytes | None:
         """The blob, verified against its digest on read; `StoredDataDamaged` when it differs."""

@@ -117,7 +117,7 @@ class AttestationService:
         self._memo = memo
         self._ima = ima
         self._inventory = inventory
-        self._logs = HeldLogs()
+        self._logs = HeldLogs(store, recorder)
 
     @property
     def boot_logs(self) -> CacheState:
@@ -211,13 +211,10 @@ class AttestationService:
             raise RefusedError(
                 Reason.BOOT_LOG_MISSING, "no log with this digest is held for this attester; send it whole"
             )
-        at_hand = self._logs.get(reference.sha256)
-        if at_hand is not None:
-            return at_hand
-        content = await self._store.blob(reference.sha256)  # proven to have this digest
-        if content is None:
+        log = await self._logs.read(reference.sha256)
+        if log is None:
             raise RefusedError(Reason.BOOT_LOG_MISSING, "this log is no longer held; send it whole")
-        return HeldLog(content, reference.sha256, stored=True)
+        return log
 
     async def _appraise(
         self,
@@ -295,7 +292,7 @@ class AttestationService:
         enter(Stage.SIGN)
         for log in (judged.boot_log, judged.userspace_log):
             if log is not None:
-                self._logs.keep(log)
+                await self._logs.keep(log)
         shown = view(attester, stored, judged.at)
         ear = (
             await self._ear.issue(shown, judged.at, audience=command.ear_audience)

@@ -209,6 +209,11 @@ class Recorder:
             self._log.warning(audit.action, policy=after.policy_id, problem=after.problem, **after.counts)
         return done
 
+    async def blob_mended(self, digest: bytes, content: bytes) -> None:
+        """Content that was damaged in the store is what it was again: a guest has sent it once more."""
+        await self._store.mend_blob(digest, content)
+        self._log.warning("blob.mended", sha256=digest.hex(), size=len(content))
+
     async def evidence_read(self, verdict: VerdictRecord, now: datetime, actor: str) -> None:
         """Somebody is given the evidence of a verdict."""
         audit = AuditEntry(

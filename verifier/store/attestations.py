@@ -19,7 +19,7 @@ from verifier.store.backend import Backend, StorePart, changed
 from verifier.store.judgements import Judgements
 from verifier.store.recording import Moved, Spent, lineage_values
 from verifier.store.rows import Judgement, Row
-from verifier.store.schema import attestation, latest, nonce
+from verifier.store.schema import attestation, blob, latest, nonce
 from verifier.store.schema_background import nonce_floor
 
 _JUDGEMENTS: Final = 2_048
@@ -95,6 +95,12 @@ class Attestations(StorePart):
             return True
 
         return await self._backend.write(run)
+
+    async def mend_blob(self, digest: bytes, content: bytes) -> None:
+        """Put content in the place of what is damaged; `ValueError` where it has not this digest."""
+        packed = await asyncio.to_thread(blobs.pack, digest, content)
+        values = {"codec": packed.codec, "size": packed.size, "content": packed.content}
+        await self._change(update(blob).where(blob.c.digest == digest).values(values))
 
     async def has_blob(self, digest: bytes) -> bool:
         """Whether a blob is held; `blob` proves that it is sound."""
