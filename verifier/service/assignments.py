@@ -28,6 +28,7 @@ from verifier.ports import AttesterRecord, Clock, Store
 from verifier.reasons import Reason
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
+from verifier.service.together import Together
 
 _LIFE: Final = timedelta(seconds=2)
 _TENANTS: Final = 1024
@@ -75,6 +76,7 @@ class AssignmentService:
         self._clock = clock
         self._default = default_policy
         self._changes = 0
+        self._reading: Together[tuple[str, int], _Known] = Together()
         self._sets: dict[int, PolicySet] = {}
         """By the identity of their one policy, which each of them holds."""
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -199,6 +201,9 @@ class AssignmentService:
         now, known = self._clock.now(), self._known.get(tenant)
         if known is not None and timedelta(0) <= now - known.read_at < _LIFE:
             return known
+        return await self._reading.read((tenant, self._changes), lambda: self._read(tenant, known, now))
+
+    async def _read(self, tenant: str, known: _Known | None, now: datetime) -> _Known:
         changes = self._changes
         assignments = await self._store.list_assignments(tenant)
         same = known is not None and known.assignments == assignments

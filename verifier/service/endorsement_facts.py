@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Final
 
 import msgspec
 
+from verifier.appraisal.alike import of_these
 from verifier.appraisal.correlate import InventoryView
 from verifier.claims import CloudInstance, DeviceFacts, EndorsementFacts
 from verifier.errors import StoredDataDamaged
@@ -18,13 +22,24 @@ def endorsement_facts(attester: AttesterRecord, inventory: InventoryView | None 
 
     What the inventories say is of now.
     """
-    profile = attester.ek_profile
+    proven = _proven(
+        attester.endorsed_by, attester.ek_issuer, msgspec.json.encode(attester.ek_profile, order="sorted")
+    )
+    if inventory is None:
+        return proven
+    return replace(proven, inventory=inventory_facts(inventory))
+
+
+@lru_cache(maxsize=1024)
+def _proven(endorsed_by: str, issuer: str | None, encoded: bytes) -> EndorsementFacts:
+    """What follows from a stored profile: the machines of one kind share it."""
+    profile: dict[str, object] = msgspec.json.decode(encoded)
     ak = _mapping(profile.get("ak"))
     methods = profile.get("methods")
     return EndorsementFacts(
-        endorsed_by=attester.endorsed_by,
+        endorsed_by=endorsed_by,
         methods=tuple(map(str, methods)) if isinstance(methods, list) else None,
-        issuer=attester.ek_issuer,
+        issuer=issuer,
         manufacturer_id=_text(profile, "manufacturer_id"),
         manufacturer=_text(profile, "manufacturer"),
         model=_text(profile, "model"),
@@ -36,14 +51,21 @@ def endorsement_facts(attester: AttesterRecord, inventory: InventoryView | None 
         ak_issuer=_text(ak, "issuer"),
         cloud=_cloud(_mapping(ak.get("gce"))),
         device=_device(profile.get("devices")),
-        inventory=inventory_facts(inventory),
+        inventory=None,
     )
 
 
-def facts_mapping(facts: EndorsementFacts) -> dict[str, object]:
-    """The facts as they are stored with a verdict; what is None is left out."""
-    built: dict[str, object] = msgspec.to_builtins(facts)
+def facts_mapping(facts: EndorsementFacts) -> Mapping[str, object]:
+    """The facts as they are stored with a verdict; what is None is left out. Nobody may change it."""
+    return _mapped((facts,))
+
+
+def _map(facts: tuple[EndorsementFacts, ...]) -> Mapping[str, object]:
+    built: dict[str, object] = msgspec.to_builtins(facts[0])
     return {name: value for name, value in built.items() if value is not None}
+
+
+_mapped: Final = of_these(_map)
 
 
 def read_facts(stored: Mapping[str, object]) -> EndorsementFacts:

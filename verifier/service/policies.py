@@ -15,6 +15,7 @@ from verifier.ports import Clock, PolicyRecord, Store
 from verifier.ports_observe import CacheState
 from verifier.ports_runtime import RuntimeReferences, SetMissing
 from verifier.service.recorder import Recorder
+from verifier.service.together import Together
 
 LOOKUP_LIFE: Final = timedelta(seconds=2)
 """For so long another replica's new revision may go unnoticed where replicas are not told (`Announcements`)."""
@@ -57,6 +58,7 @@ class PolicyService:
         self._parsed: OrderedDict[tuple[str, str], Policy] = OrderedDict()
         self._current: OrderedDict[tuple[str, str], tuple[datetime, Policy | None]] = OrderedDict()
         self._changes = 0
+        self._reading: Together[tuple[tuple[str, str], int], Policy | None] = Together()
         self._hits = 0
         self._misses = 0
 
@@ -141,6 +143,9 @@ class PolicyService:
             self._hits += 1
             return cached[1]
         self._misses += 1
+        return await self._reading.read((key, self._changes), lambda: self._read_current(key, now))
+
+    async def _read_current(self, key: tuple[str, str], now: datetime) -> Policy | None:
         changes = self._changes
         record = await self._store.current_policy(*key)
         found = None if record is None else self._parse(record)
