@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test vm-test vm-test-all deb deb-test lifecycles faults soak lint format bench bench-peer fleet coverage clean images requirements
+.PHONY: help setup demo test vm-test vm-test-all deb deb-test lifecycles faults soak lint format bench bench-peer fleet coverage clean images wheels wheels-test audit requirements
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,15 @@ bench-peer: setup ## Keylime's verifier and ours on the same evidence, side by s
 
 fleet: setup ## A verifier under the load of simulated guests (ARGS="--guests 500 --workers 2 --database postgresql")
 	@$(BIN)/python -m tests.bench.fleet $(ARGS)
+
+wheels: ## Reproducible wheels with their bill of materials, into dist/
+	@PYTHON="$(PYTHON)" scripts/build-wheels.sh dist
+
+wheels-test: setup ## Build the wheels twice and compare them; install and run them
+	@$(BIN)/python -m pytest tests/supply -m slow
+
+audit: ## Ask advisory databases about what is carried (2: none could be asked)
+	@PYTHON="$(PYTHON)" scripts/audit.sh
 
 images: setup ## Build the images of docker/ without a container engine, and run them (needs root; Debian's buildah and podman)
 	@scripts/install-system-packages.sh images

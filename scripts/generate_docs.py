@@ -11,6 +11,7 @@ from typing import Final
 
 from scripts.agent_completion import SHELLS, completion
 from scripts.agent_manual import manual
+from scripts.licences import table
 from scripts.quirk_docs import quirks
 from verifier import reason_texts
 from verifier.policy.catalogue import CATALOGUE, ClaimEntry
@@ -107,12 +108,22 @@ def schema() -> str:
     return json.dumps(policy_schema(), indent=2) + "\n"
 
 
+def licences() -> str:
+    """What is carried, under which licence."""
+    head = (
+        "# Licences of what is carried\n\n"
+        "Made by `python -m scripts.generate_docs` from the metadata of the pinned packages. The project itself is Apache-2.0.\n\n"
+    )
+    return head + table()
+
+
 DOCUMENTS: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reasons.md": reasons,
     "docs/claims.md": claims,
     "docs/lint.md": problems,
     "docs/policy.schema.json": schema,
     "docs/quirks.md": quirks,
+    "docs/licences.md": licences,
     "agent/man/attest-agent.1": manual,
     **{f"agent/completions/attest-agent.{shell}": partial(completion, shell) for shell in SHELLS},
 }

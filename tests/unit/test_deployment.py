@@ -104,7 +104,7 @@ def test_images_install_nothing_whose_hash_is_not_written_down(name):
     assert {package: version for package, version in pinned if tested.get(package) != version} == {}
     text = (DOCKER / name / "Dockerfile").read_text()
     installs = re.findall(r"pip(?: --python \S+)? (?:install|wheel)[^\\&\n]*", text)
-    assert len(installs) == 4
+    assert len(installs) == 5
     for command in installs:
         assert "--require-hashes" in command or "--no-deps" in command, command
 
