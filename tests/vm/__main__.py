@@ -52,6 +52,7 @@ def main() -> int:
         return 0 if arguments.may_skip else UNAVAILABLE
     BUILD.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    console.print("guest's root file system: looking, building what is not there")
     try:
         files = root_filesystem()
     except LabError as error:

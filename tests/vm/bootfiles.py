@@ -145,9 +145,9 @@ def key(name: str) -> Key:
     return made
 
 
-def variables(path: Path, *changes: object, source: str = "OVMF_VARS.fd") -> Path:
+def variables(path: Path, *changes: object, source: Path = OVMF / "OVMF_VARS.fd") -> Path:
     """A variable store of OVMF with these changes of virt-fw-vars."""
-    run(BIN / "virt-fw-vars", "-l", "WARNING", "-i", OVMF / source, "-o", path, *changes)
+    run(BIN / "virt-fw-vars", "-l", "WARNING", "-i", source, "-o", path, *changes)
     return path
 
 
@@ -163,8 +163,8 @@ def own_keys(path: Path, *db: str, secure_boot: bool = True) -> Path:
     ]
     for signer in db:
         changes += ["--add-db", OWNER, key(signer).certificate]
-    changes.append("--sb")
-    return variables(path, *changes, *([] if secure_boot else ["--set-false", "SecureBootEnable"]))
+    variables(path, *changes, "--sb")
+    return path if secure_boot else variables(path, "--set-false", "SecureBootEnable", source=path)
 
 
 def owners_keys(path: Path, *mok: str) -> Path:
@@ -172,7 +172,7 @@ def owners_keys(path: Path, *mok: str) -> Path:
     changes: list[object] = []
     for signer in mok:
         changes += ["--add-mok", OWNER, key(signer).certificate]
-    return variables(path, *changes, source="OVMF_VARS.ms.fd")
+    return variables(path, *changes, source=OVMF / "OVMF_VARS.ms.fd")
 
 
 def uki(path: Path, source: Kernel, ramdisk: Path, command_line: str, signer: str | None) -> Path:

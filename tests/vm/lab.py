@@ -76,14 +76,14 @@ class Lab:
             shutil.copy(one.file, folder)
         (folder / "policy.yaml").write_text(yaml.safe_dump(policy, sort_keys=False))
 
-    def machine(self, boot: Boot | None = None, *, tpm: Manufactured | None = None) -> Machine:
+    def machine(self, boot: Boot | None = None) -> Machine:
         """A new VM, powered off, that knows where its verifier is."""
         files = built(boot or Boot())
         number = len(self.machines) + 1
         made = Machine(
             self.folder / f"machine{number}",
             self.sockets / str(number),
-            *(self.files.image, files.partition, files.variables, (tpm or self.tpm).state, self.accelerator),
+            *(self.files.image, files.partition, files.variables, self.tpm.state, self.accelerator),
             uuid=str(uuid.uuid4()),
             told=self.verifier.told(),
         )
@@ -96,15 +96,20 @@ class Lab:
         made.start()
         return made
 
-    def copied(self, machine: Machine, *, same_uuid: bool = False) -> Machine:
+    def power_off(self, machine: Machine) -> None:
+        """Shut down; what it still said until then is no news."""
+        machine.power_off()
+        self.seen = {one["id"]: one.get("sequence", 0) for one in self.verifier.attesters()}
+
+    def copied(self, machine: Machine) -> Machine:
         """All state of a VM that is powered off, for another: disk, variables and TPM."""
         number = len(self.machines) + 1
         folder, tpm = self.folder / f"machine{number}", self.folder / f"tpm{number}"
         shutil.copytree(machine.folder, folder)
         tpm.mkdir()
         shutil.copy2(machine.tpm / STATE_FILE, tpm / STATE_FILE)
-        identity = machine.uuid if same_uuid else str(uuid.uuid4())
-        made = replace(machine, folder=folder, sockets=self.sockets / str(number), tpm=tpm, uuid=identity)
+        other = {"sockets": self.sockets / str(number), "tpm": tpm, "uuid": str(uuid.uuid4())}
+        made = replace(machine, folder=folder, **other)
         self.machines.append(made)
         return made
 
@@ -145,7 +150,7 @@ class Lab:
         until: Callable[[dict[str, Any]], bool] = lambda _: True,
         seconds: float = VERDICT_SECONDS,
     ) -> dict[str, Any]:
-        """The next verdict of the only attester that fits; asked of the verifier, from outside."""
+        """The next verdict that fits, whichever attester's; asked of the verifier, from outside."""
 
         def ask() -> dict[str, Any] | None:
             machine.alive()

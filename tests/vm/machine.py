@@ -202,10 +202,12 @@ class Machine:
             connection.sendall(f"echo {_READY} $(({attempt} + 0))\n".encode())
             said = b""
             with suppress(TimeoutError):
-                while f"{_READY} {attempt}\n".encode() not in said:
-                    said += connection.recv(65536)
-                self._shell = connection
-                return connection
+                while f"{_READY} {attempt}\n".encode() not in said and (part := connection.recv(65536)):
+                    said += part
+                if f"{_READY} {attempt}\n".encode() in said:
+                    self._shell = connection
+                    return connection
+                time.sleep(1)  # QEMU is gone: `alive` says so
         raise LabError(f"the guest has no shell after {BOOT_SECONDS} s:\n{self.console()[-3000:]}")
 
     def monitor(self, command: str, **arguments: object) -> None:

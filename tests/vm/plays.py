@@ -49,12 +49,11 @@ def learned(right: Boot, other: Boot) -> Play:
         guest = lab.booted(right)
         yield lab.verdict(guest)
         lab.learn(right)
-        guest.power_off()
         for boot in (right, other):
+            lab.power_off(guest)
             guest.partition = built(boot).partition
             guest.start()
             yield lab.verdict(guest)
-            guest.stop()
 
     return play
 
@@ -109,11 +108,11 @@ def clone(lab: Lab) -> Iterator[Verdict]:
     lab.serve()
     original = lab.booted()
     yield lab.verdict(original)
-    original.power_off()
+    lab.power_off(original)
     copy = lab.copied(original)
     original.start()
     yield lab.verdict(original)
-    original.power_off()
+    lab.power_off(original)
     copy.start()
     yield lab.verdict(copy)
 
@@ -122,11 +121,11 @@ def rollback(lab: Lab) -> Iterator[Verdict]:
     lab.serve()
     guest = lab.booted()
     yield lab.verdict(guest)
-    guest.power_off()
+    lab.power_off(guest)
     snapshot = lab.saved(guest)
     guest.start()
     yield lab.verdict(guest)
-    guest.power_off()
+    lab.power_off(guest)
     lab.restore(guest, snapshot)
     guest.start()
     yield lab.verdict(guest)
@@ -137,7 +136,7 @@ def replaced_tpm(lab: Lab) -> Iterator[Verdict]:
     lab.serve()
     guest = lab.booted()
     yield lab.verdict(guest)
-    guest.power_off()
+    lab.power_off(guest)
     guest.tpm = lab.other_tpm().state
     guest.start()
     waits = wait_for("an enrolment to decide", 240, lab.waiting)
