@@ -6,11 +6,12 @@ import asyncio
 import dataclasses
 from datetime import timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, update
 
+from tests.contract.conftest import Database
 from tests.contract.records import CLOCK, NOW, enrol, recording, sha256
 from verifier.store import values
-from verifier.store.schema import blob, boot, judgement
+from verifier.store.schema import attestation, blob, boot, judgement, latest
 
 LOG = b"boot log" * 100
 
@@ -113,3 +114,23 @@ class TestContents:
         assert await store.blob(sha256(LOG)) is None
         await store.record(at(1))
         assert await store.blob(sha256(LOG)) == LOG
+
+
+class TestSqlite:
+    async def test_what_vanished_behind_our_back_fails_once(self, tmp_path):
+        """Nobody but us drops judgements; should somebody, the next one is stored with its own again."""
+        database = Database(f"sqlite:///{tmp_path}/verifier.db", "")
+        store = await database.open()
+        await enrol(store, "att-1")
+        await store.record(at(0))
+
+        def drop(connection):
+            connection.execute(update(latest).values(judgement=None))
+            connection.execute(delete(attestation))
+            connection.execute(delete(judgement))
+
+        await store._backend.write(drop)
+        (failed,) = await asyncio.gather(store.record(at(1)), return_exceptions=True)
+        assert isinstance(failed, Exception)
+        assert (await store.record(at(2))).sequence == 2
+        await database.close()

@@ -44,8 +44,11 @@ class Batcher(Generic[T, R]):
         work: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
         name: str,
         state: QueueState | None = None,
+        *,
+        at_most: int = MAX_BATCH,
     ) -> None:
         self._work = work
+        self._at_most = at_most
         self._name = name
         self.state = state or QueueState()
         """Several batchers may count as one queue."""
@@ -82,7 +85,7 @@ class Batcher(Generic[T, R]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+                batch, self._waiting = self._waiting[: self._at_most], self._waiting[self._at_most :]
                 self.state.waiting -= len(batch)
                 # Whoever gave up before the work began is left out: nothing is stored for nobody.
                 batch = [entry for entry in batch if not entry.future.done()]

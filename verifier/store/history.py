@@ -92,6 +92,7 @@ class Histories(StorePart):
         if left and left[0].begins is not None:
             day = min(left[0].begins, before) // values.DAY * values.DAY
             judgements = await self._in_chunks(lambda c: partitions.purge_judgements(c, day))
+            self._backend.dropped()
             done += HistoryPurge(judgements=judgements)
         return done
 

@@ -16,13 +16,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from sqlalchemy import ClauseElement, Connection, Engine, Select, create_engine, event, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import NullPool
 
 from verifier.errors import StoreUnavailable
+from verifier.ports_announcements import Announcement
 from verifier.ports_observe import QueueState, part
 from verifier.store import recording, statements, values
 from verifier.store.announcing import APPENDED, LocalAnnouncements, noting
@@ -35,6 +36,8 @@ from verifier.store.rows import Row, Values
 from verifier.store.statements import HotStatements, InsertInto, Lookup
 
 BUSY_SECONDS: Final = 5.0
+_TOGETHER: Final = 32
+"""Writes in one transaction: recordings wait as long as these take."""
 _WAL_PAUSE: Final = 0.01
 PRAGMAS: Final = (
     f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}",
@@ -203,9 +206,40 @@ def _spend(connection: sqlite3.Connection, nonces: Sequence[Values]) -> set[byte
     return {one["hash"] for one in nonces if connection.execute(sql, row(one)).rowcount == 1}
 
 
-def _in_transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
+class _Write(NamedTuple):
+    """Work of one caller, and the context it was asked for in: the audit log says for which request."""
+
+    work: Callable[[Connection], tuple[object, tuple[Announcement, ...]]]
+    context: contextvars.Context
+
+
+class _Failed(NamedTuple):
+    """What came of a write that was undone, alone."""
+
+    error: Exception
+
+
+Written = tuple[object, tuple[Announcement, ...]] | _Failed
+
+
+def write_all(connection: Connection, batch: Sequence[_Write]) -> list[Written]:
+    """Run each write as a transaction of its own would be: whole or not at all. They are durable together."""
     with connection.begin():
-        return work(connection)
+        if len(batch) == 1:  # nobody else is to be kept from its failure
+            return [batch[0].context.run(batch[0].work, connection)]
+        return [_written(connection, write) for write in batch]
+
+
+def _written(connection: Connection, write: _Write) -> Written:
+    savepoint = connection.begin_nested()
+    try:
+        result = write.context.run(write.work, connection)
+    except Exception as error:  # noqa: BLE001 - handed to the one caller whose work it is
+        # Where the fault undid the whole transaction (a full disk), this fails too, and with it everybody.
+        savepoint.rollback()
+        return _Failed(error)
+    savepoint.commit()
+    return result
 
 
 class SqliteBackend:
@@ -221,6 +255,7 @@ class SqliteBackend:
         self._writer = _Thread(engine(path), "store-write")
         self._reads = Batcher(self._read_batch, "store-read")
         self._recordings = Batcher(self._write_batch, "store-write")
+        self._writes = Batcher(self._write_all, "store-transaction", at_most=_TOGETHER)
         self._held = Held()
 
     @property
@@ -243,15 +278,14 @@ class SqliteBackend:
             return await self._scanner.run(lambda connection: connection.execute(statement, parameters).all())
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """A transaction on the file's one writer."""
-        with part("store-transaction"):
-            # The thread learns for which request it works: the audit log says so.
-            context = contextvars.copy_context()
-            result, changes = await self._writer.run(
-                lambda connection: context.run(_in_transaction, connection, noting(work))
-            )
+        """A transaction on the file's one writer, flushed to the disk together with those that wait beside it."""
+        written = await self._writes.submit(_Write(noting(work), contextvars.copy_context()))
+        if isinstance(written, _Failed):
+            with translated():
+                raise written.error
+        result, changes = written
         self.announcements.committed(changes)
-        return result
+        return cast(T, result)
 
     async def record(self, item: PreparedRecording) -> Outcome:
         """Store one recording, together with whoever else asks now."""
@@ -264,6 +298,7 @@ class SqliteBackend:
     async def close(self) -> None:
         """Finish what was asked for, then close the file."""
         await self._recordings.close()
+        await self._writes.close()
         await self._reads.close()
         await self._writer.close()
         await self._reader.close()
@@ -271,6 +306,9 @@ class SqliteBackend:
 
     async def _read_batch(self, batch: Sequence[Read]) -> Sequence[list[Row]]:
         return await self._reader.run(lambda connection: read_all(raw_connection(connection), batch))
+
+    async def _write_all(self, batch: Sequence[_Write]) -> Sequence[Written]:
+        return await self._writer.run(lambda connection: write_all(connection, batch))
 
     async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
         plan = await self._writer.run(

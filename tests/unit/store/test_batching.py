@@ -44,10 +44,9 @@ async def test_whoever_comes_during_a_batch_shares_the_next():
     assert work.batches == [[1], list(range(2, 50))]
 
 
-async def test_a_batch_is_bounded(monkeypatch):
-    monkeypatch.setattr(batching, "MAX_BATCH", 10)
+async def test_a_batch_is_bounded():
     work = Work()
-    batcher = Batcher(work, "test")
+    batcher = Batcher(work, "test", at_most=10)
     assert await asyncio.gather(*map(batcher.submit, range(1, 36))) == [2 * n for n in range(1, 36)]
     assert max(map(len, work.batches)) == 10
 
