@@ -18,6 +18,7 @@ from tests.bench import (
     ima_stall,
     rejudging,
     runtime_sets,
+    steady,
     store,
     web,
 )
@@ -36,6 +37,7 @@ BENCHES = (
     | events.BENCHES
     | rejudging.BENCHES
     | store.BENCHES
+    | steady.BENCHES
 )
 
 

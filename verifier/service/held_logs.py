@@ -27,6 +27,8 @@ class HeldLog:
     sha256: bytes
     stored: bool = False
     """The store has it already."""
+    at_hand: bool = False
+    """It was not asked for."""
 
     @classmethod
     def of(cls, content: bytes) -> HeldLog:
@@ -45,7 +47,8 @@ class HeldLogs:
 
     async def read(self, sha256: bytes) -> HeldLog | None:
         """The log, at hand or from the store; None where it is not there any more, or not what it was: it has to be sent again."""
-        content = self._logs.get(sha256)
+        at_hand = self._logs.get(sha256)
+        content = at_hand
         if content is None:
             try:
                 content = await self._store.blob(sha256)  # proven to have this digest
@@ -54,7 +57,7 @@ class HeldLogs:
                 _log.error(
                     "log.damaged", sha256=sha256.hex(), problem=str(error), effect="it is asked for again"
                 )
-        return None if content is None else HeldLog(content, sha256, stored=True)
+        return None if content is None else HeldLog(content, sha256, stored=True, at_hand=at_hand is not None)
 
     @property
     def state(self) -> CacheState:
@@ -69,4 +72,5 @@ class HeldLogs:
                 self._damaged.discard(log.sha256)
             except VerifierFault as error:  # the verdict is stored: the next one may mend it
                 _log.error("log.not-mended", sha256=log.sha256.hex(), problem=str(error))
-        self._logs.put(log.sha256, log.content, len(log.content))
+        if not log.at_hand:
+            self._logs.put(log.sha256, log.content, len(log.content))

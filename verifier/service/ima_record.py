@@ -53,18 +53,21 @@ def read_record(text: str) -> ImaRecord:
     return ImaRecord(offset=plain.offset, base=plain.base, resend=plain.resend, states=states)
 
 
+_WHOLE: Final = ImaWanted()
+
+
 def wanted(boot: BootRecord | None) -> ImaWanted:
     """From where an attester that was last seen in `boot` shall send its list.
 
     A record that cannot be read asks for the whole list, as a boot that nobody has seen does.
     """
     if boot is None or boot.ima is None or boot.boot_id is None:
-        return ImaWanted()
+        return _WHOLE
     try:
         head = _head_decoder.decode(boot.ima)
     except msgspec.MsgspecError:
-        return ImaWanted()
-    return ImaWanted() if head.resend else ImaWanted(offset=head.offset, boot_id=boot.boot_id)
+        return _WHOLE
+    return _WHOLE if head.resend else ImaWanted(offset=head.offset, boot_id=boot.boot_id)
 
 
 class _Head(msgspec.Struct):
