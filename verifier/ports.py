@@ -341,6 +341,12 @@ class Store(
         False when it is no longer at `position`, or does not exist; nothing is changed then.
         """
 
+    async def attester_past(self, attester_id: str) -> AttesterState | None:
+        """As `attester_state`, but `latest` has neither findings nor vector: for evidence that is to be judged, never to be shown.
+
+        It can be read although what the latest verdict says is damaged. Recording a verdict that says the same mends that.
+        """
+
     async def mend_blob(self, digest: bytes, content: bytes) -> None:
         """Put content in the place of what is damaged; `ValueError` where it has not this digest."""
 

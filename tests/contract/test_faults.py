@@ -373,20 +373,21 @@ class TestPostgresql:
     async def test_a_server_that_says_nothing_is_given_up_and_asked_again(
         self, cluster, postgresql_database, monkeypatch
     ):
-        for name in ("_SHORT", "_LONG"):
-            monkeypatch.setattr(postgresql_backend, name, 0.3)
         store = await postgresql_database.open()
         await enrol(store, "att-1")
         item = recording("att-1")
         cluster.pause()
         try:
-            calls = (
-                store.record(item),
-                store.attester_state("att-1"),
-                store.ping(),
-                store.add_token(token()),
-            )
-            answers = await asyncio.gather(*calls, return_exceptions=True)
+            with monkeypatch.context() as impatient:
+                for name in ("_SHORT", "_LONG"):
+                    impatient.setattr(postgresql_backend, name, 0.3)
+                calls = (
+                    store.record(item),
+                    store.attester_state("att-1"),
+                    store.ping(),
+                    store.add_token(token()),
+                )
+                answers = await asyncio.gather(*calls, return_exceptions=True)
             assert [type(answer) for answer in answers] == [StoreUnavailable] * 4, answers
             assert "within 0.3 s" in str(answers[0])
         finally:

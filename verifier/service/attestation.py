@@ -27,8 +27,8 @@ from verifier.service.bundle import pack
 from verifier.service.challenge import (
     ChallengeService,
     Held,
+    heard_attester,
     held_of,
-    known_attester,
 )
 from verifier.service.ear import EarIssuer
 from verifier.service.endorsement_facts import endorsement_facts, facts_mapping
@@ -147,7 +147,7 @@ class AttestationService:
     async def _attest(self, command: AttestCommand, expires_at: datetime, now: datetime) -> AttestOutcome:
         """Judge by what is known now, and store that if it is still what is known."""
         enter(Stage.LOOKUP)
-        state = known_attester(await self._store.attester_state(command.attester_id), command.attester_id)
+        state = await heard_attester(self._store, command.attester_id)
         policies = await self._policies.for_attester(state.attester)
         held = held_of(state.boot)
         boot_log = await self._log(command.boot_log, held.boot_log)

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, NamedTuple
 
+import structlog
+
 from verifier.appraisal.lineage import Lineage
 from verifier.appraisal.staged import PolicySet
-from verifier.errors import NotFoundError, RefusedError
+from verifier.errors import NotFoundError, RefusedError, StoredDataDamaged
 from verifier.ports import AttesterRecord, AttesterState, BootRecord, Clock, Lifecycle, Store
 from verifier.ports_observe import about
 from verifier.reasons import Reason
@@ -17,6 +19,8 @@ from verifier.service.ima_record import wanted
 from verifier.service.lineage import NO_RATCHETS, RatchetRules, line_of, mark_of_state
 from verifier.service.model import ImaWanted, IssuedChallenge
 from verifier.service.nonces import Nonces
+
+_log: Final = structlog.get_logger("vtpm_attest.attesters")
 
 
 class Held(NamedTuple):
@@ -35,6 +39,22 @@ def held_of(boot: BootRecord | None) -> Held:
     if boot is None:
         return HELD_NOTHING
     return Held(boot.boot_log_sha256, boot.userspace_log_sha256, wanted(boot))
+
+
+async def heard_attester(store: Store, attester_id: str) -> AttesterState:
+    """What is known of an attester before its evidence is judged, also where what its latest verdict says is damaged.
+
+    Raises:
+        NotFoundError, RefusedError: as `known_attester`.
+        StoredDataDamaged: more than that is.
+    """
+    try:
+        state = await store.attester_state(attester_id)
+    except StoredDataDamaged as error:
+        state = await store.attester_past(attester_id)
+        effect = "its next evidence is judged all the same, and mends that"
+        _log.error("verdict.damaged", attester=attester_id, problem=str(error), effect=effect)
+    return known_attester(state, attester_id)
 
 
 def known_attester(state: AttesterState | None, attester_id: str) -> AttesterState:
@@ -79,7 +99,7 @@ class ChallengeService:
 
     async def issue(self, attester_id: str) -> IssuedChallenge:
         """A challenge for an enrolled attester; raises `NotFoundError`, `RefusedError` (revoked)."""
-        state = known_attester(await self._store.attester_state(attester_id), attester_id)
+        state = await heard_attester(self._store, attester_id)
         policies = await self._policies.for_attester(state.attester)
         held = held_of(state.boot)
         return self.make(state.attester, policies, held, timedelta(0), mark_of_state(state), line_of(state))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import OrderedDict
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Connection, select, update
 
 from verifier.appraisal.lineage import Lineage
-from verifier.errors import NotFoundError, StateMovedError, StoredDataDamaged
+from verifier.errors import NotFoundError, StateMovedError, StoredDataDamaged, StoreUnavailable
 from verifier.ports import AttesterState, Recording, VerdictRecord
 from verifier.ports_enrollment import AuditEntry
 from verifier.store import audit_log, blobs, event_log, recording, rows, statements, values
@@ -19,12 +20,13 @@ from verifier.store.backend import Backend, StorePart, changed
 from verifier.store.judgements import Judgements
 from verifier.store.recording import Moved, Spent, lineage_values
 from verifier.store.rows import Judgement, Row
-from verifier.store.schema import attestation, blob, latest, nonce
+from verifier.store.schema import attestation, blob, judgement, latest, nonce
 from verifier.store.schema_background import nonce_floor
 
 _JUDGEMENTS: Final = 2_048
 """Decoded judgements kept. Their key is the digest of their content, so a kept one is never out of date."""
 
+_UNSAID: Final = Judgement(vector={}, findings=())
 _OFFLOAD_ABOVE: Final = 256 * 1024
 """Bytes; to pack, or to expand and prove more would hold up the event loop."""
 
@@ -36,11 +38,18 @@ class Attestations(StorePart):
         super().__init__(backend)
         self._said = Judgements()
         self._judgements: OrderedDict[bytes, Judgement] = OrderedDict()
+        self._damaged: set[bytes] = set()
+        """Digests of judgements that were read and are not what they were."""
 
     async def attester_state(self, attester_id: str) -> AttesterState | None:
         """Everything one attestation needs, by one indexed query."""
         row = await self._backend.lookup(statements.ATTESTER_STATE, attester_id)
         return None if row is None else self._state(row)
+
+    async def attester_past(self, attester_id: str) -> AttesterState | None:
+        """See `verifier.ports`."""
+        row = await self._backend.lookup(statements.ATTESTER_STATE, attester_id)
+        return None if row is None else self._state(row, unsaid=True)
 
     async def record(self, item: Recording) -> VerdictRecord | None:
         """Store a recording; returns when it is durable, None when its nonce was spent before.
@@ -52,7 +61,8 @@ class Attestations(StorePart):
         packed = None
         if sum(map(len, item.blobs.values())) > _OFFLOAD_ABOVE:
             packed = await asyncio.to_thread(blobs.pack_all, item.blobs)
-        outcome = await self._backend.record(recording.prepare(item, self._said, packed))
+        prepared = recording.prepare(item, self._said, packed)
+        outcome = await self._backend.record(prepared)
         if isinstance(outcome, Spent):
             return None
         if isinstance(outcome, NotFoundError):
@@ -61,7 +71,16 @@ class Attestations(StorePart):
             raise StateMovedError(
                 f"attester {item.verdict.attester_id} is no longer at position {item.position}"
             )
+        await self._mend(prepared.judgement)
         return dataclasses.replace(item.verdict, sequence=outcome)
+
+    async def _mend(self, said: blobs.PackedBlob) -> None:
+        """A verdict says again what was damaged: now it can be read."""
+        if said.digest in self._damaged:
+            values = {"codec": said.codec, "size": said.size, "content": said.content}
+            with suppress(StoreUnavailable):  # what was recorded is: the next one mends it
+                await self._change(update(judgement).where(judgement.c.digest == said.digest).values(values))
+                self._damaged.discard(said.digest)
 
     async def nonces_dropped_until(self) -> datetime:
         """Of nonces that expire before this moment it is not known any more whether they were spent."""
@@ -134,14 +153,16 @@ class Attestations(StorePart):
             for row in found
         )
 
-    def _state(self, row: Row) -> AttesterState:
+    def _state(self, row: Row, *, unsaid: bool = False) -> AttesterState:
         verdict = row[statements.STATE_VERDICT]
         boot = row[statements.STATE_BOOT]
         attested = verdict[rows.VERDICT_SEQUENCE] > 0
         return AttesterState(
             attester=rows.attester_record(row[statements.STATE_ATTESTER]),
             boot=rows.boot_record(boot) if boot[0] is not None else None,
-            latest=rows.verdict_record(verdict, self._judgement(verdict, row[statements.STATE_JUDGEMENT]))
+            latest=rows.verdict_record(
+                verdict, _UNSAID if unsaid else self._judgement(verdict, row[statements.STATE_JUDGEMENT])
+            )
             if attested
             else None,
             lineage=values.read_lineage(row[statements.STATE_LINEAGE]),
@@ -156,7 +177,11 @@ class Attestations(StorePart):
             return found
         if body[0] is None:
             raise StoredDataDamaged(f"judgement {digest.hex()} of attester {verdict[0]} is missing")
-        found = rows.read_judgement(blobs.unpack(blobs.PackedBlob(*body)))
+        try:
+            found = rows.read_judgement(blobs.unpack(blobs.PackedBlob(*body)))
+        except StoredDataDamaged:
+            self._damaged.add(digest)
+            raise
         self._judgements[digest] = found
         if len(self._judgements) > _JUDGEMENTS:
             self._judgements.popitem(last=False)

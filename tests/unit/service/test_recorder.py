@@ -14,6 +14,7 @@ from verifier.ports import Store
 from verifier.service.events import LocalEvents
 
 READS = {
+    "attester_past",
     "ahead_of_database",
     "held_inventory",
     "inventory_events",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 
 import pytest
 
@@ -55,3 +56,28 @@ async def test_a_store_that_cannot_be_mended_now_is_later_and_the_verdict_counts
         assert (await one.attest()).status == 200
     assert (await other.attest()).status == 200
     assert await verifier.service.store.blob(digest) == other.log
+
+
+@pytest.mark.parametrize(
+    "change", ["content = x'00'", "content = (SELECT content FROM blob LIMIT 1), codec = 0"]
+)
+async def test_what_a_verdict_said_is_damaged_and_the_next_attestation_makes_it_good(verifier, log, change):
+    """Every machine of an image may share that row: all of them would be refused for ever."""
+    guests = await fleet(verifier, boot_log(), boot_log())
+    for guest in guests:
+        await guest.attest()
+    with sqlite3.connect(verifier.service.settings.state_dir / "verifier.db") as connection:
+        connection.execute(f"UPDATE judgement SET {change}")
+    async with running(verifier.service.settings, verifier.clock) as fresh:
+        path = f"/v1/attesters/{guests[0].attester_id}/verdict"
+        shown = await fresh.get(path)
+        assert (shown.status, shown.code) == (500, "internal-fault")
+        for guest in guests:
+            guest.harness = fresh
+            assert (await guest.speak())["status"] == "affirming"
+        shown = await fresh.get(path)
+        assert (shown.status, shown.json["status"], shown.json["sequence"]) == (200, "affirming", 3)
+        assert [one["code"] for one in shown.json["findings"]]
+    assert '"event": "verdict.damaged"' in log.getvalue()
+    async with running(verifier.service.settings, verifier.clock) as third:
+        assert (await third.get(path)).json["sequence"] == 3
