@@ -256,7 +256,7 @@ def _grants(grants: list[Mapping[str, Any]]) -> Table:
             escape(labels) or "any",
             escape(item.get("policy") or "any"),
             "any number" if uses is None else str(uses),
-            output.when(item["expires_at"]) if item.get("expires_at") else "withdrawn",
+            output.when(item["expires_at"]) if item.get("expires_at") else "no end",
             output.when(item["created_at"]),
             escape(item["created_by"]),
         )
