@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, text, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, text, update
 
 from verifier.errors import EvidenceError
 from verifier.ports import AttesterRecord, Page
@@ -35,6 +35,19 @@ _IS_PENDING: Final = text("status = 'pending'")
 """As the unique index has it: a parameter would not match it once PostgreSQL plans without looking at its value."""
 _OPEN: Final = (EnrollmentStatus.OFFERED.value, EnrollmentStatus.PENDING.value)
 
+_BY_ID: Final = select(*rows.ENROLLMENT_COLUMNS).where(enrollment.c.id == bindparam("id"))
+_OF_EK: Final = (
+    select(*rows.ENROLLMENT_COLUMNS)
+    .where(
+        enrollment.c.tenant == bindparam("tenant"),
+        enrollment.c.ek_fingerprint == bindparam("ek"),
+        enrollment.c.status != EnrollmentStatus.OFFERED.value,
+        enrollment.c.expires_at > bindparam("at"),
+    )
+    .order_by(enrollment.c.created_at, enrollment.c.id)
+    .limit(100)
+)
+
 
 class Enrollments(StorePart):
     """The enrolment methods of the `Store` port, and the purge of what has expired."""
@@ -56,7 +69,7 @@ class Enrollments(StorePart):
 
     async def enrollment(self, enrollment_id: str) -> EnrollmentRecord | None:
         """An enrolment, expired or not."""
-        row = await self._first(select(*rows.ENROLLMENT_COLUMNS).where(enrollment.c.id == enrollment_id))
+        row = await self._first(_BY_ID, {"id": enrollment_id})
         return None if row is None else rows.enrollment_record(row)
 
     async def complete_enrollment(
@@ -177,13 +190,8 @@ class Enrollments(StorePart):
         self, tenant: str, ek_fingerprint: bytes, now: datetime
     ) -> Sequence[EnrollmentRecord]:
         """Pending and decided ones with this EK that have not expired."""
-        query = select(*rows.ENROLLMENT_COLUMNS).where(
-            enrollment.c.tenant == tenant,
-            enrollment.c.ek_fingerprint == ek_fingerprint,
-            enrollment.c.status != EnrollmentStatus.OFFERED.value,
-            enrollment.c.expires_at > values.micros(now),
-        )
-        found = await self._backend.rows(query.order_by(enrollment.c.created_at, enrollment.c.id).limit(100))
+        asked = {"tenant": tenant, "ek": ek_fingerprint, "at": values.micros(now)}
+        found = await self._backend.rows(_OF_EK, asked)
         return tuple(map(rows.enrollment_record, found))
 
     async def purge_expired(self, now: datetime) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from verifier.ports import AttesterState, Lifecycle
 from verifier.store import identities, statements
@@ -15,30 +15,36 @@ from verifier.store.schema import attester, attester_uuid, latest
 _MOST: Final = 32
 """Attesters with one UUID that are looked at. More is no fleet, but somebody's game."""
 
+# Made once: every enrolment asks both, and making a statement of so many columns costs more than running it.
+_OF_EK: Final = statements.attester_states().where(
+    attester.c.tenant == bindparam("tenant"), attester.c.ek_fingerprint == bindparam("ek")
+)
+_CLAIMED: Final = select(attester_uuid.c.attester_id).where(
+    attester_uuid.c.tenant == bindparam("tenant"),
+    attester_uuid.c.smbios_uuid.in_(bindparam("keys", expanding=True)),
+)
+_OF_UUID: Final = (
+    statements.attester_states()
+    .where(latest.c.tenant == bindparam("tenant"), latest.c.attester_id.in_(_CLAIMED))
+    .order_by(latest.c.lifecycle != Lifecycle.ENROLLED.value, latest.c.attester_id)
+    .limit(_MOST)
+)
+
 
 class Machines(Attestations):
     """The methods of the `Store` port that find attesters by key or UUID."""
 
     async def attester_of_ek(self, tenant: str, ek_fingerprint: bytes) -> AttesterState | None:
         """The attester with this EK."""
-        row = await self._first(
-            statements.attester_states().where(
-                attester.c.tenant == tenant, attester.c.ek_fingerprint == ek_fingerprint
-            )
-        )
+        row = await self._first(_OF_EK, {"tenant": tenant, "ek": ek_fingerprint})
         return None if row is None else self._state(row)
 
     async def attesters_of_uuid(self, tenant: str, spellings: Collection[str]) -> Sequence[AttesterState]:
         """Attesters that ever claimed one of these UUIDs, enrolled ones first."""
         keys = sorted({identities.uuid_key(spelling) for spelling in spellings})
-        claimed = select(attester_uuid.c.attester_id).where(
-            attester_uuid.c.tenant == tenant, attester_uuid.c.smbios_uuid.in_(keys)
-        )
-        query = statements.attester_states().where(
-            latest.c.tenant == tenant, latest.c.attester_id.in_(claimed)
-        )
-        enrolled_first = (latest.c.lifecycle != Lifecycle.ENROLLED.value, latest.c.attester_id)
-        found = await self._backend.rows(query.order_by(*enrolled_first).limit(_MOST))
+        if not keys:
+            return ()
+        found = await self._backend.rows(_OF_UUID, {"tenant": tenant, "keys": keys})
         return tuple(map(self._state, found))
 
     async def predecessors_of(self, tenant: str, attester_id: str) -> Sequence[str]:
