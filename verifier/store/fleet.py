@@ -232,8 +232,15 @@ def _plain(text: str) -> str:
 
 
 def _listing(tenant: str, where: FleetFilter, at: int) -> Select[str]:
-    """The ids, by that of the equal columns whose index finds the rarest rows."""
-    query = select(latest.c.attester_id).where(latest.c.tenant == tenant)
+    """The ids, by that of the equal columns whose index finds the rarest rows, and is in their order."""
+    key: ColumnElement[str] = latest.c.attester_id
+    if where.label is not None:
+        key = attester_label.c.attester_id
+    elif where.search:
+        key = attester.c.id
+    query = select(key).where(latest.c.tenant == tenant)
+    if key is not latest.c.attester_id:
+        query = query.where(latest.c.attester_id == key)
     lifecycle = where.lifecycle
     if where.tier is not None:
         query = query.where(latest.c.tier == where.tier.value)
@@ -242,19 +249,18 @@ def _listing(tenant: str, where: FleetFilter, at: int) -> Select[str]:
         query = query.where(*_in_lifecycle(lifecycle, at))
     if where.incident:
         query = query.where(latest.c.incident.is_not(None))
+    if where.label is not None:
+        name, value = map(_plain, where.label)
+        query = query.where(
+            attester_label.c.tenant == tenant, attester_label.c.key == name, attester_label.c.value == value
+        )
     if where.search:
         # The tenant said again of this table, whose index holds all that a search reads.
         found = attester.c.search_text.contains(_plain(where.search).lower(), autoescape=True)
-        query = query.join(attester, attester.c.id == latest.c.attester_id).where(
-            attester.c.tenant == tenant, found
-        )
-    if where.label is not None:
-        name, value = map(_plain, where.label)
-        query = query.join(attester_label, attester_label.c.attester_id == latest.c.attester_id).where(
-            attester_label.c.tenant == tenant, attester_label.c.key == name, attester_label.c.value == value
-        )
-        return query.with_only_columns(attester_label.c.attester_id)
-    return query if not where.search else query.with_only_columns(attester.c.id)
+        query = query.where(attester.c.tenant == tenant, found)
+        if key is not attester.c.id:
+            query = query.where(attester.c.id == key)
+    return query
 
 
 def _in_lifecycle(lifecycle: Lifecycle, at: int) -> tuple[ColumnElement[bool], ...]:
