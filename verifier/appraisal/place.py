@@ -38,6 +38,8 @@ class RatchetRelation(enum.Enum):
     FOREIGN = "foreign"
     """Nothing this verifier ever led to."""
 
+    __hash__ = object.__hash__  # as of `HashAlg`
+
 
 PARTED: Final = frozenset({RatchetRelation.SUPERSEDED, RatchetRelation.SIBLING, RatchetRelation.FOREIGN})
 ON_LINE: Final = frozenset(

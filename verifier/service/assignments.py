@@ -142,7 +142,7 @@ class AssignmentService:
 
     async def resolution(self, attester: AttesterRecord) -> Resolution:
         """Which policies judge this attester now, and why."""
-        known = await self._current(attester.tenant)
+        known = self._fresh(attester.tenant) or await self._read_again(attester.tenant)
         asked = attester.policy_id, tuple(attester.labels.items())
         found = known.resolved.get(asked)
         if found is None:
@@ -197,10 +197,15 @@ class AssignmentService:
         policy = await self._policies.load(tenant, each.policy)
         return None if policy is None else StagedPolicy(policy=policy, mode=each.mode)
 
-    async def _current(self, tenant: str) -> _Known:
+    def _fresh(self, tenant: str) -> _Known | None:
+        """What was read lately enough."""
+        known = self._known.get(tenant)
+        return (
+            known if known is not None and timedelta(0) <= self._clock.now() - known.read_at < _LIFE else None
+        )
+
+    async def _read_again(self, tenant: str) -> _Known:
         now, known = self._clock.now(), self._known.get(tenant)
-        if known is not None and timedelta(0) <= now - known.read_at < _LIFE:
-            return known
         return await self._reading.read((tenant, self._changes), lambda: self._read(tenant, known, now))
 
     async def _read(self, tenant: str, known: _Known | None, now: datetime) -> _Known:

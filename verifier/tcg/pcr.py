@@ -97,13 +97,19 @@ def quoted_digest(
     parts: list[bytes] = []
     for selection in selections:
         bank = values.get(selection.bank, {})
-        size = selection.bank.size
-        for pcr in selection.pcrs:
-            value = bank.get(pcr)
-            if value is None:
-                raise PcrValueError(selection.bank, pcr, "the quote covers it but no value was sent")
-            if len(value) != size:
-                raise PcrValueError(selection.bank, pcr, f"value of {len(value)} bytes, {size} expected")
-            parts.append(value)
+        sent = [bank.get(pcr, b"") for pcr in selection.pcrs]
+        if {len(value) for value in sent} - {selection.bank.size}:
+            raise _faulty(selection, bank)
+        parts += sent
     digest: bytes = new(b"".join(parts)).digest()
     return digest
+
+
+def _faulty(selection: PcrSelection, bank: Mapping[int, bytes]) -> PcrValueError:
+    """The first value that is not there, or is not of the bank's length."""
+    size = selection.bank.size
+    pcr = next(pcr for pcr in selection.pcrs if len(bank.get(pcr, b"")) != size)
+    value = bank.get(pcr)
+    if value is None:
+        return PcrValueError(selection.bank, pcr, "the quote covers it but no value was sent")
+    return PcrValueError(selection.bank, pcr, f"value of {len(value)} bytes, {size} expected")

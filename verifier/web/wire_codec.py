@@ -99,7 +99,9 @@ def decode_body(body: bytes | bytearray, kind: type[T], media_type: str) -> T:
 
 def rfc3339(moment: datetime) -> str:
     """UTC, whole seconds where there are no others."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat().removesuffix("+00:00") + "Z"
 
 
 def rfc3339_or_none(moment: datetime | None) -> str | None:

@@ -29,6 +29,8 @@ class ClockRelation(enum.Enum):
     BACK = "back"
     """An earlier state: no machine gets there by itself."""
 
+    __hash__ = object.__hash__  # as of `HashAlg`
+
 
 _MESSAGES: Final = {
     ClockRelation.FIRST: "first attestation: no history to compare",

@@ -30,6 +30,8 @@ from verifier.reasons import Reason
 from verifier.tcg.event_types import EventType
 
 _GRAVITY: Final = {kind: number for number, kind in enumerate(IncidentKind)}
+_BACK: Final = PARTED - {RatchetRelation.FOREIGN}
+_GOES_ON: Final = frozenset({RatchetRelation.SAME, RatchetRelation.NEXT})
 _TAGGED_PCRS: Final = frozenset({12, 13})
 
 
@@ -201,7 +203,7 @@ def advanced(line: Lineage, place: Place, now: datetime, *, due: bool) -> Lineag
 def _incident(who: Who, clock: ClockRelation, shown: Shown, history: History) -> IncidentKind | None:
     line = history.lineage
     prior = None if line.incident is None else line.incident.kind
-    went_back = clock is ClockRelation.BACK or shown.relation in PARTED - {RatchetRelation.FOREIGN}
+    went_back = clock is ClockRelation.BACK or shown.relation in _BACK
     foreign = shown.relation is RatchetRelation.FOREIGN
     if _both_went_on(who, shown, line, parted=went_back or foreign):
         return IncidentKind.CLONE_PROVEN
@@ -226,7 +228,7 @@ def _both_went_on(who: Who, shown: Shown, line: Lineage, *, parted: bool) -> boo
         return True
     # The line goes on although something had parted from it; by itself, what parted does not get back here.
     parted_at = None if line.incident is None else line.incident.parted
-    on_line = shown.relation in {RatchetRelation.SAME, RatchetRelation.NEXT}
+    on_line = shown.relation in _GOES_ON
     return on_line and parted_at is not None and parted_at not in {line.ratchet, shown.content}
 
 
