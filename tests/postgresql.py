@@ -141,6 +141,10 @@ class Cluster:
         """Bytes of a database on disk."""
         return int(self.rows("SELECT pg_database_size(current_database())", database)[0])
 
+    def wal(self) -> int:
+        """Bytes of write-ahead log so far."""
+        return int(self.rows("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint", "postgres")[0])
+
     def cpu(self) -> float:
         """CPU seconds of the server's processes so far, those that have ended included."""
         assert self._process is not None

@@ -91,8 +91,8 @@ def _counted(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
             response = await handle(request)
         finally:
             kept.idle(connection)
-        if (request.content_length or 0) > LARGE:
-            response.force_close()
+        if (request.content_length or 0) > LARGE or response.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            response.force_close()  # who is sent away comes back in a while, and holds nothing until then
         return response
 
     return counted

@@ -51,6 +51,8 @@ class Report:
     reply_bytes: float
     database_bytes: float | None
     """Growth per attestation."""
+    wal_bytes: float | None
+    """Of PostgreSQL's write-ahead log, per attestation."""
     resident_mb: list[float]
     verdicts: dict[str, int]
     refusals: dict[str, int]
@@ -160,10 +162,12 @@ def run(options: argparse.Namespace, url: str, ca: Path, token: str, own: host.V
 
 
 def _spent(own: host.Verifier | None) -> list[float]:
-    """CPU seconds of the verifier and of the database, bytes of the database."""
+    """CPU seconds of the verifier and of PostgreSQL, bytes of the database and of PostgreSQL's write-ahead log."""
     if own is None:
         return []
-    return [own.cpu(), 0.0 if own.cluster is None else own.cluster.cpu(), own.database_bytes()]
+    server = own.cluster
+    apart = (0.0, 0.0) if server is None else (server.cpu(), float(server.wal()))
+    return [own.cpu(), apart[0], own.database_bytes(), apart[1]]
 
 
 def summary(
@@ -185,7 +189,8 @@ def summary(
             whole += getattr(out, name)
         return dict(sorted(whole.items()))
 
-    verifier, database, grown = (value / count for value in spent) if spent else (None, None, None)
+    verifier, database, grown, wal = (value / count for value in spent) if spent else (None,) * 4
+    apart = options.database == "postgresql"
     per_second = sum(len(out.latencies) / out.seconds for out in outcomes if out.seconds)
     request, reply = (sum(getattr(out, way) for out in outcomes) / count for way in ("sent", "received"))
     measured = bool(spent) and per_second > 0 and not options.storm
@@ -199,12 +204,13 @@ def summary(
         p99_ms=at(0.99),
         p999_ms=at(0.999),
         verifier_cpu_us=None if verifier is None else verifier * 1e6,
-        database_cpu_us=None if database is None or options.database == "sqlite" else database * 1e6,
+        database_cpu_us=database * 1e6 if apart and database is not None else None,
         floor_cpu_us=floor.cpu_us(options.guests, per_second, request, reply) if measured else None,
         guests_cpu_us=sum(out.cpu for out in outcomes) / count * 1e6,
         request_bytes=request,
         reply_bytes=reply,
         database_bytes=grown,
+        wal_bytes=wal if apart else None,
         resident_mb=[round(value, 1) for value in resident],
         verdicts=total("verdicts"),
         refusals=total("refusals"),

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.harness import Guest, running, settings_for
+from verifier.service.admission import Party
 from verifier.web.connections import LARGE, Connections
 
 MOST = 16
@@ -62,6 +63,16 @@ async def test_those_idle_longest_make_room_and_whoever_spoke_last_stays(verifie
     assert await clients[-1].ask() == b"HTTP/1.1 200 OK"
     assert await number(verifier, "vtpm_attest_connections") <= MOST
     assert await number(verifier, "vtpm_attest_connections_shed_total") >= 3
+
+
+async def test_whoever_is_sent_away_keeps_no_connection(tmp_path):
+    settings = settings_for(tmp_path, LIMITS_SLOTS="1", LIMITS_QUEUE="0")
+    async with running(settings) as verifier:
+        admission = verifier.service.services.admission
+        with admission.enter(Party.KNOWN):
+            away = await verifier.post("/v1/challenges", {"attester_id": "att-1"})
+        assert away.status == 503
+        assert away.headers["Connection"] == "close"
 
 
 async def test_a_guest_whose_connection_was_closed_attests_over_another(verifier):
@@ -121,3 +132,20 @@ def test_where_all_are_busy_none_is_closed():
     kept.idle(late)  # answered when it was gone already
     assert len(kept) == 4
     assert kept.shed == 1
+
+
+def test_whoever_has_just_come_is_given_time_to_speak():
+    """Or a boot storm would push out everybody before the first request."""
+    now = 0.0
+    kept, many = Connections(2, lambda: now), [Fake() for _ in range(6)]
+    for one in many[:4]:
+        kept.made(one)
+    assert not any(one.closed for one in many)
+    assert len(kept) == 4
+    now = 60.0
+    kept.made(many[4])
+    assert [one.closed for one in many] == [True, True, True, False, False, False]
+    kept.busy(many[4])
+    kept.idle(many[4])
+    kept.made(many[5])
+    assert many[4].closed, "one that was answered goes before one that has had no time"
