@@ -13,7 +13,7 @@ import pytest
 from agent.release import SealedError
 from agent.wire.codec import decode
 from agent.wire.secrets import ReleaseReply
-from tests.harness import POLICY, Guest, b64, boot_log, running, settings_for
+from tests.harness import POLICY, Guest, b64, boot_log, running, settings_for, unb64
 from tests.postgresql import started
 from tests.secrets import KEY, NAME, ask, audit, grant, put, question, unsealed
 from tests.simulator import TpmRefusal
@@ -232,7 +232,23 @@ async def test_who_is_not_heard_gets_nothing(verifier, guest):
     assert (refused.status, refused.code) == (403, "attester-revoked")
     challenge = await verifier.post("/v1/challenges", {"attester_id": guest.attester_id})
     assert challenge.code == "attester-revoked"
-    assert "secret.released" not in await told(verifier)
+    assert (await asked.send()).code == "attester-revoked"
+    assert await told(verifier) == ["secret.refused"], "once, however often it is sent"
+    entry = (await audit(verifier))[-1]
+    assert (entry["actor"], entry["detail"]["reasons"]) == (guest.attester_id, ["attester-revoked"])
+
+
+async def test_who_only_says_to_be_a_revoked_machine_is_not_in_the_audit_log(verifier, guest):
+    asked, plain = await question(guest), await question(guest)
+    unbound = plain.body | {"evidence": guest.evidence(await guest.challenge())}
+    await verifier.post(f"/v1/attesters/{guest.attester_id}/revoke", {}, **OPERATOR)
+    signature = bytearray(unb64(asked.body["evidence"]["signature"]))
+    signature[-1] ^= 1
+    for changes in ({"signature": b64(bytes(signature))}, {"signature": "AAAA"}, {"attest": "AAAA"}):
+        forged = asked.body | {"evidence": asked.body["evidence"] | changes}
+        assert (await verifier.post(asked.path, forged)).code == "attester-revoked"
+    assert (await verifier.post(asked.path, unbound)).code == "attester-revoked"
+    assert await told(verifier) == []
 
 
 async def test_a_machine_that_another_tpm_replaced_gets_nothing(verifier, guest):
@@ -246,7 +262,7 @@ async def test_a_machine_that_another_tpm_replaced_gets_nothing(verifier, guest)
     body = {"reason": "new board", "replaces": guest.attester_id}
     assert (await verifier.post(path, body, **OPERATOR)).status == 200
     assert (await asked.send()).code == "identity-replaced"
-    assert "secret.released" not in await told(verifier)
+    assert await told(verifier) == ["secret.refused"]
 
 
 async def test_of_a_clone_the_kept_machine_gets_it_and_the_copy_nothing(verifier, guest):
@@ -259,7 +275,7 @@ async def test_of_a_clone_the_kept_machine_gets_it_and_the_copy_nothing(verifier
     refused = await ask(other)
     assert (refused.status, refused.code) == (403, "reenrollment-required")
     assert await unsealed(guest) == KEY
-    assert await told(verifier) == ["secret.released"]
+    assert await told(verifier) == ["secret.refused", "secret.released"]
 
 
 async def test_a_machine_that_has_to_enrol_again_gets_nothing(verifier, guest):
@@ -270,7 +286,7 @@ async def test_a_machine_that_has_to_enrol_again_gets_nothing(verifier, guest):
     assert (await verifier.post(path, {"reenroll": "all", "reason": "both"}, **OPERATOR)).status == 200
     refused = await asked.send()
     assert (refused.status, refused.code) == (403, "reenrollment-required")
-    assert await told(verifier) == []
+    assert await told(verifier) == ["secret.refused"]
 
 
 # --- what is asked with

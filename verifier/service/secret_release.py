@@ -16,21 +16,27 @@ from msgspec import structs
 
 from verifier.crypto.keys import load_key
 from verifier.crypto.release import Answer, SealedSecret, asked, read_reply_key, seal
-from verifier.errors import RefusedError
+from verifier.crypto.signatures import verify
+from verifier.errors import EvidenceError, RefusedError
 from verifier.findings import Status
-from verifier.ports import Clock, Random, Store
+from verifier.ports import AttesterRecord, Clock, Random, Store
 from verifier.ports_enrollment import AuditEntry
 from verifier.ports_secrets import Released, SecretBox, SecretGrant, SecretRelease, StoredSecret
 from verifier.reasons import Reason, Tier
 from verifier.service.attestation import AttestationService
+from verifier.service.lru import BoundedLru
 from verifier.service.model import AttestCommand, AttestOutcome, VerdictView
 from verifier.service.recorder import Recorder
 from verifier.service.secrets import about
 from verifier.service.verdicts import satisfies
+from verifier.tcg.attest import parse_quote
+from verifier.tcg.signature import parse_signature
 
 _ATTEMPTS: Final = 8
 """How often a secret is looked up anew because operators changed it meanwhile."""
 _MOST_CODES: Final = 8
+_NONCES: Final = 4096
+_UNHEARD: Final = frozenset({Reason.ATTESTER_REVOKED, Reason.IDENTITY_REPLACED, Reason.REENROLLMENT_REQUIRED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,21 +91,28 @@ class SecretReleases:
         self._box = box
         self._clock = clock
         self._random = random
+        self._told: BoundedLru[bytes, bool] = BoundedLru(_NONCES, _NONCES)
+        """Nonces over which a machine that is not heard has asked: they stay unspent, and may come again."""
 
     async def release(self, command: ReleaseCommand) -> ReleaseOutcome:
         """Judge the evidence, then seal and record, or refuse and record that.
 
         Raises:
-            RefusedError, MalformedInputError, UnsupportedError, NotFoundError: as `AttestationService.attest`: it is not
-                proven who asks, or nobody is to hear it. Only the log has that: whoever can send a request could
-                otherwise fill the audit log.
+            RefusedError, MalformedInputError, UnsupportedError, NotFoundError: as `AttestationService.attest`. Where it is
+                not proven who asks, only the log has that: whoever can send a request could otherwise fill the audit
+                log. A machine that is not heard any more, and was itself, is in it once for each nonce.
             NotReleasedError: `secret-unknown`, `secret-withheld`; or `attester-revoked`, `evidence-overtaken`, where that
                 happened since the evidence was judged. It is in the audit log, but for the last.
             VerifierFault: the verifier cannot answer; nothing left.
         """
         reply_key = read_reply_key(command.reply_key)
         over = asked(command.evidence.nonce, command.name, command.reply_key)
-        outcome = await self._attestations.attest(structs.replace(command.evidence, asked=over))
+        try:
+            outcome = await self._attestations.attest(structs.replace(command.evidence, asked=over))
+        except RefusedError as error:
+            if error.reason in _UNHEARD:
+                await self._unheard(command, over, error)
+            raise
         question = _Question(name=command.name, outcome=outcome, asked=over)
         attester = outcome.attester
         for _ in range(_ATTEMPTS):
@@ -126,6 +139,24 @@ class SecretReleases:
         raise NotReleasedError(
             Reason.CONFLICT, f"secret {command.name!r} is being changed; ask again", outcome.verdict
         )
+
+    async def _unheard(self, command: ReleaseCommand, over: bytes, error: RefusedError) -> None:
+        """Record that a machine asked that was revoked, replaced or sent away, if its AK says so."""
+        evidence = command.evidence
+        state = await self._store.attester_state(evidence.attester_id)
+        if state is None or self._told.get(evidence.nonce) or not _signed(evidence, state.attester, over):
+            return
+        self._told.put(evidence.nonce, value=True, weight=1)
+        audit = AuditEntry(
+            tenant=state.attester.tenant,
+            at=self._clock.now(),
+            actor=state.attester.id,
+            action="secret.refused",
+            subject=command.name,
+            reason=error.detail,
+            detail={"attester": state.attester.id, "reasons": [error.reason.value]},
+        )
+        await self._recorder.secret_refused(audit)
 
     async def _granted(self, question: _Question) -> tuple[StoredSecret, SecretGrant]:
         """The secret and a grant by which the attester may have it, one that does not count before one that does."""
@@ -218,3 +249,13 @@ class SecretReleases:
                 **detail,
             },
         )
+
+
+def _signed(evidence: AttestCommand, attester: AttesterRecord, over: bytes) -> bool:
+    """Whether the attester's AK quoted this. The nonce in it was checked before."""
+    try:
+        signature = parse_signature(evidence.signature)
+        quoted = parse_quote(evidence.attest).extra_data == over
+        return quoted and verify(load_key(attester.ak_public).key, signature, evidence.attest)
+    except EvidenceError:
+        return False
