@@ -76,9 +76,7 @@ class Connections:
         self.busy(connection)
 
     def _first_to_go(self) -> Connection | None:
-        """Whoever was answered longest ago; else whoever has been silent since it came, but not before it had time to
-        speak: in a boot storm most have just come, and would only come again.
-        """
+        # In a boot storm most have just come, and pushed out before they could speak they would only come again.
         for connection in self._idle:
             return connection
         for connection, since in self._silent.items():
