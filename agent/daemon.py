@@ -49,28 +49,7 @@ def run_forever(settings: Settings, output: Output, clockwork: Clockwork) -> int
     )
     agent = make_agent(settings, store, options_of(settings, state), output)
     manager = Manager(os.environ)
-    files = StandingFiles(settings.runtime_dir, settings.attested_on)
-    last: list[str] = []
-
-    def judged(reply: AttestationReply) -> None:
-        """Say a verdict when it differs from the last; a steady one would only fill the journal."""
-        status = reply.verdict.status
-        _write_down(files, reply, output)
-        manager.ready(f"{status}, number {reply.verdict.sequence}, valid until {reply.verdict.valid_until}")
-        if last != [status]:
-            last[:] = [status]
-            output.say(f"verdict {status}")
-            output.result({"verdict": reply.verdict, "next_in": reply.next_in}, describe(reply))
-
-    wait_out = pauser(output, clockwork)
-
-    def pause(wait: Wait) -> None:
-        if wait.because is not None:
-            manager.tell(f"STATUS={wait.because.message}")
-            files.tidy(time.time())
-        manager.resting(wait.seconds)
-        wait_out(wait)
-        manager.working()
+    told = _Told(manager, StandingFiles(settings.runtime_dir, settings.attested_on), output, clockwork)
 
     def terminate(_number: int, _frame: FrameType | None) -> None:
         raise Terminated
@@ -79,7 +58,7 @@ def run_forever(settings: Settings, output: Output, clockwork: Clockwork) -> int
     try:
         manager.tell("STATUS=attesting")
         manager.ready_within(settings.ready_wait)
-        outcome = run(session, agent, pause, judged)
+        outcome = run(session, agent, told.pause, told.judged)
     except Terminated:
         manager.tell("STOPPING=1")
         output.say("told to stop")
@@ -93,9 +72,36 @@ def run_forever(settings: Settings, output: Output, clockwork: Clockwork) -> int
     raise LookupError("a session without end has ended")
 
 
-def _write_down(files: StandingFiles, reply: AttestationReply, output: Output) -> None:
-    """For the other programs of this machine; attesting goes on where they cannot be told."""
-    try:
-        files.judged(reply)
-    except OSError as error:
-        output.say(f"the verdict cannot be written down at {error.filename}: {error.strerror}")
+class _Told:
+    """Whoever is told of verdicts and pauses: the service manager, other programs of this machine, people."""
+
+    def __init__(self, manager: Manager, files: StandingFiles, output: Output, clockwork: Clockwork) -> None:
+        self._manager, self._files, self._output = manager, files, output
+        self._wait_out = pauser(output, clockwork)
+        self._status: str | None = None
+
+    def judged(self, reply: AttestationReply) -> None:
+        """Say a verdict when it differs from the last; a steady one would only fill the journal."""
+        verdict = reply.verdict
+        self._write_down(reply)
+        self._manager.ready(f"{verdict.status}, number {verdict.sequence}, valid until {verdict.valid_until}")
+        if verdict.status != self._status:
+            self._status = verdict.status
+            self._output.say(f"verdict {verdict.status}")
+            self._output.result({"verdict": verdict, "next_in": reply.next_in}, describe(reply))
+
+    def pause(self, wait: Wait) -> None:
+        """Wait; who watches knows how long, and why unless it is the ordinary interval."""
+        if wait.because is not None:
+            self._manager.tell(f"STATUS={wait.because.message}")
+            self._files.tidy(time.time())
+        self._manager.resting(wait.seconds)
+        self._wait_out(wait)
+        self._manager.working()
+
+    def _write_down(self, reply: AttestationReply) -> None:
+        """Attesting goes on where other programs cannot be told."""
+        try:
+            self._files.judged(reply)
+        except OSError as error:
+            self._output.say(f"the verdict cannot be written down at {error.filename}: {error.strerror}")
