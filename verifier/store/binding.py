@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, case, func, insert, literal, select, update
+from sqlalchemy import Connection, case, insert, literal, select, update
 
 from verifier.appraisal.lineage import Lineage, begun_anew
 from verifier.errors import StateMovedError
 from verifier.ports import Lifecycle
 from verifier.ports_enrollment import AuditEntry, EnrollmentRecord
 from verifier.ports_events import EventKind, NewEvent
-from verifier.store import audit_log, event_log, identities, recording, statements, values
+from verifier.store import audit_log, binding_statements, event_log, identities, recording, statements, values
 from verifier.store.backend import changed
+from verifier.store.binding_statements import inserts
 from verifier.store.schema import (
     attestation_key,
     attester,
     attester_label,
-    attester_uuid,
-    endorsement_key,
     latest,
 )
 from verifier.store.statements import InsertInto
@@ -68,80 +67,59 @@ class Binding:
 
     def _keep_ek(self, connection: Connection, record: EnrollmentRecord) -> None:
         """What was shown for this EK last replaces what was known; a certificate once seen is not forgotten."""
-        new = self.insert(endorsement_key).values(
-            tenant=record.tenant,
-            fingerprint=record.ek_fingerprint,
-            public=record.ek_public,
-            certificate=record.ek_certificate,
-            issuer=values.plain_text(record.ek_issuer),
-            profile=values.json_text(record.ek_profile),
-            endorsed_by=record.endorsed_by,
-            first_seen_at=self.at,
-            last_seen_at=self.at,
-        )
-        seen = new.excluded
-        connection.execute(
-            new.on_conflict_do_update(
-                index_elements=["tenant", "fingerprint"],
-                set_={
-                    "certificate": func.coalesce(seen.certificate, endorsement_key.c.certificate),
-                    "issuer": func.coalesce(seen.issuer, endorsement_key.c.issuer),
-                    "profile": seen.profile,
-                    "endorsed_by": seen.endorsed_by,
-                    "last_seen_at": seen.last_seen_at,
-                },
-            )
-        )
+        new = {
+            "tenant": record.tenant,
+            "fingerprint": record.ek_fingerprint,
+            "public": record.ek_public,
+            "certificate": record.ek_certificate,
+            "issuer": values.plain_text(record.ek_issuer),
+            "profile": values.json_text(record.ek_profile),
+            "endorsed_by": record.endorsed_by,
+            "first_seen_at": self.at,
+            "last_seen_at": self.at,
+        }
+        connection.execute(inserts(self.insert).keep_ek, new)
 
     def _bind_attester(self, connection: Connection, record: EnrollmentRecord) -> str:
         """The id of the attester with this EK: the one it had, or the new one."""
         # `latest` before `attester`, the order in which recordings lock them.
-        same_ek = (attester.c.tenant == record.tenant, attester.c.ek_fingerprint == record.ek_fingerprint)
-        machine = select(attester.c.id).where(*same_ek).scalar_subquery()
-        connection.execute(
-            select(latest.c.attester_id)
-            .where(latest.c.attester_id == machine)
-            .with_for_update(key_share=True)
-        )
-        new = self.insert(attester).values(
-            id=self.attester_id,
-            tenant=record.tenant,
-            ek_fingerprint=record.ek_fingerprint,
-            ak_name=record.ak_name,
-            identity="{}",
-            smbios_uuids="[]",
-            labels="{}",
-            enrolled_at=self.at,
-            search_text="",
-        )
-        # An attester that is there already is locked by the update, so that its UUIDs are read as they stay.
-        bound, stored = connection.execute(
-            new.on_conflict_do_update(
-                index_elements=["tenant", "ek_fingerprint"], set_={"ak_name": new.excluded.ak_name}
-            ).returning(attester.c.id, attester.c.smbios_uuids)
-        ).one()
+        same_ek = {"b_tenant": record.tenant, "b_fingerprint": record.ek_fingerprint}
+        connection.execute(binding_statements.LOCK_OF_EK, same_ek)
+        write = inserts(self.insert)
+        new = {
+            "id": self.attester_id,
+            "tenant": record.tenant,
+            "ek_fingerprint": record.ek_fingerprint,
+            "ak_name": record.ak_name,
+            "identity": "{}",
+            "smbios_uuids": "[]",
+            "labels": "{}",
+            "policy_id": None,
+            "enrolled_at": self.at,
+            "revoked_at": None,
+            "search_text": "",
+            "replaced_by": None,
+        }
+        bound, stored = connection.execute(write.bind_attester, new).one()
         uuids, claimed = frozenset(values.read_strings(stored)), record.identity.smbios_uuid
         if claimed is not None and claimed not in uuids and len(uuids) < identities.MAX_UUIDS:
             uuids |= {claimed}
-            connection.execute(
-                self.insert(attester_uuid)
-                .values(identities.uuid_values(bound, record.tenant, claimed))
-                .on_conflict_do_nothing(index_elements=["attester_id", "smbios_uuid"])
-            )
+            connection.execute(write.add_uuid, identities.uuid_values(bound, record.tenant, claimed))
         connection.execute(
             statements.CHANGE_IDENTITY, identities.identity_values(bound, record.identity, uuids)
         )
-        connection.execute(
-            self.insert(latest)
-            .values(attester_id=bound, tenant=record.tenant, sequence=0, lifecycle=Lifecycle.ENROLLED.value)
-            .on_conflict_do_nothing(index_elements=["attester_id"])
-        )
+        begun = {
+            "attester_id": bound,
+            "tenant": record.tenant,
+            "sequence": 0,
+            "lifecycle": Lifecycle.ENROLLED.value,
+        }
+        connection.execute(write.begin_latest, begun)
         return str(bound)
 
     def _bring_back(self, connection: Connection, attester_id: str) -> None:
         """A retired attester comes back only on the word of somebody who decides over replacements."""
-        retired = (latest.c.attester_id == attester_id, latest.c.lifecycle == Lifecycle.RETIRED.value)
-        if not changed(connection, update(latest).where(*retired).values(lifecycle=Lifecycle.ENROLLED.value)):
+        if connection.execute(binding_statements.BRING_BACK, {"b_attester_id": attester_id}).rowcount == 0:
             return
         if not self.may_return:
             raise StateMovedError(f"attester {attester_id} was retired")
@@ -149,38 +127,25 @@ class Binding:
 
     def _begin_anew(self, connection: Connection, attester_id: str) -> None:
         """Somebody with authority let the machine in again: its past is not held against it any more."""
-        known = select(latest.c.position, latest.c.lineage).where(latest.c.attester_id == attester_id)
-        position, stored = connection.execute(known).one()
-        line = begun_anew(values.read_lineage(stored) or Lineage())
-        changes = recording.lineage_values(line)
-        connection.execute(
-            update(latest).where(latest.c.attester_id == attester_id).values(position=position + 1, **changes)
-        )
+        this = {"b_attester_id": attester_id}
+        position, stored = connection.execute(binding_statements.PAST, this).one()
+        line = recording.lineage_values(begun_anew(values.read_lineage(stored) or Lineage()))
+        changes = {f"b_{name}": value for name, value in line.items()} | {"b_position": position + 1}
+        connection.execute(binding_statements.BEGIN_ANEW, this | changes)
 
     def _bind_ak(self, connection: Connection, record: EnrollmentRecord, attester_id: str) -> None:
         """The AK that speaks from now on; those before it stay on record as retired."""
-        connection.execute(
-            update(attestation_key)
-            .where(
-                attestation_key.c.attester_id == attester_id,
-                attestation_key.c.name != record.ak_name,
-                attestation_key.c.retired_at.is_(None),
-            )
-            .values(retired_at=self.at)
-        )
-        connection.execute(
-            self.insert(attestation_key)
-            .values(
-                attester_id=attester_id,
-                name=record.ak_name,
-                tenant=record.tenant,
-                public=record.ak_public,
-                activated_at=self.at,
-            )
-            .on_conflict_do_update(
-                index_elements=["attester_id", "name"], set_={"activated_at": self.at, "retired_at": None}
-            )
-        )
+        others = {"b_attester_id": attester_id, "b_name": record.ak_name, "b_at": self.at}
+        connection.execute(binding_statements.RETIRE_OTHER_AKS, others)
+        bound = {
+            "attester_id": attester_id,
+            "name": record.ak_name,
+            "tenant": record.tenant,
+            "public": record.ak_public,
+            "activated_at": self.at,
+            "retired_at": None,
+        }
+        connection.execute(inserts(self.insert).bind_ak, bound)
 
     def _take_over(self, connection: Connection, record: EnrollmentRecord, attester_id: str) -> None:
         """Retire the predecessor with all its keys. Its history stays; its labels and policy go on with the new one."""

@@ -28,6 +28,18 @@ from verifier.store.rows import Row
 from verifier.store.schema import enrollment, nonce
 from verifier.store.schema_background import nonce_floor
 
+_CONSUME: Final = (
+    delete(enrollment)
+    .where(
+        enrollment.c.id == bindparam("b_id"),
+        enrollment.c.expires_at > bindparam("b_at"),
+        enrollment.c.status == EnrollmentStatus.OFFERED.value,
+        enrollment.c.waits_for.is_(None),
+    )
+    .returning(*rows.ENROLLMENT_COLUMNS)
+)
+"""Takes an enrolment that is offered out, once."""
+_STATE: Final = statements.ATTESTER_STATE.one
 _PURGE_CHUNK: Final = 5_000
 """Rows deleted in one transaction: whoever else wants to write waits no longer than that."""
 _MAX_PAGE: Final = 1_000
@@ -62,7 +74,7 @@ class Enrollments(StorePart):
         def run(connection: Connection) -> Filed:
             full = None if bounds is None else _full(connection, record, bounds)
             if full is None:
-                connection.execute(insert(enrollment).values(row))
+                connection.execute(insert(enrollment), row)
             return full or Filed.KEPT
 
         return await self._backend.write(run)
@@ -79,16 +91,7 @@ class Enrollments(StorePart):
         at, insert_into = values.micros(now), self._backend.insert
 
         def run(connection: Connection) -> Row | None:
-            consumed = connection.execute(
-                delete(enrollment)
-                .where(
-                    enrollment.c.id == enrollment_id,
-                    enrollment.c.expires_at > at,
-                    enrollment.c.status == EnrollmentStatus.OFFERED.value,
-                    enrollment.c.waits_for.is_(None),
-                )
-                .returning(*rows.ENROLLMENT_COLUMNS)
-            ).first()
+            consumed = connection.execute(_CONSUME, {"b_id": enrollment_id, "b_at": at}).first()
             if consumed is None:
                 return None
             record = rows.enrollment_record(consumed)
@@ -104,7 +107,7 @@ class Enrollments(StorePart):
             )
             bound = binding.run(connection, record)
             event_log.append(connection, _told(EventKind.ATTESTER_ENROLLED, record, bound, now))
-            return connection.execute(statements.ATTESTER_STATE.one, {"key": bound}).one()
+            return connection.execute(_STATE, {"key": bound}).one()
 
         row = await self._backend.write(run)
         return None if row is None else rows.attester_record(row[statements.STATE_ATTESTER])

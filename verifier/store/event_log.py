@@ -33,7 +33,7 @@ def append(connection: Connection, new: NewEvent) -> None:
             attester.c.tenant == new.tenant, attester.c.id == new.attester_id
         )
         labels = connection.execute(of_attester).scalar() or "{}"
-    connection.execute(insert(event).values(row(new, labels=labels)))
+    connection.execute(insert(event), row(new, labels=labels))
     note(connection, Topic.EVENTS, "")
 
 
