@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -25,6 +26,7 @@ from verifier.keys.files import locked, write_file
 from verifier.keys.jose import SigningKey, software_key, thumbprint
 
 _INDEX: Final = "keys.json"
+_log: Final = structlog.get_logger("vtpm_attest.keys")
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,15 +88,16 @@ class FileSigner:
         self._stamp = 0
 
     def _refresh(self) -> None:
-        index = self._directory / _INDEX
+        stamp = _stamp_of(self._directory / _INDEX)
+        if stamp == self._stamp:
+            return
         try:
-            stamp = index.stat().st_mtime_ns
-            if stamp == self._stamp:
-                return
-            entries = _read_index(self._directory)
-            self._keys = tuple(_KeptKey(entry, _load_key(self._directory, entry.kid)) for entry in entries)
-        except OSError as error:
-            raise VerifierFault(f"cannot read signing keys: {error}") from error
+            self._keys = _read_keys(self._directory)
+        except VerifierFault as error:
+            if not self._keys:
+                raise
+            # Half-written or gone: whoever restores it is not waited for with what can be signed as well.
+            _log.error("keys.damaged", problem=str(error), effect="the keys that were read before go on")
         self._stamp = stamp
 
 
@@ -127,6 +130,21 @@ def _add_key(directory: Path, others: tuple[KeyEntry, ...], now: datetime) -> Ke
     write_file(_key_path(directory, entry.kid), pem)
     write_file(directory / _INDEX, msgspec.json.format(msgspec.json.encode([entry, *others])))
     return entry
+
+
+def _stamp_of(index: Path) -> int:
+    """Changes with the file; -1 where it is not there."""
+    try:
+        return index.stat().st_mtime_ns
+    except OSError:
+        return -1
+
+
+def _read_keys(directory: Path) -> tuple[_KeptKey, ...]:
+    try:
+        return tuple(_KeptKey(entry, _load_key(directory, entry.kid)) for entry in _read_index(directory))
+    except OSError as error:
+        raise VerifierFault(f"cannot read signing keys: {error}") from error
 
 
 def _read_index(directory: Path) -> tuple[KeyEntry, ...]:

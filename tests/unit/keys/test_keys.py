@@ -189,3 +189,18 @@ def handshake(server_context: ssl.SSLContext, client_context: ssl.SSLContext, na
             except ssl.SSLError:
                 return False
     return client.version() is not None and client.getpeercert() is not None
+
+
+@pytest.mark.parametrize("spoil", [lambda index: index.write_text("[{"), lambda index: index.unlink()])
+def test_a_running_service_goes_on_with_the_keys_it_has_read(tmp_path, spoil):
+    signer, index = FileSigner(tmp_path, clock), tmp_path / "keys.json"
+    kept, before = index.read_bytes(), signer.jwks()
+    spoil(index)
+    assert verified(signer, signed(signer, {"n": 1})) == {"n": 1}
+    assert signer.jwks() == before
+    if index.exists():
+        with pytest.raises(VerifierFault, match=r"keys\.json is damaged"):
+            FileSigner(tmp_path, clock)
+    index.write_bytes(kept)
+    new, _ = rotate(tmp_path, timedelta(hours=1), NOW)
+    assert jwt.get_unverified_header(signed(signer, {"n": 1}))["kid"] == new.kid
