@@ -85,6 +85,13 @@ class Crowd:
     """Verdicts given to each guest."""
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def cut(self) -> int:
+        """Connections that were lost, those among them that were replaced at once, with the same request sent again."""
+        return self.broken + sum(
+            max(0, each.connects - 1) for member in self.members for each in member.connections
+        )
+
     async def arrive(self, honest: int, hostile: int) -> None:
         """Enrol so many, each with its first verdict."""
         tls, token = self.site.tls(), await self.site.token("join")
@@ -113,7 +120,7 @@ class Crowd:
             await asyncio.gather(*tasks)
             self._stop.clear()
 
-    async def several_rounds(self, rounds: int = 3, seconds: float = 60.0) -> None:
+    async def several_rounds(self, rounds: int = 3, seconds: float = 150.0) -> None:
         """Until each guest was given so many more verdicts; that this does not happen is a fault."""
         before = {member.guest.attester_id: self.rounds[member.guest.attester_id] for member in self.members}
         end = time.monotonic() + seconds

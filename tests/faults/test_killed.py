@@ -29,9 +29,10 @@ async def test_workers_killed_one_after_the_other(tmp_path, cluster):
         async with crowd.attesting():
             for _ in range(3):
                 await crowd.several_rounds(1)
-                os.kill(max(verifier.replicas[0].processes()), signal.SIGKILL)
+                # The oldest: after two of them every connection of the beginning is gone.
+                os.kill(min(verifier.replicas[0].processes()), signal.SIGKILL)
             await crowd.several_rounds()
-        assert crowd.broken, "nobody noticed"
+        assert crowd.cut, "nobody noticed"
         check(crowd)
 
 
@@ -50,7 +51,7 @@ async def test_a_whole_replica_killed_while_another_goes_on_and_then_both(tmp_pa
             await second.ended()
             await asyncio.gather(first.start(), second.start())
             await crowd.several_rounds()
-        assert crowd.broken, "nobody noticed"
+        assert crowd.cut, "nobody noticed"
         check(crowd)
 
 
