@@ -8,8 +8,9 @@ import pytest
 
 from tests.harness import FakeClock
 from tests.unit.service.policy_store import PolicyStore
-from tests.unit.service.test_assignments import PROD, Setup
-from verifier.policy.assignment import PolicyRef
+from tests.unit.service.test_assignments import NEXT, Setup
+from tests.unit.service.test_verdicts import attester
+from verifier.policy.assignment import Assignment, Mode, PolicyRef
 from verifier.service.together import Together
 
 
@@ -62,12 +63,12 @@ async def test_a_fault_is_told_to_all_and_not_kept():
 class SlowStore(PolicyStore):
     async def list_assignments(self, tenant):
         found = await super().list_assignments(tenant)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
         return found
 
     async def current_policy(self, tenant, policy_id):
         found = await super().current_policy(tenant, policy_id)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
         return found
 
 
@@ -94,11 +95,22 @@ async def test_what_was_being_read_when_it_changed_does_not_answer_who_asks_afte
     old = await setup.register()
     setup.policies._clock.advance(seconds=3)
     before = asyncio.create_task(setup.policies.load("default", PolicyRef("secure-boot")))
-    await asyncio.sleep(0)
-    await setup.put(selector=PROD)
-    from tests.unit.service.test_assignments import NEXT
-
+    await asyncio.sleep(0.01)
     new = await setup.register(NEXT)
     after = await setup.policies.load("default", PolicyRef("secure-boot"))
     assert (await before).revision == old
     assert after.revision == new
+
+
+async def test_assignments_that_were_being_read_when_they_changed_do_not_answer_who_asks_after(setup, store):
+    one = attester(labels={})
+    before = asyncio.create_task(setup.service.resolution(one))
+    await asyncio.sleep(0.01)
+    store.assignments["default", "asg-x"] = Assignment(
+        id="asg-x", policy_id="other", revision=None, mode=Mode.ENFORCE, changed_at=FakeClock().now()
+    )
+    setup.service.forget("default")
+    after = await setup.service.resolution(one)
+    assert (await before).primary == PolicyRef("secure-boot")
+    assert after.primary == PolicyRef("other")
+    assert (await setup.service.resolution(one)).primary == PolicyRef("other")

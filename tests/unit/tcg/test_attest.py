@@ -1,3 +1,4 @@
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -57,8 +58,8 @@ def test_the_fast_path_of_certified_indices_reads_what_the_reader_reads_and_leav
         7,
         b"c" * 32,
     )
-    for at in range(len(data)):
-        changed = data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1 :]
+    for at, bits in itertools.product(range(len(data)), (0x41, 0x03)):
+        changed = data[:at] + bytes([data[at] ^ bits]) + data[at + 1 :]
         assert outcome(parse_attest, changed) == outcome(_parse_any, changed)
 
 
