@@ -23,6 +23,9 @@ class Reaction(enum.Enum):
     else as `SLOW`."""
     REFUSED = "refused"
     """A person said no: go on with the enrolment of before if there is one, else as `SLOW`."""
+    DEVICE = "device"
+    """The TPM's device node may not be there yet, early in a boot: an agent that runs for ever looks again after a
+    back-off; a command stops."""
     SLOW = "slow"
     """Only a person can lift this: stop, or for an agent that runs for ever, ask rarely."""
 
@@ -41,6 +44,8 @@ REACTIONS: Final[Mapping[str, Reaction]] = {
     "tpm-replaced": Reaction.ENROLL_AGAIN,
     "not-found": Reaction.REENROLL_IF_ALLOWED,
     "reenrollment-required": Reaction.REENROLL_IF_ALLOWED,
+    "no-tpm": Reaction.DEVICE,
+    "tpm-permission": Reaction.DEVICE,
     # A guest's clock may be wrong until the network is up, and certificates are replaced: not final.
     "verifier-untrusted": Reaction.RETRY,
 }

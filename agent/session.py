@@ -302,7 +302,9 @@ class Session:
                 self._void(State.NEW, error, at_once=first)
             case Reaction.REFUSED if self.state is State.PENDING and self._may_go_on_as_before():
                 self.state = State.ENROLLED
-            case Reaction.REENROLL_IF_ALLOWED | Reaction.REFUSED | Reaction.SLOW:
+            case Reaction.DEVICE if self.goal is Goal.FOREVER:
+                self._back_off(error)
+            case Reaction.REENROLL_IF_ALLOWED | Reaction.REFUSED | Reaction.DEVICE | Reaction.SLOW:
                 self._slow(error)
             case _:
                 assert_never(reaction)

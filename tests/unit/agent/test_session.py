@@ -8,6 +8,8 @@ from agent.errors import (
     NoTpmError,
     PcrsUnstableError,
     RefusedError,
+    TpmLibraryMissingError,
+    TpmPermissionError,
     TpmReplacedError,
     UnreachableError,
     UntrustedError,
@@ -333,13 +335,30 @@ def test_a_refusal_only_a_person_can_lift_stops_a_command_and_slows_a_service(co
         (UNREACHABLE, True),
         (UntrustedError("clock", "set it"), True),
         (PcrsUnstableError("busy", "wait"), True),
-        (NoTpmError("none", "add one"), False),
+        (TpmLibraryMissingError("none", "install it"), False),
     ],
 )
 def test_local_troubles_are_waited_out_only_if_they_can_pass(error, transient):
     made = session(attester_id="a1")
     made.handle(Failed(error))
     assert (made.next_action().seconds < BACKOFF_LIMIT) is transient
+
+
+@pytest.mark.parametrize(
+    "error",
+    [NoTpmError("none", "add one"), TpmPermissionError("not yours", "join tss")],
+    ids=["no-tpm", "no-access"],
+)
+def test_a_tpm_that_comes_late_in_a_boot_is_waited_for_by_a_service_and_a_command_stops(error):
+    service, command = session(), session(Goal.VERDICT, patience=300.0)
+    pauses = []
+    for _ in range(3):
+        service.handle(Failed(error))
+        pauses.append(service.next_action().seconds)
+        service.handle(Woke())
+    assert max(pauses) < 10.0
+    command.handle(Failed(error))
+    assert command.next_action() == Stop(error)
 
 
 def test_refused_evidence_is_never_sent_twice_over_one_nonce():
@@ -382,5 +401,5 @@ def test_a_stopped_session_stays_stopped():
 
 def test_every_state_has_its_row_and_every_code_is_the_verifier_s():
     assert set(TRANSITIONS) == set(State)
-    ours = {"verifier-untrusted", "tpm-replaced"}
+    ours = {"verifier-untrusted", "tpm-replaced", "no-tpm", "tpm-permission"}
     assert set(REACTIONS) - ours <= {reason.value for reason in Reason}
