@@ -244,7 +244,7 @@ class Crowd:
             self._refused("verdict", reply.status, headers, content)
             return
         said = await reply.json()
-        if said["lifecycle"] == "stale":  # a guest that is silent for long enough
+        if said.get("lifecycle") == "stale":  # a guest that is silent for long enough
             if said["status"] != "none":
                 self.wrong.append(f"{said['attester_id']} is stale and {said['status']}")
             return
