@@ -15,8 +15,8 @@ LARGE: Final = 16 * 1024
 """Bytes of a request's body: more than a steady attestation sends, less than one with a boot log. A connection keeps
 the buffer that a request went through for as long as it lives, so that of a large one is closed with the answer."""
 
-_TO_SPEAK: Final = 5.0
-"""Seconds for a first request."""
+_REST: Final = 2.0
+"""Seconds after which a guest that has said nothing more is in no exchange of several requests."""
 
 
 class Connection(Protocol):
@@ -27,11 +27,10 @@ class Connection(Protocol):
 
 
 class Connections:
-    """All that are open in this process, those without a request in the order in which they fell idle.
+    """All that are open in this process, those without a request in the order of when they last had one.
 
     Args:
-        most: how many are kept. More are served where all have requests, or have only just come; the idle ones make
-            room.
+        most: how many are kept. More are served where all are busy, or were a moment ago; the others make room.
         now: seconds that only grow.
     """
 
@@ -39,9 +38,8 @@ class Connections:
         self._most = most
         self._now = now
         self._open: set[Connection] = set()
-        self._silent: OrderedDict[Connection, float] = OrderedDict()
-        """Since when they are open without a request."""
-        self._idle: OrderedDict[Connection, None] = OrderedDict()
+        self._idle: OrderedDict[Connection, float] = OrderedDict()
+        """Since when."""
         self.shed = 0
         """How many were closed to make room."""
 
@@ -50,35 +48,29 @@ class Connections:
 
     def made(self, connection: Connection) -> None:
         """It is open, and has not said anything."""
-        while len(self._open) >= self._most:
-            oldest = self._first_to_go()
-            if oldest is None:
-                break
+        while len(self._open) >= self._most and self._rests():
+            oldest = next(iter(self._idle))
             self.shed += 1
             self.lost(oldest)
             oldest.force_close()
         self._open.add(connection)
-        self._silent[connection] = self._now()
+        self.idle(connection)
 
     def busy(self, connection: Connection) -> None:
         """A request has come."""
-        self._silent.pop(connection, None)
         self._idle.pop(connection, None)
 
     def idle(self, connection: Connection) -> None:
-        """It was answered."""
+        """It has its answer, to the last byte."""
         if connection in self._open:
-            self._idle[connection] = None
+            self._idle[connection] = self._now()
 
     def lost(self, connection: Connection) -> None:
         """It is closed, by whomever."""
         self._open.discard(connection)
-        self.busy(connection)
+        self._idle.pop(connection, None)
 
-    def _first_to_go(self) -> Connection | None:
-        # In a boot storm most have just come, and pushed out before they could speak they would only come again.
-        for connection in self._idle:
-            return connection
-        for connection, since in self._silent.items():
-            return connection if self._now() - since > _TO_SPEAK else None
-        return None
+    def _rests(self) -> bool:
+        """Whether the one that has been idle longest is likely to stay so: in a boot storm all have just come."""
+        since = next(iter(self._idle.values()), None)
+        return since is not None and self._now() - since > _REST

@@ -29,6 +29,16 @@ class _Handler(web.RequestHandler):
 
     __slots__ = ()
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the answer; only then does the connection count as idle, and may be closed."""
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            if isinstance(self._manager, _Server):
+                self._manager.kept.idle(self)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -85,12 +95,8 @@ class Runner(web.AppRunner):
 
 def _counted(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], kept: Connections) -> Any:  # noqa: ANN401 - aiohttp's own type is private
     async def counted(request: web.BaseRequest) -> web.StreamResponse:
-        connection = request.protocol
-        kept.busy(connection)
-        try:
-            response = await handle(request)
-        finally:
-            kept.idle(connection)
+        kept.busy(request.protocol)
+        response = await handle(request)
         if (request.content_length or 0) > LARGE or response.status == HTTPStatus.SERVICE_UNAVAILABLE:
             response.force_close()  # who is sent away comes back in a while, and holds nothing until then
         return response

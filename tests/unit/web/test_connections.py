@@ -38,7 +38,8 @@ class Client:
 
 
 @pytest.fixture
-async def verifier(tmp_path):
+async def verifier(tmp_path, monkeypatch):
+    monkeypatch.setattr("verifier.web.connections._REST", 0.0)
     settings = settings_for(tmp_path, LIMITS_CONNECTIONS=str(MOST))
     async with running(settings) as harness:
         yield harness
@@ -115,14 +116,24 @@ class Fake:
         self.closed = True
 
 
+class Time:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def test_where_all_are_busy_none_is_closed():
-    kept, many = Connections(2), [Fake() for _ in range(5)]
+    time = Time()
+    kept, many = Connections(2, time), [Fake() for _ in range(5)]
     for one in many:
         kept.made(one)
         kept.busy(one)
+    time.now = 60.0
     assert not any(one.closed for one in many)
     assert len(kept) == 5
     kept.idle(many[3])
+    time.now = 120.0
     late = Fake()
     kept.made(late)
     assert [one.closed for one in many] == [False, False, False, True, False]
@@ -134,18 +145,28 @@ def test_where_all_are_busy_none_is_closed():
     assert kept.shed == 1
 
 
-def test_whoever_has_just_come_is_given_time_to_speak():
-    """Or a boot storm would push out everybody before the first request."""
-    now = 0.0
-    kept, many = Connections(2, lambda: now), [Fake() for _ in range(6)]
+def test_whoever_has_just_come_or_was_just_answered_stays():
+    """Or a boot storm would push out everybody between two requests."""
+    time = Time()
+    kept, many = Connections(2, time), [Fake() for _ in range(6)]
     for one in many[:4]:
         kept.made(one)
-    assert not any(one.closed for one in many)
-    assert len(kept) == 4
-    now = 60.0
+    kept.busy(many[0])
+    kept.idle(many[0])
     kept.made(many[4])
-    assert [one.closed for one in many] == [True, True, True, False, False, False]
-    kept.busy(many[4])
-    kept.idle(many[4])
+    assert not any(one.closed for one in many)
+    assert len(kept) == 5
+    time.now = 60.0
+    kept.busy(many[2])
+    kept.idle(many[2])
     kept.made(many[5])
-    assert many[4].closed, "one that was answered goes before one that has had no time"
+    assert [one.closed for one in many] == [True, True, False, True, True, False]
+    assert len(kept) == 2
+
+
+async def test_no_answer_is_cut_off_to_make_room(verifier, monkeypatch):
+    """However many come meanwhile, and however long the answer takes to be sent."""
+    monkeypatch.setattr("verifier.web.connections._REST", -1.0)
+    clients = [await Client.of(verifier) for _ in range(8 * MOST)]
+    answers = await asyncio.gather(*(client.ask() for client in clients[-MOST:]))
+    assert answers == [b"HTTP/1.1 200 OK"] * MOST
