@@ -93,13 +93,7 @@ class Line:
         try:
             await self._first(lambda connection: connection.execute("BEGIN"))
             connection = await self._open()
-            try:
-                result = await work(connection)
-            except Exception:
-                # Not where it was cancelled, which is where nothing may be waited for.
-                await connection.execute("ROLLBACK")
-                raise
-            await connection.execute("COMMIT")
+            result = await _done(connection, work)
         except asyncpg.PostgresError:
             if self._connection is not None and self._connection.is_in_transaction():
                 self.drop()
@@ -135,6 +129,21 @@ class Line:
         connection, self._connection = self._connection, None
         if connection is not None and not connection.is_closed():
             await connection.close(timeout=_FAREWELL)
+
+
+async def _done(connection: HotConnection, work: Callable[[HotConnection], Awaitable[T]]) -> T:
+    """What was begun, committed or undone."""
+    try:
+        result = await work(connection)
+    except Exception:
+        # Not where it was cancelled, which is where nothing may be waited for; nor where the connection was cut.
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+        raise
+    if connection.is_closed():
+        raise ConnectionResetError("the connection was cut before COMMIT")
+    await connection.execute("COMMIT")
+    return result
 
 
 def looking_up(lookup: Lookup) -> str:

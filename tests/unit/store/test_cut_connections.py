@@ -1,0 +1,62 @@
+"""A connection that is cut in the middle of a transaction is an outage, never a fault of ours."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from verifier.store.postgresql_hot import Line
+
+
+class Cut:
+    """asyncpg's connection, as it is once the server has gone."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.said: list[str] = []
+
+    async def execute(self, query: str) -> str:
+        if self.closed:
+            raise asyncpg.InterfaceError("connection is closed")
+        self.said.append(query)
+        return ""
+
+    def is_closed(self) -> bool:
+        return self.closed
+
+    def is_in_transaction(self) -> bool:
+        return not self.closed
+
+    def terminate(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_what_is_told_is_that_the_connection_was_cut(answered):
+    connection = Cut()
+
+    async def connect():
+        return connection
+
+    async def work(given):
+        given.closed = True
+        if not answered:
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    with pytest.raises((asyncpg.PostgresConnectionError, ConnectionError)):
+        await Line(connect).transaction(work)
+    assert connection.said == ["BEGIN"]
+
+
+async def test_what_fails_on_a_sound_connection_is_undone():
+    connection = Cut()
+
+    async def connect():
+        return connection
+
+    async def work(given):
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        await Line(connect).transaction(work)
+    assert connection.said == ["BEGIN", "ROLLBACK"]
