@@ -156,14 +156,14 @@ def _cgroup() -> Path:
 
 
 def _remove(group: Path) -> None:
-    for folder in sorted(group.rglob("*"), reverse=True):
-        if folder.is_dir():
-            with suppress(OSError):
-                folder.rmdir()
+    """The group and those below it, as soon as the last process in them has ended."""
     end = time.monotonic() + 5
     while group.exists() and time.monotonic() < end:
-        with suppress(OSError):
-            group.rmdir()
+        below = (path for path in group.rglob("*") if path.is_dir())
+        for folder in (*sorted(below, reverse=True), group):
+            with suppress(OSError):
+                folder.rmdir()
+        time.sleep(0.05)
 
 
 def _child(pid: int) -> int:
