@@ -91,9 +91,7 @@ class Line:
 
     async def _transaction(self, work: Callable[[HotConnection], Awaitable[T]]) -> T:
         try:
-            await self._first(lambda connection: connection.execute("BEGIN"))
-            connection = await self._open()
-            result = await _done(connection, work)
+            result = await _done(await self._begun(), work)
         except asyncpg.PostgresError:
             if self._connection is not None and self._connection.is_in_transaction():
                 self.drop()
@@ -102,6 +100,13 @@ class Line:
             self.drop()
             raise
         return result
+
+    async def _begun(self) -> HotConnection:
+        """The connection that has a transaction: never another one, on which each statement would stand for itself."""
+        await self._first(lambda connection: connection.execute("BEGIN"))
+        if self._connection is None or self._connection.is_closed():
+            raise ConnectionResetError("the connection was cut after BEGIN")
+        return self._connection
 
     async def _first(self, statement: Callable[[HotConnection], Awaitable[T]]) -> T:
         """What is sent first; on a new connection if the one at hand was cut since it was used last."""

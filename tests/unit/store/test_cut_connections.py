@@ -60,3 +60,24 @@ async def test_what_fails_on_a_sound_connection_is_undone():
     with pytest.raises(KeyError):
         await Line(connect).transaction(work)
     assert connection.said == ["BEGIN", "ROLLBACK"]
+
+
+async def test_nothing_runs_outside_a_transaction_where_the_connection_is_cut_once_it_has_begun():
+    made: list[Cut] = []
+
+    class CutAfterBegin(Cut):
+        async def execute(self, query: str) -> str:
+            answer = await super().execute(query)
+            self.closed = True
+            return answer
+
+    async def connect():
+        made.append(CutAfterBegin())
+        return made[-1]
+
+    async def work(given):
+        raise AssertionError("without BEGIN")
+
+    with pytest.raises(ConnectionError):
+        await Line(connect).transaction(work)
+    assert len(made) == 1
