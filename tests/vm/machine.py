@@ -35,6 +35,7 @@ class Machine:
     accelerator: str
     uuid: str
     told: dict[str, str] = field(default_factory=dict)
+    started: float = field(default=0.0, init=False)
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
     _shell: socket.socket | None = field(default=None, init=False)
 
@@ -50,6 +51,7 @@ class Machine:
 
     def start(self, *, link: bool = True) -> None:
         """Power on."""
+        self.started = time.monotonic()
         for folder in (self.folder, self.sockets):
             folder.mkdir(parents=True, exist_ok=True)
         if not self.overlay.exists():
