@@ -178,6 +178,17 @@ async def test_a_restored_state_is_a_rollback_however_little_it_goes_back(verifi
         assert not said(again) & {"clone-proven", "clone-suspected"}, "one machine is no clone"
 
 
+async def test_the_state_of_the_first_day_is_known_again_however_long_it_was_left_behind(verifier):
+    """No value led to what the agent began with, so nothing but the line itself can tell what it is."""
+    guest = await lived(verifier, attestations=1)
+    snapshot = guest.copied()
+    for _ in range(20):
+        guest.tpm.advance(60_000)
+        assert (await guest.speak())["status"] == "affirming"
+    snapshot.tpm.advance(24 * 3_600_000)
+    assert said(await snapshot.speak()) >= {"ratchet-rollback", "rollback"}
+
+
 async def test_a_snapshot_with_memory_is_a_rollback_too(verifier):
     guest = await lived(verifier)
     snapshot, held, hints = guest.tpm.snapshot(), guest.carried, dict(guest.hints)

@@ -82,7 +82,7 @@ class Lineage(Struct, frozen=True, kw_only=True):
         step: number of the last value that was extended. Never goes back, even when the line begins anew.
         moved_at: when its effect was first seen.
         idle: how often in a row the content was shown unchanged although a value had come for it.
-        trail: contents the line has left behind, newest last.
+        trail: contents the line has left behind, newest last: its first, and the latest.
         guests: who showed this TPM lately, whether of this line or parted from it; last seen last.
         incident: open until resolved.
         refused: SMBIOS UUIDs an operator has called copies.
@@ -128,9 +128,13 @@ def machine_of(smbios_uuid: str | None) -> str | None:
 
 
 def left_behind(line: Lineage, *contents: bytes | None) -> tuple[bytes, ...]:
-    """The trail with these contents at its end."""
+    """The trail with these contents at its end.
+
+    Its first stays: it is what the agent began with, and no value that could prove it later led there.
+    """
     new = [content for content in contents if content is not None]
-    return (*(one for one in line.trail if one not in new), *new)[-MAX_TRAIL:]
+    trail = (*(one for one in line.trail if one not in new), *new)
+    return trail if len(trail) <= MAX_TRAIL else (trail[0], *trail[1 - MAX_TRAIL :])
 
 
 def seen(line: Lineage, guest: Guest) -> tuple[Guest, ...]:
