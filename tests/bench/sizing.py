@@ -3,7 +3,7 @@
     python -m tests.bench.sizing            measure and print
     python -m tests.bench.sizing --write    and put it into docs/sizing.md
 
-Runs `tests.bench.fleet` five times, for some minutes in all, on as quiet a machine as there is.
+Runs `tests.bench.fleet` six times, for some minutes in all, on as quiet a machine as there is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from tests.conftest import ROOT
@@ -172,7 +172,10 @@ def main() -> None:
     parser.add_argument("--guests", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=15.0)
     options = parser.parse_args()
-    found = {name: measure(name, options.guests, options.seconds) for name in _NAMES}
+    found = {}
+    for name in _NAMES:
+        found[name] = measure(name, options.guests, options.seconds)
+        print(name, asdict(found[name]), file=sys.stderr, flush=True)
     tables = {"measured": constants(found), "plans": plans(found["postgresql"])}
     print(*tables.values(), sep="\n\n")
     if options.write:

@@ -145,8 +145,8 @@ def run(options: argparse.Namespace, url: str, ca: Path, token: str, own: host.V
     ]
     for crew in crews:
         crew.start()
-    barrier.wait()
     watcher = Watcher(own) if own and options.storm else None
+    barrier.wait()
     before = _spent(own)
     barrier.wait()
     spent = [now - then for now, then in zip(_spent(own), before, strict=True)]
