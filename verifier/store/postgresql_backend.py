@@ -189,3 +189,7 @@ async def _within(seconds: float) -> AsyncIterator[None]:
                 yield
         except TimeoutError as error:
             raise StoreUnavailable(f"PostgreSQL did not answer within {seconds:g} s") from error
+        except asyncpg.InterfaceError as error:
+            if "closed" not in str(error):  # its other errors are bugs of ours
+                raise
+            raise StoreUnavailable(f"PostgreSQL has cut the connection: {error}") from error
