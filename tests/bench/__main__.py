@@ -16,6 +16,7 @@ from tests.bench import (
     events,
     ima,
     ima_stall,
+    memory,
     rejudging,
     runtime_sets,
     steady,
@@ -38,6 +39,7 @@ BENCHES = (
     | rejudging.BENCHES
     | store.BENCHES
     | steady.BENCHES
+    | memory.BENCHES
 )
 
 

@@ -27,8 +27,8 @@ from verifier.web.dashboard.sessions import COOKIE
 
 BUDGET_MB: Final = 200.0
 ATTESTERS: Final = 100_000
-GUESTS: Final = 500
-_POLLED: Final = 5_000
+GUESTS: Final = 200
+_POLLED: Final = 2_000
 _POLLERS: Final = 16
 
 
