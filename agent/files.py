@@ -29,11 +29,15 @@ if sys.platform == "win32":
         """True: who reads there has nobody to agree with."""
         return True
 
+    def leave_no_core() -> None:
+        """Nothing: memory dumps are a setting of the machine there."""
+
     def sync_directory(directory: Path) -> None:
         """Nothing: folders cannot be opened there, and a rename is durable by itself."""
 
 else:
     import fcntl
+    import resource
 
     _FLAGS: Final = os.O_CLOEXEC
 
@@ -48,6 +52,10 @@ else:
         except OSError:
             return False
         return True
+
+    def leave_no_core() -> None:
+        """A fault of this process writes none of its memory down."""
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     def sync_directory(directory: Path) -> None:
         """Make a rename in it survive a crash."""

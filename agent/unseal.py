@@ -13,6 +13,7 @@ from agent import release
 from agent.commands import Clockwork, Output, options_of, pauser, surroundings
 from agent.config import Settings
 from agent.errors import Exit, SourceError
+from agent.files import leave_no_core, open_private
 from agent.held import Options
 from agent.service import Agent, Surroundings, run
 from agent.session import Attest, Event, Goal, Session, Stop
@@ -20,13 +21,7 @@ from agent.state import StateFile
 from agent.wire.messages import AttestationReply
 from agent.wire.secrets import ReleaseReply, ReleaseRequest
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
-
-_PRIVATE: Final = 0o600
-_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 class Unsealer(Agent):
@@ -63,8 +58,7 @@ def unseal(
     Raises:
         AgentError: as the exit codes say.
     """
-    if resource is not None:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would be in the core file
+    leave_no_core()  # it would be in there
     store = StateFile(settings.state_dir)
     state = store.load()
     session = Session(
@@ -114,7 +108,7 @@ def write_private(path: Path, secret: bytearray) -> None:
     """
     try:
         path.unlink(missing_ok=True)
-        descriptor = os.open(path, _NEW, _PRIVATE)
+        descriptor = open_private(path, _NEW)
     except OSError as error:
         raise _unwritable(str(path), error) from error
     try:
