@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 TOOLS = ("buildah", "mmdebstrap", "podman", "runc")
-BASE = "docker.io/library/debian:bookworm-slim"
+BASE = "localhost/debian:bookworm-slim"
 SUITE = "bookworm"
 WORK = ROOT / "build" / "images"
 ENVIRONMENT = {**os.environ, "STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
@@ -63,7 +63,7 @@ def build(name: str) -> str:
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", lent / "ca.pem")
     (lent / "pip.conf").write_text("[global]\ncert = /run/lent/ca.pem\n")
     run(
-        "buildah", "bud", "--pull-never", "--network", "host", "--layers", "--format", "docker",
+        "buildah", "bud", "--pull-never", "--build-arg", f"BASE={BASE}", "--network", "host", "--layers", "--format", "docker",
         "--volume", f"{lent}:/run/lent:ro", "--volume", f"{lent / 'pip.conf'}:/etc/pip.conf:ro",
         "--file", f"docker/{name}/Dockerfile", "--tag", tag, ".",
     )  # fmt: skip

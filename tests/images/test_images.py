@@ -46,6 +46,16 @@ def test_help_and_version_work_with_a_read_only_root(images, containers, name):
     assert containers.output(images[name], "--help").returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "carries"), [("verifier", "aiohttp"), ("agent", "tpm2-pytss")], ids=["verifier", "agent"]
+)
+def test_an_image_says_what_it_carries(images, containers, name, carries):
+    done = containers.output("--entrypoint", "cat", images[name], "/opt/vtpm-attest/sbom.cdx.json")
+    components = {one["name"]: one["version"] for one in json.loads(done.stdout)["components"]}
+    assert {carries, "vtpm-attest-agent"} <= set(components)
+    assert "pip" not in components
+
+
 class Replica:
     """One verifier container."""
 
