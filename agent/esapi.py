@@ -49,10 +49,9 @@ def open_tpm(tcti: str) -> EsapiTpm:
             "install the agent with its TPM extra: `pip install 'vtpm-attest-agent[tpm]'` "
             "(Debian: apt install python3-tpm2-pytss)",
         ) from error
-    if tcti == TBS:
-        return _open_tbs(ESAPI)
+    channel = _tbs() if tcti == TBS else None
     try:
-        context = ESAPI(tcti)
+        context = ESAPI(tcti if channel is None else channel.context)
     except TSS2_Exception as error:
         raise NoTpmError(
             f"the TPM at {tcti} does not answer: {error}",
@@ -63,19 +62,14 @@ def open_tpm(tcti: str) -> EsapiTpm:
         raise NoTpmError(
             f"cannot use TCTI {tcti!r}: {error}", "write it as NAME:OPTIONS, see tpm2-tss"
         ) from error
-    return EsapiTpm(context, tcti)
+    return EsapiTpm(context, tcti, channel)
 
 
-def _open_tbs(esapi: Callable[[Any], Any]) -> EsapiTpm:
+def _tbs() -> TbsTcti:
     from agent.windows.tbs import Tbs, load_library  # noqa: PLC0415 - Windows alone
     from agent.windows.tcti import TbsTcti  # noqa: PLC0415
 
-    return over_tbs(esapi, TbsTcti(Tbs(load_library()).open()))
-
-
-def over_tbs(esapi: Callable[[Any], Any], tcti: TbsTcti) -> EsapiTpm:
-    """The TPM at the other end of `tcti`."""
-    return EsapiTpm(esapi(tcti.context), TBS, tcti)
+    return TbsTcti(Tbs(load_library()).open())
 
 
 class EsapiTpm:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import sys
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from agent.errors import NoTpmError, TpmBusyError, TpmCommandBlockedError, TpmError, TpmPermissionError
 
@@ -38,12 +38,10 @@ class Code(enum.IntEnum):
     """TBS_RESULT values that say more than that something failed."""
 
     INTERNAL_ERROR = 0x80284001
-    INVALID_OUTPUT_POINTER = 0x80284003
     INSUFFICIENT_BUFFER = 0x80284005
     SERVICE_NOT_RUNNING = 0x80284008
     TOO_MANY_CONTEXTS = 0x80284009
     SERVICE_START_PENDING = 0x8028400B
-    BUFFER_TOO_LARGE = 0x8028400E
     TPM_NOT_FOUND = 0x8028400F
     SERVICE_DISABLED = 0x80284010
     NO_EVENT_LOG = 0x80284011
@@ -144,17 +142,11 @@ class Tbs:
 
 
 class TbsContext:
-    """A context of `Tbs.open`; a context manager."""
+    """A context of `Tbs.open`."""
 
     def __init__(self, tbs: Tbs, handle: ctypes.c_void_p) -> None:
         self._tbs = tbs
         self._handle: ctypes.c_void_p | None = handle
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def submit(self, command: bytes) -> bytes:
         """See `Tbs.submit`."""
