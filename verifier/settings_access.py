@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from verifier.durations import Duration
 from verifier.ports import DEFAULT_TENANT, Scope
 from verifier.ports_callers import Grant
+from verifier.settings_oidc import check_issuer
 from verifier.settings_section import Section
 
 _GIVEN: Final = tuple(scope for scope in Scope if scope is not Scope.JOIN)
@@ -87,9 +87,7 @@ def check_bearer(settings: BearerSettings) -> None:
         if settings != BearerSettings():
             raise ValueError("issuer is not set, but others of [bearer] are")
         return
-    parts = urlsplit(settings.issuer)
-    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise ValueError(f"issuer = {settings.issuer!r} is not an https URL without query, fragment and user")
+    check_issuer(settings.issuer)
     if not settings.audience:
         raise ValueError("audience is not set: tokens for anybody would be taken")
     if not grants(settings.roles):

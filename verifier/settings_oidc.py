@@ -54,6 +54,17 @@ def role_scopes(entries: Iterable[str]) -> dict[str, frozenset[Scope]]:
     return found
 
 
+def check_issuer(issuer: str) -> None:
+    """An issuer's name is where its description is asked for (OpenID Connect Discovery 1.0, section 3).
+
+    Raises:
+        ValueError: beginning with the key.
+    """
+    parts = urlsplit(issuer)
+    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError(f"issuer = {issuer!r} is not an https URL without query, fragment and user")
+
+
 def check_oidc(settings: OidcSettings) -> None:
     """Refuse what could not work, or would not be what it looks like.
 
@@ -64,9 +75,7 @@ def check_oidc(settings: OidcSettings) -> None:
         if settings != OidcSettings():
             raise ValueError("issuer is not set, but others of [oidc] are")
         return
-    parts = urlsplit(settings.issuer)
-    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise ValueError(f"issuer = {settings.issuer!r} is not an https URL without query, fragment and user")
+    check_issuer(settings.issuer)
     if not settings.client_id:
         raise ValueError("client_id is not set")
     if "openid" not in settings.scopes:

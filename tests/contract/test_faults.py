@@ -20,6 +20,7 @@ from sqlalchemy import func, select, update
 
 from tests.contract.records import NOW, enrol, policy, recording, sha256, token
 from tests.contract.writer_process import ATTESTERS
+from tests.small_disk import mounted
 from verifier.errors import StoredDataDamaged, StoreUnavailable
 from verifier.ports import FleetFilter, GuestIdentity
 from verifier.store import open_store, postgresql_backend, sqlite_backend, statements
@@ -48,18 +49,8 @@ async def sqlite_store(path):
 @pytest.fixture
 def small_disk():
     """A file system of one megabyte, or a loud skip."""
-    if os.geteuid() != 0:
-        pytest.skip("FULL DISK NOT TESTED: only root may mount a small file system")
-    disk = Path(tempfile.mkdtemp(prefix="vtpm-full-"))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, check=False)
-        if mounted.returncode != 0:
-            pytest.skip(f"FULL DISK NOT TESTED: no small file system here: {mounted.stderr.decode().strip()}")
+    with mounted("1m") as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", disk], capture_output=True, check=False)
-        shutil.rmtree(disk, ignore_errors=True)
 
 
 @pytest.fixture

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,23 +12,14 @@ import pytest
 from tests.faults.crowd import Crowd
 from tests.faults.ledger import check
 from tests.faults.site import BIN, site
+from tests.small_disk import mounted
 
 
 @pytest.fixture
 def small_disk():
     """A file system of some megabytes, or a loud skip."""
-    if os.geteuid() != 0:
-        pytest.skip("FULL DISK NOT TESTED: only root may mount a small file system")
-    disk = Path(tempfile.mkdtemp(prefix="vtpm-full-"))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", disk]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, check=False)
-        if mounted.returncode != 0:
-            pytest.skip(f"FULL DISK NOT TESTED: no small file system here: {mounted.stderr.decode().strip()}")
+    with mounted("8m") as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", "-l", disk], capture_output=True, check=False)
-        shutil.rmtree(disk, ignore_errors=True)
 
 
 def fill(disk: Path) -> Path:

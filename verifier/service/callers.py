@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from verifier.crypto.client_certificate import ClientCertificate, read_client_certificate
+from verifier.crypto.client_certificate import read_client_certificate
 from verifier.errors import RefusedError
 from verifier.ports import Clock, TokenRecord
 from verifier.ports_callers import BearerProvider, Grant
@@ -41,7 +41,7 @@ class Callers:
         self._bearer = bearer
         self._certificates = certificates
         self._bearers: BoundedLru[bytes, tuple[datetime, TokenRecord]] = BoundedLru(_REMEMBERED, _ROOM)
-        self._seen: BoundedLru[bytes, tuple[ClientCertificate, TokenRecord]] = BoundedLru(_REMEMBERED, _ROOM)
+        self._seen: BoundedLru[bytes, TokenRecord] = BoundedLru(_REMEMBERED, _ROOM)
 
     @property
     def knows_certificates(self) -> bool:
@@ -81,8 +81,8 @@ class Callers:
             RefusedError: `unauthenticated`, also once its time is over on a connection that stays open.
         """
         digest, now = hashlib.sha256(der).digest(), self._clock.now()
-        kept = self._seen.get(digest)
-        if kept is None:
+        record = self._seen.get(digest)
+        if record is None:
             certificate = read_client_certificate(der)
             names = certificate.names & (self._certificates or {}).keys()
             record = _record(
@@ -93,11 +93,10 @@ class Callers:
                 begins=now,
                 ends=certificate.not_after,
             )
-            kept = (certificate, record)
-            self._seen.put(digest, kept, _WEIGHT)
-        if not _good(kept[1], now):
+            self._seen.put(digest, record, _WEIGHT)
+        if not _good(record, now):
             raise RefusedError(Reason.UNAUTHENTICATED, "the client certificate has expired")
-        return kept[1]
+        return record
 
     async def still(self, caller: TokenRecord) -> None:
         """Refuse who was let in before and would not be now: for calls that wait, and streams."""
