@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test vm-test vm-test-all deb deb-test lifecycles faults soak lint format bench bench-peer fleet coverage clean images wheels wheels-test audit requirements
+.PHONY: help setup demo test vm-test vm-test-all deb deb-test lifecycles faults soak fuzz lint format bench bench-peer fleet coverage clean images wheels wheels-test audit requirements
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ faults: setup ## A fleet that attests while processes, database, disk and clock 
 
 soak: setup ## Everything at once for an hour, with flat memory and file handles (MINUTES=2; DATABASE=postgresql)
 	@$(BIN)/python -m tests.faults.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(DATABASE),--database $(DATABASE))
+
+fuzz: setup ## Look for inputs that break a parser, with coverage as guide (SECONDS=300 for each; ONLY="attest ima"; CORPUS=folder)
+	@scripts/fuzz.sh $(VENV) $(ONLY) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CORPUS),--corpus $(CORPUS))
 
 lint: setup ## ruff, mypy --strict, import layers
 	@$(BIN)/ruff check .

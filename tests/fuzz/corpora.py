@@ -1,0 +1,50 @@
+"""Seeds: what real machines and other projects' tests hold, as far as it is here."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.conftest import ROOT, SHARED
+
+CORPUS = SHARED / "corpus"
+CAPTURES = ROOT / "policies" / "evidence"
+
+
+@functools.cache
+def _manifest() -> tuple[tuple[str, str], ...]:
+    table = CORPUS / "MANIFEST.tsv"
+    if not table.exists():
+        return ()
+    with table.open(newline="") as file:
+        return tuple((row["kind"], row["file"]) for row in csv.DictReader(file, delimiter="\t"))
+
+
+def corpus(*kinds: str, longest: int = 100_000) -> Iterator[bytes]:
+    """Files of these kinds in ../shared/corpus; none where it is absent."""
+    for kind, name in _manifest():
+        path = CORPUS / name
+        if kind in kinds and path.is_file() and path.stat().st_size <= longest:
+            yield path.read_bytes()
+
+
+def files(folder: Path, *patterns: str, longest: int = 100_000) -> Iterator[bytes]:
+    """Contents of the files below a folder, in the order of their names."""
+    for pattern in patterns:
+        for path in sorted(folder.rglob(pattern)):
+            if path.is_file() and path.stat().st_size <= longest:
+                yield path.read_bytes()
+
+
+def captured(*patterns: str, longest: int = 100_000) -> Iterator[bytes]:
+    """Files of the boots that are in this repository."""
+    return files(CAPTURES, *patterns, longest=longest)
+
+
+def choices(seeds: dict[int, list[bytes]]) -> Iterator[bytes]:
+    """Seeds of a target that tells several readers apart by the first byte."""
+    for number, each in seeds.items():
+        for data in each:
+            yield bytes([number]) + data
