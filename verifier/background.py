@@ -10,6 +10,7 @@ import structlog
 
 from verifier.errors import VtpmAttestError
 from verifier.ports import DEFAULT_TENANT
+from verifier.service.fleet_counts import WARM_EVERY
 from verifier.service.samples import EVERY
 from verifier.service.services import Services
 
@@ -48,6 +49,7 @@ def start(services: Services, renew_tls: Callable[[], None]) -> list[asyncio.Tas
         asyncio.create_task(services.deliveries.run()),
         asyncio.create_task(services.watch.run()),
         asyncio.create_task(services.rejudgings.run()),
+        asyncio.create_task(repeat(WARM_EVERY, services.counts.warm, "fleet.count-failed")),
         asyncio.create_task(repeat(_RENEW_EVERY, renew, "tls.renewal-failed")),
         asyncio.create_task(repeat(EVERY.total_seconds(), sample, "fleet.sample-failed", at_once=True)),
         asyncio.create_task(repeat(_WATCH_EVERY, watch, "expiry.watch-failed", at_once=True)),

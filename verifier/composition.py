@@ -81,7 +81,9 @@ def wire(
     """Every use case with what it works on."""
     attestation = settings.attestation
     recorder = Recorder(store, events := LocalEvents())
-    fleet, watch = wire_reads(settings, store, recorder, clock, events)
+    announced = store.announcements.state
+    feed = EventFeed(store, clock, settings.events.max_streams, announced)
+    fleet, watch, counts = wire_reads(settings, store, recorder, clock, events, feed)
     nonces = Nonces(nonce_key(settings.state_dir), random)
     ratchets = RatchetRules(
         key=ratchet_key(settings.state_dir) if attestation.ratchet else None,
@@ -112,8 +114,6 @@ def wire(
     )
     signer = _token_signer(settings, clock)
     ear = EarIssuer(signer, identity)
-    announced = store.announcements.state
-    feed = EventFeed(store, clock, settings.events.max_streams, announced)
     hear(
         store.announcements,
         policies=policies,
@@ -192,10 +192,11 @@ def wire(
         attestations=attestations,
         checks=wire_checks(settings, store, assignments, clock, ratchets, memo, inventory, ima),
         fleet=fleet,
+        counts=counts,
         watch=watch,
         queries=QueryService(store, clock),
         boots=BootService(store),
-        samples=FleetSamples(store, recorder, clock),
+        samples=FleetSamples(store, recorder, clock, counts),
         events=events,
         feed=feed,
         webhooks=webhooks,

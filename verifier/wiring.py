@@ -28,6 +28,7 @@ from verifier.service.deliveries import Deliverer, DeliveryRules
 from verifier.service.events import LocalEvents
 from verifier.service.feed import EventFeed
 from verifier.service.fleet import FleetService
+from verifier.service.fleet_counts import FleetCounts
 from verifier.service.ima_lists import ImaLists
 from verifier.service.inventory import InventoryService
 from verifier.service.lineage import RatchetRules
@@ -94,14 +95,15 @@ def wire_webhooks(
 
 
 def wire_reads(
-    settings: Settings, store: Store, recorder: Recorder, clock: Clock, events: LocalEvents
-) -> tuple[FleetService, VerdictWatch]:
+    settings: Settings, store: Store, recorder: Recorder, clock: Clock, events: LocalEvents, feed: EventFeed
+) -> tuple[FleetService, VerdictWatch, FleetCounts]:
     """What is read of the fleet, and what is remembered of it until this process changes it."""
     watch = VerdictWatch(store, clock, settings.limits.waiting)
-    fleet = FleetService(store, recorder, clock, watch)
+    counts = FleetCounts(store, clock, feed.followed)
+    fleet = FleetService(store, recorder, clock, watch, counts)
     events.listen(watch.changed)
     events.listen(fleet.changed)
-    return fleet, watch
+    return fleet, watch, counts
 
 
 def wire_retention(settings: Settings, store: SqlStore, recorder: Recorder, clock: Clock) -> Retention:

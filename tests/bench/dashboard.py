@@ -17,15 +17,17 @@ from tests.bench.populate import digest, populate
 from tests.harness import Answer, Guest, Harness, boot_log, running, settings_for
 from tests.postgresql import Cluster, binaries, started
 from verifier.logs import configure_logs
-from verifier.ports import Scope
+from verifier.ports import DEFAULT_TENANT, Scope
 from verifier.web.dashboard.sessions import COOKIE
 
 COUNT: Final = 100_000
 FIRST_MS: Final = 20.0
-"""Of CPU time, client, verifier and database together: the first page of a list."""
+"""Of CPU time, client, verifier and database together: the first page of a list, and what opens first: numbers and overview."""
+_NUMBERS: Final = ("counts", "overview")
 BUDGET_MS: Final = 200.0
 """Of any other page: what answers so fast is felt as answering at once."""
 _ROUNDS: Final = 7
+_ANEW: Final = ", counted anew"
 
 
 async def _measure(cluster: Cluster | None) -> list[Result]:
@@ -72,6 +74,8 @@ def _pages(deep: str) -> dict[str, tuple[str, int | None]]:
         "API, found by name": (f"{api}?search=vm-099999", None),
         "counts": ("/v1/status", None),
         "overview": ("/dashboard", None),
+        f"counts{_ANEW}": ("/v1/status", None),
+        f"overview{_ANEW}": ("/dashboard", None),
         "first page": (listing, 50),
         "page 1,000": (f"{listing}?cursor={deep}", 50),
         "contraindicated (1 of 1,000)": (f"{listing}?status=contraindicated", 50),
@@ -117,8 +121,10 @@ class View:
 
     async def row(self, name: str, path: str, rows: int | None, bare: float) -> Result:
         """What a page costs."""
-        cost = await self.fastest(path, rows)
-        budget = FIRST_MS if name.endswith("first page") else BUDGET_MS
+        if name in _NUMBERS:  # the numbers, which a service that runs counts behind the requests
+            await self.verifier.service.services.fleet.status(DEFAULT_TENANT)
+        cost = await self.fastest(path, rows, forget=name not in _NUMBERS)
+        budget = FIRST_MS if name.endswith(("first page", *_NUMBERS)) else BUDGET_MS
         engine = "SQLite" if self.cluster is None else "PostgreSQL"
         return Result(
             f"fleet of {COUNT:,}, {engine}: {name}",
@@ -130,12 +136,13 @@ class View:
             cost <= budget,
         )
 
-    async def fastest(self, path: str, rows: int | None = None) -> float:
-        """CPU milliseconds of client, verifier and database together; what is remembered between requests is forgotten
+    async def fastest(self, path: str, rows: int | None = None, *, forget: bool = True) -> float:
+        """CPU milliseconds of client, verifier and database together; what is remembered between requests may be forgotten
         first. SQLite is in this process; of PostgreSQL the mean is added, for its clock ticks are long."""
         costs, began = [], self._database()
         for _ in range(_ROUNDS):
-            self.verifier.clock.advance(seconds=3)
+            if forget:
+                self.verifier.clock.advance(seconds=3)
             before = time.process_time()
             answer = await self._get(path)
             costs.append((time.process_time() - before) * 1e3)

@@ -160,14 +160,15 @@ async def test_queues_and_caches_are_counted(tmp_path, clock):
         assert found["vtpm_attest_queue_wait_seconds_count", "workers"] == 0
 
 
-async def test_counters_are_told_even_when_the_database_is_gone(verifier, monkeypatch):
+@pytest.mark.parametrize("question", ["status", "open_counts"])
+async def test_counters_are_told_even_when_the_database_is_gone(verifier, monkeypatch, question):
     await (await verifier.guest()).attest()
 
     async def gone(*_):
         raise StoreUnavailable("gone")
 
     assert (await samples(verifier))["vtpm_attest_store_up",] == 1
-    monkeypatch.setattr(verifier.service.services.fleet, "status", gone)
+    monkeypatch.setattr(verifier.service.services.fleet, question, gone)
     found = await samples(verifier)
     assert found["vtpm_attest_store_up",] == 0
     assert found["vtpm_attest_verdicts_total", "affirming"] == 1

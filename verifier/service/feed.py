@@ -8,6 +8,7 @@ each other's changes, once a second; so a replica that was away goes on where it
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ POLL_TOLD: Final = 1.0
 _TOGETHER: Final = 0.02
 """Seconds between two publications: a storm of changes is published in few pieces."""
 _AFTER_FAULT: Final = 2.0
+_FOLLOWS: Final = POLL_TOLD + 0.5
+"""Seconds after a look at the log within which the next one is due."""
 _PAGE: Final = 200
 _RETRY_STREAM: Final = timedelta(seconds=30)
 _log = structlog.get_logger("vtpm_attest.events")
@@ -66,6 +69,7 @@ class EventFeed:
         self.head = 0
         """The highest position known here."""
         self.streams = 0
+        self._looked = -_FOLLOWS
 
     async def run(self, published: asyncio.Event) -> None:
         """Publish for ever. `published` is set whenever there may be something new to deliver."""
@@ -99,7 +103,12 @@ class EventFeed:
                 self._advanced.set()
                 self._advanced = asyncio.Event()
             if not done.events:
+                self._looked = time.monotonic()
                 return count
+
+    def followed(self) -> int | None:
+        """The highest position, where that is known as of now or a second ago; None while nobody looks."""
+        return self.head if time.monotonic() - self._looked < _FOLLOWS else None
 
     def open_stream(self) -> None:
         """Take a place; raises `TooManyAttemptsError` where none is left. `close_stream` gives it back."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -11,6 +10,7 @@ from verifier.errors import NotFoundError
 from verifier.ports import AttesterState, Clock, FleetFilter, Page, Store
 from verifier.ports_observe import OpenCounts, about
 from verifier.service.events import Change
+from verifier.service.fleet_counts import FleetCounts
 from verifier.service.model import AttesterView, VerdictView
 from verifier.service.recorder import Recorder
 from verifier.service.remembered import Remembered
@@ -23,14 +23,15 @@ _READY_LIFE: Final = timedelta(seconds=1)
 class FleetService:
     """Reads of the latest state, and revocation."""
 
-    def __init__(self, store: Store, recorder: Recorder, clock: Clock, watch: VerdictWatch) -> None:
+    def __init__(
+        self, store: Store, recorder: Recorder, clock: Clock, watch: VerdictWatch, counts: FleetCounts
+    ) -> None:
         self._store = store
         self._recorder = recorder
         self._clock = clock
         self._watch = watch
         self._ready_at: datetime | None = None
-        self._counts: Remembered[None, Mapping[str, int]] = Remembered(clock)
-        self._counting = asyncio.Lock()
+        self._counts = counts
         self.pages: Remembered[Hashable, str] = Remembered(clock)
         """ETags of listings, by what was asked."""
 
@@ -41,20 +42,8 @@ class FleetService:
             self._counts.changed(change.tenant)
 
     async def status(self, tenant: str) -> Mapping[str, int]:
-        """Attesters by tier of their current verdict, plus `stale`, `revoked` and `enrolled`; at most 2 s old.
-
-        However many ask, they are counted once in that time, or when this process has changed something.
-        """
-        known = self._counts.get(tenant, None)
-        if known is not None:
-            return known
-        async with self._counting:
-            known = self._counts.get(tenant, None)
-            if known is None:
-                asked = self._counts.asking(tenant)
-                known = await self._store.status_counts(tenant, self._clock.now())
-                self._counts.keep(tenant, None, known, asked)
-            return known
+        """Attesters by tier of their current verdict, plus `stale`, `revoked` and `enrolled`; how old: `FleetCounts`."""
+        return await self._counts.get(tenant)
 
     async def open_counts(self, tenant: str) -> OpenCounts:
         """What waits for a person."""

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from verifier.ports import Clock, FleetSample, Store
+from verifier.service.fleet_counts import FleetCounts
 from verifier.service.recorder import Recorder
 
 EVERY: Final = timedelta(minutes=1)
@@ -15,15 +16,16 @@ KEPT: Final = timedelta(days=30)
 class FleetSamples:
     """Takes and reads samples."""
 
-    def __init__(self, store: Store, recorder: Recorder, clock: Clock) -> None:
+    def __init__(self, store: Store, recorder: Recorder, clock: Clock, counts: FleetCounts) -> None:
         self._store = store
+        self._counts = counts
         self._recorder = recorder
         self._clock = clock
 
     async def take(self, tenant: str) -> None:
         """The fleet now, under the full minute, so that replicas take one together; drops what is too old."""
         now = self._clock.now()
-        counts = await self._store.status_counts(tenant, now)
+        counts = await self._counts.current(tenant)
         minute = now.replace(second=0, microsecond=0)
         await self._recorder.fleet_sample(tenant, minute, counts)
         if minute.minute == 0:

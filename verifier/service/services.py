@@ -28,6 +28,7 @@ from verifier.service.evidence import EvidenceService
 from verifier.service.expiry import ExpiryWatch
 from verifier.service.feed import EventFeed
 from verifier.service.fleet import FleetService
+from verifier.service.fleet_counts import FleetCounts
 from verifier.service.fleet_rejudge import FleetRejudge
 from verifier.service.incidents import IncidentService
 from verifier.service.inventory import InventoryService
@@ -61,6 +62,7 @@ class Services:
     attestations: AttestationService
     checks: BackgroundChecks
     fleet: FleetService
+    counts: FleetCounts
     queries: QueryService
     watch: VerdictWatch
     boots: BootService

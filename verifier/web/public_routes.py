@@ -104,6 +104,7 @@ async def _refresh(known: Metrics, call: Call) -> None:
         deliveries = await call.services.deliveries.counts()
         endings = await call.services.expiry.endings(DEFAULT_TENANT)
     except VerifierFault as error:  # the counters of a verifier in trouble are worth most
+        attesters = waiting = None  # also what is remembered: how the store is shall be seen
         _log.warning("metrics.store-unavailable", problem=str(error))
     known.fleet(attesters, waiting)
     known.endings(endings, alarms(DEFAULT_TENANT, endings, now), now)
