@@ -24,6 +24,9 @@ hostnames = [\"$hostname\", \"verifier-1\", \"verifier-2\"]
 
 [enrollment]
 max_pending_per_address = 0
+
+[limits]
+refusals_per_address = 0
 "
 # Compose mounts them before they can be known.
 touch secrets/metrics-token secrets/verifier-ca.pem

@@ -20,7 +20,6 @@ from verifier.service.admission import Admission, AdmissionRules
 from verifier.service.ak_certificates import AkCertificateRules, AkCertificates, Issue
 from verifier.service.approvals import ApprovalService
 from verifier.service.assignments import AssignmentService
-from verifier.service.attempts import AttemptLimiter
 from verifier.service.attestation import AttestationService
 from verifier.service.boots import BootService
 from verifier.service.challenge import ChallengeService
@@ -44,6 +43,7 @@ from verifier.service.memo import AppraisalMemo
 from verifier.service.nonces import Nonces
 from verifier.service.policies import PolicyService
 from verifier.service.queries import QueryService
+from verifier.service.rate import RateLimit
 from verifier.service.recorder import Recorder
 from verifier.service.rejudgings import Rejudgings
 from verifier.service.samples import FleetSamples
@@ -59,6 +59,7 @@ from verifier.wiring import (
     hear,
     wire_callers,
     wire_checks,
+    wire_rates,
     wire_reads,
     wire_retention,
     wire_triage,
@@ -160,6 +161,7 @@ def wire(
     admission = Admission(AdmissionRules(slots=limits.slots, waiting=limits.queue), random)
     return Services(
         admission=admission,
+        rates=wire_rates(settings, clock),
         approvals=ApprovalService(
             store=store,
             recorder=recorder,
@@ -180,7 +182,7 @@ def wire(
             trust=anchors,
             rules=enrollment_rules(settings),
             known=known,
-            limiter=AttemptLimiter(settings.limits.wrong_proofs),
+            limiter=RateLimit(limits.wrong_proofs / 60, 60, "too many wrong proofs"),
             issuers=issuer_finder(
                 settings.trust.fetch_hosts,
                 private=settings.trust.fetch_private,

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -48,6 +49,8 @@ class ListenSettings(_Section, frozen=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8443
     """0 takes a free port; `serve` prints which."""
+    proxies: tuple[str, ...] = ()
+    """Networks of proxies whose `X-Forwarded-For` is believed."""
 
 
 class TlsSettings(_Section, frozen=True):
@@ -219,6 +222,18 @@ class LimitSettings(_Section, frozen=True):
     """Connections that one process keeps open; further ones make those close that have been idle longest."""
     waiting: Annotated[int, Meta(ge=0)] = 1000
     """Calls that may wait for another verdict (`?wait=`) at once in one process."""
+    calls_per_identity: Annotated[int, Meta(ge=0)] = 1000
+    """Calls a second of one token, subject of an issuer or client certificate, in one process; 0: no bound, here and below."""
+    calls_per_tenant: Annotated[int, Meta(ge=0)] = 0
+    """Calls a second of all of them in one tenant."""
+    calls_per_address: Annotated[int, Meta(ge=0)] = 0
+    """Calls a second from one address; all guests behind a NAT or balancer have the same."""
+    refusals_per_address: Annotated[int, Meta(ge=0)] = 20
+    """Refused credentials a second from one address, before it has to wait with credentials that are not known yet."""
+    attestations_per_attester: Annotated[int, Meta(ge=0)] = 120
+    """Attestations a minute of one machine."""
+    burst: Duration = Duration(seconds=10)
+    """Seconds for which whoever was quiet may save up calls."""
 
 
 class Settings(_Section, frozen=True):
@@ -376,6 +391,11 @@ def _check(settings: Settings, origin: str) -> None:
             check()
         except ValueError as error:
             raise SettingsError(f"{origin}: {section}.{error}") from error
+    try:
+        for network in settings.listen.proxies:
+            ip_network(network)
+    except ValueError as error:
+        raise SettingsError(f"{origin}: listen.proxies: {error}") from error
     if settings.public_url and not re.match(r"^https?://[^/\s]+", settings.public_url):
         raise SettingsError(f"{origin}: public_url {settings.public_url!r} is not an http(s) URL")
     endpoint = settings.telemetry.endpoint

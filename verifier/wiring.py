@@ -34,6 +34,7 @@ from verifier.service.inventory import InventoryService
 from verifier.service.lineage import RatchetRules
 from verifier.service.memo import AppraisalMemo
 from verifier.service.policies import PolicyService
+from verifier.service.rate import RateRules, Rates
 from verifier.service.recorder import Recorder
 from verifier.service.retention import Retention, RetentionRules
 from verifier.service.tokens import TokenService
@@ -46,6 +47,7 @@ from verifier.settings_oidc import role_scopes
 from verifier.store import SqlStore
 from verifier.web.dashboard.sign_in_pages import RETURN
 from verifier.web.metrics_exchange import Exchange
+from verifier.web.proxies import Proxies
 from verifier.web.routing import WebConfig
 from verifier.webhook_sender import HttpWebhooks
 
@@ -219,6 +221,20 @@ def wire_callers(settings: Settings, tokens: TokenService, clock: Clock) -> Call
     return Callers(tokens, clock, bearer, certificates)
 
 
+def wire_rates(settings: Settings, clock: Clock) -> Rates:
+    """How often who may call."""
+    limits = settings.limits
+    rules = RateRules(
+        identity=limits.calls_per_identity,
+        tenant=limits.calls_per_tenant,
+        address=limits.calls_per_address,
+        refusals=limits.refusals_per_address,
+        attester=limits.attestations_per_attester,
+        burst=limits.burst.total_seconds(),
+    )
+    return Rates(rules, clock)
+
+
 def client_anchors(settings: Settings) -> ClientAnchors | None:
     """Whose client certificates TLS asks for."""
     own = settings.client_certificates
@@ -241,6 +257,7 @@ def web_config(
         metrics_life=settings.metrics.cache.total_seconds(),
         metrics_exchange=exchange,
         sign_in=wire_sign_in(settings, clock),
+        proxies=Proxies(settings.listen.proxies) if settings.listen.proxies else None,
     )
 
 

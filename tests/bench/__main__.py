@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench import (
+    access,
     agent,
     certificates,
     core,
@@ -28,6 +29,7 @@ from tests.conftest import ROOT
 
 BENCHES = (
     core.BENCHES
+    | access.BENCHES
     | agent.BENCHES
     | certificates.BENCHES
     | dashboard.BENCHES

@@ -141,6 +141,7 @@ async def site(
         'default_policy = "secure-boot"',
         *([] if cluster is None else [f'database = "{cluster.url(database)}"']),
         more,
+        "[limits]\nattestations_per_attester = 0",  # a crowd of few that attests without a pause
         '[log]\nlevel = "warning"\nformat = "json"',
     ]
     for number in range(replicas):

@@ -26,7 +26,6 @@ from verifier.errors import RefusedError
 from verifier.ports import AttesterState, Clock, Store, VerdictRecord
 from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
-from verifier.service.attempts import TooManyAttemptsError
 from verifier.service.attestation import refusal
 from verifier.service.bundle import pack
 from verifier.service.challenge import known_attester
@@ -36,13 +35,14 @@ from verifier.service.ima_lists import ImaLists
 from verifier.service.inventory import InventoryService
 from verifier.service.lineage import RatchetRules, history_of, refuse_copy
 from verifier.service.model import AttestCommand, LogReference, VerdictView
+from verifier.service.rate import RateLimitedError
 from verifier.service.verdicts import finding_mapping, view
 from verifier.tcg.attest import parse_quote
 
 BINDING: Final = b"vtpm-attest appraisal v1"
 _AT_ONCE: Final = 4
 _MOST_WAITING: Final = 64
-_RETRY: Final = timedelta(seconds=2)
+_RETRY: Final = 2.0
 _LATE: Final = timedelta(minutes=2)
 """How old evidence may honestly be when it is judged."""
 _log = structlog.get_logger("vtpm_attest.appraisals")
@@ -112,7 +112,7 @@ class BackgroundChecks:
             RefusedError: `ak-unproven`: no attester of this tenant has this key. `quote-nonce`, `quote-signature`: the
                 evidence is not over that nonce, or not that key's. `evidence-overtaken`: the attester has shown a newer
                 state meanwhile. `attester-revoked`, `identity-replaced`, `reenrollment-required`.
-            TooManyAttemptsError: too many are judged already.
+            RateLimitedError: too many are judged already.
             MalformedInputError, UnsupportedError: evidence that cannot be read.
         """
         async with self._turn():
@@ -173,7 +173,7 @@ class BackgroundChecks:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         if self._present >= _MOST_WAITING:
-            raise TooManyAttemptsError(_RETRY, "as many background checks as allowed are under way already")
+            raise RateLimitedError(_RETRY, "as many background checks as allowed are under way already")
         self._present += 1
         try:
             async with self._turns:

@@ -74,6 +74,12 @@ class Callers:
         self._bearers.put(digest, (now, record), _WEIGHT)
         return record
 
+    def remembers(self, text: str) -> bool:
+        """Whether this credential was good when this process looked at it last, which it may do again."""
+        if self._bearer is None or text.count(".") != 2:  # noqa: PLR2004 - as above
+            return self._tokens.remembers(text)
+        return self._bearers.get(hashlib.sha256(text.encode()).digest()) is not None
+
     def by_certificate(self, der: bytes) -> TokenRecord:
         """Whose client certificate this is. TLS has verified it already.
 

@@ -25,13 +25,13 @@ from verifier.ports import (
 )
 from verifier.ports_enrollment import EnrollmentBounds, EnrollmentRecord, EnrollmentStatus, Filed
 from verifier.reasons import Reason
-from verifier.service.attempts import AttemptLimiter
 from verifier.service.endorsement import Admission, Candidate, Endorsement, admit
 from verifier.service.ids import new_id
 from verifier.service.issuers import IssuerFinder
 from verifier.service.known import Known, KnownMachines, may_be_decided
 from verifier.service.methods import Method, Requirements
 from verifier.service.model import Activation, EnrollmentChallenge, EnrollmentCommand
+from verifier.service.rate import RateLimit
 from verifier.service.recorder import Recorder
 from verifier.service.tokens import TokenService, join_secret_hash, refuse_spend
 from verifier.service.trust import TrustService
@@ -106,7 +106,7 @@ class EnrollmentService:
         random: Random,
         trust: TrustService,
         rules: EnrollmentRules,
-        limiter: AttemptLimiter,
+        limiter: RateLimit,
         known: KnownMachines,
         issuers: IssuerFinder | None = None,
     ) -> None:
@@ -224,9 +224,9 @@ class EnrollmentService:
             raise NotFoundError("enrollment", enrollment_id)
         if now >= enrollment.expires_at:
             raise RefusedError(Reason.ENROLLMENT_EXPIRED, f"enrolment {enrollment_id} expired; begin again")
-        self._limiter.admit(enrollment_id, now)
+        self._limiter.check(enrollment_id, now.timestamp())
         if not hmac.compare_digest(proof, enrollment.expected_proof):
-            self._limiter.failed(enrollment_id, now)
+            self._limiter.take(enrollment_id, now.timestamp())
             raise RefusedError(Reason.ACTIVATION_FAILED, "this is not the proof of the activated credential")
         match enrollment.status:
             case EnrollmentStatus.OFFERED:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -22,7 +21,7 @@ from verifier.ports import Clock
 from verifier.ports_announcements import AnnouncementState
 from verifier.ports_events import EventFilter, EventRecord, Outbox
 from verifier.reasons import Reason
-from verifier.service.attempts import TooManyAttemptsError
+from verifier.service.rate import RateLimitedError
 
 POLL: Final = 0.25
 """Seconds: with it, an event is out within one second of its change, whichever replica it was made on."""
@@ -34,7 +33,7 @@ _AFTER_FAULT: Final = 2.0
 _FOLLOWS: Final = POLL_TOLD + 0.5
 """Seconds after a look at the log within which the next one is due."""
 _PAGE: Final = 200
-_RETRY_STREAM: Final = timedelta(seconds=30)
+_RETRY_STREAM: Final = 30.0
 _log = structlog.get_logger("vtpm_attest.events")
 
 
@@ -111,9 +110,9 @@ class EventFeed:
         return self.head if time.monotonic() - self._looked < _FOLLOWS else None
 
     def open_stream(self) -> None:
-        """Take a place; raises `TooManyAttemptsError` where none is left. `close_stream` gives it back."""
+        """Take a place; raises `RateLimitedError` where none is left. `close_stream` gives it back."""
         if self.streams >= self._max_streams:
-            raise TooManyAttemptsError(
+            raise RateLimitedError(
                 _RETRY_STREAM, f"all {self._max_streams} places for streams of events are taken"
             )
         self.streams += 1

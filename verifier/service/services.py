@@ -35,6 +35,7 @@ from verifier.service.inventory import InventoryService
 from verifier.service.inventory_report import InventoryReport
 from verifier.service.policies import PolicyService
 from verifier.service.queries import QueryService
+from verifier.service.rate import Rates
 from verifier.service.recorder import Recorder
 from verifier.service.rejudgings import Rejudgings
 from verifier.service.retention import Retention
@@ -53,6 +54,7 @@ class Services:
     """What the service can do."""
 
     admission: Admission
+    rates: Rates
     enrollment: EnrollmentService
     approvals: ApprovalService
     incidents: IncidentService

@@ -160,6 +160,14 @@ class TokenService:
         """
         return await self.resume(api_secret_hash(text))
 
+    def remembers(self, text: str) -> bool:
+        """Whether there was such a token when it was looked up last."""
+        try:
+            cached = self._cache.get(api_secret_hash(text))
+        except RefusedError:
+            return False
+        return cached is not None and cached[1] is not None
+
     async def resume(self, secret_hash: bytes) -> TokenRecord:
         """The API token with this hash, for a session that began with its secret; refuses as `authenticate` does."""
         record = await self._lookup(secret_hash, now := self._clock.now())

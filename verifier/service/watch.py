@@ -21,8 +21,8 @@ import structlog
 from verifier.errors import VerifierFault
 from verifier.ports import AttesterState, Clock, Lifecycle, holds_at
 from verifier.ports_queries import MAX_BULK, Mark, QueryStore
-from verifier.service.attempts import TooManyAttemptsError
 from verifier.service.events import Change
+from verifier.service.rate import RateLimitedError
 
 LIFE: Final = timedelta(seconds=2)
 """How long another replica's change may go unnoticed."""
@@ -34,7 +34,7 @@ _ASKED: Final = timedelta(seconds=60)
 """How long an attester is watched after somebody asked for it."""
 _MOST: Final = 5_000
 """Attesters watched at once; whoever asks for more of them asks the database."""
-_RETRY: Final = timedelta(seconds=5)
+_RETRY: Final = 5.0
 _log = structlog.get_logger("vtpm_attest.watch")
 
 
@@ -110,10 +110,10 @@ class VerdictWatch:
         """An event that is set when the attester may be other than before; it may be set without reason.
 
         Raises:
-            TooManyAttemptsError: too many wait already.
+            RateLimitedError: too many wait already.
         """
         if self.waiting >= self._max_waiting:
-            raise TooManyAttemptsError(_RETRY, "as many calls as allowed wait for a verdict already")
+            raise RateLimitedError(_RETRY, "as many calls as allowed wait for a verdict already")
         self.reading(attester_id)
         one, event = self._watched[attester_id], asyncio.Event()
         one.waiters.add(event)

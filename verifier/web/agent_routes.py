@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from verifier.errors import RefusedError
 from verifier.reasons import Reason
 from verifier.service.admission import Party
 from verifier.web import wire_codec as wire
@@ -12,8 +13,14 @@ from verifier.web.routing import Access, Call, Reply, Route
 
 async def enroll(call: Call) -> Reply:
     """Check EK, AK and join token, and challenge the TPM."""
-    command = wire.enrollment_command(call.body, call.request.remote)
-    challenge = await call.services.enrollment.begin(command)
+    address, rates = call.request.remote, call.services.rates
+    rates.stranger(address)
+    try:
+        challenge = await call.services.enrollment.begin(wire.enrollment_command(call.body, address))
+    except RefusedError as error:
+        if error.reason is Reason.JOIN_TOKEN_INVALID:
+            rates.refused(address)
+        raise
     return Reply(status=201, body=wire.enrollment_reply(challenge))
 
 
@@ -35,7 +42,10 @@ async def challenge(call: Call) -> Reply:
 
 async def attest(call: Call) -> Reply:
     """Judge evidence."""
+    rates = call.services.rates
+    rates.attests(call.body.attester_id)
     outcome = await call.services.attestations.attest(wire.attest_command(call.body, call.request.remote))
+    rates.attested(outcome.attester.id)
     certificate = None
     if call.body.want_ak_certificate:
         certificate = call.services.ak_certificates.offer(outcome.attester, outcome.verdict)

@@ -87,6 +87,7 @@ def build_app(
             announced=services.announced,
             retention=services.retention.state,
             connections=connections,
+            rates=services.rates.refusals,
         ),
     )
     app = web.Application(middlewares=[border(metrics, config, tracer)])

@@ -31,10 +31,12 @@ AccessLog = Callable[[web.Request, str, int, float], None]
 
 def border(metrics: Metrics, config: WebConfig, tracer: RequestTracer | None = None) -> Middleware:
     """Whatever happens inside comes out as a reply with a request id, counted, timed and, if so set, logged and traced."""
-    access = _access_log(config)
+    access, proxies = _access_log(config), config.proxies
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if proxies is not None:
+            request = proxies.behind(request)
         observation = Observation(_request_id(request))
         token = CURRENT.set(observation)
         trace = None if tracer is None else tracer.begin(_head(request), request.headers, observation)

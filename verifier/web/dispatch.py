@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from verifier.ports_observe import CURRENT, about
 from verifier.reasons import Reason, Tier
 from verifier.service.admission import OverloadedError
 from verifier.service.callers import Callers
+from verifier.service.rate import Rates
 from verifier.service.services import Services
 from verifier.web.bodies import read_body
 from verifier.web.body_room import BodyBudget, Room
@@ -61,7 +63,9 @@ class Dispatcher:
 
     async def _handle(self, request: web.Request, room: Room) -> web.StreamResponse:
         """Authenticate before anything is read, decode before anything is done."""
-        principal = await authorize(self.route, request, self._services.callers)
+        if not self.route.probe:
+            self._services.rates.called_from(request.remote)
+        principal = await authorize(self.route, request, self._services.callers, self._services.rates)
         if principal is not None:
             about(principal.tenant)
         if self.route.party is None:
@@ -156,22 +160,23 @@ class Dispatcher:
         return web.Response(status=reply.status, body=body, headers=headers)
 
 
-async def authorize(route: Route, request: web.Request, callers: Callers) -> TokenRecord | None:
+async def authorize(route: Route, request: web.Request, callers: Callers, rates: Rates) -> TokenRecord | None:
     """Who calls, if the route asks and the caller has one of the route's scopes.
 
     Raises:
-        RefusedError: `unauthenticated` without a valid credential, `forbidden` without the scope.
+        RefusedError: `unauthenticated` without a valid credential, `forbidden` without the scope, `rate-limited`.
     """
     if isinstance(route.access, Access):
         return None
-    caller = await _identify(request, callers)
+    caller = await _identify(request, callers, rates)
+    rates.called_by(caller)
     if not caller.scopes & route.access:
         needed = ", ".join(sorted(route.access))
         raise RefusedError(Reason.FORBIDDEN, f"this call needs one of the scopes {needed}")
     return caller
 
 
-async def _identify(request: web.Request, callers: Callers) -> TokenRecord:
+async def _identify(request: web.Request, callers: Callers, rates: Rates) -> TokenRecord:
     """By the header if there is one; a client certificate speaks where none was sent."""
     header = request.headers.get(hdrs.AUTHORIZATION)
     if header is None and callers.knows_certificates and (der := _client_certificate(request)) is not None:
@@ -180,7 +185,28 @@ async def _identify(request: web.Request, callers: Callers) -> TokenRecord:
     scheme, _, credential = header.partition(" ")
     if scheme.lower() != "bearer" or not credential or len(header) > _MAX_AUTHORIZATION:
         raise RefusedError(Reason.UNAUTHENTICATED, "send `Authorization: Bearer <API token>`")
-    return await callers.by_credential(credential.strip())
+    return await credited(credential.strip(), request.remote, rates, callers.remembers, callers.by_credential)
+
+
+async def credited(
+    text: str,
+    address: str | None,
+    rates: Rates,
+    known: Callable[[str], bool],
+    find: Callable[[str], Awaitable[TokenRecord]],
+) -> TokenRecord:
+    """Whose credential this is; from an address where too many were refused, only those that are known already are looked at.
+
+    Raises:
+        RefusedError: `unauthenticated`, `rate-limited`.
+    """
+    if rates.too_many_refused(address) and not known(text):
+        rates.stranger(address)
+    try:
+        return await find(text)
+    except RefusedError:
+        rates.refused(address)
+        raise
 
 
 def _client_certificate(request: web.Request) -> bytes | None:

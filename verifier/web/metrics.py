@@ -54,6 +54,8 @@ class Counted:
     announced: AnnouncementState
     retention: RetentionState
     connections: Connections
+    rates: Callable[[], Mapping[str, int]]
+    """Calls that were turned away, by limit."""
 
 
 class Metrics:
@@ -278,6 +280,14 @@ class _Pulled(Collector):
         yield from _announcements(self._counted.announced)
         yield from _retention(self._counted.retention)
         yield from _connections(self._counted.connections)
+        limited = CounterMetricFamily(
+            _PREFIX + "rate_limited",
+            "Calls turned away because there were too many, by limit",
+            labels=["limit"],
+        )
+        for name, count in self._counted.rates().items():
+            limited.add_metric([name], count)
+        yield limited
 
     def _queues(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily(_PREFIX + "queue_waiting", "Items in a queue", labels=["queue"])

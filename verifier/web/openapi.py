@@ -165,6 +165,8 @@ def _responses(route: Route, schemas: Mapping[type[Any], Any]) -> dict[str, Any]
 
 def _refusals(route: Route) -> dict[int, set[str]]:
     reasons = [*_ALWAYS, *route.reasons]
+    if not route.probe:
+        reasons.append(Reason.RATE_LIMITED)
     if not isinstance(route.access, Access):
         reasons += [Reason.UNAUTHENTICATED, Reason.FORBIDDEN]
     if _PARAMETER.search(route.path) or route.media_type == "application/x-pem-file":

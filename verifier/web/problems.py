@@ -12,7 +12,7 @@ from verifier.errors import EvidenceError, NotFoundError, StoreUnavailable, Veri
 from verifier.ports_sign_in import ProviderFault
 from verifier.reasons import Reason
 from verifier.service.admission import OverloadedError
-from verifier.service.attempts import TooManyAttemptsError
+from verifier.service.rate import RateLimitedError
 from verifier.web.wire_codec import Problem
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
@@ -148,7 +148,7 @@ def problem(
 
 
 def _evidence(error: EvidenceError, request_id: str) -> ProblemReply:
-    retry_after = error.retry_after if isinstance(error, TooManyAttemptsError) else None
+    retry_after = error.retry_after if isinstance(error, RateLimitedError) else None
     if error.reason is Reason.ENROLLMENT_QUEUE_FULL:
         retry_after = _RETRY_QUEUE
     status = HTTPStatus.REQUEST_TIMEOUT if isinstance(error, SlowBodyError) else None

@@ -17,7 +17,7 @@ from verifier.web import messages as m
 from verifier.web.metrics import METRICS_MEDIA_TYPE, Metrics
 from verifier.web.metrics_page import MetricsPage
 from verifier.web.pem import PEM_CHAIN, pem_chain
-from verifier.web.routing import WATCHERS, Access, Call, Reply, Route
+from verifier.web.routing import WATCHERS, Access, Call, Handler, Reply, Route
 
 OPENAPI_KEY: Final = web.AppKey("openapi", bytes)
 METRICS_KEY: Final = web.AppKey("metrics", MetricsPage)
@@ -113,7 +113,15 @@ async def _refresh(known: Metrics, call: Call) -> None:
     known.inventory(await call.services.inventory.sources(), now)
 
 
-def _public(path: str, handler: Any, summary: str, response: type[Any] | None, media_type: str) -> Route:  # noqa: ANN401
+def _public(
+    path: str,
+    handler: Handler,
+    summary: str,
+    response: type[Any] | None,
+    media_type: str,
+    *,
+    probe: bool = False,
+) -> Route:
     return Route(
         method="GET",
         path=path,
@@ -122,14 +130,17 @@ def _public(path: str, handler: Any, summary: str, response: type[Any] | None, m
         summary=summary,
         response=response,
         media_type=media_type,
+        probe=probe,
     )
 
 
 _JSON: Final = "application/json"
 
 ROUTES: Final = (
-    _public("/healthz", healthz, "The process answers", m.Health, _JSON),
-    _public("/readyz", readyz, "The database answers, so attestations can be stored", m.Health, _JSON),
+    _public("/healthz", healthz, "The process answers", m.Health, _JSON, probe=True),
+    _public(
+        "/readyz", readyz, "The database answers, so attestations can be stored", m.Health, _JSON, probe=True
+    ),
     _public("/v1/ca", ca, "The CA certificate agents pin", None, PEM),
     _public("/v1/ak-ca", ak_ca, "CA certificates above AK certificates, the root last", None, PEM_CHAIN),
     _public("/.well-known/jwks.json", jwks, "Keys to verify EARs with (RFC 7517)", None, JWKS),

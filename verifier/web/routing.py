@@ -20,6 +20,7 @@ from verifier.service.admission import Party
 from verifier.service.services import Services
 from verifier.web.messages import NoQuery
 from verifier.web.metrics_exchange import Exchange
+from verifier.web.proxies import Proxies
 from verifier.web.wire_codec import JSON, MAX_SMALL_BODY, MEDIA_TYPES, MSGPACK
 
 _MSGPACK_NAMES: Final = MEDIA_TYPES - {JSON}
@@ -73,6 +74,8 @@ class WebConfig:
     """With the other workers of the same service; None: there are none."""
     sign_in: SignIn | None = None
     """Of people, through a provider; None: with tokens alone."""
+    proxies: Proxies | None = None
+    """Whose word counts for where a request comes from; None: nobody's."""
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -181,6 +184,8 @@ class Route:
     """The ETag of the answer, where it is known without asking the database."""
     party: Party | None = None
     """Whose turn this call has to wait for (`verifier.service.admission`); None: it costs little."""
+    probe: bool = False
+    """Asked by balancers: no limit by address, which is theirs, may take this replica out of service."""
     reasons: tuple[Reason, ...] = ()
     """Refusals that are this route's own, for the document; the common ones are known."""
 

@@ -46,6 +46,7 @@ def counted() -> Counted:
         announced=AnnouncementState(told=True, sent=10, received=11, losses=12),
         retention=RetentionState(verdicts=13, partitions=14, partition_bytes=15),
         connections=Connections(13),
+        rates=dict,
     )
 
 

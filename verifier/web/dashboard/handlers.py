@@ -17,11 +17,13 @@ from verifier.reasons import Reason, Tier
 from verifier.service.approvals import MAX_REASON, Approval
 from verifier.service.incidents import Resolution
 from verifier.service.model import AttesterView
+from verifier.service.rate import RateLimitedError
 from verifier.service.tokens import api_secret_hash, is_session
 from verifier.web.dashboard import inventory_pages, pictures, policy_pages, sign_in_pages
 from verifier.web.dashboard.pages import AUDITORS, LOGIN, Page, PageCall, PageHandler
 from verifier.web.dashboard.sessions import drop_cookie, set_cookie
 from verifier.web.dashboard.sign_in_pages import local
+from verifier.web.dispatch import credited
 from verifier.web.routing import OPERATORS, WATCHERS
 
 ROWS: Final = 50
@@ -46,14 +48,18 @@ async def login(call: PageCall) -> web.StreamResponse:
     try:
         await _check_token(call, text)
     except RefusedError as error:
-        return call.render("login.html", status=403, target=target, problem=error.detail)
+        status = 429 if isinstance(error, RateLimitedError) else 403
+        return call.render("login.html", status=status, target=target, problem=error.detail)
     response = web.Response(status=303, headers={"Location": local(target)})
     set_cookie(response, call.sessions.begin(api_secret_hash(text), call.services.clock.now()))
     return response
 
 
 async def _check_token(call: PageCall, text: str) -> None:
-    token = await call.services.tokens.authenticate(text)
+    services = call.services
+    token = await credited(
+        text, call.request.remote, services.rates, services.tokens.remembers, services.tokens.authenticate
+    )
     if not token.scopes & WATCHERS:
         needed = ", ".join(sorted(WATCHERS))
         raise RefusedError(Reason.FORBIDDEN, f"the dashboard needs a token with one of the scopes {needed}")

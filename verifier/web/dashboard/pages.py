@@ -129,6 +129,7 @@ class PageDispatcher:
             request=request, services=self._services, sessions=self._sessions, config=self._config
         )
         try:
+            self._services.rates.called_from(request.remote)
             opened = await self._opened(call)
             response = _to_login(request) if opened is None else await self._page.handler(opened)
         except web.HTTPException as redirect:
@@ -154,6 +155,7 @@ class PageDispatcher:
             if not principal.scopes & self._page.scopes:
                 needed = ", ".join(sorted(self._page.scopes))
                 raise RefusedError(Reason.FORBIDDEN, f"this needs a token with one of the scopes {needed}")
+            self._services.rates.called_by(principal)
         form = await self._form(call.request, session) if self._page.method == "POST" else {}
         return PageCall(
             request=call.request,
