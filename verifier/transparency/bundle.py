@@ -1,7 +1,7 @@
-"""Proof bundles: an entry, where it stands, and all that is needed to believe that, in one file.
+"""Proofs as they are sent and kept, in JSON: that an entry is in a log, that a log grew out of what it was.
 
-JSON: `format`, `entry` (the bytes that are hashed, as text), `index`, `proof` (hex, from the leaf upward) and
-`checkpoint` (the signed note).
+A bundle has all that is needed to believe an entry but the log's key: `format`, `entry` (the bytes that are hashed, as
+text), `index`, `proof` (hex, from the leaf upward) and `checkpoint` (the signed note).
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Final, Literal
 import msgspec
 
 from verifier.transparency import checkpoint, entries, merkle
-from verifier.transparency.checkpoint import Opened
+from verifier.transparency.checkpoint import Checkpoint, Opened
 from verifier.transparency.entries import Entry
-from verifier.transparency.errors import BundleError
+from verifier.transparency.errors import BundleError, ProofError
 from verifier.transparency.notes import VerifierKey
 
 FORMAT: Final = "vtpm-attest-log-proof/1"
 MAX_BUNDLE: Final = entries.MAX_ENTRY * 2
-MAX_PROOF: Final = 63
-"""Hashes; no tree is higher."""
+MAX_PROOF: Final = 126
+"""Hashes; no tree needs more, for either kind."""
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,6 +30,12 @@ class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     index: int
     proof: list[str]
     checkpoint: str
+
+
+class _Growth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    old: int = msgspec.field(name="from")
+    new: int = msgspec.field(name="to")
+    proof: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +65,7 @@ class Bundle:
             raise BundleError(f"a file of {len(data)} bytes; {MAX_BUNDLE} are read at most")
         try:
             document = msgspec.json.decode(data, type=_Document)
-            return cls(
-                document.entry.encode(),
-                document.index,
-                tuple(map(_hash, document.proof[: MAX_PROOF + 1])),
-                document.checkpoint,
-            )
+            return cls(document.entry.encode(), document.index, _hashes(document.proof), document.checkpoint)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise BundleError(f"no proof of an entry of a log: {error}") from error
 
@@ -100,6 +101,52 @@ class Proven:
 
     entry: Entry
     state: Opened
+
+
+@dataclass(frozen=True, slots=True)
+class Consistency:
+    """Proof that a log of `new` leaves begins with the `old` ones it had. Nothing of it is believed before `prove`."""
+
+    old: int
+    new: int
+    proof: tuple[bytes, ...]
+
+    @classmethod
+    def parse(cls, data: bytes) -> Consistency:
+        """Read the answer of a log.
+
+        Raises:
+            BundleError: no such proof.
+        """
+        try:
+            document = msgspec.json.decode(data, type=_Growth)
+            return cls(document.old, document.new, _hashes(document.proof))
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise BundleError(f"no proof that a log grew: {error}") from error
+
+    def encode(self) -> bytes:
+        """As it is sent."""
+        return msgspec.json.encode(_Growth(self.old, self.new, [each.hex() for each in self.proof]))
+
+    def prove(self, old: Checkpoint, new: Checkpoint) -> None:
+        """Check that what `new` says of a log is a later state of what `old` said.
+
+        Raises:
+            ProofError: it is not, or this is the proof of something else.
+        """
+        if old.origin != new.origin:
+            raise ProofError(f"checkpoints of two logs, {old.origin!r} and {new.origin!r}")
+        if (self.old, self.new) != (old.size, new.size):
+            raise ProofError(
+                f"a proof from {self.old} to {self.new} leaves; asked for was one from {old.size} to {new.size}"
+            )
+        merkle.verify_consistency(old.size, old.root, new.size, new.root, self.proof)
+
+
+def _hashes(texts: list[str]) -> tuple[bytes, ...]:
+    if len(texts) > MAX_PROOF:
+        raise ValueError(f"{len(texts)} hashes; no proof has more than {MAX_PROOF}")
+    return tuple(map(_hash, texts))
 
 
 def _hash(text: str) -> bytes:

@@ -11,7 +11,7 @@ from tests.unit.transparency.test_notes import key_of
 from tests.unit.transparency.test_tiles import Kept, hashes
 from verifier.store.schema import attestation, audit
 from verifier.transparency import checkpoint, entries, merkle, tiles
-from verifier.transparency.bundle import Bundle
+from verifier.transparency.bundle import Bundle, Consistency
 from verifier.transparency.checkpoint import Checkpoint
 from verifier.transparency.entries import AuditEntry, VerdictEntry
 from verifier.transparency.errors import BundleError, EntryError, NoteError, ProofError
@@ -179,3 +179,25 @@ def test_what_is_no_bundle() -> None:
     for data in bad:
         with pytest.raises(BundleError):
             Bundle.parse(data)
+
+
+def test_a_proof_of_growth_is_for_the_two_states_it_was_asked_for() -> None:
+    kept = Kept()
+    states = [Checkpoint("log.example/1", size, kept.append(*hashes(size - kept.size))) for size in (7, 20)]
+    old, new = states
+    proof = Consistency(7, 20, tiles.consistency(7, 20, kept.read))
+    assert Consistency.parse(proof.encode()) == proof
+    assert json.loads(proof.encode()).keys() == {"from", "to", "proof"}
+    proof.prove(old, new)
+    for one, two in (
+        (new, old),
+        (old, dataclasses.replace(new, origin="log.example/2")),
+        (old, dataclasses.replace(new, size=21)),
+        (dataclasses.replace(old, root=new.root), new),
+        (old, dataclasses.replace(new, root=old.root)),
+    ):
+        with pytest.raises(ProofError):
+            proof.prove(one, two)
+    for data in (b"", b"[]", b"[" * 100_000, b'{"from":1,"to":2,"proof":["00"]}', b'{"from":1,"to":2}'):
+        with pytest.raises(BundleError):
+            Consistency.parse(data)
