@@ -7,6 +7,7 @@ a record of another tenant does not exist.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,6 +29,8 @@ from verifier.reasons import Tier
 from verifier.tcg.attest import ClockInfo
 
 DEFAULT_TENANT = "default"
+TENANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""A tenant is made by its first token."""
 
 A = TypeVar("A")
 T = TypeVar("T")

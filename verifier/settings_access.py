@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from verifier.durations import Duration
-from verifier.ports import DEFAULT_TENANT, Scope
+from verifier.ports import DEFAULT_TENANT, TENANT_NAME, Scope
 from verifier.ports_callers import Grant
 from verifier.settings_oidc import check_issuer
 from verifier.settings_section import Section
@@ -56,7 +56,7 @@ def grants(entries: Iterable[str]) -> dict[str, Grant]:
         role, equals, right = (part.strip() for part in entry.rpartition("="))
         name, at, tenant = right.partition("@")
         scope = next((one for one in _GIVEN if one.value == name), None)
-        if not equals or not role or scope is None or (at and not tenant):
+        if not equals or not role or scope is None or (at and not TENANT_NAME.fullmatch(tenant)):
             known = ", ".join(one.value for one in _GIVEN)
             raise ValueError(
                 f"roles: {entry!r} is not role=scope or role=scope@tenant, with a scope of {known}"

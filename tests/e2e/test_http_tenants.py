@@ -11,7 +11,7 @@ import yaml
 
 from tests.e2e.test_dashboard import look, session
 from tests.e2e.test_http_incidents import two_guests
-from tests.harness import POLICY, b64, running, settings_for
+from tests.harness import POLICY, Guest, b64, running, settings_for
 from verifier.ports import Scope
 from verifier.web.app import ROUTES
 from verifier.web.dashboard.handlers import PAGES
@@ -136,6 +136,14 @@ async def test_another_tenant_reads_nothing_by_any_route(verifier):
     assert seen > 15, "the routes do show these things to their owner"
 
 
+async def test_metrics_count_one_tenant_s_machines_and_are_for_its_callers(verifier):
+    answer = await verifier.call(
+        "GET", "/metrics", token=await verifier.token(Scope.DASHBOARD, tenant="globex")
+    )
+    assert (answer.status, answer.code) == (403, "forbidden")
+    assert (await verifier.get("/metrics", Scope.DASHBOARD)).status == 200
+
+
 async def test_another_tenant_changes_nothing_by_any_route(verifier):
     estate = await furnish(verifier)
     theirs = await verifier.token(Scope.ADMIN, tenant="globex")
@@ -169,6 +177,36 @@ async def test_another_tenant_changes_nothing_by_any_route(verifier):
         walked += 1
     assert walked > 15
     assert everything(verifier) == before
+
+
+async def test_an_admin_makes_lists_and_revokes_tokens_of_its_own_tenant_alone(verifier):
+    theirs = await verifier.token(Scope.ADMIN, tenant="globex")
+
+    async def tokens(method="", path="", **options):
+        return await verifier.call(method, f"/v1/tokens{path}", token=theirs, **options)
+
+    mine = (await verifier.post("/v1/tokens", {"scopes": ["dashboard"]}, scope=Scope.ADMIN)).json
+    for field in ("tenant", "tenant_id"):
+        refused = await tokens("POST", json={"scopes": ["admin"], field: "default"})
+        assert (refused.status, refused.code) == (400, "malformed-request")
+    assert (await tokens("POST", "?tenant=default", json={"scopes": ["admin"]})).status == 400
+    made = (await tokens("POST", json={"scopes": ["join"]})).json
+    assert {one["id"] for one in (await tokens("GET")).json["tokens"]} == {
+        made["info"]["id"],
+        *(
+            one.id
+            for one in await verifier.service.services.tokens.list("globex")
+            if one.scopes == {Scope.ADMIN}
+        ),
+    }
+    assert made["info"]["id"] not in (await verifier.get("/v1/tokens")).content.decode()
+    assert (await tokens("DELETE", f"/{mine['info']['id']}")).status == 404
+    assert (await verifier.call("GET", "/v1/status", token=mine["token"])).status == 200
+
+    await Guest.booted(verifier).enroll(made["token"])
+    assert len((await verifier.call("GET", "/v1/attesters", token=theirs)).json["attesters"]) == 1
+    assert (await verifier.get("/v1/attesters")).json["attesters"] == [], "the machine is the tenant's"
+    assert (await tokens("DELETE", f"/{made['info']['id']}")).status == 204
 
 
 async def test_a_name_is_free_in_every_tenant(verifier):

@@ -36,9 +36,21 @@ def test_what_is_whole_is_taken(tmp_path):
         ({"roles": '["a"]'}, "role=scope"),
         ({"roles": '["a=join"]'}, "role=scope"),
         ({"roles": '["a=dashboard@"]'}, "role=scope"),
+        ({"roles": '["a=dashboard@no name"]'}, "role=scope"),
         ({"roles": '["a=dashboard", "a=operator@other"]'}, "two tenants"),
     ],
-    ids=["issuer", "http", "user", "audience", "no roles", "no scope", "join", "no tenant", "tenants"],
+    ids=[
+        "issuer",
+        "http",
+        "user",
+        "audience",
+        "no roles",
+        "no scope",
+        "join",
+        "no tenant",
+        "tenant",
+        "tenants",
+    ],
 )
 def test_bearer_settings_that_could_not_work(tmp_path, changes, says):
     with pytest.raises(SettingsError, match=r"bearer\.") as caught:

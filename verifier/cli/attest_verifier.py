@@ -93,6 +93,7 @@ def tokens_create(
     label: str = "",
     expires: str | None = None,
     uses: int | None = None,
+    tenant: host.Tenant = DEFAULT_TENANT,
     config: host.Config = None,
     as_json: host.Json = False,
 ) -> None:
@@ -101,12 +102,14 @@ def tokens_create(
     Example:
         attest-verifier tokens create --scope join --uses 1 --label web-17
         attest-verifier tokens create --scope dashboard --scope relying-party
+        attest-verifier tokens create --scope admin --tenant globex
 
     Args:
         scope: what it may do; `join` stands alone, the others combine.
         label: what it is for, shown in listings and logs.
         expires: how long it is good: 90s, 15m, 24h, 30d. Without it a join token lives 24h, others for ever.
         uses: how many machines may join with it; without it any number.
+        tenant: whose token it is. A tenant begins with its first token; over the API an admin makes tokens of its own tenant alone.
         config: TOML file with settings.
         as_json: print one JSON document and nothing else.
     """
@@ -119,7 +122,7 @@ def tokens_create(
     record, secret = host.ask(
         settings,
         lambda service: service.services.tokens.create(
-            tenant=DEFAULT_TENANT,
+            tenant=tenant,
             scopes=frozenset(scope),
             label=label,
             lifetime=lifetime,
@@ -137,14 +140,22 @@ def tokens_create(
 
 
 @tokens.command(name="list")
-def tokens_list(*, config: host.Config = None, as_json: host.Json = False) -> None:
+def tokens_list(
+    *, tenant: host.Tenant = DEFAULT_TENANT, config: host.Config = None, as_json: host.Json = False
+) -> None:
     """List tokens, without their secrets.
 
     Example:
         attest-verifier tokens list --json
+        attest-verifier tokens list --tenant globex
+
+    Args:
+        tenant: whose tokens.
+        config: TOML file with settings.
+        as_json: print one JSON document and nothing else.
     """
     settings = host.read_settings(config)
-    records = host.ask(settings, lambda service: service.services.tokens.list(DEFAULT_TENANT))
+    records = host.ask(settings, lambda service: service.services.tokens.list(tenant))
     if as_json:
         host.print_json([_token(record) for record in records])
         return
@@ -154,10 +165,19 @@ def tokens_list(*, config: host.Config = None, as_json: host.Json = False) -> No
         scopes = ", ".join(sorted(record.scopes))
         table.add_row(record.id, scopes, record.label, _until(record), uses)
     output.out.print(table)
+    if not records:
+        host.say(f"tenant {tenant!r} has no tokens")
 
 
 @tokens.command(name="revoke")
-def tokens_revoke(token_id: str, /, *, config: host.Config = None, as_json: host.Json = False) -> None:
+def tokens_revoke(
+    token_id: str,
+    /,
+    *,
+    tenant: host.Tenant = DEFAULT_TENANT,
+    config: host.Config = None,
+    as_json: host.Json = False,
+) -> None:
     """Make a token worthless. A running service knows within 5 seconds.
 
     Example:
@@ -165,11 +185,12 @@ def tokens_revoke(token_id: str, /, *, config: host.Config = None, as_json: host
 
     Args:
         token_id: id as `tokens list` shows it (`tok-…`).
+        tenant: whose token it is.
         config: TOML file with settings.
         as_json: print one JSON document and nothing else.
     """
     settings = host.read_settings(config)
-    host.ask(settings, lambda service: service.services.tokens.revoke(DEFAULT_TENANT, token_id, "cli"))
+    host.ask(settings, lambda service: service.services.tokens.revoke(tenant, token_id, "cli"))
     if as_json:
         host.print_json({"id": token_id, "revoked": True})
     else:
@@ -201,6 +222,7 @@ def main() -> None:
 def _token(record: TokenRecord) -> dict[str, object]:
     return {
         "id": record.id,
+        "tenant": record.tenant,
         "scopes": sorted(record.scopes),
         "label": record.label,
         "created_at": host.time_text(record.created_at),

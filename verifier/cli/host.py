@@ -27,6 +27,7 @@ EXIT_CONFIG: Final = 78
 T = TypeVar("T")
 
 Config = Annotated[Path | None, Parameter(name="--config", help="TOML file with settings.")]
+Tenant = Annotated[str, Parameter(name="--tenant", help="Whose tokens; each tenant sees its own alone.")]
 Json = Annotated[
     bool,
     Parameter(

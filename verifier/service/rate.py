@@ -29,7 +29,7 @@ class RateLimitedError(RefusedError):
 
 
 class RateLimit:
-    """A bucket for each key, full at first: `rate` tokens a second flow in, `rate * burst` fit.
+    """A bucket for each key, full at first: `rate` tokens a second flow in, `rate * burst` fit, and one in any case.
 
     Of a bucket nothing is kept but when it will be full again. The key that was used longest ago is forgotten first, which makes
     its bucket full. Times are seconds of one clock; one that goes back locks nobody out.
@@ -43,7 +43,7 @@ class RateLimit:
 
     def __init__(self, rate: float, burst: float, what: str, keys: int = _MAX_KEYS) -> None:
         self._each = 1 / rate
-        self._burst = max(burst, self._each)  # less than one token would be none ever
+        self._burst = burst
         self._what = what
         self._keys = keys
         self._full_at: OrderedDict[Hashable, float] = OrderedDict()

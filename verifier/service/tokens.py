@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from verifier.errors import NotFoundError, RefusedError
-from verifier.ports import SESSION_ID, Clock, Random, Scope, Store, TokenRecord, TokenSpend
+from verifier.ports import SESSION_ID, TENANT_NAME, Clock, Random, Scope, Store, TokenRecord, TokenSpend
 from verifier.reasons import Reason
 from verifier.service.ids import new_id
 from verifier.service.recorder import Recorder
@@ -90,8 +90,13 @@ class TokenService:
 
         Raises:
             RefusedError: no scope, or `join` beside others (a guest's token must open nothing else), or a
-                use count on a token that is not for joining.
+                use count on a token that is not for joining; no name of a tenant.
         """
+        if not TENANT_NAME.fullmatch(tenant):
+            raise RefusedError(
+                Reason.MALFORMED_REQUEST,
+                f"{tenant!r} is no name of a tenant: 1 to 64 letters, digits, dots, dashes and underscores, no sign first",
+            )
         joins = Scope.JOIN in scopes
         if not scopes or (joins and len(scopes) > 1):
             raise RefusedError(Reason.MALFORMED_REQUEST, "a token has API scopes, or `join` alone")

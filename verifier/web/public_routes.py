@@ -8,10 +8,11 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from verifier.errors import NotFoundError, VerifierFault
+from verifier.errors import NotFoundError, RefusedError, VerifierFault
 from verifier.ports import DEFAULT_TENANT
 from verifier.ports_observe import OpenCounts
 from verifier.ports_trust import Ending
+from verifier.reasons import Reason
 from verifier.service.expiry import alarms
 from verifier.web import messages as m
 from verifier.web.metrics import METRICS_MEDIA_TYPE, Metrics
@@ -87,6 +88,11 @@ async def openapi(call: Call) -> Reply:
 
 async def metrics(call: Call) -> Reply:
     """Prometheus text, rendered once for all who ask within its life."""
+    if call.tenant != DEFAULT_TENANT:
+        raise RefusedError(
+            Reason.FORBIDDEN,
+            f"metrics are of the whole service: this needs a token of tenant {DEFAULT_TENANT!r}",
+        )
     page = call.request.app[METRICS_KEY]
     return Reply(body=await page.text(lambda known: _refresh(known, call)), media_type=METRICS_MEDIA_TYPE)
 

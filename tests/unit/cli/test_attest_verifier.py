@@ -55,6 +55,20 @@ def test_json_is_one_document_on_stdout(run):
     assert json.loads(out)["openapi"] == "3.1.0"
 
 
+def test_tokens_of_another_tenant_are_made_listed_and_revoked_with_its_name_alone(run):
+    _, out, _ = run("tokens", "create", "--scope", "admin", "--tenant", "globex", "--json")
+    made = json.loads(out)
+    assert made["tenant"] == "globex"
+    assert json.loads(run("tokens", "list", "--json")[1]) == []
+    assert "'default' has no tokens" in run("tokens", "list")[2]
+    (listed,) = json.loads(run("tokens", "list", "--tenant", "globex", "--json")[1])
+    assert listed["id"] == made["id"]
+    code, _, err = run("tokens", "revoke", made["id"])
+    assert (code, made["id"] in err) == (65, True)
+    assert run("tokens", "revoke", made["id"], "--tenant", "globex")[0] == 0
+    assert json.loads(run("tokens", "list", "--tenant", "globex", "--json")[1])[0]["revoked_at"]
+
+
 def test_a_token_is_revoked_by_its_id(run):
     _, out, _ = run("tokens", "create", "--scope", "admin", "--json")
     token_id = json.loads(out)["id"]
@@ -71,6 +85,7 @@ def test_a_token_is_revoked_by_its_id(run):
         (["tokens", "create"], 64, "--scope"),
         (["tokens", "create", "--scope", "join", "--scope", "admin"], 65, "`join` alone"),
         (["tokens", "create", "--scope", "admin", "--uses", "2"], 65, "join tokens"),
+        (["tokens", "create", "--scope", "admin", "--tenant", "no name"], 65, "no name of a tenant"),
         (["tokens", "create", "--scope", "join", "--uses", "0"], 64, "at least 1"),
         (["tokens", "create", "--scope", "join", "--expires", "soon"], 64, "90s, 5m, 24h or 30d"),
         (["serve", "--workers", "0"], 64, "between 1 and 256"),
