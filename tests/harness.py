@@ -28,7 +28,9 @@ from verifier.main import Service, following, open_service, register_policies
 from verifier.ports import DEFAULT_TENANT, Scope, Workers
 from verifier.ports_observe import QueueState
 from verifier.ports_runtime import RuntimeReferences
+from verifier.serving.sockets import address_of, listen
 from verifier.settings import Settings, load_settings
+from verifier.web.acceptor import DOOR, Acceptor
 from verifier.web.runner import Runner
 from verifier.wiring import client_anchors
 
@@ -420,13 +422,11 @@ async def running(
         runner = Runner(service.app(), auto_decompress=False, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        await web.TCPSite(
-            runner, "127.0.0.1", secure_port, ssl_context=service.tls.context(client_anchors(settings))
-        ).start()
-        url, secure = (
-            f"{kind}://127.0.0.1:{port}"
-            for kind, (_, port) in zip(("http", "https"), runner.addresses, strict=True)
-        )
+        ((secure_socket,),) = listen("127.0.0.1", secure_port, 1)
+        tls = service.tls.context(client_anchors(settings))
+        await Acceptor(runner, secure_socket, runner.app[DOOR], tls).start()
+        ((_, port),) = runner.addresses
+        url, secure = f"http://127.0.0.1:{port}", address_of(secure_socket)
         try:
             async with aiohttp.ClientSession() as session:
                 yield Harness(service, clock, url, session, secure, runner=runner)

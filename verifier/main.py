@@ -32,12 +32,12 @@ from verifier.service.inventory import InventoryService
 from verifier.service.services import Services
 from verifier.serving.memory import EVERY, TRIM_EVERY, keep_little, settle, sweep, trim
 from verifier.serving.place import Ending, Place
-from verifier.serving.sockets import BACKLOG
 from verifier.settings import Settings, environment
 from verifier.store import SqlStore, announce, open_store, upgrade
 from verifier.telemetry import open_telemetry
 from verifier.trust import TrustFiles, load_trust
 from verifier.trust_report import report_trust
+from verifier.web.acceptor import DOOR, Acceptor
 from verifier.web.app import build_app as build_web_app
 from verifier.web.dashboard.setup import NAMES as DASHBOARD_OPERATIONS
 from verifier.web.dashboard.setup import add_dashboard
@@ -254,7 +254,7 @@ async def serve(settings: Settings, place: Place) -> Ending:
         try:
             for one in place.sockets:
                 # A copy: the site closes what it is given, and the queue has to outlive it.
-                await web.SockSite(runner, one.dup(), ssl_context=context, backlog=BACKLOG).start()
+                await Acceptor(runner, one.dup(), runner.app[DOOR], context).start()
             settle()
             place.ready(service.tls)
             ending = await place.until_told()

@@ -220,6 +220,10 @@ class LimitSettings(_Section, frozen=True):
     """New machines, and as many known ones, that may wait for a slot; the others get 503 and a time to come back."""
     connections: Annotated[int, Meta(ge=16)] = 1000
     """Connections that one process keeps open; further ones make those close that have been idle longest."""
+    most_connections: Annotated[int, Meta(ge=16)] = 4000
+    """Connections that one process has open at once, busy ones among them; further ones wait in the kernel."""
+    handshakes: Annotated[int, Meta(ge=1)] = 100
+    """TLS handshakes that one process has under way at once; further connections wait in the kernel."""
     waiting: Annotated[int, Meta(ge=0)] = 1000
     """Calls that may wait for another verdict (`?wait=`) at once in one process."""
     calls_per_identity: Annotated[int, Meta(ge=0)] = 1000

@@ -252,6 +252,8 @@ def web_config(
         body_timeout=settings.limits.body_timeout.total_seconds(),
         large_bodies=settings.limits.large_bodies * 1024 * 1024,
         connections=settings.limits.connections,
+        most_connections=settings.limits.most_connections,
+        handshakes=settings.limits.handshakes,
         access_log=settings.log.access,
         access_sample=settings.log.access_sample,
         metrics_life=settings.metrics.cache.total_seconds(),

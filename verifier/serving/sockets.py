@@ -7,7 +7,8 @@ from typing import Any, Final, TypeAlias
 
 from verifier.errors import VerifierFault
 
-BACKLOG: Final = 1024
+BACKLOG: Final = 4096
+"""Connections that wait in the kernel while a worker takes no more; as many as Linux lets by itself (`somaxconn`)."""
 Sockets: TypeAlias = tuple[socket.socket, ...]
 """What one worker listens on: one socket for each address of the name."""
 

@@ -32,6 +32,7 @@ from verifier.web import (
     verdict_routes,
     webhook_routes,
 )
+from verifier.web.acceptor import DOOR, Door
 from verifier.web.body_room import BodyBudget
 from verifier.web.border import border
 from verifier.web.connections import Connections
@@ -74,7 +75,8 @@ def build_app(
     """The application over these use cases. Serve it with `auto_decompress=False`: bodies are expanded here,
     within limits. `more`: names of operations that others add.
     """  # noqa: D205 - one sentence does not fit one line
-    connections = Connections(config.connections)
+    connections = Connections(config.connections, config.most_connections)
+    door = Door(config.handshakes, connections)
     metrics = Metrics(
         [*(route.name for route in ROUTES), *more],
         [tier.label for tier in Tier],
@@ -88,10 +90,11 @@ def build_app(
             retention=services.retention.state,
             connections=connections,
             rates=services.rates.refusals,
+            door=door,
         ),
     )
     app = web.Application(middlewares=[border(metrics, config, tracer)])
-    app[CONNECTIONS] = connections
+    app[CONNECTIONS], app[DOOR] = connections, door
     page = app[public_routes.METRICS_KEY] = MetricsPage(metrics, config.metrics_life, config.metrics_exchange)
     app.cleanup_ctx.append(page.share)
     app[public_routes.OPENAPI_KEY] = encode(build_document(ROUTES, config.version, config.issuer))

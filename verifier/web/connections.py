@@ -1,4 +1,4 @@
-"""Connections that wait for their next request: kept up to a number, so that what they take up is bounded.
+"""Connections of clients: how many there are, and how long one may keep us waiting, so that what they take up is bounded.
 
 An idle connection takes some 35 KB, most of it for TLS. A guest that finds its connection closed opens another, which
 costs about as much CPU time as an attestation.
@@ -7,14 +7,21 @@ costs about as much CPU time as an attestation.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 LARGE: Final = 16 * 1024
 """Bytes of a request's body: more than a steady attestation sends, less than one with a boot log. A connection keeps
 the buffer that a request went through for as long as it lives, so that of a large one is closed with the answer."""
 
+HEAD_SECONDS: Final = 30.0
+"""For a request's head to come, from the connection or its first byte on: whoever says less keeps no connection."""
+ANSWER_SECONDS: Final = 60.0
+"""For a client to take its answer, and as much more as `SLOWEST` takes for what it holds."""
+_SENDING: Final = 256
+"""Clients that may have a long answer before them, of which some 0.5 MB may lie here."""
 _REST: Final = 2.0
 """Seconds after which a guest that has said nothing more is in no exchange of several requests."""
 
@@ -25,34 +32,51 @@ class Connection(Protocol):
     def force_close(self) -> None:
         """Close it now."""
 
+    def give_up(self, what: str) -> None:
+        """Close it now, for what the client has not done in time."""
+
 
 class Connections:
     """All that are open in this process, those without a request in the order of when they last had one.
 
     Args:
         most: how many are kept. More are served where all are busy, or were a moment ago; the others make room.
+        limit: how many there may be, busy ones among them: nobody comes in beyond that.
         now: seconds that only grow.
     """
 
-    def __init__(self, most: int, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, most: int, limit: int, now: Callable[[], float] = time.monotonic) -> None:
         self._most = most
+        self._limit = limit
         self._now = now
         self._open: set[Connection] = set()
         self._idle: OrderedDict[Connection, float] = OrderedDict()
         """Since when."""
+        self._closing: set[Connection] = set()
+        """Open still: a client has some seconds to say goodbye."""
+        self._sending: dict[Connection, None] = {}
+        """Have a long answer, and have not taken it yet; the first to get one first."""
         self.shed = 0
         """How many were closed to make room."""
+        self.slow: Counter[str] = Counter()
+        """How many were closed because the client took too long, by what it took too long for: `head`, `answer`."""
+        self.when_lost: Callable[[], None] | None = None
+        """Called when there is room for another."""
 
     def __len__(self) -> int:
         return len(self._open)
 
+    def has_room_for(self, more: int) -> bool:
+        """Whether so many more may come; closes what rests where that is needed, and says yes once it is closed."""
+        over = len(self._open) + more - self._limit
+        while over > len(self._closing) and self._rests():
+            self._shed()
+        return over <= 0
+
     def made(self, connection: Connection) -> None:
         """It is open, and has not said anything."""
-        while len(self._open) >= self._most and self._rests():
-            oldest = next(iter(self._idle))
-            self.shed += 1
-            self.lost(oldest)
-            oldest.force_close()
+        while len(self._open) - len(self._closing) >= self._most and self._rests():
+            self._shed()
         self._open.add(connection)
         self.idle(connection)
 
@@ -62,13 +86,34 @@ class Connections:
 
     def idle(self, connection: Connection) -> None:
         """It has its answer, to the last byte."""
-        if connection in self._open:
+        if connection in self._open and connection not in self._closing:
             self._idle[connection] = self._now()
+
+    @contextmanager
+    def sending(self, connection: Connection) -> Iterator[None]:
+        """While a client takes its time over a long answer; of too many that do, the first has had the most."""
+        if len(self._sending) >= _SENDING:
+            next(iter(self._sending)).give_up("answer")
+        self._sending[connection] = None
+        try:
+            yield
+        finally:
+            self._sending.pop(connection, None)
 
     def lost(self, connection: Connection) -> None:
         """It is closed, by whomever."""
         self._open.discard(connection)
+        self._sending.pop(connection, None)
+        self._closing.discard(connection)
         self._idle.pop(connection, None)
+        if self.when_lost is not None:
+            self.when_lost()
+
+    def _shed(self) -> None:
+        oldest, _ = self._idle.popitem(last=False)
+        self._closing.add(oldest)
+        self.shed += 1
+        oldest.force_close()
 
     def _rests(self) -> bool:
         """Whether the one that has been idle longest is likely to stay so: in a boot storm all have just come."""

@@ -20,6 +20,7 @@ from verifier.ports_observe import CacheState, Observation, OpenCounts, QueueSta
 from verifier.ports_trust import Ending, EndingKind, ExpiryAlarm, LostEndorsement
 from verifier.service.expiry import THRESHOLDS
 from verifier.service.inventory import Standing
+from verifier.web.acceptor import Door
 from verifier.web.connections import Connections
 
 METRICS_MEDIA_TYPE: Final = prom.CONTENT_TYPE_LATEST
@@ -41,6 +42,9 @@ _INVENTORY: Final = {
 }
 
 
+_GIVEN_UP: Final = ("handshake-slow", "handshake-broken", "head", "answer")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
     """What others count, from the start of the process; asked whenever the metrics are."""
@@ -56,6 +60,7 @@ class Counted:
     connections: Connections
     rates: Callable[[], Mapping[str, int]]
     """Calls that were turned away, by limit."""
+    door: Door
 
 
 class Metrics:
@@ -279,7 +284,6 @@ class _Pulled(Collector):
         yield from (attempts, streams)
         yield from _announcements(self._counted.announced)
         yield from _retention(self._counted.retention)
-        yield from _connections(self._counted.connections)
         limited = CounterMetricFamily(
             _PREFIX + "rate_limited",
             "Calls turned away because there were too many, by limit",
@@ -288,6 +292,7 @@ class _Pulled(Collector):
         for name, count in self._counted.rates().items():
             limited.add_metric([name], count)
         yield limited
+        yield from _connections(self._counted.connections, self._counted.door)
 
     def _queues(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily(_PREFIX + "queue_waiting", "Items in a queue", labels=["queue"])
@@ -362,8 +367,23 @@ def _retention(state: RetentionState) -> Iterator[Metric]:
     )
 
 
-def _connections(kept: Connections) -> Iterator[Metric]:
+def _connections(kept: Connections, door: Door) -> Iterator[Metric]:
     yield GaugeMetricFamily(_PREFIX + "connections", "Connections open to this process", value=len(kept))
     yield CounterMetricFamily(
         _PREFIX + "connections_shed", "Idle connections that were closed to make room", value=kept.shed
     )
+    yield GaugeMetricFamily(
+        _PREFIX + "connections_waiting",
+        "Connections that the kernel holds for this process",
+        value=door.waiting,
+    )
+    yield GaugeMetricFamily(_PREFIX + "handshakes", "TLS handshakes under way", value=door.handshakes)
+    given_up = CounterMetricFamily(
+        _PREFIX + "connections_given_up",
+        "Connections given up for what the client did not do in time, or not well (handshake-broken)",
+        labels=["what"],
+    )
+    found = kept.slow + door.failed
+    for what in _GIVEN_UP:
+        given_up.add_metric([what], found[what])
+    yield given_up

@@ -65,6 +65,10 @@ class WebConfig:
     """Bytes that large bodies may take together."""
     connections: int
     """How many are kept open."""
+    most_connections: int
+    """How many are open at once, busy ones among them."""
+    handshakes: int
+    """How many are under way at once."""
     access_log: bool
     access_sample: int = 1
     """One of so many requests that were answered well is logged; of the others each."""

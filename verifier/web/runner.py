@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import secrets
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from verifier.reasons import Reason
-from verifier.web.connections import LARGE, Connections
+from verifier.web.bodies import SLOWEST
+from verifier.web.connections import ANSWER_SECONDS, HEAD_SECONDS, LARGE, Connections
 from verifier.web.problems import PROBLEM_MEDIA_TYPE, problem
 from verifier.web.routing import SECURITY_HEADERS
 from verifier.web.wire_codec import encode
 
 _LONGEST: Final = 8190
 """Bytes of a request line or a header, as aiohttp has it by default."""
+_T = TypeVar("_T")
+_UNSENT: Final = 64 * 1024
+"""Bytes that a client may leave lying here: the rest of a longer answer is not sent before it has taken them."""
 CONNECTIONS: Final = web.AppKey("connections", Connections)
 _log = structlog.get_logger("vtpm_attest.web")
 
@@ -27,17 +32,72 @@ _log = structlog.get_logger("vtpm_attest.web")
 class _Handler(web.RequestHandler):
     """One connection."""
 
-    __slots__ = ()
+    __slots__ = ("_head",)
+
+    def __init__(self, manager: _Server, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's own
+        super().__init__(manager, **kwargs)
+        self._head: asyncio.TimerHandle | None = None
+        """Ends the connection unless a request has come by then."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It has some time to say something."""
+        super().connection_made(transport)
+        if self.transport is not None:
+            self.transport.set_write_buffer_limits(high=_UNSENT)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Where that was no whole head, the rest of it has some time to come."""
+        super().data_received(data)
+        if self._head is None and self._waiter is not None and not self._waiter.done():
+            self._expect_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Nothing is expected of it any more."""
+        self.has_head()
+        super().connection_lost(exc)
+
+    def has_head(self) -> None:
+        """A request has come."""
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send the answer; only then does the connection count as idle, and may be closed."""
         try:
-            return await super().finish_response(request, resp, start_time)
+            if isinstance(resp, web.Response) and (size := _in_parts(resp)):
+                return await self._taken(super().finish_response(request, resp, start_time), size)
+            sent = await super().finish_response(request, resp, start_time)
+            if self._paused:
+                await self._taken(self._drain_helper(), 0)
+            return sent
         finally:
             if isinstance(self._manager, _Server):
                 self._manager.kept.idle(self)
+
+    async def _taken(self, sending: Awaitable[_T], size: int) -> _T:
+        """Wait for a client to take so many bytes, for as long as it may need."""
+        slow = self._loop.call_later(ANSWER_SECONDS + size / SLOWEST, self.give_up, "answer")
+        try:
+            if not isinstance(self._manager, _Server):
+                return await sending
+            with self._manager.kept.sending(self):
+                return await sending
+        finally:
+            slow.cancel()
+
+    def _expect_head(self) -> None:
+        self._head = self._loop.call_later(HEAD_SECONDS, self.give_up, "head")
+
+    def give_up(self, what: str) -> None:
+        """Close it at once, for what the client has not done: it would have to take a goodbye, too."""
+        if isinstance(self._manager, _Server):
+            self._manager.kept.slow[what] += 1
+        if self.transport is not None:
+            self.transport.abort()
 
     def handle_error(
         self,
@@ -74,11 +134,13 @@ class _Server(web.Server):
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        self.kept.made(handler)
+        if isinstance(handler, _Handler):
+            self.kept.made(handler)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
-        self.kept.lost(handler)
+        if isinstance(handler, _Handler):
+            self.kept.lost(handler)
 
 
 class Runner(web.AppRunner):
@@ -93,9 +155,20 @@ class Runner(web.AppRunner):
         return server
 
 
+def _in_parts(response: web.Response) -> int:
+    """Have a long body sent in parts, each once the client has taken the last one; its length, or 0 for a short one."""
+    body = response.body
+    if not isinstance(body, bytes | bytearray) or len(body) <= _UNSENT:
+        return 0
+    response.body = io.BytesIO(body)
+    return len(body)
+
+
 def _counted(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], kept: Connections) -> Any:  # noqa: ANN401 - aiohttp's own type is private
     async def counted(request: web.BaseRequest) -> web.StreamResponse:
-        kept.busy(request.protocol)
+        if isinstance(request.protocol, _Handler):
+            kept.busy(request.protocol)
+            request.protocol.has_head()
         response = await handle(request)
         if (request.content_length or 0) > LARGE or response.status == HTTPStatus.SERVICE_UNAVAILABLE:
             response.force_close()  # who is sent away comes back in a while, and holds nothing until then

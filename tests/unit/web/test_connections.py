@@ -110,10 +110,16 @@ async def test_one_that_has_carried_a_boot_log_is_closed_with_the_answer(verifie
 
 
 class Fake:
+    """A connection whose client says goodbye at once."""
+
     closed = False
+
+    def __init__(self, kept: Connections) -> None:
+        self.kept = kept
 
     def force_close(self) -> None:
         self.closed = True
+        self.kept.lost(self)
 
 
 class Time:
@@ -125,7 +131,8 @@ class Time:
 
 def test_where_all_are_busy_none_is_closed():
     time = Time()
-    kept, many = Connections(2, time), [Fake() for _ in range(5)]
+    kept = Connections(2, 100, time)
+    many = [Fake(kept) for _ in range(5)]
     for one in many:
         kept.made(one)
         kept.busy(one)
@@ -134,7 +141,7 @@ def test_where_all_are_busy_none_is_closed():
     assert len(kept) == 5
     kept.idle(many[3])
     time.now = 120.0
-    late = Fake()
+    late = Fake(kept)
     kept.made(late)
     assert [one.closed for one in many] == [False, False, False, True, False]
     assert not late.closed
@@ -148,7 +155,8 @@ def test_where_all_are_busy_none_is_closed():
 def test_whoever_has_just_come_or_was_just_answered_stays():
     """Or a boot storm would push out everybody between two requests."""
     time = Time()
-    kept, many = Connections(2, time), [Fake() for _ in range(6)]
+    kept = Connections(2, 100, time)
+    many = [Fake(kept) for _ in range(6)]
     for one in many[:4]:
         kept.made(one)
     kept.busy(many[0])

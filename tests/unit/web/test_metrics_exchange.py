@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from verifier.ports_announcements import AnnouncementState
 from verifier.ports_observe import CacheState, QueueState, RetentionState
+from verifier.web.acceptor import Door
 from verifier.web.connections import Connections
 from verifier.web.metrics import Counted, Metrics
 from verifier.web.metrics_exchange import Exchange, merged
@@ -38,6 +39,7 @@ def samples(text: bytes) -> dict[tuple[str, ...], float]:
 
 
 def counted() -> Counted:
+    kept = Connections(13, 14)
     return Counted(
         queues=lambda: {"store-write": QueueState(waiting=1, taken=2, waited=3.0, batches=4)},
         caches=lambda: {"keys": CacheState(5, 6, 7)},
@@ -45,8 +47,9 @@ def counted() -> Counted:
         streams=lambda: 9,
         announced=AnnouncementState(told=True, sent=10, received=11, losses=12),
         retention=RetentionState(verdicts=13, partitions=14, partition_bytes=15),
-        connections=Connections(13),
         rates=dict,
+        connections=kept,
+        door=Door(5, kept),
     )
 
 
