@@ -67,6 +67,8 @@ def quotes() -> list[Result]:
         bare = _bare_verify(evidence, expected)
         work = lambda evidence=evidence, expected=expected: check_quote(evidence, expected)  # noqa: E731
         results.append(against(f"check one quote, {name}, AK known", work, bare, "bare verify", ratio=1.5))
+        read = lambda expected=expected: load_key.__wrapped__(expected.ak_public)  # noqa: E731
+        results.append(against(f"an AK that is not remembered, {name}", read, bare, "bare verify", ratio=0.6))
     return results
 
 

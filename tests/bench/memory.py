@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.bench import populate
 from tests.bench.fleet import host
@@ -22,6 +23,8 @@ from tests.bench.fleet.crew import Crew, Plan
 from tests.bench.fleet.http import Connection
 from tests.bench.measure import Result
 from tests.postgresql import binaries
+from tests.simulator import SoftwareTpm
+from verifier.crypto.keys import load_key
 from verifier.store import open_store
 from verifier.web.dashboard.sessions import COOKIE
 
@@ -30,6 +33,8 @@ ATTESTERS: Final = 100_000
 GUESTS: Final = 200
 _POLLED: Final = 2_000
 _POLLERS: Final = 16
+KEYS: Final = load_key.cache_info().maxsize or 0
+"""Of machines that a worker remembers; of a larger fleet some are read anew at each attestation."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,12 @@ class Visitor:
         if status not in {200, 304}:
             raise AssertionError(f"{path}: {status} {content[:300]!r}")
         return received, content
+
+    async def refused(self, path: str, body: bytes) -> str:
+        """The code of the problem that a message is answered with."""
+        said = {"Authorization": f"Bearer {self.token}"}
+        _, _, content = await self.connection.post(path, body, said)
+        return str(msgspec.json.decode(content)["code"])
 
     async def page(self, path: str) -> bytes:
         """A page of the dashboard."""
@@ -155,6 +166,32 @@ async def _poll(visitors: list[Visitor], attesters: int) -> None:
     await asyncio.gather(*(one(v, range(n, most, len(visitors))) for n, v in enumerate(visitors)))
 
 
+async def _keys(visitors: list[Visitor], _: int) -> None:
+    """As many AKs as a worker remembers: those of background checks by keys that nobody has, each read and refused."""
+    tpm = SoftwareTpm("memory")
+    attest, signature = tpm.quote(bytes(32), {"sha256": range(16)})
+    evidence = {
+        "format": "vtpm-attest/bundle/1",
+        "quote": {"attest": attest, "signature": signature},
+        "pcrs": {},
+    }
+
+    async def one(visitor: Visitor, count: int) -> None:
+        for _ in range(count):
+            asked = {"nonce": bytes(32), "evidence": evidence | {"ak_public": _another_key(tpm.ak_public)}}
+            code = await visitor.refused("/v1/appraisals", msgspec.msgpack.encode(asked))
+            assert code == "ak-unproven", code
+
+    await asyncio.gather(*(one(visitor, KEYS // len(visitors)) for visitor in visitors))
+
+
+def _another_key(ak_public: bytes) -> bytes:
+    """The same public area with a point of its own, which ends it: x and y, each with its length."""
+    made = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
+    point = b"".join(b"\x00\x20" + number.to_bytes(32, "big") for number in (made.x, made.y))
+    return ak_public[: -len(point)] + point
+
+
 async def _scrape(visitors: list[Visitor], _: int) -> None:
     for _ in range(100):
         await visitors[0].get("/v1/status")
@@ -164,6 +201,7 @@ async def _scrape(visitors: list[Visitor], _: int) -> None:
 _TRAFFIC: Final[Mapping[str, Any]] = {
     "the whole fleet listed": _walk,
     f"{_POLLED:,} verdicts polled": _poll,
+    f"{KEYS:,} keys remembered": _keys,
     "metrics scraped": _scrape,
 }
 

@@ -64,8 +64,9 @@ def _ecc_key(params: EccParams) -> ec.EllipticCurvePublicKey:
 def load_key(tpm2b: bytes) -> LoadedKey:
     """`parse_public` and `public_key` in one, remembered: a steady attester's key is made once.
 
-    A function of the bytes alone, so remembering it changes no answer; the bound keeps a fleet's keys to
-    about 30 MB. Raises as `parse_public` and `public_key` do; errors are not remembered.
+    A function of the bytes alone, so remembering it changes no answer. An entry takes 2.7 KB and saves 12 us, so the
+    bound is 22 MB; of a larger fleet each attestation costs that much more, while all keys of 100,000 machines would
+    take 270 MB. Raises as `parse_public` and `public_key` do; errors are not remembered.
     """
     public = parse_public(tpm2b)
     return LoadedKey(public, public_key(public), public.name)

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 MSGPACK = "application/msgpack"
@@ -26,16 +27,16 @@ class Connection:
     connects: int = 0
     _streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = field(default=None, repr=False)
 
-    async def post(self, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    async def post(
+        self, path: str, body: bytes, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> tuple[int, dict[str, str], bytes]:
         """A message in MessagePack. Status, headers (lower case) and body of the answer."""
-        return await self._ask(
-            f"POST {path} HTTP/1.1\r\nContent-Type: {MSGPACK}\r\nAccept: {MSGPACK}\r\n", body
-        )
+        said = {"Content-Type": MSGPACK, "Accept": MSGPACK} | headers
+        return await self._ask(f"POST {path} HTTP/1.1\r\n{_lines(said)}", body)
 
     async def get(self, path: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str], bytes]:
         """The same of a GET."""
-        said = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        return await self._ask(f"GET {path} HTTP/1.1\r\n{said}", b"")
+        return await self._ask(f"GET {path} HTTP/1.1\r\n{_lines(headers)}", b"")
 
     async def _ask(self, first: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         """One exchange. A kept connection that the other side has closed is replaced, once, as the agent does."""
@@ -83,3 +84,7 @@ class Connection:
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
