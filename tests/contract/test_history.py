@@ -8,6 +8,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from tests.contract.records import NOW, enrol, recording
 from tests.contract.test_evidence import held
@@ -17,7 +18,7 @@ from verifier.reasons import Tier
 from verifier.service.events import LocalEvents
 from verifier.service.recorder import Recorder
 from verifier.service.retention import Retention, RetentionRules
-from verifier.store import partitions, values
+from verifier.store import open_store, partitions, values
 
 DAY = timedelta(days=1)
 
@@ -144,18 +145,15 @@ async def test_a_week_goes_as_a_whole_when_it_is_over_but_for_what_stands_now(po
     assert await sequences(store, "silent") == [2]
 
 
-async def test_judgements_go_with_the_verdicts_that_named_them(postgresql_database):
-    store = await postgresql_database.open()
+def saying(attester_id, what, at):
+    made = recording(attester_id, at=at)
+    return dataclasses.replace(made, verdict=dataclasses.replace(made.verdict, findings=({"code": what},)))
+
+
+async def test_judgements_go_with_the_verdicts_that_named_them(store):
     for attester_id in ("att-1", "silent"):
         await enrol(store, attester_id)
     far = NOW.replace(year=2031)
-
-    def saying(attester_id, what, at):
-        made = recording(attester_id, at=at)
-        return dataclasses.replace(
-            made, verdict=dataclasses.replace(made.verdict, findings=({"code": what},))
-        )
-
     await store.prepare_history(far)
     await store.record(saying("silent", "stands", far))
     await store.record(saying("att-1", "goes", far))
@@ -167,6 +165,61 @@ async def test_judgements_go_with_the_verdicts_that_named_them(postgresql_databa
     # And it can be said again.
     await store.record(saying("att-1", "goes", far + 16 * DAY))
     assert (await store.attester_state("att-1")).latest.findings == ({"code": "goes"},)
+    assert (await store.purge_history(far + 14 * DAY)).judgements == 0
+
+
+async def test_a_judgement_stays_as_long_as_a_verdict_in_history_names_it(store):
+    await enrol(store, "att-1")
+    await store.record(saying("att-1", "seen again", NOW - 200 * DAY))
+    await store.record(saying("att-1", "seen again", NOW - 80 * DAY))
+    await store.record(saying("att-1", "now", NOW))
+    assert (await store.purge_history(NOW - 90 * DAY)).judgements == 0
+    assert [one.findings[0]["code"] for one in await store.history("default", "att-1", before=None, limit=9)][
+        :2
+    ] == ["now", "seen again"]
+
+
+async def test_more_judgements_than_one_transaction_takes_while_others_name_them(store):
+    """What is named meanwhile is there afterwards, whoever came first."""
+    await enrol(store, "att-1")
+    await enrol(store, "att-2")
+    said = [f"finding-{number}" for number in range(2 * partitions.CHUNK + 100)]
+    far = NOW.replace(year=2031)
+    await store.prepare_history(far)
+    await asyncio.gather(*(store.record(saying("att-1", what, far)) for what in said))
+    await store.prepare_history(far + 30 * DAY)
+    await store.record(saying("att-1", "now", far + 30 * DAY))
+    again = said[:: len(said) // 50]
+    purged, *kept = await asyncio.gather(
+        store.purge_history(far + 14 * DAY),
+        *(store.record(saying("att-2", what, far + 30 * DAY)) for what in again),
+    )
+    assert len(said) - len(again) <= purged.judgements <= len(said)
+    found = await store.history("default", "att-2", before=None, limit=1000)
+    assert sorted(one.findings[0]["code"] for one in found) == sorted(again)
+    assert len(kept) == len(again)
+
+
+async def test_references_are_looked_after_once_judgements_are_dropped(tmp_path):
+    store = await open_store(f"sqlite:///{tmp_path}/verifier.db")
+    await enrol(store, "att-1")
+    await store.record(saying("att-1", "old", NOW - 100 * DAY))
+    await store.record(saying("att-1", "now", NOW))
+
+    def drop_all(connection):
+        connection.exec_driver_sql("DELETE FROM judgement")
+
+    def fail(connection):
+        drop_all(connection)
+        raise ValueError("half-way")
+
+    assert (await store.purge_history(NOW - 90 * DAY)).judgements == 1
+    with pytest.raises(ValueError, match="half-way"):
+        await store._backend.drop(fail)
+    with pytest.raises(IntegrityError):
+        await store._backend.write(drop_all)
+    assert await rows_of(store, "judgement") == 1
+    await store.close()
 
 
 async def test_weeks_are_made_and_dropped_while_others_attest(postgresql_database):

@@ -49,6 +49,12 @@ class Backend(Protocol):
         but the connection.
         """
 
+    async def drop(self, work: Callable[[Connection], T]) -> T:
+        """As `write`, for rows that nothing refers to: `work` itself sees to that, and no foreign key is looked after.
+
+        SQLite would look through all of history for each judgement.
+        """
+
     async def record(self, item: PreparedRecording) -> Outcome:
         """Store one recording; returns after the commit."""
 

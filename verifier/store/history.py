@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
-from sqlalchemy import Connection, delete, func, select, tuple_
+from sqlalchemy import Connection, Select, delete, func, select, tuple_
 
 from verifier.errors import StoreUnavailable
 from verifier.ports_history import HistoryPurge, StoredTable
 from verifier.store import partitions, storage, values
 from verifier.store.backend import StorePart, changed
 from verifier.store.partitions import CHUNK
-from verifier.store.schema import attestation, latest
+from verifier.store.schema import attestation, judgement, latest
 
 _ATTEMPTS: Final = 5
 _PAUSE: Final = 1.0
@@ -54,7 +54,8 @@ class Histories(StorePart):
             .limit(CHUNK)
         )
         gone = delete(attestation).where(tuple_(*_VERDICT).in_(old))
-        return HistoryPurge(rows=await self._in_chunks(lambda connection: changed(connection, gone)))
+        rows = await self._in_chunks(lambda connection: changed(connection, gone))
+        return HistoryPurge(rows=rows, judgements=await self._purge_judgements(at))
 
     async def ahead_of_database(self, now: datetime) -> timedelta:
         """See the port."""
@@ -90,11 +91,26 @@ class Histories(StorePart):
         )
         left = await self._patiently(partitions.partitions)
         if left and left[0].begins is not None:
-            day = min(left[0].begins, before) // values.DAY * values.DAY
-            judgements = await self._in_chunks(lambda c: partitions.purge_judgements(c, day))
-            self._backend.dropped()
-            done += HistoryPurge(judgements=judgements)
+            done += HistoryPurge(judgements=await self._purge_judgements(min(left[0].begins, before)))
         return done
+
+    async def _purge_judgements(self, before: int) -> int:
+        """Drop what was last named before the day of `before` and no latest verdict names.
+
+        Every other verdict that is kept has to be newer. Whoever names one while this runs touches it first, and the
+        delete looks at that day again: see the order of `recording.Step`.
+        """
+        day = before // values.DAY * values.DAY
+        standing = select(latest.c.judgement).where(latest.c.judged_at < day).distinct()
+        kept = {row[0] for row in await self._backend.rows(standing)}
+        gone, after = 0, (-1, b"")
+        while page := await self._backend.rows(_candidates(day, after)):
+            after = page[-1][0], page[-1][1]
+            unneeded = [digest for _, digest in page if digest not in kept]
+            drop = delete(judgement).where(judgement.c.digest.in_(unneeded), judgement.c.last_used_at < day)
+            gone += await self._backend.drop(partial(changed, statement=drop))
+            self._backend.dropped()
+        return gone
 
     async def _in_chunks(self, work: Callable[[Connection], int]) -> int:
         gone, last = 0, CHUNK
@@ -111,6 +127,12 @@ class Histories(StorePart):
             except StoreUnavailable:
                 await asyncio.sleep(_PAUSE)
         return await self._backend.write(work)
+
+
+def _candidates(day: int, after: tuple[int, bytes]) -> Select[int, bytes]:
+    used, digest = judgement.c.last_used_at, judgement.c.digest
+    beyond = (used > after[0]) | ((used == after[0]) & (digest > after[1]))
+    return select(used, digest).where(used < day, beyond).order_by(used, digest).limit(CHUNK)
 
 
 def _make(week: int, connection: Connection) -> bool:

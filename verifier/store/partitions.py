@@ -33,7 +33,7 @@ from sqlalchemy import (
 from verifier.ports_history import HistoryPurge
 from verifier.store import values
 from verifier.store.backend import changed
-from verifier.store.schema import attestation, judgement, latest
+from verifier.store.schema import attestation, latest
 
 WEEK: Final = 7 * values.DAY
 _MONDAY: Final = 4 * values.DAY
@@ -182,18 +182,6 @@ def purge_rest(connection: Connection, before: int) -> int:
         .limit(CHUNK)
     )
     return changed(connection, delete(_REST).where(tuple_(*key).in_(old)))
-
-
-def purge_judgements(connection: Connection, day: int) -> int:
-    """Drop a chunk of judgements that were last named before `day` and that no latest verdict names.
-
-    `day` must be older than every verdict that is kept beside latest ones. Whoever names one meanwhile touches it first,
-    waits for us, and writes it anew: see the order of `recording.Step`.
-    """
-    is_old = judgement.c.last_used_at < day
-    current = select(latest.c.attester_id).where(latest.c.judgement == judgement.c.digest)
-    old = select(judgement.c.digest).where(is_old, ~current.exists()).limit(CHUNK)
-    return changed(connection, delete(judgement).where(judgement.c.digest.in_(old), is_old))
 
 
 def _named(name: str) -> Table:

@@ -242,6 +242,17 @@ def _written(connection: Connection, write: _Write) -> Written:
     return result
 
 
+def _unchecked(connection: Connection, work: Callable[[Connection], T]) -> T:
+    raw = raw_connection(connection)
+    raw.execute("PRAGMA foreign_keys = OFF")
+    try:
+        with connection.begin():
+            return work(connection)
+    finally:
+        # Does nothing inside a transaction that could not be undone: the thread then takes a new connection.
+        raw.execute("PRAGMA foreign_keys = ON")
+
+
 class SqliteBackend:
     """Reads, writes and group commit on one file."""
 
@@ -286,6 +297,10 @@ class SqliteBackend:
         result, changes = written
         self.announcements.committed(changes)
         return cast(T, result)
+
+    async def drop(self, work: Callable[[Connection], T]) -> T:
+        """A transaction on the writer by itself, without foreign keys: they can only be set aside outside of one."""
+        return await self._writer.run(lambda connection: _unchecked(connection, work))
 
     async def record(self, item: PreparedRecording) -> Outcome:
         """Store one recording, together with whoever else asks now."""
