@@ -179,6 +179,24 @@ async def test_a_judgement_stays_as_long_as_a_verdict_in_history_names_it(store)
     ] == ["now", "seen again"]
 
 
+async def test_a_judgement_that_is_named_again_just_before_it_would_go_stays(store, monkeypatch):
+    for attester_id in ("att-1", "att-2"):
+        await enrol(store, attester_id)
+    far = NOW.replace(year=2031)
+    await store.prepare_history(far)
+    await store.record(saying("att-1", "old", far))
+    await store.record(saying("att-1", "now", far + 30 * DAY))
+    drop = store._backend.drop
+
+    async def overtaken(work):
+        await store.record(saying("att-2", "old", far + 30 * DAY))
+        return await drop(work)
+
+    monkeypatch.setattr(store._backend, "drop", overtaken)
+    assert (await store.purge_history(far + 14 * DAY)).judgements == 0
+    assert (await store.attester_state("att-2")).latest.findings == ({"code": "old"},)
+
+
 async def test_more_judgements_than_one_transaction_takes_while_others_name_them(store):
     """What is named meanwhile is there afterwards, whoever came first."""
     await enrol(store, "att-1")
