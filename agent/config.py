@@ -187,7 +187,7 @@ def _read(file: Path | None) -> Mapping[str, str]:
 
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not TOML: {error}", 'lines look like: server = "https://host:8443"'
         ) from error

@@ -80,7 +80,7 @@ class StandingFiles:
             return None
         try:
             return msgspec.json.decode((self._directory / _VERDICT).read_bytes(), type=Standing)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError, UnicodeError, RecursionError):
             return None
 
     def attested(self, now: float) -> Standing | None:

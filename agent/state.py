@@ -96,7 +96,7 @@ class StateFile:
             raise StateError(f"{self.path} cannot be read: {error.strerror}", _PERMISSION) from error
         try:
             return msgspec.json.decode(content, type=State)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise StateError(
                 f"{self.path} is damaged: {error}",
                 "move it away and enrol again; the attester keeps its id because the EK is the same",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import asynccontextmanager
 
@@ -198,6 +199,34 @@ async def test_attack_forged_bearer_tokens_open_nothing(verifier, provider, forg
     answer = await ask(verifier, forge(provider))
     assert (answer.status, answer.code) == (401, "unauthenticated")
     assert not [path for path in provider.asked if not path.startswith("/realm")]
+
+
+NO_TOKENS = {
+    "nested": f"{b64url(b'[' * 3000)}.e30.AAAA",
+    "bytes that are no text": "\udcff.e30.AAAA",
+    "nothing": "..",
+}
+
+
+@pytest.mark.parametrize("text", NO_TOKENS.values(), ids=NO_TOKENS.keys())
+async def test_what_is_no_token_at_all_is_refused_and_no_fault_of_ours(verifier, text):
+    answer = await raw(verifier, text)
+    assert answer.startswith(b"HTTP/1.1 401 "), answer
+
+
+async def raw(verifier, text):
+    """By hand: a client that is honest does not send such headers."""
+    host, port = verifier.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"GET /v1/status HTTP/1.1\r\nHost: v\r\nConnection: close\r\nAuthorization: Bearer {text}\r\n\r\n"
+    writer.write(head.encode("utf-8", "surrogateescape"))
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answer
+
+
+async def test_a_token_that_ends_after_all_time_is_refused(verifier, provider):
+    assert (await ask(verifier, token(provider, exp=10**30))).status == 401
 
 
 async def test_a_key_that_is_new_at_the_issuer_is_fetched_and_one_that_is_gone_counts_no_more(

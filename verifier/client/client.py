@@ -19,7 +19,7 @@ from verifier.client.errors import EarError, EarFault, ReplyError, UnavailableEr
 from verifier.client.keys import KeySet
 from verifier.client.results import Ear, Event, Lifecycle, Summary, Tier, Verdict
 from verifier.client.sse import Received, SseReader
-from verifier.client.transport import Reply, Retry, Transport
+from verifier.client.transport import UNREADABLE, Reply, Retry, Transport
 
 EAR_MEDIA_TYPE: Final = "application/eat+jwt"
 _BULK: Final = 1000
@@ -330,7 +330,7 @@ def _event(received: Received) -> Event:
         return Event(kind=received.kind, id=received.id)
     try:
         document = msgspec.json.decode(received.data, type=_CloudEvent)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ReplyError(f"an event that is no CloudEvent: {error}") from error
     attester_id = document.data.get("attester_id")
     return Event(

@@ -118,7 +118,7 @@ def _header(token: str) -> _Header:
         header = msgspec.json.decode(raw, type=_Header)
     except msgspec.ValidationError as error:
         raise EarError(EarFault.HEADER, f"its header is not one of this verifier's: {error}") from error
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise EarError(EarFault.UNREADABLE, "its header is not JSON in base64url") from error
     if header.typ not in _TYPES:
         raise EarError(EarFault.HEADER, "it is a token of another type")
@@ -132,7 +132,7 @@ def _claims(payload: bytes) -> _Claims:
         raise EarError(
             EarFault.PROFILE, f"its claims are not those of an EAR of this profile: {error}"
         ) from error
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise EarError(EarFault.UNREADABLE, "its claims are not JSON") from error
 
 

@@ -22,6 +22,9 @@ import msgspec
 from verifier.client.errors import UNAVAILABLE, RefusedError, ReplyError, UnavailableError
 
 T = TypeVar("T")
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What msgspec raises over content that is not what was asked for."""
 MAX_REPLY: Final = 16 * 1024 * 1024
 _KEPT_REPLIES: Final = 2048
 _PASSING: Final = frozenset(
@@ -74,7 +77,7 @@ class Reply:
         """
         try:
             return msgspec.json.decode(self.content, type=type_)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise ReplyError(f"an answer that is no {type_.__name__}: {error}") from error
 
 
@@ -267,7 +270,7 @@ def _problem(content: bytes, status: int) -> _Problem:
     """The problem document; what answers without one (a proxy between) is described by its status."""
     try:
         problem = msgspec.json.decode(content, type=_Problem)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         code = UNAVAILABLE if status in _PASSING else f"http-{status}"
         return _Problem(
             code,

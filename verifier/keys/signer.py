@@ -150,7 +150,7 @@ def _read_keys(directory: Path) -> tuple[_KeptKey, ...]:
 def _read_index(directory: Path) -> tuple[KeyEntry, ...]:
     try:
         return msgspec.json.decode((directory / _INDEX).read_bytes(), type=tuple[KeyEntry, ...])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise VerifierFault(f"{directory / _INDEX} is damaged: {error}") from error
 
 

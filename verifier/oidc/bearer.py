@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from joserfc import jwt
-from joserfc.errors import BadSignatureError, ExpiredTokenError, JoseError
+from joserfc.errors import BadSignatureError, ExpiredTokenError
 
-from verifier.oidc.id_token import ALGORITHMS, LEEWAY, SigningKey, UnknownKey, key_of
+from verifier.oidc.id_token import ALGORITHMS, LEEWAY, UNREADABLE, SigningKey, UnknownKey, key_of
 from verifier.oidc.issuer import Issuer
 from verifier.oidc.provider import name_of, roles_of
 from verifier.ports import Clock
@@ -61,7 +61,7 @@ class BearerTokens:
                 name=name_of(claims),
                 roles=frozenset(roles_of(claims, self._rules.role_claim)),
             ),
-            expires_at=datetime.fromtimestamp(claims["exp"] + LEEWAY, UTC),
+            expires_at=_ends(claims["exp"]),
         )
 
     def _verified(self, token: str, keys: Iterable[SigningKey]) -> Mapping[str, Any]:
@@ -79,12 +79,19 @@ class BearerTokens:
             registry.validate(decoded.claims)
         except SignInRefused:
             raise
-        except (JoseError, ValueError, TypeError, KeyError) as error:
+        except UNREADABLE as error:
             raise SignInRefused(_said(error)) from error
         subject = decoded.claims["sub"]
         if not isinstance(subject, str) or len(subject) > _MAX_SUBJECT or not subject.isprintable():
             raise SignInRefused("this bearer token's subject cannot be used")
         return decoded.claims
+
+
+def _ends(at: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(at + LEEWAY, UTC)
+    except (OverflowError, ValueError, OSError) as error:
+        raise SignInRefused("this bearer token ends at a time that no clock shows") from error
 
 
 def _said(error: Exception) -> str:

@@ -26,6 +26,8 @@ ALGORITHMS: Final = (
 LEEWAY: Final = 60
 """Seconds by which clocks may differ."""
 _MAX_TOKEN: Final = 64 * 1024
+UNREADABLE: Final = (JoseError, ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What reading a token raises: joserfc's own errors, and Python's over JSON that nobody honest writes."""
 _MAX_SUBJECT: Final = 255
 _KINDS: Final[Mapping[str, type[RSAKey | ECKey | OKPKey]]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 SigningKey = RSAKey | ECKey | OKPKey
@@ -75,7 +77,7 @@ def verify(
         registry.validate(decoded.claims)
     except SignInRefused:
         raise
-    except (JoseError, ValueError, TypeError, KeyError) as error:
+    except UNREADABLE as error:
         raise SignInRefused(_said(error)) from error
     _check_party(decoded.claims, client_id)
     return decoded.claims

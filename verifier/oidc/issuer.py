@@ -146,7 +146,7 @@ def read(body: bytes, kind: type[T], what: str) -> T:
     """JSON of this type; raises `ProviderFault` where it is not."""
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ProviderFault(f"the sign-in provider: {what} cannot be read: {error}") from error
 
 

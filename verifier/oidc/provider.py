@@ -131,7 +131,7 @@ class OidcProvider:
             return read(body, _Tokens, "its answer to a code").id_token
         try:
             refusal = msgspec.json.decode(body, type=_Refusal)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
             refusal = _Refusal()
         if status >= _SERVER_ERROR or refusal.error in _OURS or not refusal.error:
             told = refusal.error or f"status {status}"

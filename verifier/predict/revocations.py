@@ -119,7 +119,7 @@ def _from_json(data: bytes, architecture: str | None) -> tuple[list[Revocation],
         )
         versions = msgspec.convert(document.get("svns", []), list[dict[str, str]])
         certificates = msgspec.convert(document.get("certificates", []), list[dict[str, str]])
-    except (msgspec.DecodeError, RecursionError) as error:  # ValidationError is a DecodeError
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:  # ValidationError is a DecodeError
         raise PolicyError(f"not a list of revocations: {error}") from error
     if architecture is not None and architecture not in images:
         raise PolicyError(f"has no images of {architecture}; it has {', '.join(images)}")

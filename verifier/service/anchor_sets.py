@@ -54,7 +54,7 @@ class AnchorSet:
         try:
             read = _decoder.decode(content)
             return cls(TrustAnchors.from_der(read.certificates), read.crls)
-        except (msgspec.MsgspecError, EvidenceError) as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError, EvidenceError) as error:
             raise StoredDataDamaged(f"a stored anchor set cannot be read: {error}") from error
 
     def without(self, fingerprint: bytes) -> AnchorSet:

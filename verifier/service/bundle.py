@@ -144,7 +144,7 @@ def unpack(bundle: bytes) -> StoredEvidence:
     """
     try:
         found = _decoder.decode(bundle)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise _damaged(bundle, str(error)) from error
     if found.format != FORMAT:
         raise _damaged(bundle, f"its format is {found.format!r}, not {FORMAT!r}")

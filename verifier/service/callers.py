@@ -57,6 +57,8 @@ class Callers:
         """
         if self._bearer is None or text.count(".") != 2:  # noqa: PLR2004 - header, payload, signature
             return await self._tokens.authenticate(text)
+        if not text.isascii():  # bytes of a header that are no text come as half characters
+            raise RefusedError(Reason.UNAUTHENTICATED, "neither an API token nor a JWT")
         provider, roles = self._bearer
         digest, now = hashlib.sha256(text.encode()).digest(), self._clock.now()
         kept = self._bearers.get(digest)

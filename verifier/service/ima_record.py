@@ -48,7 +48,7 @@ def read_record(text: str) -> ImaRecord:
     try:
         plain = _decoder.decode(text)
         states = {bytes.fromhex(key): ImaState.from_json(bytes(raw)) for key, raw in plain.states.items()}
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise StoredDataDamaged(f"what is stored of an IMA list does not parse: {error}") from error
     return ImaRecord(offset=plain.offset, base=plain.base, resend=plain.resend, states=states)
 
@@ -65,7 +65,7 @@ def wanted(boot: BootRecord | None) -> ImaWanted:
         return _WHOLE
     try:
         head = _head_decoder.decode(boot.ima)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return _WHOLE
     return _WHOLE if head.resend else ImaWanted(offset=head.offset, boot_id=boot.boot_id)
 

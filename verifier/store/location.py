@@ -37,7 +37,7 @@ def parse_location(url: str) -> Location:
         return Location(dsn=_checked(f"postgresql://{rest}"))
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise StoreUrlError("the database URL does not parse; try sqlite:///verifier.db") from error
     if parsed.drivername not in _SQLITE:
         raise StoreUrlError(

@@ -128,7 +128,7 @@ def read_judgement(content: bytes) -> Judgement:
     """The reverse. The digest was checked before, so a failure is a bug or another version's row."""
     try:
         return _judgement_decoder.decode(content)
-    except msgspec.MsgspecError as error:
+    except values.UNREADABLE as error:
         raise values.damaged("judgement", error) from error
 
 

@@ -28,6 +28,9 @@ _SEARCH_BYTES: Final = 2_048
 DAY: Final = 86_400_000_000
 """Microseconds."""
 
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
+"""What msgspec raises over content that nobody here wrote."""
+
 _encoder: Final = msgspec.json.Encoder()
 _identity_decoder: Final = msgspec.json.Decoder(GuestIdentity)
 _lineage_decoder: Final = msgspec.json.Decoder(Lineage)
@@ -86,7 +89,7 @@ def read_identity(stored: str) -> GuestIdentity:
     """A guest's claims of itself."""
     try:
         return _identity_decoder.decode(stored)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise damaged("identity", error) from error
 
 
@@ -96,7 +99,7 @@ def read_lineage(stored: str | None) -> Lineage | None:
         return None
     try:
         return _lineage_decoder.decode(stored)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise damaged("line of TPM states", error) from error
 
 
@@ -104,7 +107,7 @@ def read_machine(stored: str) -> InventoryMachine:
     """A machine of an inventory."""
     try:
         return _machine_decoder.decode(stored)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise damaged("machine of an inventory", error) from error
 
 
@@ -112,7 +115,7 @@ def read_inventory_event(stored: str) -> InventoryEvent:
     """An event of an inventory."""
     try:
         return _event_decoder.decode(stored)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise damaged("event of an inventory", error) from error
 
 
@@ -120,7 +123,7 @@ def read_object(stored: str) -> dict[str, Any]:
     """Any JSON object."""
     try:
         return _object_decoder.decode(stored)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise damaged("JSON object", error) from error
 
 
@@ -128,7 +131,7 @@ def read_labels(stored: str) -> dict[str, str]:
     """An object of strings: labels, or the digests of evidence by role."""
     try:
         return _labels_decoder.decode(stored)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise damaged("labels", error) from error
 
 
@@ -136,7 +139,7 @@ def read_strings(stored: str) -> list[str]:
     """A list of strings."""
     try:
         return _strings_decoder.decode(stored)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise damaged("list of strings", error) from error
 
 

@@ -153,7 +153,7 @@ class ImaState:
                 revision=plain.revision,
                 summary=plain.summary,
             )
-        except (msgspec.MsgspecError, KeyError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, KeyError, UnicodeError, RecursionError) as error:
             raise StoredDataDamaged(f"stored IMA state does not parse: {error}") from error
 
 

@@ -49,7 +49,7 @@ def verify_set(runtime_set: RuntimeSet, envelope: bytes, signers: PolicySigners)
     valid = verify(read, signers)
     try:
         statement = msgspec.json.decode(read.payload, type=Statement)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise PolicyError(f"not a statement about a runtime set: {error}", where="DSSE") from error
     digest = digest_of(runtime_set)
     if statement.schema != _SCHEMA or statement.sha256 != digest:
