@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import functools
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,3 +50,19 @@ def choices(seeds: dict[int, list[bytes]]) -> Iterator[bytes]:
     for number, each in seeds.items():
         for data in each:
             yield bytes([number]) + data
+
+
+@functools.cache
+def _folder() -> Path:
+    """For readers that want a file; in memory where the system has a place for that."""
+    memory = Path("/dev/shm")
+    made = tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory if memory.is_dir() else None)
+    atexit.register(made.cleanup)
+    return Path(made.name)
+
+
+def as_file(data: bytes, name: str = "input") -> Path:
+    """The bytes as a file, until the next of this name."""
+    path = _folder() / name
+    path.write_bytes(data)
+    return path

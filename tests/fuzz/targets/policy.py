@@ -1,0 +1,43 @@
+"""Policies: read as written, checked, and what lint lets pass is parsed. Signed ones are unpacked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.conftest import ROOT
+from tests.fuzz.corpora import files
+from tests.fuzz.targets import Bound
+from tests.harness import POLICY
+from tests.simulator.keys import private_key
+from verifier.errors import PolicyError
+from verifier.policy.dsse import is_envelope, open_policy, sign
+from verifier.policy.lint.problem import Level
+from verifier.policy.parse import check_policy, parse_policy
+
+RAISES = (PolicyError,)
+RUNS = 60
+MEMORY = Bound(4_000, 8 << 20)
+CALLS = Bound(6_000, 1_000_000)
+
+
+def seeds() -> Iterator[bytes]:
+    yield POLICY.encode()
+    yield sign(POLICY.encode(), [private_key("p256", "fuzz")])
+    yield (
+        POLICY.encode()
+        + b"  - id: c\n    severity: warning\n    claim: configuration\n    cel: clock.safe && 1 < 2\n"
+    )
+    yield from files(ROOT / "policies", "*.yaml", longest=4_000)
+
+
+def target(data: bytes) -> None:
+    if is_envelope(data):
+        data = open_policy(data, None).payload
+    policy, problems = check_policy(data)
+    bad = policy is None or any(one.level is Level.ERROR for one in problems)
+    try:
+        assert parse_policy(data) == policy
+    except PolicyError:
+        assert bad, "checked as good, and not parsed"
+        raise
+    assert not bad, "parsed, and checked as bad"
