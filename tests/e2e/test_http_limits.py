@@ -12,7 +12,9 @@ from agent.session import Attest, Challenged, Failed, Goal, Session, Wait, Woke
 from agent.transport import Server, Transport, trusting
 from agent.wire import messages as wire
 from agent.wire.codec import JSON, decode, encode
+from tests.e2e.test_dashboard import look, session
 from tests.harness import Guest, running, settings_for
+from tests.secrets import ask, grant, put
 from verifier.ports import Scope
 
 WRONG = f"vta1.{'A' * 43}"
@@ -194,3 +196,18 @@ async def test_the_agent_waits_as_long_as_it_is_told_and_then_sends_the_same_aga
             session.handle(Woke())
             assert session.next_action() == wanted
             assert (await send()).verdict.status == "affirming"
+
+
+async def test_questions_for_secrets_are_attestations_and_a_session_is_its_token_s(tmp_path, clock):
+    limits = 'attestations_per_attester = 2\ncalls_per_identity = 2\nburst = "1s"'
+    async with limited(tmp_path, clock, limits) as verifier:
+        guest = await verifier.guest()
+        await put(verifier)
+        await grant(verifier, attester=guest.attester_id)
+        assert [(await ask(guest)).status for _ in range(3)] == [200, 200, 429]
+        clock.advance(seconds=60)
+        assert [(await ask(guest, "another")).status for _ in range(3)] == [404, 404, 429], (
+            "they were recorded"
+        )
+        cookie, _ = await session(verifier)
+        assert [(await look(verifier, "/dashboard", cookie)).status for _ in range(3)] == [200, 200, 429]

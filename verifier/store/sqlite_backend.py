@@ -120,7 +120,8 @@ def engine(path: Path) -> Engine:
 
 def _reading_engine(path: Path) -> Engine:
     """For Core's statements, each its own snapshot: no transaction is held between them."""
-    return create_engine("sqlite://", creator=lambda: connect(path), poolclass=NullPool)
+    # What a statement was given is evidence and proofs: none of it belongs into an error, which is logged.
+    return create_engine("sqlite://", creator=lambda: connect(path), poolclass=NullPool, hide_parameters=True)
 
 
 class _Thread:

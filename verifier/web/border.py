@@ -23,6 +23,7 @@ REQUEST_ID: Final = "X-Request-Id"
 _ids: Final = random.Random()  # noqa: S311 - they tell requests apart in logs; nothing rests on who can guess one
 _WELL_FORMED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}")
 """Ids that a caller may choose: nothing that a log or a shell would read as anything else."""
+_QUOTED: Final = re.compile(r"""(['"`])(.{11}).+\1""", re.DOTALL)
 _GOOD: Final = 400
 _log = structlog.get_logger("vtpm_attest.web")
 AccessLog = Callable[[web.Request, str, int, float], None]
@@ -120,8 +121,13 @@ def _refused(error: Exception, request: web.Request) -> ProblemReply:
     if is_ours(error):
         _log.error("http.fault", code=reply.document.code, exc_info=error)
     else:
-        _log.info("http.refused", code=reply.document.code, detail=reply.document.detail)
+        _log.info("http.refused", code=reply.document.code, detail=_cut(reply.document.detail or ""))
     return reply
+
+
+def _cut(detail: str) -> str:
+    """Without most of what it quotes: whoever sent that can have sent a credential to the wrong place."""
+    return _QUOTED.sub(r"\1\2…\1", detail)
 
 
 def _of_router(error: web.HTTPException, request_id: str, request: web.Request) -> ProblemReply:

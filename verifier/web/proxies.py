@@ -23,8 +23,6 @@ class Proxies:
 
     def behind(self, request: web.Request) -> web.Request:
         """The request as from the client that a trusted proxy names; as it is from anybody else."""
-        if not self._trusts(request.remote):
-            return request
         named = ",".join(request.headers.getall(_FORWARDED, ())).split(",")
         client = self._client(request.remote, [one.strip() for one in named])
         return request if client is None or client == request.remote else request.clone(remote=client)
