@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 from asn1crypto import pem
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from cryptography.x509 import InvalidVersion
 
 from verifier.crypto import der
 from verifier.crypto.anchors import TrustAnchors
@@ -184,7 +185,7 @@ def read_issuers(body: bytes) -> tuple[bytes, ...]:
                 for certificate in (_unpack(block) if label == "PKCS7" else (block,))
             )
         return _unpack(body)
-    except (ValueError, TypeError, UnsupportedAlgorithm, EvidenceError):
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidVersion, EvidenceError):
         return ()
 
 

@@ -47,6 +47,9 @@ _ZIP_DAMAGE: Final = (
 )
 """What `zipfile` raises for archives that are damaged, encrypted or packed in a way it does not read."""
 _ZIP: Final = b"PK\x03\x04"
+_ZIP_ENTRY: Final = b"PK\x01\x02"
+_ZIP_METHODS: Final = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""Of others, `zipfile` expands all it has read at once: a kilobyte of bzip2 to gigabytes."""
 _PEM: Final = b"-----BEGIN "
 _DER_SEQUENCE: Final = 0x30
 _CERTIFICATE_LABELS: Final = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
@@ -138,13 +141,18 @@ def _contents(source: str, data: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _zip_members(source: str, data: bytes) -> Iterator[tuple[str, bytes]]:
     """Members of a zip archive. Sizes are counted as they come out: an archive's own figures may lie."""
+    if (
+        data.count(_ZIP_ENTRY) > MAX_FILES
+    ):  # each becomes an object of hundreds of bytes before it can be counted
+        raise MalformedInputError(source, 0, f"more than {MAX_FILES} files")
     left = MAX_ARCHIVE
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
-            if len(members) > MAX_FILES:
-                raise MalformedInputError(source, 0, f"more than {MAX_FILES} files")
             for member in members:
+                if member.compress_type not in _ZIP_METHODS:
+                    detail = f"{member.filename[:200]!r} is packed in a way that is not read; unpack and import the folder"
+                    raise MalformedInputError(source, member.header_offset, detail)
                 with archive.open(member) as stream:
                     content = stream.read(left + 1)
                 left -= len(content)

@@ -79,8 +79,12 @@ def _exceeds(sizes: Iterator[int], limit: int) -> bool:
 def _block_sizes(data: bytes, folders: tuple[int, int, int], block_extra: int) -> Iterator[int]:
     """Sizes that the data blocks of all folders expand to; `folders` is where, how far apart, how many."""
     offset, step, count = folders
+    left = len(data) // _DATA.size
     for at in range(offset, offset + step * count, step):
         start, blocks, _ = _FOLDER.unpack_from(data, at)
+        left -= blocks
+        if left < 0:  # folders that share blocks: a small file could keep this busy for hours
+            raise ValueError("more data blocks than there is room for")
         for _ in range(blocks):
             _, packed, unpacked = _DATA.unpack_from(data, start)
             start += _DATA.size + block_extra + packed

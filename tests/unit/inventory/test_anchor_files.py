@@ -278,3 +278,22 @@ class TestCabinet:
         data = struct.pack("<IHH", 0, len(content), len(content)) + content
         whole = head + reserve + folder + file + data
         assert dict(cabinet.read_members("x", whole, 100_000)) == {"root.cer": content}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
+def test_an_archive_that_would_be_expanded_at_one_go_is_refused(tmp_path, method):
+    """A kilobyte of bzip2 holds gigabytes, and `zipfile` bounds the output of no method but deflate."""
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("zeros", bytes(1 << 20))
+    with pytest.raises(MalformedInputError, match="packed in a way that is not read"):
+        read_anchors(path)
+
+
+def test_a_cabinet_whose_folders_share_their_blocks_is_refused_before_they_are_added_up(tmp_path):
+    folders, blocks = 40, 5_000
+    head = struct.pack("<4s4xI4xI4x2sHHHHH", b"MSCF", 0, 36 + 8 * folders, b"\x03\x01", folders, 0, 0, 0, 0)
+    path = tmp_path / "bomb.cab"
+    path.write_bytes(head + struct.pack("<IHH", 36 + 8 * folders, blocks, 0) * folders + bytes(8 * blocks))
+    with pytest.raises(MalformedInputError, match="more data blocks than there is room for"):
+        read_anchors(path)
