@@ -47,7 +47,7 @@ lifecycles: setup ## 10,000 simulated lives of machines and 2,000 clones and rol
 
 faults: setup ## A fleet that attests while processes, database, disk and clock fail (make test has a share of it)
 	@scripts/install-system-packages.sh test
-	@$(BIN)/python -m pytest tests/faults -m "slow or not slow" $(ARGS)
+	@$(BIN)/python -m pytest tests/faults -m "slow or not slow" --timeout 1800 $(ARGS)
 
 soak: setup ## Everything at once for an hour, with flat memory and file handles (MINUTES=2; DATABASE=postgresql)
 	@$(BIN)/python -m tests.faults.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(DATABASE),--database $(DATABASE))

@@ -62,17 +62,6 @@ SESSION_ID: Final = "ses"
 """Prefix of the ids of tokens that are of people's sessions, by which they are dropped once they are over."""
 
 
-class TokenSpend(enum.StrEnum):
-    """Why a join token was or was not accepted."""
-
-    ACCEPTED = "accepted"
-    UNKNOWN = "unknown"
-    EXPIRED = "expired"
-    USED_UP = "used-up"
-    REVOKED = "revoked"
-    WRONG_SCOPE = "wrong-scope"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRecord:
     """A credential, by SHA-256 of its secret; the secret itself is never stored."""
@@ -312,10 +301,6 @@ class Store(
         """Drop the tokens of sessions that ended before this."""
 
     async def revoke_token(self, tenant: str, token_id: str, now: datetime) -> bool: ...
-    async def spend_join_token(
-        self, secret_hash: bytes, now: datetime
-    ) -> tuple[TokenSpend, TokenRecord | None]:
-        """Take one use, atomically: of N concurrent calls on a token with one use left, one is accepted."""
 
     # enrolment, beside `EnrollmentStore`
     async def purge_expired(self, now: datetime) -> int:

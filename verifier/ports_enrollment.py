@@ -79,6 +79,8 @@ class Filed(enum.Enum):
     KEPT = enum.auto()
     TENANT_FULL = enum.auto()
     SOURCE_FULL = enum.auto()
+    UNPAID = enum.auto()
+    """The join token has no use left, or is not good any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +126,17 @@ class EnrollmentStore(Protocol):
     """The part of `Store` that keeps enrolments, and the audit log."""
 
     async def add_enrollment(
-        self, enrollment: EnrollmentRecord, bounds: EnrollmentBounds | None = None
+        self, enrollment: EnrollmentRecord, bounds: EnrollmentBounds | None = None, *, spends: bool = False
     ) -> Filed:
-        """Keep it, unless with `bounds` so many that wait for a person are open that it would be one too many."""
+        """Keep it, unless with `bounds` so many that wait for a person are open that it would be one too many.
+
+        With `spends`, one use of its join token goes with it, or neither: of N at once that want the last use, one is kept.
+        """
+
+    async def has_offer(
+        self, tenant: str, ek_fingerprint: bytes, ak_name: bytes, token_id: str, now: datetime
+    ) -> bool:
+        """Whether a challenge for these keys is out that a use of this token was spent on."""
 
     async def enrollment(self, enrollment_id: str) -> EnrollmentRecord | None:
         """In whatever state it is, expired or not."""

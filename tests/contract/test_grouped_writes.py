@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Connection, func, insert, select
 
 from tests.contract.conftest import Database
-from tests.contract.records import NOW, audit_entry, enrol, token
-from verifier.ports import TokenSpend
+from tests.contract.records import audit_entry, enrol, enrollment, token
+from verifier.ports_enrollment import Filed
 from verifier.ports_observe import CURRENT, Observation
 from verifier.store import sqlite_backend
 from verifier.store.schema import audit, probe
@@ -82,10 +82,11 @@ async def test_each_writes_for_its_own_request(store):
 
 async def test_a_storm_of_enrolments_and_tokens_is_stored_whole(store):
     await store.add_token(join := token(uses_left=5))
-    spent = asyncio.gather(*(store.spend_join_token(join.secret_hash, NOW) for _ in range(9)))
+    offers = [enrollment(token_id=join.id) for _ in range(9)]
+    spent = asyncio.gather(*(store.add_enrollment(offer, spends=True) for offer in offers))
     attesters = await asyncio.gather(*(enrol(store, f"att-{number}") for number in range(40)))
-    outcomes = [outcome for outcome, *_ in await spent]
-    assert outcomes.count(TokenSpend.ACCEPTED) == 5
+    assert (await spent).count(Filed.KEPT) == 5
+    assert sum([await store.enrollment(offer.id) is not None for offer in offers]) == 5
     for one in attesters:
         state = await store.attester_state(one.id)
         assert state is not None

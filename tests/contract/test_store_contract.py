@@ -25,7 +25,8 @@ from tests.contract.records import (
     token,
 )
 from verifier.errors import EvidenceError, NotFoundError, StoreUnavailable
-from verifier.ports import FleetFilter, GuestIdentity, Lifecycle, Scope, TokenSpend
+from verifier.ports import FleetFilter, GuestIdentity, Lifecycle, Scope
+from verifier.ports_enrollment import EnrollmentBounds, Filed
 from verifier.reasons import Reason, Tier
 from verifier.store.fleet import MAX_LABEL, MAX_LABELS, MAX_PAGE
 from verifier.store.schema import attestation_key, blob, judgement
@@ -64,12 +65,13 @@ class TestTokens:
         added = token(uses_left=2)
         await store.add_token(added)
         later = NOW + MINUTE
-        spend, record = await store.spend_join_token(added.secret_hash, later)
-        assert spend is TokenSpend.ACCEPTED
-        assert record == dataclasses.replace(added, uses_left=1, last_used_at=later)
-        assert (await store.spend_join_token(added.secret_hash, NOW))[0] is TokenSpend.ACCEPTED
-        spend, record = await store.spend_join_token(added.secret_hash, NOW)
-        assert spend is TokenSpend.USED_UP
+        assert await spending(store, added, created_at=later) is Filed.KEPT
+        assert await store.token_by_hash(added.secret_hash) == dataclasses.replace(
+            added, uses_left=1, last_used_at=later
+        )
+        assert await spending(store, added) is Filed.KEPT
+        assert await spending(store, added) is Filed.UNPAID
+        record = await store.token_by_hash(added.secret_hash)
         assert record is not None
         assert record.uses_left == 0
 
@@ -77,37 +79,56 @@ class TestTokens:
         added = token()
         await store.add_token(added)
         for _ in range(3):
-            spend, record = await store.spend_join_token(added.secret_hash, NOW)
-            assert spend is TokenSpend.ACCEPTED
-            assert record is not None
-            assert record.uses_left is None
+            assert await spending(store, added) is Filed.KEPT
+        record = await store.token_by_hash(added.secret_hash)
+        assert record is not None
+        assert (record.uses_left, record.last_used_at) == (None, NOW)
 
-    async def test_why_a_token_is_refused_is_told_and_no_use_is_taken(self, store):
+    async def test_of_a_token_that_is_not_good_no_use_is_taken_and_no_enrolment_kept(self, store):
         revoked, expired, foreign = token(uses_left=1), token(uses_left=1, expires_at=NOW), token(uses_left=1)
         foreign = dataclasses.replace(foreign, scopes=frozenset({Scope.ADMIN}))
         for added in (revoked, expired, foreign):
             await store.add_token(added)
         assert await store.revoke_token("default", revoked.id, NOW)
-        assert await store.spend_join_token(sha256(b"guess"), NOW) == (TokenSpend.UNKNOWN, None)
-        for added, why in (
-            (revoked, TokenSpend.REVOKED),
-            (expired, TokenSpend.EXPIRED),
-            (foreign, TokenSpend.WRONG_SCOPE),
-        ):
-            spend, record = await store.spend_join_token(added.secret_hash, NOW)
-            assert spend is why
+        for added in (revoked, expired, foreign, token()):
+            offered = enrollment(token_id=added.id)
+            assert await store.add_enrollment(offered, spends=True) is Filed.UNPAID
+            assert await store.enrollment(offered.id) is None
+        for added in (revoked, expired, foreign):
+            record = await store.token_by_hash(added.secret_hash)
             assert record is not None
-            assert record.uses_left == 1
-            assert record.last_used_at is None
+            assert (record.uses_left, record.last_used_at) == (1, None)
 
-    async def test_of_many_who_spend_the_last_use_one_is_accepted(self, database):
+    async def test_an_enrolment_that_may_not_be_kept_takes_no_use(self, store):
+        added = token(uses_left=1)
+        await store.add_token(added)
+        full = EnrollmentBounds(per_tenant=0, per_source=0)
+        offered = enrollment(token_id=added.id, waits_for="enrollment-pending")
+        assert await store.add_enrollment(offered, full, spends=True) is Filed.TENANT_FULL
+        assert await spending(store, added) is Filed.KEPT
+
+    async def test_of_many_who_spend_the_last_use_one_is_kept(self, database):
         one, two = await database.open(), await database.open()
         added = token(uses_left=1)
         await one.add_token(added)
-        answers = await asyncio.gather(
-            *((one, two)[n % 2].spend_join_token(added.secret_hash, NOW) for n in range(20))
-        )
-        assert Counter(spend for spend, _ in answers) == {TokenSpend.ACCEPTED: 1, TokenSpend.USED_UP: 19}
+        answers = await asyncio.gather(*(spending((one, two)[n % 2], added) for n in range(20)))
+        assert Counter(answers) == {Filed.KEPT: 1, Filed.UNPAID: 19}
+
+    async def test_what_a_use_was_spent_on_is_known_until_it_is_over(self, store):
+        added, other = token(uses_left=1), token(uses_left=1)
+        await store.add_token(added)
+        offered = enrollment(token_id=added.id)
+        keys = ("default", offered.ek_fingerprint, offered.ak_name)
+        assert not await store.has_offer(*keys, added.id, NOW)
+        await store.add_enrollment(offered, spends=True)
+        assert await store.has_offer(*keys, added.id, NOW)
+        assert not await store.has_offer(*keys, other.id, NOW)
+        assert not await store.has_offer(OTHER, *keys[1:], added.id, NOW)
+        assert not await store.has_offer(*keys[:2], b"another AK", added.id, NOW)
+        assert not await store.has_offer("default", sha256(b"another EK"), keys[2], added.id, NOW)
+        assert not await store.has_offer(*keys, added.id, offered.expires_at)
+        assert await store.complete_enrollment(offered.id, "att-1", NOW) is not None
+        assert not await store.has_offer(*keys, added.id, NOW)
 
     async def test_revoking_keeps_the_first_time_and_spares_other_tenants(self, store):
         added = token()
@@ -119,6 +140,11 @@ class TestTokens:
         record = await store.token_by_hash(added.secret_hash)
         assert record is not None
         assert record.revoked_at == NOW
+
+
+async def spending(store, added, **changes) -> Filed:
+    """A new enrolment with a use of this token."""
+    return await store.add_enrollment(enrollment(token_id=added.id, **changes), spends=True)
 
 
 class TestEnrolment:

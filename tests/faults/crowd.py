@@ -120,7 +120,7 @@ class Crowd:
             await asyncio.gather(*tasks)
             self._stop.clear()
 
-    async def several_rounds(self, rounds: int = 3, seconds: float = 150.0) -> None:
+    async def several_rounds(self, rounds: int = 3, seconds: float = 600.0) -> None:
         """Until each guest was given so many more verdicts; that this does not happen is a fault."""
         before = {member.guest.attester_id: self.rounds[member.guest.attester_id] for member in self.members}
         end = time.monotonic() + seconds

@@ -113,8 +113,7 @@ class Site:
         return self.tokens[scope]
 
 
-@asynccontextmanager
-async def site(
+def prepared(
     directory: Path,
     *,
     replicas: int = 1,
@@ -122,10 +121,8 @@ async def site(
     cluster: Cluster | None = None,
     policies: Mapping[str, bytes] | None = None,
     more: str = "",
-) -> AsyncIterator[Site]:
-    """Start one; on SQLite, or on a database of its own in `cluster`. `policies` are files beside the
-    policy, `more` is TOML for the settings.
-    """
+) -> Site:
+    """All that one needs before it is started; see `site`."""
     database = f"faults_{os.urandom(6).hex()}" if cluster is not None else ""
     if cluster is not None:
         cluster.sql(f"CREATE DATABASE {database}")
@@ -149,6 +146,25 @@ async def site(
         config = directory / f"replica-{number}.toml"
         config.write_text("\n".join([*lines, f"[listen]\nport = {port}"]))
         made.replicas.append(Replica(config, port, workers))
+    return made
+
+
+@asynccontextmanager
+async def site(
+    directory: Path,
+    *,
+    replicas: int = 1,
+    workers: int = 1,
+    cluster: Cluster | None = None,
+    policies: Mapping[str, bytes] | None = None,
+    more: str = "",
+) -> AsyncIterator[Site]:
+    """Start one; on SQLite, or on a database of its own in `cluster`. `policies` are files beside the
+    policy, `more` is TOML for the settings.
+    """
+    made = prepared(
+        directory, replicas=replicas, workers=workers, cluster=cluster, policies=policies, more=more
+    )
     try:
         for replica in made.replicas:
             await replica.start()

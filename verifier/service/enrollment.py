@@ -6,6 +6,7 @@ what is stored is the HMAC it must produce, which is worth nothing after this en
 
 from __future__ import annotations
 
+import enum
 import hmac
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -21,7 +22,6 @@ from verifier.ports import (
     Random,
     Store,
     TokenRecord,
-    TokenSpend,
 )
 from verifier.ports_enrollment import EnrollmentBounds, EnrollmentRecord, EnrollmentStatus, Filed
 from verifier.reasons import Reason
@@ -33,7 +33,7 @@ from verifier.service.methods import Method, Requirements
 from verifier.service.model import Activation, EnrollmentChallenge, EnrollmentCommand
 from verifier.service.rate import RateLimit
 from verifier.service.recorder import Recorder
-from verifier.service.tokens import TokenService, join_secret_hash, refuse_spend
+from verifier.service.tokens import TokenService, join_secret_hash, used_up
 from verifier.service.trust import TrustService
 from verifier.tcg.public import ak_attribute_problems, ek_attribute_problems
 
@@ -59,6 +59,16 @@ class EnrollmentRules:
     bounds: EnrollmentBounds
 
 
+class _Fee(enum.Enum):
+    """What a machine that brings a join token owes."""
+
+    DUE = enum.auto()
+    PAID = enum.auto()
+    """A use of this token was spent on these keys when they asked before: the answer was lost, or a person decides."""
+    WAIVED = enum.auto()
+    """They are enrolled as they are, and learn of it: what the lost answer to their proof said. It changes nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Request:
     """A machine's request, read, and who is known with its keys."""
@@ -71,12 +81,7 @@ class _Request:
     known: Known
     asked_before: EnrollmentRecord | None
     """The same machine waits for a person already."""
-
-    @property
-    def has_paid(self) -> bool:
-        """A use of this token was spent when it asked before."""
-        before = self.asked_before
-        return self.token is not None and before is not None and before.token_id == self.token.id
+    fee: _Fee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +129,9 @@ class EnrollmentService:
     async def begin(self, command: EnrollmentCommand) -> EnrollmentChallenge:
         """Check everything that can be checked without the TPM, then challenge it.
 
-        A use of the join token is spent here, last of all and atomically: a request that is refused costs
-        none, and of N machines that race for the last use exactly one gets a challenge. A machine that waits for a
-        person and asks again with the same keys pays nothing.
+        A use of the join token is spent here, last of all and with the challenge in one transaction: a request that
+        is refused costs none, and of N machines that race for the last use exactly one gets a challenge. A machine
+        that was not answered, or waits for a person, and asks again with the same keys pays nothing.
 
         Raises:
             RefusedError: token, certificates, inventory, EK or AK attributes; the attester is revoked or a copy; a
@@ -135,8 +140,6 @@ class EnrollmentService:
         """
         request = await self._read(command)
         standing = await self._judge(request)
-        if request.token is not None and not request.has_paid:
-            await self._spend(request.token)
         return await self._challenge(request, standing)
 
     async def _read(self, command: EnrollmentCommand) -> _Request:
@@ -150,12 +153,33 @@ class EnrollmentService:
         before = await self._asked_before(tenant, fingerprint(ek.public), ak.name)
         known = await self._known.look(tenant, fingerprint(ek.public), command.identity)
         known.refuse()
-        request = _Request(
-            command=command, tenant=tenant, token=token, ek=ek, ak=ak, known=known, asked_before=before
+        fee = _Fee.WAIVED if token is None else await self._fee(token, known, ek, ak, before)
+        return _Request(
+            command=command,
+            tenant=tenant,
+            token=token,
+            ek=ek,
+            ak=ak,
+            known=known,
+            asked_before=before,
+            fee=fee,
         )
-        if token is not None and token.uses_left == 0 and not request.has_paid:
-            raise refuse_spend(TokenSpend.USED_UP)
-        return request
+
+    async def _fee(
+        self, token: TokenRecord, known: Known, ek: LoadedKey, ak: LoadedKey, before: EnrollmentRecord | None
+    ) -> _Fee:
+        if before is not None and before.token_id == token.id:
+            return _Fee.PAID
+        if token.uses_left is None:
+            return _Fee.DUE
+        now = self._clock.now()
+        if await self._store.has_offer(token.tenant, fingerprint(ek.public), ak.name, token.id, now):
+            return _Fee.PAID
+        if token.uses_left > 0:
+            return _Fee.DUE
+        if known.stands(ak.name):
+            return _Fee.WAIVED
+        raise used_up()
 
     async def _asked_before(
         self, tenant: str, ek_fingerprint: bytes, ak_name: bytes
@@ -201,7 +225,7 @@ class EnrollmentService:
             if agreed is None or admission.waiting:
                 waits_for = Reason.IDENTITY_REPLACED
         elif (admission.waiting and not _approved_before(known, request.ak.name)) or (
-            _has_to_be_let_in_again(known) and request.token is None
+            known.has_to_be_let_in_again and request.token is None
         ):
             waits_for = Reason.ENROLLMENT_PENDING
         endorsement = admission.endorsement if waits_for is None else _without_approval(admission)
@@ -282,11 +306,6 @@ class EnrollmentService:
             raise RefusedError(Reason.ATTESTER_REVOKED, f"attester {state.attester.id} was revoked")
         return Activation(enrollment_id=enrollment.id, attester=state.attester)
 
-    async def _spend(self, known: TokenRecord) -> None:
-        spend, token = await self._recorder.join_token_spent(known.secret_hash, self._clock.now())
-        if spend is not TokenSpend.ACCEPTED or token is None:
-            raise refuse_spend(spend)
-
     async def _challenge(self, request: _Request, standing: _Standing) -> EnrollmentChallenge:
         command, ek, ak = request.command, request.ek, request.ak
         endorsement = standing.endorsement
@@ -309,13 +328,19 @@ class EnrollmentService:
             ak_public=command.ak_public,
             expected_proof=activation_proof(secret, enrollment_id, ak.name),
             identity=command.identity,
-            token_id=None if request.token is None else request.token.id,
+            # What was not paid for is nobody's word that a machine may come back.
+            token_id=None if request.token is None or request.fee is _Fee.WAIVED else request.token.id,
             source=command.source,
             waits_for=None if standing.waits_for is None else standing.waits_for.value,
             replaces=standing.replaces,
         )
         bounded = standing.waits_for is not None and request.asked_before is None
-        filed = await self._recorder.enrollment_begun(record, self._rules.bounds if bounded else None)
+        filed = await self._recorder.enrollment_begun(
+            record, self._rules.bounds if bounded else None, spends=request.fee is _Fee.DUE
+        )
+        if filed is Filed.UNPAID and request.token is not None:
+            await self._tokens.check_join(request.token.secret_hash)
+            raise used_up()
         if filed is not Filed.KEPT:
             raise _queue_full(filed)
         return EnrollmentChallenge(
@@ -340,11 +365,6 @@ def _judge_keys(command: EnrollmentCommand) -> tuple[LoadedKey, LoadedKey]:
     if problems:
         raise RefusedError(Reason.AK_ATTRIBUTES, f"the AK does not fit: {'; '.join(problems)}")
     return ek, ak
-
-
-def _has_to_be_let_in_again(known: Known) -> bool:
-    line = None if known.attester is None else known.attester.lineage
-    return line is not None and line.must_enroll
 
 
 def _approved_before(known: Known, ak_name: bytes) -> bool:

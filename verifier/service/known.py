@@ -47,6 +47,19 @@ class Known:
             return bool(self.namesakes)
         return self.attester.attester.lifecycle is Lifecycle.RETIRED
 
+    @property
+    def has_to_be_let_in_again(self) -> bool:
+        """Somebody said that nobody with this TPM is heard until then."""
+        line = None if self.attester is None else self.attester.lineage
+        return line is not None and line.must_enroll
+
+    def stands(self, ak_name: bytes) -> bool:
+        """It is enrolled with exactly these keys, and nothing has to be asked of it anew."""
+        if self.attester is None or self.is_replacement or self.has_to_be_let_in_again:
+            return False
+        record = self.attester.attester
+        return record.lifecycle is Lifecycle.ENROLLED and record.ak_name == ak_name
+
     def refuse(self) -> None:
         """Refuse what no enrolment can heal.
 

@@ -21,7 +21,6 @@ from verifier.ports import (
     Recording,
     Store,
     TokenRecord,
-    TokenSpend,
     VerdictRecord,
 )
 from verifier.ports_enrollment import AuditEntry, Decision, EnrollmentBounds, EnrollmentRecord, Filed
@@ -38,6 +37,13 @@ _EVIDENCE_AT_LEAST: Final = timedelta(days=1)
 _SESSIONS_KEPT: Final = timedelta(days=30)
 """Tokens of sessions that are over can be looked up for so long: the audit log names them."""
 
+_FILED: Final = {
+    Filed.KEPT: "enrollment.begun",
+    Filed.TENANT_FULL: "enrollment.queue-full",
+    Filed.SOURCE_FULL: "enrollment.queue-full",
+    Filed.UNPAID: "enrollment.unpaid",
+}
+
 
 class Recorder:
     """Every change of state. `actor` is the id of the token that asked, or `cli`, `start` or the attester."""
@@ -47,27 +53,19 @@ class Recorder:
         self._events = events
         self._log = structlog.get_logger("vtpm_attest.record")
 
-    async def join_token_spent(
-        self, secret_hash: bytes, now: datetime
-    ) -> tuple[TokenSpend, TokenRecord | None]:
-        """Take one use of a join token."""
-        spend, token = await self._store.spend_join_token(secret_hash, now)
-        if token is not None:
-            self._log.info("token.spent", token=token.id, outcome=spend.value)
-        return spend, token
-
     async def enrollment_begun(
-        self, enrollment: EnrollmentRecord, bounds: EnrollmentBounds | None = None
+        self, enrollment: EnrollmentRecord, bounds: EnrollmentBounds | None = None, *, spends: bool = False
     ) -> Filed:
-        """A credential challenge is out, unless that would exceed the bounds."""
-        filed = await self._store.add_enrollment(enrollment, bounds)
+        """A credential challenge is out, unless that would exceed the bounds or a use of its token cannot be spent."""
+        filed = await self._store.add_enrollment(enrollment, bounds, spends=spends)
         tell = self._log.info if filed is Filed.KEPT else self._log.warning
         tell(
-            "enrollment.begun" if filed is Filed.KEPT else "enrollment.queue-full",
+            _FILED[filed],
             enrollment=enrollment.id,
             endorsed_by=enrollment.endorsed_by,
             ek=enrollment.ek_fingerprint.hex(),
             token=enrollment.token_id,
+            spent=spends and filed is Filed.KEPT,
             source=enrollment.source,
             waits_for=enrollment.waits_for,
         )

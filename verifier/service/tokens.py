@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from verifier.errors import NotFoundError, RefusedError
-from verifier.ports import SESSION_ID, TENANT_NAME, Clock, Random, Scope, Store, TokenRecord, TokenSpend
+from verifier.ports import SESSION_ID, TENANT_NAME, Clock, Random, Scope, Store, TokenRecord
 from verifier.reasons import Reason
 from verifier.service.ids import new_id
 from verifier.service.recorder import Recorder
@@ -25,14 +25,6 @@ _JOIN: Final = re.compile(rf"^vtj1\.({_BASE64URL_32})(?:\.{_BASE64URL_32})?$")
 _API: Final = re.compile(rf"^vta1\.({_BASE64URL_32})$")
 _CACHE_LIFE: Final = timedelta(seconds=5)
 _CACHE_SIZE: Final = 4096
-
-_JOIN_REFUSALS: Final = {
-    TokenSpend.UNKNOWN: "this join token is not known",
-    TokenSpend.EXPIRED: "this join token has expired",
-    TokenSpend.USED_UP: "this join token has no uses left",
-    TokenSpend.REVOKED: "this join token was revoked",
-    TokenSpend.WRONG_SCOPE: "this token does not have the scope `join`",
-}
 
 
 def is_session(token: TokenRecord) -> bool:
@@ -57,9 +49,13 @@ def _secret_hash(pattern: re.Pattern[str], text: str, reason: Reason, otherwise:
     return hashlib.sha256(base64.urlsafe_b64decode(found[1] + "=")).digest()
 
 
-def refuse_spend(spend: TokenSpend) -> RefusedError:
-    """The refusal that belongs to a spend that was not accepted."""
-    return RefusedError(Reason.JOIN_TOKEN_INVALID, _JOIN_REFUSALS[spend])
+def used_up() -> RefusedError:
+    """What a machine is told that comes too late."""
+    return _no_join_token("this join token has no uses left")
+
+
+def _no_join_token(why: str) -> RefusedError:
+    return RefusedError(Reason.JOIN_TOKEN_INVALID, why)
 
 
 class TokenService:
@@ -192,13 +188,13 @@ class TokenService:
         record = await self._store.token_by_hash(secret_hash)
         now = self._clock.now()
         if record is None:
-            raise refuse_spend(TokenSpend.UNKNOWN)
+            raise _no_join_token("this join token is not known")
         if Scope.JOIN not in record.scopes:
-            raise refuse_spend(TokenSpend.WRONG_SCOPE)
+            raise _no_join_token("this token does not have the scope `join`")
         if record.revoked_at is not None:
-            raise refuse_spend(TokenSpend.REVOKED)
+            raise _no_join_token("this join token was revoked")
         if record.expires_at is not None and now >= record.expires_at:
-            raise refuse_spend(TokenSpend.EXPIRED)
+            raise _no_join_token("this join token has expired")
         return record
 
     async def _lookup(self, secret_hash: bytes, now: datetime) -> TokenRecord | None:

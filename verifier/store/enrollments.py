@@ -20,7 +20,7 @@ from verifier.ports_enrollment import (
 )
 from verifier.ports_events import EventKind, NewEvent
 from verifier.reasons import Reason
-from verifier.store import audit_log, event_log, rows, statements, values
+from verifier.store import audit_log, event_log, rows, statements, tokens, values
 from verifier.store.backend import StorePart
 from verifier.store.binding import Binding
 from verifier.store.cursors import decode_cursor, encode_cursor
@@ -59,13 +59,27 @@ _OF_EK: Final = (
     .order_by(enrollment.c.created_at, enrollment.c.id)
     .limit(100)
 )
+_OFFERED: Final = (
+    select(enrollment.c.id)
+    .where(
+        enrollment.c.tenant == bindparam("tenant"),
+        enrollment.c.ek_fingerprint == bindparam("ek"),
+        enrollment.c.status == EnrollmentStatus.OFFERED.value,
+        enrollment.c.ak_name == bindparam("ak"),
+        enrollment.c.token_id == bindparam("token"),
+        enrollment.c.expires_at > bindparam("at"),
+    )
+    .limit(1)
+)
 
 
 class Enrollments(StorePart):
     """The enrolment methods of the `Store` port, and the purge of what has expired."""
 
-    async def add_enrollment(self, record: EnrollmentRecord, bounds: EnrollmentBounds | None = None) -> Filed:
-        """Keep a challenge that is out.
+    async def add_enrollment(
+        self, record: EnrollmentRecord, bounds: EnrollmentBounds | None = None, *, spends: bool = False
+    ) -> Filed:
+        """Keep a challenge that is out, with the use of its token in one transaction.
 
         Requests that arrive in the same instant on several replicas may exceed a bound by their number.
         """
@@ -73,6 +87,8 @@ class Enrollments(StorePart):
 
         def run(connection: Connection) -> Filed:
             full = None if bounds is None else _full(connection, record, bounds)
+            if full is None and spends and not _paid(connection, record):
+                return Filed.UNPAID
             if full is None:
                 connection.execute(insert(enrollment), row)
             return full or Filed.KEPT
@@ -197,6 +213,13 @@ class Enrollments(StorePart):
         found = await self._backend.rows(_OF_EK, asked)
         return tuple(map(rows.enrollment_record, found))
 
+    async def has_offer(
+        self, tenant: str, ek_fingerprint: bytes, ak_name: bytes, token_id: str, now: datetime
+    ) -> bool:
+        """Whether a challenge for these keys is out that a use of this token was spent on."""
+        asked = {"tenant": tenant, "ek": ek_fingerprint, "ak": ak_name, "token": token_id}
+        return await self._first(_OFFERED, {**asked, "at": values.micros(now)}) is not None
+
     async def purge_expired(self, now: datetime) -> int:
         """Drop expired enrolments and nonces, in short transactions."""
         at, gone = values.micros(now), 0
@@ -235,6 +258,12 @@ def _told(kind: EventKind, record: EnrollmentRecord, attester_id: str | None, no
         attester_id=attester_id,
         at=now,
         data={name: value for name, value in detail.items() if value is not None},
+    )
+
+
+def _paid(connection: Connection, record: EnrollmentRecord) -> bool:
+    return record.token_id is not None and tokens.spend(
+        connection, record.token_id, values.micros(record.created_at)
     )
 
 

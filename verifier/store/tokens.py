@@ -7,12 +7,11 @@ from typing import Final
 
 from sqlalchemy import Connection, UpdateBase, delete, func, insert, or_, select, update
 
-from verifier.ports import SESSION_ID, Scope, TokenRecord, TokenSpend
+from verifier.ports import SESSION_ID, Scope, TokenRecord
 from verifier.ports_announcements import Topic
 from verifier.store import rows, statements
 from verifier.store.announcing import note
 from verifier.store.backend import StorePart, changed
-from verifier.store.rows import Row
 from verifier.store.schema import token
 from verifier.store.values import micros
 
@@ -56,18 +55,6 @@ class Tokens(StorePart):
             )
         )
 
-    async def spend_join_token(
-        self, secret_hash: bytes, now: datetime
-    ) -> tuple[TokenSpend, TokenRecord | None]:
-        """Take one use; the record is as it stands afterwards."""
-        taken, row = await self._backend.write(
-            lambda connection: _spend(connection, secret_hash, micros(now))
-        )
-        if row is None:
-            return TokenSpend.UNKNOWN, None
-        found = rows.token_record(row)
-        return TokenSpend.ACCEPTED if taken else _refusal(found, now), found
-
     async def _change_known(self, tenant: str, statement: UpdateBase) -> int:
         """Change what replicas remember of tokens, and tell them."""
 
@@ -80,12 +67,12 @@ class Tokens(StorePart):
         return await self._backend.write(work)
 
 
-def _spend(connection: Connection, secret_hash: bytes, at: int) -> tuple[bool, Row | None]:
-    """Whether a use was taken, and the token as it is now."""
+def spend(connection: Connection, token_id: str, at: int) -> bool:
+    """Take one use of a join token, if it has one and is good."""
     taken = connection.execute(
         update(token)
         .where(
-            token.c.secret_hash == secret_hash,
+            token.c.id == token_id,
             token.c.revoked_at.is_(None),
             or_(token.c.expires_at.is_(None), token.c.expires_at > at),
             or_(token.c.uses_left.is_(None), token.c.uses_left > 0),
@@ -93,19 +80,5 @@ def _spend(connection: Connection, secret_hash: bytes, at: int) -> tuple[bool, R
             token.c.scopes.contains(f'"{Scope.JOIN.value}"', autoescape=True),
         )
         .values(uses_left=token.c.uses_left - 1, last_used_at=at)
-        .returning(*rows.TOKEN_COLUMNS)
-    ).first()
-    if taken is not None:
-        return True, taken
-    return False, connection.execute(_BY_HASH.one, {"key": secret_hash}).first()
-
-
-def _refusal(found: TokenRecord, now: datetime) -> TokenSpend:
-    """Why a token that exists was not accepted; the last reason is the one that is left."""
-    if found.revoked_at is not None:
-        return TokenSpend.REVOKED
-    if Scope.JOIN not in found.scopes:
-        return TokenSpend.WRONG_SCOPE
-    if found.expires_at is not None and found.expires_at <= now:
-        return TokenSpend.EXPIRED
-    return TokenSpend.USED_UP
+    )
+    return taken.rowcount == 1

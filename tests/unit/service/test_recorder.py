@@ -31,6 +31,7 @@ READS = {
     "evidence_of",
     "fleet_samples",
     "has_blob",
+    "has_offer",
     "history",
     "ima_pieces",
     "list_assignments",

@@ -1,0 +1,53 @@
+"""A verifier killed at every write of everything that changes something, or told at each that the disk is full."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults import operations
+from tests.faults.striking import Strike
+from tests.faults.world import sweep, world
+
+QUICK = operations.enrolment
+
+
+@pytest.fixture
+def cluster(request):
+    """None: SQLite."""
+    return None if request.param == "sqlite" else request.getfixturevalue("durable_cluster")
+
+
+def each(*, quick: bool):
+    """Every operation on every database."""
+    return [
+        pytest.param(
+            database,
+            operation,
+            marks=[] if quick and operation is QUICK and database == "sqlite" else [pytest.mark.slow],
+            id=f"{database}-{operation.__name__}",
+        )
+        for database in ("sqlite", "postgresql")
+        for operation in operations.ALL
+    ]
+
+
+@pytest.mark.parametrize(("cluster", "operation"), each(quick=True), indirect=["cluster"])
+async def test_killed_before_every_write(tmp_path, cluster, operation):
+    async with world(tmp_path, cluster) as made:
+        assert await sweep(made, operation, Strike.KILL) > 0
+
+
+@pytest.mark.parametrize(
+    "operation", [pytest.param(one, marks=pytest.mark.slow, id=one.__name__) for one in operations.ALL]
+)
+async def test_the_disk_is_full_from_every_write_on(tmp_path, operation):
+    async with world(tmp_path) as made:
+        assert await sweep(made, operation, Strike.FULL) > 0
+
+
+@pytest.mark.parametrize(
+    "operation", [pytest.param(one, marks=pytest.mark.slow, id=one.__name__) for one in operations.ALL]
+)
+async def test_the_disk_fails_at_every_write_once(tmp_path, operation):
+    async with world(tmp_path) as made:
+        assert await sweep(made, operation, Strike.BROKEN) > 0
