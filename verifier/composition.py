@@ -145,6 +145,7 @@ def wire(
         memo=memo,
         ima=ima,
         inventory=inventory,
+        expected_states=settings.limits.connections,
     )
     secrets, releases = wire_secrets(settings, store, recorder, attestations, clock, random)
     rejudging = FleetRejudge(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -194,6 +194,22 @@ class AttesterState:
     """The line of TPM states known so far; None where none was recorded yet."""
     position: int = 0
     """Counts every change of `lineage`: what was judged by one position must not be stored at another."""
+    standing: tuple[object, ...] = ()
+    """What else it rests on and may change without the position, as it is stored; for the store alone to compare."""
+
+    def after(self, recording: Recording, stored: VerdictRecord) -> AttesterState | None:
+        """What is known once `recording`, which was judged by this, is stored; None where only reading it tells."""
+        boot = self.boot
+        if not recording.boot_goes_on or boot is None or recording.identity != self.attester.identity:
+            return None
+        return AttesterState(
+            attester=self.attester,
+            boot=replace(boot, clock=stored.clock, seen_at=stored.judged_at),
+            latest=stored,
+            lineage=self.lineage if recording.lineage is None else recording.lineage,
+            position=self.position + 1,
+            standing=self.standing,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +241,8 @@ class Recording:
     """The line of TPM states with this evidence; None leaves the stored one as it is."""
     position: int | None = None
     """The attester's position this was judged at; None stores it at any."""
+    judged_by: AttesterState | None = None
+    """What was known of the attester when this was judged; where anything of it has changed, nothing is stored."""
     ima_piece: ImaPiece | None = None
     """What the quote newly proved of the boot's IMA list; it replaces a piece with the same start."""
     boot_goes_on: bool = False
@@ -311,8 +329,8 @@ class Store(
     async def record(self, recording: Recording) -> VerdictRecord | None:
         """Spend the nonce and append the verdict, boot and blobs; None when the nonce was spent before.
 
-        Raises `StateMovedError` when the attester is no longer at `recording.position`; nothing is stored then, and
-        the nonce stays unspent.
+        Raises `StateMovedError` when the attester is no longer at `recording.position`, or what it was judged by has
+        changed otherwise; nothing is stored then, and the nonce stays unspent.
         """
 
     async def nonces_dropped_until(self) -> datetime:

@@ -178,6 +178,7 @@ def caches(
     keys = load_key.cache_info()
     return {
         **memo.states,
+        "attesters": attestations.expected_states,
         "boot-logs": attestations.boot_logs,
         "keys": CacheState(keys.hits, keys.misses, keys.currsize),
         "policies": policies.cache,

@@ -6,10 +6,14 @@ import asyncio
 import dataclasses
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import delete, func, select, update
 
 from tests.contract.conftest import Database
-from tests.contract.records import CLOCK, NOW, enrol, recording, sha256
+from tests.contract.records import CLOCK, MINUTE, NOW, audit_entry, enrol, recording, sha256
+from verifier.appraisal.lineage import Lineage
+from verifier.errors import StateMovedError
+from verifier.ports import GuestIdentity
 from verifier.store import values
 from verifier.store.schema import attestation, blob, boot, judgement, latest
 
@@ -18,7 +22,7 @@ LOG = b"boot log" * 100
 
 def at_position(item, position, **changes):
     """Judged at a position, of a boot that goes on."""
-    return dataclasses.replace(item, position=position, boot_goes_on=position > 0, **changes)
+    return dataclasses.replace(item, position=position, boot_goes_on=position != 0, **changes)
 
 
 def at(minutes, **clock):
@@ -114,6 +118,89 @@ class TestContents:
         assert await store.blob(sha256(LOG)) is None
         await store.record(at(1))
         assert await store.blob(sha256(LOG)) == LOG
+
+
+async def judged_again(store):
+    """The verdict at hand, judged again from stored evidence."""
+    verdict = (await store.attester_state("att-1")).latest
+    await store.rejudge([dataclasses.replace(verdict, rejudged_at=NOW)], audit_entry())
+
+
+async def enrolled_again(store):
+    """With the same keys, by nobody with authority: only what is known of its EK may be other."""
+    before = await store.attester_state("att-1")
+    ek, ak = before.attester.ek_fingerprint, before.attester.ak_name
+    await enrol(store, "att-1", now=NOW + MINUTE, ek_fingerprint=ek, ak_name=ak, endorsed_by="inventory")
+
+
+async def resolved(store):
+    before = await store.attester_state("att-1")
+    assert await store.resolve_lineage("default", "att-1", before.position, Lineage(), audit_entry())
+
+
+CHANGES = {
+    "revoked": lambda store: store.revoke_attester("default", "att-1", NOW),
+    "labelled": lambda store: store.set_labels("default", "att-1", {"site": "b"}, audit_entry()),
+    "another policy": lambda store: store.assign_policy("default", "att-1", "strict", audit_entry()),
+    "judged again": judged_again,
+    "enrolled again": enrolled_again,
+    "resolved": resolved,
+    "heard": lambda store: store.record(at(1)),
+}
+
+
+class TestJudgedBy:
+    async def test_what_a_steady_attestation_leaves_is_what_is_read(self, store):
+        await enrol(store, "att-1")
+        await store.record(at(0))
+        for minutes in (1, 2, 3):
+            state = await store.attester_state("att-1")
+            line = Lineage(clock=CLOCK, step=minutes) if minutes < 3 else None
+            item = at_position(at(minutes, clock=minutes), state.position, judged_by=state, lineage=line)
+            item = dataclasses.replace(item, identity=state.attester.identity)
+            left = state.after(item, await store.record(item))
+            assert left == await store.attester_state("att-1"), minutes
+
+    async def test_what_may_leave_more_has_to_be_read(self, store):
+        await enrol(store, "att-1")
+        await store.record(at(0))
+        state = await store.attester_state("att-1")
+        item = at_position(at(1), state.position, judged_by=state, identity=state.attester.identity)
+        assert state.after(item, item.verdict) is not None
+        assert state.after(dataclasses.replace(item, boot_goes_on=False), item.verdict) is None
+        other = GuestIdentity(hostname="renamed")
+        assert state.after(dataclasses.replace(item, identity=other), item.verdict) is None
+
+    @pytest.mark.parametrize("change", CHANGES)
+    async def test_nothing_is_stored_that_was_judged_by_what_is_no_more(self, store, change):
+        """Whoever changed it: the nonce stays good for evidence that is judged by what is."""
+        await enrol(store, "att-1")
+        await store.record(at(0))
+        state = await store.attester_state("att-1")
+        item = at_position(at(2), None, judged_by=state)
+        await CHANGES[change](store)
+        now = await store.attester_state("att-1")
+        assert now != state
+        with pytest.raises(StateMovedError):
+            await store.record(item)
+        assert await store.attester_state("att-1") == now
+        assert await store.record(dataclasses.replace(item, judged_by=now)) is not None
+
+    async def test_a_restored_database_at_the_same_position_is_another(self, store):
+        await enrol(store, "att-1")
+        await store.record(at(0))
+        state = await store.attester_state("att-1")
+        lost = dataclasses.replace(state, latest=dataclasses.replace(state.latest, evidence_sha256=bytes(32)))
+        with pytest.raises(StateMovedError):
+            await store.record(at_position(at(1), state.position, judged_by=lost))
+
+    async def test_of_two_at_once_one_is_judged_again(self, store):
+        await enrol(store, "att-1")
+        await store.record(at(0))
+        state = await store.attester_state("att-1")
+        items = [at_position(at(minutes), state.position, judged_by=state) for minutes in (1, 2)]
+        done = await asyncio.gather(*map(store.record, items), return_exceptions=True)
+        assert sorted(type(one).__name__ for one in done) == ["StateMovedError", "VerdictRecord"]
 
 
 class TestSqlite:

@@ -17,6 +17,7 @@ from tests.e2e.test_http_webhooks import delivering, revoke
 from tests.eventually import eventually
 from tests.harness import FakeClock, Guest, running, settings_for
 from tests.postgresql import started
+from tests.simulator import AkProfile
 from verifier import main
 from verifier.ports import Scope
 from verifier.ports_announcements import Announcement, Topic
@@ -94,6 +95,68 @@ async def test_an_assignment_judges_at_once_on_the_other_replica(tmp_path, serve
             return (await verdict(guest, second))["status"] == "contraindicated"
 
         await eventually(judged)
+
+
+async def expected(guest: Guest, at) -> None:
+    """A guest that this replica heard last, so that it need not ask what is known of it."""
+    guest.harness = at
+    for _ in range(3):
+        assert (await guest.speak())["status"] == "affirming"
+    before = at.service.services.attestations.expected_states.hits
+    assert (await guest.speak())["status"] == "affirming"
+    assert at.service.services.attestations.expected_states.hits == before + 1
+
+
+async def test_a_guest_that_was_heard_elsewhere_meanwhile_is_judged_by_all_of_its_past(tmp_path, server):
+    async with replicas(tmp_path, server) as (first, second):
+        guest = await first.guest()
+        for at in (first, second, first):
+            await expected(guest, at)
+        shown = await first.get(f"/v1/attesters/{guest.attester_id}")
+        assert shown.json["verdict"]["sequence"] == 12
+        assert not [one for one in shown.json["verdict"]["findings"] if one["status"] != "passed"]
+
+
+async def test_a_copy_that_turns_to_the_other_replica_is_found_out(tmp_path, server):
+    async with replicas(tmp_path, server) as (first, second):
+        guest = await first.guest()
+        await expected(guest, second)
+        copy = guest.copied(running=True, hostname="copy")
+        copy.harness = first
+        for _ in range(2):
+            await copy.speak()
+        verdict = await guest.speak()
+        assert verdict["status"] == "contraindicated", verdict["findings"]
+
+
+async def test_whoever_was_revoked_at_the_other_replica_is_not_heard(tmp_path, server):
+    async with replicas(tmp_path, server) as (first, second):
+        guest = await first.guest()
+        await expected(guest, second)
+        await revoke(first, guest)
+        assert (await guest.attest(guest.carried)).code == "attester-revoked"
+
+
+async def test_labels_given_at_the_other_replica_choose_the_policy_of_the_next_verdict(tmp_path, server):
+    async with replicas(tmp_path, server) as (first, second):
+        guest = await first.guest()
+        await push(second, STRICT.replace("id: secure-boot", "id: strict", 1))
+        assert (await assign(second, "strict", selector={"site": "b"}, priority=3)).status == 200
+        await expected(guest, second)
+        await first.service.services.assignments.label("default", guest.attester_id, {"site": "b"}, "test")
+        assert (await guest.speak())["policy"]["id"] == "strict"
+
+
+async def test_a_key_bound_at_the_other_replica_speaks_and_the_one_before_does_not(tmp_path, server):
+    async with replicas(tmp_path, server) as (first, second):
+        guest = await first.guest()
+        await expected(guest, second)
+        before, guest.harness = guest.copied(running=True), first
+        guest.tpm.ak = guest.tpm.make_ak(AkProfile(label="second"))
+        await guest.enroll()
+        assert (await before.attest(guest.carried)).code == "quote-signature"
+        guest.harness = second
+        assert (await guest.speak())["status"] == "affirming"
 
 
 async def test_a_revoked_token_is_refused_at_once_by_the_other_replica(tmp_path, server):

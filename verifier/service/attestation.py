@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -17,10 +18,10 @@ from verifier.appraisal.result import Appraisal
 from verifier.appraisal.staged import PolicySet, appraise_staged
 from verifier.appraisal.stages import Stage
 from verifier.claims import EndorsementFacts
-from verifier.errors import RefusedError, StateMovedError, StoredDataDamaged
+from verifier.errors import EvidenceError, NotFoundError, RefusedError, StateMovedError, StoredDataDamaged
 from verifier.findings import Status
 from verifier.ports import AttesterState, BootRecord, Clock, Recording, Store, VerdictRecord
-from verifier.ports_observe import CacheState, enter
+from verifier.ports_observe import CacheState, about, enter
 from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
 from verifier.service.bundle import pack
@@ -32,6 +33,7 @@ from verifier.service.challenge import (
 )
 from verifier.service.ear import EarIssuer
 from verifier.service.endorsement_facts import endorsement_facts, facts_mapping
+from verifier.service.expected import ExpectedStates
 from verifier.service.held_logs import HeldLog, HeldLogs
 from verifier.service.ima_lists import ImaKept, ImaLists, SentList
 from verifier.service.inventory import InventoryService
@@ -103,6 +105,7 @@ class AttestationService:
         ima: ImaLists,
         inventory: InventoryService | None = None,
         ratchets: RatchetRules = NO_RATCHETS,
+        expected_states: int = 1024,
     ) -> None:
         self._store = store
         self._recorder = recorder
@@ -118,6 +121,12 @@ class AttestationService:
         self._ima = ima
         self._inventory = inventory
         self._logs = HeldLogs(store, recorder)
+        self._expected = ExpectedStates(expected_states)
+
+    @property
+    def expected_states(self) -> CacheState:
+        """How often it was known without asking what an attester is judged by."""
+        return self._expected.state
 
     @property
     def boot_logs(self) -> CacheState:
@@ -137,17 +146,25 @@ class AttestationService:
         """
         now = self._clock.now()
         expires_at = self._nonces.check(command.nonce, command.attester_id, now)
+        expected = self._expected.take(command.attester_id)
+        if expected is not None:
+            about(expected.attester.tenant, command.attester_id)
+            # The store compares: what it does not take was concluded from what may be no more, and so was a refusal.
+            with suppress(StateMovedError, EvidenceError, NotFoundError):
+                return await self._attest(command, expected, expires_at, now)
         for _ in range(_ATTEMPTS):
+            enter(Stage.LOOKUP)
+            state = await heard_attester(self._store, command.attester_id)
             try:
-                return await self._attest(command, expires_at, now)
+                return await self._attest(command, state, expires_at, now)
             except StateMovedError:  # other evidence of this attester was stored while this was judged
                 await self._refuse_spent(command)
         raise _overtaken()
 
-    async def _attest(self, command: AttestCommand, expires_at: datetime, now: datetime) -> AttestOutcome:
-        """Judge by what is known now, and store that if it is still what is known."""
-        enter(Stage.LOOKUP)
-        state = await heard_attester(self._store, command.attester_id)
+    async def _attest(
+        self, command: AttestCommand, state: AttesterState, expires_at: datetime, now: datetime
+    ) -> AttestOutcome:
+        """Judge by `state`, and store that if it is still what is known."""
         policies = await self._policies.for_attester(state.attester)
         held = held_of(state.boot)
         boot_log = await self._log(command.boot_log, held.boot_log)
@@ -284,11 +301,11 @@ class AttestationService:
             None if place is not None and place.parted else judged.line,
         )
         line = judged.line if challenge.ratchet is None else expecting(judged.line, challenge.ratchet)
-        stored = await self._recorder.verdict(
-            _recording(judged, verdict, bundle, line), judged.state.latest, _newly(judged)
-        )
+        recording = _recording(judged, verdict, bundle, line)
+        stored = await self._recorder.verdict(recording, judged.state.latest, _newly(judged))
         if stored is None:
             raise _reused()
+        self._expected.keep(judged.state.after(recording, stored))
         enter(Stage.SIGN)
         for log in (judged.boot_log, judged.userspace_log):
             if log is not None:
@@ -354,6 +371,7 @@ def _recording(judged: _Judged, verdict: VerdictRecord, bundle: bytes, line: Lin
         evidence=evidence,
         lineage=line,
         position=judged.state.position,
+        judged_by=judged.state,
         ima_piece=judged.ima.piece,
         boot_goes_on=judged.state.boot is not None and judged.state.boot.goes_on_as(boot),
     )

@@ -17,7 +17,7 @@ _M_MMAP_THRESHOLD: Final = -3
 _MAPPED: Final = 128 * 1024
 """Bytes from which memory is the system's own and goes back as soon as it is free, as before the first such was freed:
 every TLS connection has a buffer of 256 KiB that it seldom touches, and would be given one that others have filled."""
-_YOUNG: Final = 5_000
+_YOUNG: Final = 50_000
 _MIDDLE: Final = 20
 _NEVER: Final = 1_000_000_000
 
@@ -26,7 +26,7 @@ def settle() -> None:
     """After the start: what is here now stays, and is not looked through again.
 
     A full collection would hold up the loop for 0.1 s then, and one of what has come since for several milliseconds,
-    many times a minute. It is left to `sweep`; young objects are collected as they come, in about a millisecond.
+    many times a minute. It is left to `sweep`; young objects are collected as they come, in a few milliseconds, once there are more of them than busy requests hold.
     """
     gc.unfreeze()
     gc.collect()

@@ -56,7 +56,7 @@ class Attestations(StorePart):
 
         Raises:
             NotFoundError: no such attester in this tenant; the nonce stays unspent.
-            StateMovedError: it is no longer at the position this was judged at; the nonce stays unspent.
+            StateMovedError: it is no longer what this was judged by; the nonce stays unspent.
         """
         packed = None
         if sum(map(len, item.blobs.values())) > _OFFLOAD_ABOVE:
@@ -69,7 +69,7 @@ class Attestations(StorePart):
             raise outcome
         if isinstance(outcome, Moved):
             raise StateMovedError(
-                f"attester {item.verdict.attester_id} is no longer at position {item.position}"
+                f"attester {item.verdict.attester_id} is no longer what it was at position {item.position}"
             )
         await self._mend(prepared.judgement)
         return dataclasses.replace(item.verdict, sequence=outcome)
@@ -167,6 +167,7 @@ class Attestations(StorePart):
             else None,
             lineage=values.read_lineage(row[statements.STATE_LINEAGE]),
             position=row[statements.STATE_POSITION],
+            standing=statements.STATE_STANDING(row),
         )
 
     def _judgement(self, verdict: Row, body: Row) -> Judgement:

@@ -114,7 +114,9 @@ class Binding:
             "sequence": 0,
             "lifecycle": Lifecycle.ENROLLED.value,
         }
-        connection.execute(write.begin_latest, begun)
+        if connection.execute(write.begin_latest, begun).rowcount == 0:
+            # Evidence that is being judged by the keys and the EK's facts of before is judged again.
+            connection.execute(binding_statements.MOVE_ON, {"b_attester_id": bound})
         return str(bound)
 
     def _bring_back(self, connection: Connection, attester_id: str) -> None:

@@ -39,6 +39,9 @@ RETIRE_OTHER_AKS: Final[Update] = (
     )
     .values(retired_at=bindparam("b_at"))
 )
+MOVE_ON: Final[Update] = (
+    update(latest).where(latest.c.attester_id == _THIS).values(position=latest.c.position + 1)
+)
 PAST: Final = select(latest.c.position, latest.c.lineage).where(latest.c.attester_id == _THIS)
 BEGIN_ANEW: Final[Update] = (
     update(latest)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from verifier.appraisal.lineage import Lineage
 from verifier.errors import NotFoundError
-from verifier.ports import GuestIdentity, Lifecycle, Recording, VerdictRecord
+from verifier.ports import AttesterState, GuestIdentity, Lifecycle, Recording, VerdictRecord
 from verifier.store import blobs, identities, ima_rows, recorded_events, values
 from verifier.store.blobs import PackedBlob
 from verifier.store.held import Held
@@ -44,6 +44,8 @@ class PreparedRecording:
     """Digests of blobs the verdict refers to that were stored before."""
     day: int
     position: int | None
+    basis: Row | None
+    """What this was judged by, as `Known.basis`; None: whatever that is."""
     lineage: Values
     reasons: tuple[str, ...] = ()
     """Codes of what did not pass, for the event of a changed tier."""
@@ -57,10 +59,12 @@ class Known:
     sequence: int
     identity_text: str
     uuids: frozenset[str]
-    position: int = 0
     tier: int | None = None
     incident: str | None = None
     labels: str = "{}"
+    position: int = 0
+    basis: Row = ()
+    """Position, newest evidence and standing: what `AttesterState` is read with, and evidence judged by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The attester is at another position than the one this was judged at; nothing of the recording is stored."""
+    """The attester is not what it was when this was judged any more; nothing of the recording is stored."""
 
 
 Outcome = int | Spent | Moved | NotFoundError
@@ -180,9 +184,19 @@ def prepare(
         named=tuple({bytes.fromhex(name) for name in recording.evidence.values()} - recording.blobs.keys()),
         day=judged_at - judged_at % values.DAY,
         position=recording.position,
+        basis=None if recording.judged_by is None else basis_of(recording.judged_by),
         lineage=lineage_values(recording.lineage),
         reasons=recorded_events.reasons(verdict),
     )
+
+
+def basis_of(state: AttesterState) -> Row:
+    """See `Known.basis`."""
+    newest = state.latest
+    if newest is None:
+        return (state.position, None, None, *state.standing)
+    rejudged_at = values.micros_or_none(newest.rejudged_at)
+    return (state.position, newest.evidence_sha256, rejudged_at, *state.standing)
 
 
 def lineage_values(lineage: Lineage | None) -> Values:
@@ -236,9 +250,9 @@ def _boot_values(recording: Recording) -> Values:
 
 def known(row: Row) -> Known:
     """From a row of `statements.KNOWN`."""
-    _, tenant, sequence, identity, uuids, position, tier, incident, labels = row
+    _, tenant, sequence, identity, uuids, tier, incident, labels, *basis = row
     claimed = frozenset(values.read_strings(uuids))
-    return Known(tenant, sequence, identity, claimed, position, tier, incident, labels)
+    return Known(tenant, sequence, identity, claimed, tier, incident, labels, basis[0], tuple(basis))
 
 
 def plan(
@@ -281,7 +295,7 @@ def spendable(batch: Sequence[PreparedRecording], found: Mapping[str, Known]) ->
 
 
 def _timely(batch: Sequence[PreparedRecording], found: Mapping[str, Known]) -> list[bool]:
-    """Which recordings were judged at the position their attester is at, or is brought to by those before them.
+    """Which recordings were judged by what their attester is, or at the position it is brought to by those before them.
 
     Whether a nonce is fresh is not known yet, so after a recording whose nonce turns out to be spent the next one of
     its attester is taken for too late. It is judged again then, which is never wrong.
@@ -292,6 +306,8 @@ def _timely(batch: Sequence[PreparedRecording], found: Mapping[str, Known]) -> l
         attester = found.get(item.attester_id)
         at = None if attester is None else attester.position + moved.get(item.attester_id, 0)
         timely = item.position is None or item.position == at
+        if item.basis is not None and attester is not None:
+            timely = timely and item.basis == attester.basis
         if timely:
             moved[item.attester_id] = moved.get(item.attester_id, 0) + 1
         result.append(timely)

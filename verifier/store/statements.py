@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -61,6 +62,10 @@ _SAME_BOOT: Final = and_(
     boot.c.boot_log_sha256 == latest.c.boot_log_sha256,
 )
 
+_SAME_AK: Final = and_(
+    attestation_key.c.attester_id == attester.c.id, attestation_key.c.name == attester.c.ak_name
+)
+
 
 def holds_at(at: int) -> ColumnElement[bool]:
     """Whether an attester's latest verdict says anything of the present: `ports.holds_at`, in microseconds."""
@@ -82,9 +87,6 @@ def attester_states(*, with_lists: bool = True, source: FromClause = latest) -> 
         endorsement_key.c.tenant == attester.c.tenant,
         endorsement_key.c.fingerprint == attester.c.ek_fingerprint,
     )
-    same_ak = and_(
-        attestation_key.c.attester_id == attester.c.id, attestation_key.c.name == attester.c.ak_name
-    )
     return select(
         *rows.ATTESTER_COLUMNS,
         *rows.LATEST_COLUMNS,
@@ -95,7 +97,7 @@ def attester_states(*, with_lists: bool = True, source: FromClause = latest) -> 
     ).select_from(
         source.join(attester, attester.c.id == latest.c.attester_id)
         .join(endorsement_key, same_ek)
-        .join(attestation_key, same_ak)
+        .join(attestation_key, _SAME_AK)
         .outerjoin(boot, _SAME_BOOT)
         .outerjoin(judgement, judgement.c.digest == latest.c.judgement)
     )
@@ -118,6 +120,15 @@ def _body(table: Table) -> tuple[Any, ...]:
     return table.c.digest, table.c.codec, table.c.size, table.c.content
 
 
+STANDING: Final = (
+    latest.c.lifecycle,
+    attester.c.policy_id,
+    attester.c.labels,
+    attester.c.ak_name,
+    # Changes whenever the EK is shown anew, with which all that is known of it may change.
+    attestation_key.c.activated_at,
+)
+"""What evidence is judged by and may change although no evidence came: `AttesterState.standing`."""
 _attester_end: Final = len(rows.ATTESTER_COLUMNS)
 _verdict_end: Final = _attester_end + len(rows.LATEST_COLUMNS)
 _boot_end: Final = _verdict_end + len(rows.BOOT_COLUMNS)
@@ -125,6 +136,8 @@ STATE_ATTESTER: Final = slice(0, _attester_end)
 STATE_VERDICT: Final = slice(_attester_end, _verdict_end)
 STATE_BOOT: Final = slice(_verdict_end, _boot_end)
 STATE_JUDGEMENT: Final = slice(_boot_end, _boot_end + 4)
+_columns: Final = (*rows.ATTESTER_COLUMNS, *rows.LATEST_COLUMNS)
+STATE_STANDING: Final = itemgetter(*map(_columns.index, STANDING))
 STATE_POSITION: Final = _boot_end + 4
 STATE_LINEAGE: Final = _boot_end + 5
 STATE_PAGE: Final = _boot_end + 6
@@ -162,13 +175,20 @@ KNOWN: Final = (
     latest.c.sequence,
     attester.c.identity,
     attester.c.smbios_uuids,
-    latest.c.position,
     latest.c.tier,
     latest.c.incident,
     attester.c.labels,
+    latest.c.position,
+    latest.c.evidence_sha256,
+    latest.c.rejudged_at,
+    *STANDING,
 )
 KNOWN_ATTESTER: Final = Lookup(
-    select(*KNOWN).join_from(latest, attester, attester.c.id == latest.c.attester_id), latest.c.attester_id
+    select(*KNOWN)
+    .join_from(latest, attester, attester.c.id == latest.c.attester_id)
+    # Outer: where PostgreSQL looks at a locked row again, it does not look for another key of it.
+    .outerjoin(attestation_key, _SAME_AK),
+    latest.c.attester_id,
 )
 """What `recording.Known` needs."""
 LOOKUPS: Final = (ATTESTER_STATE, TOKEN_BY_HASH, HAS_BLOB, BLOB)
