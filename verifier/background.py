@@ -16,7 +16,7 @@ from verifier.service.services import Services
 
 _PURGE_EVERY: Final = 60.0
 _RETAIN_EVERY: Final = 3600.0
-_RENEW_EVERY: Final = 6 * 3600.0
+_RENEW_EVERY: Final = 60.0
 _WATCH_EVERY: Final = 3600.0
 _log = structlog.get_logger("vtpm_attest.background")
 

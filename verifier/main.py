@@ -21,7 +21,8 @@ from verifier.inventory_wiring import follow, sources
 from verifier.keys.files import ensure_directory
 from verifier.keys.secret import session_key
 from verifier.keys.signer import KeyEntry, rotate
-from verifier.keys.tls import TlsFiles, own_tls
+from verifier.keys.tls import TlsFiles, own_tls, read_certificate
+from verifier.keys.tls_live import LiveTls
 from verifier.policy_files import policy_sources
 from verifier.ports import DEFAULT_TENANT, Clock, PolicyRecord, Random, Workers
 from verifier.ports_announcements import Announcement, Topic
@@ -137,6 +138,14 @@ def prepare_tls(settings: Settings, clock: Clock) -> TlsFiles:
     return own_tls(settings.state_dir / "tls", tls_hostnames(settings), clock.now())
 
 
+def _renew(live: LiveTls, settings: Settings, clock: Clock) -> None:
+    """Renew the own certificate when it is time; take up whatever is new in the files."""
+    files = prepare_tls(settings, clock)
+    if live.refresh(files):
+        ends = read_certificate(files.certificate).not_valid_after_utc
+        _log.info("tls.certificate-taken-up", certificate=str(files.certificate), ends=ends.isoformat())
+
+
 def rotate_keys(settings: Settings, overlap: timedelta) -> tuple[KeyEntry, tuple[KeyEntry, ...]]:
     """New EAR signing key; see `verifier.keys.signer.rotate`. Replicas that share the folder are told to read it."""
     rotated = rotate(settings.state_dir / "keys", overlap, SystemClock().now())
@@ -235,7 +244,7 @@ async def serve(settings: Settings, place: Place) -> Ending:
         if place.alone:
             await report_trust(service.services.trust, service.trust, settings.enrollment.methods)
         await register_policies(service)
-        context = service.tls.context(client_anchors(settings))
+        tls = LiveTls(service.tls, client_anchors(settings))
         runner = Runner(
             service.app(place.metrics),
             auto_decompress=False,
@@ -247,14 +256,14 @@ async def serve(settings: Settings, place: Place) -> Ending:
         await runner.setup()
         tasks = background.start(
             service.services,
-            lambda: prepare_tls(settings, service.clock).load_into(context),
+            lambda: _renew(tls, settings, service.clock),
         )
         tasks.append(asyncio.create_task(background.repeat(EVERY, sweep, "memory.sweep-failed")))
         tasks.append(asyncio.create_task(background.repeat(TRIM_EVERY, trim, "memory.trim-failed")))
         try:
             for one in place.sockets:
                 # A copy: the site closes what it is given, and the queue has to outlive it.
-                await Acceptor(runner, one.dup(), runner.app[DOOR], context).start()
+                await Acceptor(runner, one.dup(), runner.app[DOOR], tls.context).start()
             settle()
             place.ready(service.tls)
             ending = await place.until_told()

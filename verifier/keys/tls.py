@@ -73,17 +73,13 @@ class TlsFiles:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
         context.options |= ssl.OP_NO_RENEGOTIATION
-        self.load_into(context)
-        if clients is not None:
-            clients.load_into(context)
-        return context
-
-    def load_into(self, context: ssl.SSLContext) -> None:
-        """(Re)load certificate and key; connections made from now on use them."""
         try:
             context.load_cert_chain(self.certificate, self.key)
         except (OSError, ssl.SSLError) as error:
             raise VerifierFault(f"cannot use TLS certificate {self.certificate}: {error}") from error
+        if clients is not None:
+            clients.load_into(context)
+        return context
 
     def ca_der(self) -> bytes | None:
         """The CA certificate agents pin, as DER."""
