@@ -312,13 +312,16 @@ class Store(
         """Raises `StoreUnavailable` when reads or writes would fail."""
 
     # tokens
-    async def add_token(self, token: TokenRecord) -> None: ...
+    async def add_token(self, token: TokenRecord, audit: AuditEntry | None = None) -> None: ...
     async def token_by_hash(self, secret_hash: bytes) -> TokenRecord | None: ...
     async def list_tokens(self, tenant: str) -> tuple[TokenRecord, ...]: ...
     async def purge_sessions(self, before: datetime) -> int:
         """Drop the tokens of sessions that ended before this."""
 
-    async def revoke_token(self, tenant: str, token_id: str, now: datetime) -> bool: ...
+    async def revoke_token(
+        self, tenant: str, token_id: str, now: datetime, audit: AuditEntry | None = None
+    ) -> bool:
+        """True when the token exists; `audit` is stored with the first revocation alone."""
 
     # enrolment, beside `EnrollmentStore`
     async def purge_expired(self, now: datetime) -> int:
@@ -406,8 +409,10 @@ class Store(
         """Replace the labels. Raises `EvidenceError` for too many of them, or one that is empty or too long."""
 
     # policies
-    async def add_policy(self, policy: PolicyRecord, *, current: bool = True) -> None:
-        """Idempotent by (tenant, id, revision).
+    async def add_policy(
+        self, policy: PolicyRecord, audit: AuditEntry | None = None, *, current: bool = True
+    ) -> None:
+        """Idempotent by (tenant, id, revision); `audit` is stored if it changed anything, with which one is current.
 
         `current` False keeps the revision beside the one that is; the first revision of an id is current anyway.
         """

@@ -287,7 +287,7 @@ async def test_an_agreed_replacement_needs_no_decision(store):
     await store.add_enrollment(agreed)
     assert (await store.complete_enrollment(agreed.id, "att-new", NOW)).id == "att-new"
     assert (await store.attester_state("att-old")).attester.replaced_by == "att-new"
-    (entry,) = await store.list_audit("default", subject="att-old", before=None, limit=9)
+    entry, _ = await store.list_audit("default", subject="att-old", before=None, limit=9)
     assert (entry.actor, entry.detail["replaced_by"]) == ("inventory", "att-new")
 
 
@@ -366,7 +366,7 @@ async def test_a_resolution_and_its_entry_are_stored_together_or_not(store):
     position = (await store.attester_state("att-1")).position
     assert not await store.resolve_lineage("default", "att-1", position + 1, line, entry)
     assert not await store.resolve_lineage("other", "att-1", position, line, entry)
-    assert await store.list_audit("default", subject=None, before=None, limit=9) == ()
+    assert await store.list_audit("default", subject="inc-1", before=None, limit=9) == ()
     assert await store.resolve_lineage("default", "att-1", position, line, entry)
     assert (await store.attester_state("att-1")).lineage == line
     (kept,) = await store.list_audit("default", subject="inc-1", before=None, limit=9)

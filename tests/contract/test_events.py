@@ -260,7 +260,8 @@ async def test_dead_deliveries_are_listed_and_tried_again_when_asked_for(store):
     assert await store.redeliver("default", "whk-1", [dead[0].id, 10**9], NOW, audit) == 1
     assert [one.delivery.id for one in await claim(store)] == [dead[0].id]
     assert await store.redeliver("default", "whk-1", None, NOW, audit) == 2
-    assert len(await store.list_audit("default", subject=None, before=None, limit=9)) == 3
+    entries = await store.list_audit("default", subject=None, before=None, limit=9)
+    assert [one.action for one in entries].count("webhook.redelivered") == 2
 
 
 async def test_old_events_go_but_never_one_that_somebody_waits_for(store):

@@ -9,13 +9,29 @@ import uuid
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
+from sqlalchemy import bindparam
+from sqlalchemy.dialects import postgresql, sqlite
 
 from tests.contract.records import MINUTE, NOW, enrol, recording
 from tests.eventually import eventually
-from verifier.store import SchemaMismatch, SqlStore, migrate, open_store, upgrade
+from verifier.store import (
+    SchemaMismatch,
+    SqlStore,
+    log_batches,
+    migrate,
+    open_store,
+    postgresql_hot,
+    sqlite_backend,
+    upgrade,
+)
+from verifier.store.leaves import LogBatch
 from verifier.store.location import parse_location
 from verifier.store.postgresql_backend import PostgresqlBackend
+from verifier.store.prepared import prepared, together, unnested
+from verifier.store.recording import Plan, Step
+from verifier.store.schema import attestation
 from verifier.store.sqlite_backend import SqliteBackend
+from verifier.store.statements import HotStatements
 
 DIVIDES = "0016"
 """The revision that divides history, and brings `schema_support`."""
@@ -57,13 +73,49 @@ def scalar(url, statement):
     return on(url, lambda connection: connection.exec_driver_sql(statement).scalar())
 
 
+def unlogged(into):
+    """Statements of the hot path from before there was a transparency log."""
+    batch = dict(HotStatements(into).batch)
+    del batch[Step.LOG_BATCHES]
+    names = [column.name for column in attestation.c if not column.name.startswith("log_")]
+    batch[Step.ATTESTATIONS] = into(attestation).values({name: bindparam(name) for name in names})
+    return batch
+
+
+@contextmanager
+def code_of_before():
+    """This program as it was before there was a log: no row is a leaf."""
+    steady = tuple(step for step in postgresql_hot._STEADY if step is not Step.LOG_BATCHES)
+    on_postgresql = unlogged(postgresql.insert)
+    many = {step: unnested(on_postgresql[step]) for step in steady}
+    on_sqlite = {
+        step: prepared(statement, sqlite_backend._POSITIONAL)
+        for step, statement in unlogged(sqlite.insert).items()
+    }
+    rows = Plan.rows
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Plan, "rows", lambda plan: (part for part in rows(plan) if part[0] is not Step.LOG_BATCHES)
+        )
+        patch.setattr(LogBatch, "add_verdict", lambda batch, row: None)
+        patch.setattr(LogBatch, "add_audit", lambda batch, row: None)
+        patch.setattr(log_batches, "of", lambda connection: LogBatch(0))
+        patch.setattr(sqlite_backend, "_BATCH", on_sqlite)
+        patch.setattr(postgresql_hot, "_STEADY", steady)
+        patch.setattr(postgresql_hot, "_MANY", many)
+        patch.setattr(postgresql_hot, "_ALL_STEADY", together(*many.values()))
+        patch.setattr(postgresql_hot, "_EACH", {step: one.text() for step, one in many.items()})
+        yield
+
+
 @asynccontextmanager
 async def of_before(url):
     """A replica at work on the schema before history was divided."""
     await asyncio.to_thread(on, url, lambda connection: migrate.apply(connection, BEFORE))
     location = parse_location(url)
     store = SqlStore(SqliteBackend(location.path) if location.path else PostgresqlBackend(location.dsn))
-    yield store
+    with code_of_before():
+        yield store
     await store.close()
 
 

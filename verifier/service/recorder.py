@@ -30,7 +30,7 @@ from verifier.ports_inventory import InventoryUpdate
 from verifier.ports_rejudge import RejudgingRecord
 from verifier.ports_secrets import Changed, Released, SecretChange, SecretRelease
 from verifier.ports_trust import AnchorAssignment, AnchorSetRecord, ExpiryAlarm, LostEndorsement
-from verifier.service import trust_entries
+from verifier.service import audit_entries, trust_entries
 
 _EVIDENCE_AT_LEAST: Final = timedelta(days=1)
 """So that no verdict on its way into the store names what is just dropped, whatever replicas' clocks differ by."""
@@ -275,7 +275,8 @@ class Recorder:
 
     async def policy_added(self, policy: PolicyRecord, actor: str, *, current: bool = True) -> None:
         """A policy revision exists; with `current` it is the one that its id stands for."""
-        await self._store.add_policy(policy, current=current)
+        entry = audit_entries.policy_added(policy, actor)
+        await self._store.add_policy(policy, entry, current=current)
         self._log.info(
             "policy.added", policy=policy.id, revision=policy.revision, current=current, actor=actor
         )
@@ -344,7 +345,7 @@ class Recorder:
 
     async def token_added(self, token: TokenRecord, actor: str) -> None:
         """A credential exists; its secret is neither stored nor logged."""
-        await self._store.add_token(token)
+        await self._store.add_token(token, audit_entries.token_created(token, actor))
         self._log.info(
             "token.added",
             token=token.id,
@@ -355,7 +356,8 @@ class Recorder:
 
     async def token_revoked(self, tenant: str, token_id: str, now: datetime, actor: str) -> bool:
         """A credential is worth nothing any more."""
-        done = await self._store.revoke_token(tenant, token_id, now)
+        audit = audit_entries.token_revoked(tenant, token_id, now, actor)
+        done = await self._store.revoke_token(tenant, token_id, now, audit)
         if done:
             self._log.warning("token.revoked", token=token_id, actor=actor)
         return done

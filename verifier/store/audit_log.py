@@ -9,17 +9,19 @@ from sqlalchemy import Connection, insert, select
 
 from verifier.ports_enrollment import AuditEntry
 from verifier.ports_observe import request_id
-from verifier.store import event_log, rows
+from verifier.store import event_log, log_batches, rows
 from verifier.store.backend import StorePart
 from verifier.store.schema import audit
 
 
 def append(connection: Connection, entry: AuditEntry) -> None:
-    """Add an entry to the caller's transaction, with the id of the request that caused it, where one did."""
+    """Add an entry to the caller's transaction, a leaf of the log, with the id of the request that caused it, where one did."""
     caused_by = request_id()
     if caused_by:
         entry = dataclasses.replace(entry, detail={**entry.detail, "request_id": caused_by})
-    connection.execute(insert(audit).values(rows.audit_values(entry)))
+    row = rows.audit_values(entry)
+    log_batches.of(connection).add_audit(row)
+    connection.execute(insert(audit), row)
 
 
 class AuditLog(StorePart):
@@ -38,7 +40,7 @@ class AuditLog(StorePart):
         self, tenant: str, *, subject: str | None, before: int | None, limit: int
     ) -> Sequence[AuditEntry]:
         """Newest first; `before` is an exclusive sequence."""
-        query = select(*audit.c).where(audit.c.tenant == tenant)
+        query = select(*rows.AUDIT_COLUMNS).where(audit.c.tenant == tenant)
         if subject is not None:
             query = query.where(audit.c.subject == subject)
         if before is not None:

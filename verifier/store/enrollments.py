@@ -122,7 +122,9 @@ class Enrollments(StorePart):
                 may_return=agreed,
             )
             bound = binding.run(connection, record)
-            event_log.append(connection, _told(EventKind.ATTESTER_ENROLLED, record, bound, now))
+            told = _told(EventKind.ATTESTER_ENROLLED, record, bound, now)
+            event_log.append(connection, told)
+            audit_log.append(connection, _enrolled(record, told))
             return connection.execute(_STATE, {"key": bound}).one()
 
         row = await self._backend.write(run)
@@ -264,6 +266,18 @@ def _told(kind: EventKind, record: EnrollmentRecord, attester_id: str | None, no
 def _paid(connection: Connection, record: EnrollmentRecord) -> bool:
     return record.token_id is not None and tokens.spend(
         connection, record.token_id, values.micros(record.created_at)
+    )
+
+
+def _enrolled(record: EnrollmentRecord, told: NewEvent) -> AuditEntry:
+    return AuditEntry(
+        tenant=record.tenant,
+        at=told.at,
+        actor=record.token_id or "inventory",
+        action=told.kind.value,
+        subject=told.subject,
+        reason="",
+        detail={**told.data, "ak_name": record.ak_name.hex()},
     )
 
 

@@ -51,8 +51,10 @@ _PG_DAMAGED: Final = frozenset({"XX001", "XX002"})
 _PG_NUL: Final = "22021"
 """Text here cannot hold a NUL. What guests say is cleaned of it; a name that has one was made up by the caller."""
 PG_READ_ONLY: Final = "25006"
-PG_RETRY: Final = frozenset({"40001", "40P01"})
+_PG_RETRY: Final = frozenset({"40001", "40P01"})
 """Serialisation failure and deadlock: the transaction was rolled back for another's sake."""
+_PG_MADE_TWICE: Final = ("23505", "pk_log_batch")
+"""Two writers made the same id for their leaves, which one of them can do better."""
 
 
 @contextmanager
@@ -85,6 +87,13 @@ def translated(
         raise StoreUnavailable(f"no database connection became free: {error}") from error
     except unreachable as error:
         raise StoreUnavailable(f"the database cannot be reached: {error}") from error
+
+
+def begun_again(error: Exception) -> bool:
+    """Whether PostgreSQL undid a transaction that can succeed as it is."""
+    native = getattr(error.orig, "__cause__", None) if isinstance(error, DBAPIError) else error
+    state = getattr(native, "sqlstate", None)
+    return state in _PG_RETRY or (state, getattr(native, "constraint_name", None)) == _PG_MADE_TWICE
 
 
 def sqlstate(error: DBAPIError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, exists, func, select
@@ -12,8 +13,9 @@ from sqlalchemy.exc import IntegrityError
 from verifier.errors import StoreUnavailable
 from verifier.ports import PolicyRecord
 from verifier.ports_announcements import Topic
+from verifier.ports_enrollment import AuditEntry
 from verifier.ports_events import EventKind, NewEvent
-from verifier.store import event_log, rows, statements
+from verifier.store import audit_log, event_log, rows, statements
 from verifier.store.announcing import note
 from verifier.store.backend import StorePart
 from verifier.store.schema import policy
@@ -27,7 +29,9 @@ _PAUSE: Final = 0.004
 class Policies(StorePart):
     """The policy methods of the `Store` port."""
 
-    async def add_policy(self, record: PolicyRecord, *, current: bool = True) -> None:
+    async def add_policy(
+        self, record: PolicyRecord, audit: AuditEntry | None = None, *, current: bool = True
+    ) -> None:
         """Keep a revision and make it current: also one that was current before, which is how to go back to it.
 
         Idempotent: adding the current revision again changes nothing but its source, which may have other
@@ -37,7 +41,7 @@ class Policies(StorePart):
         new = self._made_current(record) if current else self._beside(record)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                await self._backend.write(lambda connection: _add(connection, new, record))
+                await self._backend.write(lambda connection: _add(connection, new, record, audit))
             except IntegrityError:
                 # Another replica took the position meanwhile: count again.
                 await asyncio.sleep(random.uniform(0, _PAUSE * attempt))  # noqa: S311 - jitter
@@ -97,12 +101,16 @@ class Policies(StorePart):
         return tuple(rows.policy_record(row) for row in await self._backend.rows(query))
 
 
-def _add(connection: Connection, new: Insert, record: PolicyRecord) -> None:
-    """Add it, and say so if it is new or current now and was not."""
+def _add(connection: Connection, new: Insert, record: PolicyRecord, audit: AuditEntry | None) -> None:
+    """Add it, and say so if it is new, or current now and was not; the audit log has other signatures too."""
     before = _standing(connection, record)
     connection.execute(new)
-    known, current = _standing(connection, record)
-    if (known, current) != before:
+    standing = source, current = _standing(connection, record)
+    if standing == before:
+        return
+    if audit is not None:
+        audit_log.append(connection, replace(audit, detail={**audit.detail, "current": current}))
+    if (source is None, current) != (before[0] is None, before[1]):
         told = NewEvent(
             tenant=record.tenant,
             kind=EventKind.POLICY_ADDED,
@@ -114,9 +122,9 @@ def _add(connection: Connection, new: Insert, record: PolicyRecord) -> None:
         note(connection, Topic.POLICIES, record.tenant)
 
 
-def _standing(connection: Connection, record: PolicyRecord) -> tuple[bool, bool]:
-    """Whether the revision is known, and whether it is the current one."""
+def _standing(connection: Connection, record: PolicyRecord) -> tuple[str | None, bool]:
+    """The source of the revision, if it is known, and whether it is the current one."""
     mine = (policy.c.tenant == record.tenant, policy.c.id == record.id)
     newest = select(policy.c.revision).where(*mine).order_by(policy.c.position.desc()).limit(1)
-    known = select(exists().where(*mine, policy.c.revision == record.revision))
-    return bool(connection.execute(known).scalar()), connection.execute(newest).scalar() == record.revision
+    known = select(policy.c.source).where(*mine, policy.c.revision == record.revision)
+    return connection.execute(known).scalar(), connection.execute(newest).scalar() == record.revision

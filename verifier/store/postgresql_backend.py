@@ -22,8 +22,9 @@ from verifier.ports_observe import QueueState, part
 from verifier.store import postgresql_connections, statements
 from verifier.store.announcing import APPENDED, noting
 from verifier.store.batching import Batcher
-from verifier.store.faults import PG_READ_ONLY, PG_RETRY, sqlstate, translated
+from verifier.store.faults import PG_READ_ONLY, begun_again, sqlstate, translated
 from verifier.store.held import Held
+from verifier.store.log_batches import sealing
 from verifier.store.postgresql_announcements import PostgresqlAnnouncements
 from verifier.store.postgresql_connections import Connector
 from verifier.store.postgresql_hot import HotConnection, Line, looking_up, write
@@ -89,7 +90,7 @@ class PostgresqlBackend:
         self._check_open()
         with part("store-transaction"):
             result, changes = await self._transaction(
-                lambda connection: connection.run_sync(noting(work)), _LONG
+                lambda connection: connection.run_sync(noting(sealing(work))), _LONG
             )
         self.announcements.committed(changes)
         return result
@@ -178,7 +179,7 @@ class PostgresqlBackend:
                 except DBAPIError as error:
                     if sqlstate(error) == PG_READ_ONLY:
                         await self._turn_away()
-                    if sqlstate(error) not in PG_RETRY:
+                    if not begun_again(error):
                         raise
             async with self._engine.begin() as connection:
                 return await work(connection)

@@ -13,8 +13,10 @@ from sqlalchemy import Select, any_, bindparam
 from sqlalchemy.dialects import postgresql
 
 from verifier.store import recording, statements
-from verifier.store.faults import PG_RETRY
+from verifier.store.faults import begun_again
 from verifier.store.held import Held
+from verifier.store.leaves import LogBatch
+from verifier.store.log_batches import new_id
 from verifier.store.prepared import POSTGRESQL, prepared, together, unnested
 from verifier.store.recording import Plan, PreparedRecording, Step
 from verifier.store.rows import Row
@@ -35,7 +37,7 @@ _FAREWELL: Final = 5.0
 _HOT: Final = HotStatements(postgresql.insert)
 _ROWS: Final = {step: prepared(statement, POSTGRESQL) for step, statement in _HOT.batch.items()}
 _NONCES: Final = unnested(_HOT.spend_nonce.returning(statements.NONCE_HASH))
-_STEADY: Final = (Step.BLOBS, Step.ATTESTATIONS, Step.LATEST)
+_STEADY: Final = (Step.BLOBS, Step.LOG_BATCHES, Step.ATTESTATIONS, Step.LATEST)
 """What every attestation writes: at once, where it is all there is to write or the rest comes before."""
 _MANY: Final = {
     step: unnested(statement)
@@ -85,7 +87,7 @@ class Line:
             try:
                 return await self._transaction(work)
             except asyncpg.PostgresError as error:
-                if error.sqlstate not in PG_RETRY:
+                if not begun_again(error):
                     raise
         return await self._transaction(work)
 
@@ -178,7 +180,7 @@ async def write(connection: HotConnection, batch: Sequence[PreparedRecording], h
     nonces = recording.spendable(batch, known)
     if nonces:
         fresh = {row[0] for row in await connection.fetch(_SPEND, *_NONCES.arrays(nonces))}
-    plan = recording.plan(batch, known, fresh, held)
+    plan = recording.plan(batch, known, fresh, held, LogBatch(new_id()))
     planned = dict(plan.rows())
     at_once = planned.keys() >= set(_STEADY)
     for step, rows in planned.items():

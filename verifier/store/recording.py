@@ -18,6 +18,7 @@ from verifier.store import blobs, identities, ima_rows, recorded_events, values
 from verifier.store.blobs import PackedBlob
 from verifier.store.held import Held
 from verifier.store.judgements import Judgements
+from verifier.store.leaves import LogBatch
 from verifier.store.rows import Row, Values
 
 
@@ -89,6 +90,7 @@ class Step(enum.Enum):
     BLOBS = enum.auto()
     TOUCHED_JUDGEMENTS = enum.auto()
     JUDGEMENTS = enum.auto()
+    LOG_BATCHES = enum.auto()
     ATTESTATIONS = enum.auto()
     LEFT_BOOTS = enum.auto()
     """Before `latest` no longer says what they showed last."""
@@ -104,12 +106,14 @@ class Step(enum.Enum):
 class Plan:
     """Rows to write, by statement, and what to answer each caller, in the order of the batch."""
 
+    log: LogBatch
     outcomes: list[Outcome] = field(default_factory=list)
     blobs: dict[bytes, Values] = field(default_factory=dict)
     touched: dict[bytes, Values] = field(default_factory=dict)
     judgements: dict[bytes, Values] = field(default_factory=dict)
     touched_judgements: dict[bytes, Values] = field(default_factory=dict)
     attestations: list[Values] = field(default_factory=list)
+    """Each a leaf of `log`."""
     left_boots: list[Values] = field(default_factory=list)
     boots: list[Values] = field(default_factory=list)
     ima_pieces: list[Values] = field(default_factory=list)
@@ -132,6 +136,7 @@ class Plan:
             Step.BLOBS: _sorted(self.blobs),
             Step.JUDGEMENTS: _sorted(self.judgements),
             Step.TOUCHED_JUDGEMENTS: _sorted(self.touched_judgements),
+            Step.LOG_BATCHES: [self.log.row()] if self.attestations else [],
             Step.ATTESTATIONS: self.attestations,
             Step.LEFT_BOOTS: self.left_boots,
             Step.BOOTS: self.boots,
@@ -256,7 +261,11 @@ def known(row: Row) -> Known:
 
 
 def plan(
-    batch: Sequence[PreparedRecording], found: Mapping[str, Known], fresh: set[bytes], held: Held
+    batch: Sequence[PreparedRecording],
+    found: Mapping[str, Known],
+    fresh: set[bytes],
+    held: Held,
+    log: LogBatch,
 ) -> Plan:
     """Decide every row of the batch.
 
@@ -265,8 +274,9 @@ def plan(
         found: attesters of the batch that exist, by id; changed as the batch goes on.
         fresh: nonce hashes this transaction has inserted; the first recording with a nonce takes it out.
         held: what needs no statement.
+        log: of this transaction; every verdict becomes a leaf of it.
     """
-    result = Plan()
+    result = Plan(log)
     for item, timely in zip(batch, _timely(batch, found), strict=True):
         attester = found.get(item.attester_id)
         if attester is None or attester.tenant != item.tenant:
@@ -325,7 +335,9 @@ def _plan_one(result: Plan, item: PreparedRecording, attester: Known, held: Held
         result.boots.append(boot)
     if item.ima_piece is not None:
         result.ima_pieces.append(item.ima_piece)
-    result.attestations.append({**item.verdict, "sequence": attester.sequence, "evidence": item.evidence})
+    verdict = {**item.verdict, "sequence": attester.sequence, "evidence": item.evidence}
+    result.log.add_verdict(verdict)
+    result.attestations.append(verdict)
     result.latest[item.attester_id] = {
         **item.verdict,
         "lifecycle": Lifecycle.ENROLLED.value,

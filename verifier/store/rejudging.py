@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, and_, bindparam, select, update
 from verifier.ports import Lifecycle, VerdictRecord
 from verifier.ports_announcements import Topic
 from verifier.ports_enrollment import AuditEntry
-from verifier.store import audit_log, recorded_events, recording, values
+from verifier.store import audit_log, log_batches, recorded_events, recording, values
 from verifier.store.announcing import note
 from verifier.store.backend import StorePart
 from verifier.store.judgements import Judgements
@@ -140,7 +140,9 @@ def _store(
         said = {**item.said, "valid_until": min(item.said["valid_until"], now["valid_until"])}
         sequence = item.verdict.sequence + 1
         kept = {name: now[name] for name in _NOT_REPLACED}
-        batch[Step.ATTESTATIONS].append({**kept, **said, "sequence": sequence, "evidence": now["evidence"]})
+        verdict = {**kept, **said, "sequence": sequence, "evidence": now["evidence"]}
+        log_batches.of(connection).add_verdict(verdict)
+        batch[Step.ATTESTATIONS].append(verdict)
         changes.append(
             {
                 "b_attester_id": now["attester_id"],

@@ -26,6 +26,10 @@ Row = Sequence[Any]
 Values = dict[str, Any]
 
 TOKEN_COLUMNS: Final = tuple(schema.token.c)
+AUDIT_COLUMNS: Final = tuple(
+    schema.audit.c[name]
+    for name in ("sequence", "tenant", "at", "actor", "action", "subject", "reason", "detail")
+)
 ENROLLMENT_COLUMNS: Final = tuple(schema.enrollment.c)
 POLICY_COLUMNS: Final = tuple(
     schema.policy.c[name] for name in ("id", "tenant", "revision", "source", "created_at")
@@ -242,7 +246,7 @@ def audit_values(entry: AuditEntry) -> Values:
 
 
 def audit_entry(row: Row) -> AuditEntry:
-    """An audit entry, from the columns of its table."""
+    """An audit entry, from `AUDIT_COLUMNS`."""
     sequence, tenant, at, actor, action, subject, reason, detail = row
     return AuditEntry(
         sequence=sequence,

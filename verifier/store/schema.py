@@ -26,6 +26,7 @@ from sqlalchemy import (
     text,
 )
 
+from verifier.store.schema_log import place_columns
 from verifier.store.tables import metadata
 
 __all__ = ["metadata"]
@@ -215,6 +216,7 @@ attestation: Final = Table(
     Column("tenant", Text, nullable=False),
     *_verdict_columns(empty=False),
     Column("evidence", Text, nullable=False),
+    *place_columns(),
     # PostgreSQL drops whole partitions instead: `verifier.store.partitions`.
     Index(None, "judged_at"),
     sqlite_with_rowid=False,
@@ -347,6 +349,7 @@ audit: Final = Table(
     Column("subject", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("detail", Text, nullable=False),
+    *place_columns(),
     Index(None, "tenant", "sequence"),
     Index(None, "tenant", "subject", "sequence"),
 )

@@ -30,6 +30,8 @@ from verifier.store.announcing import APPENDED, LocalAnnouncements, noting
 from verifier.store.batching import Batcher
 from verifier.store.faults import translated
 from verifier.store.held import Held
+from verifier.store.leaves import LogBatch
+from verifier.store.log_batches import new_id, sealing
 from verifier.store.prepared import prepared
 from verifier.store.recording import Outcome, PreparedRecording
 from verifier.store.rows import Row, Values
@@ -183,7 +185,7 @@ def write_batch(
     try:
         known = _known(connection, batch)
         fresh = _spend(connection, recording.spendable(batch, known))
-        plan = recording.plan(batch, known, fresh, held)
+        plan = recording.plan(batch, known, fresh, held, LogBatch(new_id()))
         for step, rows in plan.rows():
             connection.executemany(_BATCH[step].text, list(map(_BATCH[step].row, rows)))
         connection.execute("COMMIT")
@@ -291,7 +293,7 @@ class SqliteBackend:
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """A transaction on the file's one writer, flushed to the disk together with those that wait beside it."""
-        written = await self._writes.submit(_Write(noting(work), contextvars.copy_context()))
+        written = await self._writes.submit(_Write(noting(sealing(work)), contextvars.copy_context()))
         if isinstance(written, _Failed):
             with translated():
                 raise written.error

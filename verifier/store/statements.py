@@ -44,6 +44,7 @@ from verifier.store.schema import (
 )
 from verifier.store.schema_events import event
 from verifier.store.schema_ima import ima_piece
+from verifier.store.schema_log import log_batch
 
 Insert = sqlite.Insert | postgresql.Insert
 InsertInto = Callable[[Table], Insert]
@@ -253,6 +254,7 @@ class HotStatements:
             Step.BLOBS: self._keep_blob(into),
             Step.JUDGEMENTS: insert_all(into, judgement).on_conflict_do_nothing(index_elements=["digest"]),
             Step.TOUCHED_JUDGEMENTS: _touch(judgement),
+            Step.LOG_BATCHES: insert_all(into, log_batch),
             Step.ATTESTATIONS: insert_all(into, attestation),
             Step.LEFT_BOOTS: LEAVE_BOOT,
             Step.BOOTS: self._see_boot(into),

@@ -15,7 +15,7 @@ class PolicyStore:
         self.assignments: dict[tuple[str, str], Assignment] = {}
         self.reads = 0
 
-    async def add_policy(self, policy: PolicyRecord, *, current: bool = True) -> None:
+    async def add_policy(self, policy: PolicyRecord, audit=None, *, current: bool = True) -> None:
         self.revisions[policy.tenant, policy.id, policy.revision] = policy
         if current or (policy.tenant, policy.id) not in self.current:
             self.current[policy.tenant, policy.id] = policy

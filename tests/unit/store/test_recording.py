@@ -14,6 +14,7 @@ from verifier.store import recording as under_test
 from verifier.store.held import Held
 from verifier.store.identities import uuid_key
 from verifier.store.judgements import Judgements
+from verifier.store.leaves import LogBatch
 from verifier.store.recording import Known, Spent, Step
 
 
@@ -29,7 +30,11 @@ def _known(**changes):
 def test_sequences_follow_the_order_of_arrival_per_attester():
     batch = _prepared(recording("a"), recording("b"), recording("a"), recording("a"))
     plan = under_test.plan(
-        batch, {"a": _known(sequence=7), "b": _known()}, {item.nonce_hash for item in batch}, Held()
+        batch,
+        {"a": _known(sequence=7), "b": _known()},
+        {item.nonce_hash for item in batch},
+        Held(),
+        LogBatch(1),
     )
     assert plan.outcomes == [8, 1, 9, 10]
     assert plan.latest["a"]["sequence"] == 10
@@ -42,7 +47,7 @@ def test_a_nonce_twice_in_one_batch_is_spent_by_the_first():
     found = {"a": _known(), "b": _known()}
     assert len(under_test.spendable(batch, found)) == 1
     assert under_test.spendable(batch, found)[0]["attester_id"] == "a"
-    plan = under_test.plan(batch, found, {nonce}, Held())
+    plan = under_test.plan(batch, found, {nonce}, Held(), LogBatch(1))
     assert plan.outcomes == [1, Spent()]
     assert [row["attester_id"] for row in plan.attestations] == ["a"]
 
@@ -51,7 +56,7 @@ def test_a_refused_recording_writes_no_row_of_any_kind():
     batch = _prepared(recording("a"), recording("stranger"), recording("a", tenant="other"))
     found = {"a": _known()}
     assert under_test.spendable(batch, found) == [batch[0].nonce]
-    plan = under_test.plan(batch, found, set(), Held())
+    plan = under_test.plan(batch, found, set(), Held(), LogBatch(1))
     assert plan.outcomes[0] == Spent()
     assert [type(outcome) for outcome in plan.outcomes[1:]] == [NotFoundError, NotFoundError]
     assert list(plan.rows()) == []
@@ -59,7 +64,7 @@ def test_a_refused_recording_writes_no_row_of_any_kind():
 
 def test_shared_rows_come_once_and_in_one_order():
     batch = _prepared(*(recording("a", boot_log=b"log %d" % (n % 3)) for n in range(20)))
-    plan = under_test.plan(batch, {"a": _known()}, {item.nonce_hash for item in batch}, Held())
+    plan = under_test.plan(batch, {"a": _known()}, {item.nonce_hash for item in batch}, Held(), LogBatch(1))
     written = dict(plan.rows())
     for step, key in (
         (Step.BLOBS, "digest"),
@@ -87,6 +92,7 @@ def test_an_unchanged_identity_writes_nothing():
         {"a": _known(identity_text=item.identity_text, uuids=frozenset("u"))},
         {item.nonce_hash},
         Held(),
+        LogBatch(1),
     )
     assert not plan.identities
     assert not plan.uuids
@@ -142,24 +148,24 @@ def _stored(plan, held):
 def test_what_is_held_and_marked_for_the_day_is_not_written_again():
     held, log = Held(), b"boot log"
     first = _prepared(recording("a", boot_log=log))
-    plan = under_test.plan(first, {"a": _known()}, {first[0].nonce_hash}, held)
+    plan = under_test.plan(first, {"a": _known()}, {first[0].nonce_hash}, held, LogBatch(1))
     assert {Step.BLOBS, Step.JUDGEMENTS, Step.TOUCHED_JUDGEMENTS} <= dict(plan.rows()).keys()
     # Not before it is committed.
     again = _prepared(recording("a", boot_log=log))
-    plan = under_test.plan(again, {"a": _known()}, {again[0].nonce_hash}, held)
+    plan = under_test.plan(again, {"a": _known()}, {again[0].nonce_hash}, held, LogBatch(1))
     assert sha256(log) in plan.blobs
     _stored(plan, held)
     again = _prepared(recording("a", boot_log=log))
-    plan = under_test.plan(again, {"a": _known()}, {again[0].nonce_hash}, held)
+    plan = under_test.plan(again, {"a": _known()}, {again[0].nonce_hash}, held, LogBatch(1))
     assert list(plan.blobs) == [again[0].verdict["evidence_sha256"]]
     assert not plan.judgements
     # The next day it has to be marked again, or retention would drop it.
     later = _prepared(recording("a", boot_log=log, at=NOW + timedelta(days=1)))
-    plan = under_test.plan(later, {"a": _known()}, {later[0].nonce_hash}, held)
+    plan = under_test.plan(later, {"a": _known()}, {later[0].nonce_hash}, held, LogBatch(1))
     assert sha256(log) in plan.blobs
     assert plan.touched_judgements
     held.forget()
-    plan = under_test.plan(again, {"a": _known()}, {again[0].nonce_hash}, held)
+    plan = under_test.plan(again, {"a": _known()}, {again[0].nonce_hash}, held, LogBatch(1))
     assert sha256(log) in plan.blobs
 
 
@@ -168,13 +174,13 @@ def test_what_was_only_named_is_written_when_it_comes():
     held, log = Held(), b"boot log"
     item = recording("a", boot_log=log)
     (named,) = _prepared(dataclasses.replace(item, blobs={}))
-    plan = under_test.plan([named], {"a": _known()}, {named.nonce_hash}, held)
+    plan = under_test.plan([named], {"a": _known()}, {named.nonce_hash}, held, LogBatch(1))
     assert sha256(log) in plan.touched
     _stored(plan, held)
     (named, brought) = _prepared(dataclasses.replace(item, blobs={}), recording("a", boot_log=log))
-    plan = under_test.plan([named], {"a": _known()}, {named.nonce_hash}, held)
+    plan = under_test.plan([named], {"a": _known()}, {named.nonce_hash}, held, LogBatch(1))
     assert not plan.touched
-    plan = under_test.plan([brought], {"a": _known()}, {brought.nonce_hash}, held)
+    plan = under_test.plan([brought], {"a": _known()}, {brought.nonce_hash}, held, LogBatch(1))
     assert sha256(log) in plan.blobs
 
 
@@ -193,15 +199,17 @@ def test_held_remembers_a_bounded_number_the_last_used_last():
 def test_a_boot_that_goes_on_is_left_alone():
     item = dataclasses.replace(recording("a"), position=0)
     changed, same = _prepared(item, dataclasses.replace(item, boot_goes_on=True))
-    assert dict(under_test.plan([changed], {"a": _known()}, {item.nonce_hash}, Held()).rows()).keys() >= {
+    assert dict(
+        under_test.plan([changed], {"a": _known()}, {item.nonce_hash}, Held(), LogBatch(1)).rows()
+    ).keys() >= {
         Step.LEFT_BOOTS,
         Step.BOOTS,
     }
-    steps = dict(under_test.plan([same], {"a": _known()}, {item.nonce_hash}, Held()).rows())
+    steps = dict(under_test.plan([same], {"a": _known()}, {item.nonce_hash}, Held(), LogBatch(1)).rows())
     assert not steps.keys() & {Step.LEFT_BOOTS, Step.BOOTS}
     # Whose state nobody looked at cannot know that it goes on.
     (blind,) = _prepared(dataclasses.replace(item, boot_goes_on=True, position=None))
-    assert under_test.plan([blind], {"a": _known()}, {item.nonce_hash}, Held()).boots
+    assert under_test.plan([blind], {"a": _known()}, {item.nonce_hash}, Held(), LogBatch(1)).boots
 
 
 @pytest.mark.parametrize(
