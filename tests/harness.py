@@ -81,6 +81,10 @@ def boot_log(line: str = LINE, *, secure: bool = True) -> bytes:
     )
 
 
+OF_COURSE = frozenset({"token.created", "policy.added", "attester.enrolled"})
+"""Actions in the audit log that tests of something else do not ask about."""
+
+
 @dataclass
 class FakeClock:
     """The `Clock` port: starts at the time of day, so that libraries agree with it, and is turned by hand."""
@@ -182,6 +186,14 @@ class Harness:
 
     async def get(self, path: str, scope: Scope = Scope.ADMIN, **options: Any) -> Answer:
         return await self.call("GET", path, scope=scope, **options)
+
+    async def decisions(
+        self, subject: str | None = None, scope: Scope = Scope.AUDITOR, **options: Any
+    ) -> list[dict[str, Any]]:
+        """The audit log, newest first, without what comes by itself with each token, policy and enrolment."""
+        query = "" if subject is None else f"?subject={subject}"
+        entries = (await self.get(f"/v1/audit{query}", scope, **options)).json["entries"]
+        return [one for one in entries if one["action"] not in OF_COURSE]
 
     async def post(self, path: str, body: Any, **options: Any) -> Answer:
         return await self.call("POST", path, json=body, **options)

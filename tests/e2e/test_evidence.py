@@ -64,7 +64,7 @@ async def test_who_read_evidence_is_in_the_audit_log(verifier):
     guest = await verifier.guest()
     await guest.attest()
     assert (await verifier.get(evidence_path(guest), Scope.AUDITOR)).status == 200
-    (entry,) = (await verifier.get(f"/v1/audit?subject={guest.attester_id}")).json["entries"]
+    (entry,) = await verifier.decisions(guest.attester_id)
     assert (entry["action"], entry["detail"]["sequence"]) == ("evidence.read", 1)
     tokens = (await verifier.get("/v1/tokens")).json["tokens"]
     assert entry["actor"] in [token["id"] for token in tokens if token["scopes"] == ["auditor"]]
@@ -76,7 +76,7 @@ async def test_evidence_is_not_for_those_who_read_verdicts(verifier, scope):
     await guest.attest()
     answer = await verifier.get(evidence_path(guest), scope)
     assert (answer.status, answer.code) == (403, "forbidden")
-    assert (await verifier.get("/v1/audit")).json["entries"] == []
+    assert await verifier.decisions() == []
 
 
 async def test_what_does_not_exist_is_not_found(verifier):
@@ -116,7 +116,7 @@ async def test_damaged_evidence_is_named_and_never_given_out(verifier, log):
     answer = await verifier.get(evidence_path(guest))
     assert (answer.status, answer.code) == (500, "internal-fault")
     assert "is damaged" in log.getvalue()
-    assert (await verifier.get("/v1/audit")).json["entries"] == []
+    assert await verifier.decisions() == []
 
 
 async def test_explain_shows_which_rule_read_which_event(verifier):

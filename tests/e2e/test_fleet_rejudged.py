@@ -75,7 +75,7 @@ async def test_who_is_judged_otherwise_and_that_it_is_stored(verifier, clock):
         (True, "warning"),
         (False, "affirming"),
     ]
-    audit = (await verifier.get("/v1/audit?subject=secure-boot")).json["entries"]
+    audit = await verifier.decisions("secure-boot")
     assert [(one["action"], one["reason"], one["detail"]["verdicts"]) for one in audit] == [
         ("policy.rejudged", "Secure Boot is to be off", 2)
     ]

@@ -90,7 +90,7 @@ async def test_the_audit_log_says_who_assigned_what(verifier):
     made = (await assign(verifier)).json
     await label(verifier, guest, tier="web")
     await verifier.call("DELETE", f"/v1/assignments/{made['id']}", scope=Scope.OPERATOR)
-    entries = (await verifier.get("/v1/audit", Scope.AUDITOR)).json["entries"]
+    entries = await verifier.decisions()
     assert [(entry["action"], entry["subject"]) for entry in entries] == [
         ("assignment.removed", made["id"]),
         ("attester.labelled", guest.attester_id),
@@ -153,7 +153,7 @@ async def test_who_revoked_and_who_chose_the_policy_of_one_attester_is_in_the_au
     assert chosen.status == 200
     for _ in range(2):  # revoked once, whoever says it again
         assert (await verifier.post(f"{path}/revoke", {}, scope=Scope.OPERATOR)).status == 200
-    entries = (await verifier.get(f"/v1/audit?subject={guest.attester_id}", Scope.AUDITOR)).json["entries"]
+    entries = await verifier.decisions(guest.attester_id)
     assert [entry["action"] for entry in entries] == ["attester.revoked", "policy.assigned"]
     assert entries[1]["detail"]["policy"] == "secure-boot"
     assert all(entry["actor"].startswith("tok-") for entry in entries)

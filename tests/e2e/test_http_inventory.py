@@ -131,7 +131,7 @@ async def test_a_replaced_vtpm_waits_until_the_inventory_lists_it(tmp_path, cloc
         gone = (await verifier.get(f"/v1/attesters/{first}")).json
         assert (gone["lifecycle"], gone["replaced_by"]) == ("retired", second)
         assert gone["inventory"]["outcome"] == "uuid-known-ek-unknown"
-        (entry,) = (await verifier.get(f"/v1/audit?subject={first}", Scope.AUDITOR)).json["entries"]
+        (entry,) = await verifier.decisions(first)
         assert (entry["actor"], entry["action"]) == ("inventory", "identity.replaced")
 
 

@@ -93,7 +93,7 @@ async def test_problem_log_and_audit_say_the_same_id(verifier, log, monkeypatch)
         scope=Scope.OPERATOR,
         headers=headers,
     )
-    (entry,) = (await verifier.get(f"/v1/audit?subject={guest.attester_id}")).json["entries"]
+    (entry,) = await verifier.decisions(guest.attester_id)
     assert entry["detail"]["request_id"] == GIVEN
 
     async def gone(*_):

@@ -90,7 +90,7 @@ async def test_the_fleet_is_judged_again_and_told_about(verifier, lax):
     listed = (await verifier.get("/v1/attesters?search=guest-3")).json["attesters"]
     for name in ("verdict", "history"):
         assert ", again " in (await verifier.attestctl(name, listed[0]["id"])).out
-    (entry,) = (await verifier.get("/v1/audit?subject=secure-boot")).json["entries"]
+    (entry,) = await verifier.decisions("secure-boot")
     assert (entry["action"], entry["reason"]) == ("policy.rejudged", "no Secure Boot here")
     once_more = await verifier.attestctl("policy", "apply", lax, "--rejudge", "--json")
     assert (once_more.code, once_more.json["registered"]) == (0, False)

@@ -84,7 +84,7 @@ async def test_a_service_that_starts_looks_at_once_what_ends(tmp_path):
         tasks = background.start(verifier.service.services, lambda: None)
         try:
             for _ in range(200):
-                entries = (await verifier.get("/v1/audit")).json["entries"]
+                entries = await verifier.decisions()
                 if entries:
                     break
                 await asyncio.sleep(0.05)
