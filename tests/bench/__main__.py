@@ -22,6 +22,7 @@ from tests.bench import (
     runtime_sets,
     steady,
     store,
+    transparency,
     web,
 )
 from tests.bench.measure import Result
@@ -42,6 +43,7 @@ BENCHES = (
     | store.BENCHES
     | steady.BENCHES
     | memory.BENCHES
+    | transparency.BENCHES
 )
 
 

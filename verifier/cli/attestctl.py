@@ -13,6 +13,7 @@ from verifier.cli import (
     appraise,
     assignments,
     attester,
+    audit,
     decisions,
     ek,
     eventlog,
@@ -58,7 +59,7 @@ app.command(assignments.label)
 app.command(decisions.enrollments)
 app.command(decisions.clones)
 app.command(decisions.resolve)
-app.command(decisions.audit)
+app.command(audit.app)
 app.command(watch.watch)
 app.command(events.events)
 app.command(webhooks.app)

@@ -1,4 +1,4 @@
-"""`attestctl enrollments | clones | resolve | audit`: what an operator decides, and what was decided."""
+"""`attestctl enrollments | clones | resolve`: what an operator decides."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def listing(
     if not reply["enrollments"]:
         output.out.print(f"no {status} enrolments")
         return 0
-    table = _table("id", "hostname", "SMBIOS UUID", "from", "asked", "expires", "held", "why")
+    table = decision_table("id", "hostname", "SMBIOS UUID", "from", "asked", "expires", "held", "why")
     for item in reply["enrollments"]:
         table.add_row(
             item["id"],
@@ -197,43 +197,6 @@ def resolve(
     return 0
 
 
-def audit(
-    *, subject: str | None = None, limit: int = 50, before: int | None = None, where: Where | None = None
-) -> int:
-    """List what people decided, newest first.
-
-    Example:
-        attestctl audit --subject att-k4zdsmjqgizdgmbrgaytembr
-
-    Args:
-        subject: only about this enrolment, attester or incident.
-        limit: rows of one page.
-        before: only entries with a lower number.
-    """
-    at = where or Where()
-    query = {"subject": subject, "limit": limit, "before": before}
-    reply = at.ask(lambda remote: remote.get("/v1/audit", query))
-    if at.json:
-        output.print_json(reply)
-        return 0
-    table = _table("number", "when", "who", "what", "subject", "reason", "detail")
-    for item in reply["entries"]:
-        detail = ", ".join(f"{key}={_text(value)}" for key, value in item["detail"].items())
-        table.add_row(
-            str(item["sequence"]),
-            output.when(item["at"]),
-            escape(item["actor"]),
-            item["action"],
-            item["subject"],
-            escape(item["reason"]),
-            escape(detail),
-        )
-    output.out.print(table)
-    if reply.get("before"):
-        output.err.print(f"[dim]more: --before {reply['before']}[/]")
-    return 0
-
-
 def _post(remote: Remote, enrollment_id: str, what: str, body: Mapping[str, object]) -> Any:  # noqa: ANN401 - JSON
     given = {name: value for name, value in body.items() if value not in (None, False)}
     return remote.post(f"/v1/enrollments{path_of(enrollment_id, what)}", given)
@@ -255,7 +218,7 @@ def _show(at: Where, item: Mapping[str, Any]) -> None:
         ("methods that held", _methods(item) or "none"),
         ("join token", item.get("token", "none")),
         ("EK certificate", endorsement.get("issuer") or "none that was validated"),
-        *((key, _text(value)) for key, value in endorsement.get("profile", {}).items() if key != "methods"),
+        *((key, plain(value)) for key, value in endorsement.get("profile", {}).items() if key != "methods"),
         *(("conflict", f"{each['code']}: {each['message']}") for each in item.get("conflicts", [])),
         *(("could replace", each) for each in item.get("candidates", [])),
     ]
@@ -272,7 +235,9 @@ def _show(at: Where, item: Mapping[str, Any]) -> None:
 
 
 def _guests(guests: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("guest", "hostname", "SMBIOS UUID", "boot id", "seen", "clock (resets/restarts/ms)")
+    table = decision_table(
+        "guest", "hostname", "SMBIOS UUID", "boot id", "seen", "clock (resets/restarts/ms)"
+    )
     for guest in guests:
         table.add_row(
             guest["id"],
@@ -285,7 +250,8 @@ def _guests(guests: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _table(*columns: str) -> Table:
+def decision_table(*columns: str) -> Table:
+    """A table whose ids are never cut."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, no_wrap=column in {"id", "guest"}, overflow="fold")
@@ -301,11 +267,12 @@ def _methods(item: Mapping[str, Any]) -> str:
     return ", ".join(item["endorsement"].get("profile", {}).get("methods", []))
 
 
-def _text(value: object) -> str:
+def plain(value: object) -> str:
+    """A value of JSON on one line."""
     if isinstance(value, Mapping):
-        return " ".join(f"{key}={_text(each)}" for key, each in value.items() if each is not None)
+        return " ".join(f"{key}={plain(each)}" for key, each in value.items() if each is not None)
     if isinstance(value, list):
-        return "; ".join(map(_text, value)) or "none"
+        return "; ".join(map(plain, value)) or "none"
     return str(value)
 
 

@@ -69,6 +69,11 @@ def print_json(document: object) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n")
 
 
+def print_text(text: str) -> None:
+    """What somebody else reads later, byte by byte as it is."""
+    sys.stdout.write(text)
+
+
 def write(path: Path, content: bytes) -> None:
     """Write a file and the folders above it; leaves with an explanation where that cannot be done."""
     try:
