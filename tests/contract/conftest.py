@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import shutil
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.contract.doctoring import Made, fill
 from tests.postgresql import Cluster, started
 from verifier.store import SqlStore, open_store, upgrade
 from verifier.store.schema import metadata
@@ -80,3 +83,33 @@ async def database(request, tmp_path) -> AsyncIterator[Database]:
 async def store(database) -> SqlStore:
     """A store on an empty database."""
     return await database.open()
+
+
+@pytest.fixture(scope="session")
+def logged(tmp_path_factory) -> Made:
+    folder = tmp_path_factory.mktemp("auditing")
+    url = f"sqlite:///{folder}/verifier.db"
+    upgrade(url)
+    return asyncio.run(fill(url, folder / "old.db"))
+
+
+@pytest.fixture(scope="session")
+def logged_on_server(cluster) -> Made:
+    cluster.sql("CREATE DATABASE audited TEMPLATE template_store")
+    return asyncio.run(fill(cluster.url("audited")))
+
+
+@pytest.fixture
+def made(logged, tmp_path) -> Made:
+    """A copy of its own."""
+    shutil.copy(logged.url.removeprefix("sqlite:///"), tmp_path / "copy.db")
+    return dataclasses.replace(logged, url=f"sqlite:///{tmp_path}/copy.db")
+
+
+@pytest.fixture
+def made_on_server(logged_on_server, cluster) -> Iterator[Made]:
+    """The same on PostgreSQL."""
+    name = f"copy_{uuid.uuid4().hex}"
+    cluster.sql(f"CREATE DATABASE {name} TEMPLATE audited")
+    yield dataclasses.replace(logged_on_server, url=cluster.url(name))
+    cluster.sql(f"DROP DATABASE {name} WITH (FORCE)")

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import os
 import re
-import shutil
-import uuid
-from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection, delete, insert, text, update
+from sqlalchemy import delete, insert, update
 
 from tests.contract.doctoring import (
     KEY,
@@ -24,12 +18,10 @@ from tests.contract.doctoring import (
     SAID,
     TILE_0,
     WITNESS,
-    Made,
     batch_moved,
     changed,
     current_again,
     dropped,
-    fill,
     flipped,
     forged,
     inserted,
@@ -40,17 +32,13 @@ from tests.contract.doctoring import (
     swapped,
 )
 from verifier.auditing.audit import audit_database
-from verifier.auditing.findings import Report, Tampering, Trust, moment
-from verifier.errors import VerifierFault
-from verifier.store import upgrade
+from verifier.auditing.findings import Report, Tampering, Trust
 from verifier.store.schema import attestation, audit, judgement, latest
 from verifier.store.schema import policy as policy_table
 from verifier.store.schema import token as token_table
-from verifier.store.schema_log import log_batch, log_checkpoint, log_cosignature, log_head, log_tile
+from verifier.store.schema_log import log_checkpoint, log_cosignature, log_head, log_tile
 from verifier.transparency import cosignature
 from verifier.transparency.checkpoint import Checkpoint
-from verifier.transparency.entries import audit_entry as audit_entry_of
-from verifier.transparency.merkle import leaf_hash
 from verifier.transparency.notes import Note
 
 AUDIT = {
@@ -62,36 +50,6 @@ AUDIT = {
     "reason": "",
     "detail": "{}",
 }
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory) -> Made:
-    folder = tmp_path_factory.mktemp("auditing")
-    url = f"sqlite:///{folder}/verifier.db"
-    upgrade(url)
-    return asyncio.run(fill(url, folder / "old.db"))
-
-
-@pytest.fixture(scope="module")
-def filled_server(cluster) -> Made:
-    cluster.sql("CREATE DATABASE audited TEMPLATE template_store")
-    return asyncio.run(fill(cluster.url("audited")))
-
-
-@pytest.fixture
-def made(filled, tmp_path) -> Made:
-    """A copy of its own."""
-    shutil.copy(filled.url.removeprefix("sqlite:///"), tmp_path / "copy.db")
-    return dataclasses.replace(filled, url=f"sqlite:///{tmp_path}/copy.db")
-
-
-@pytest.fixture
-def made_on_server(filled_server, cluster) -> Iterator[Made]:
-    """The same on PostgreSQL."""
-    name = f"copy_{uuid.uuid4().hex}"
-    cluster.sql(f"CREATE DATABASE {name} TEMPLATE audited")
-    yield dataclasses.replace(filled_server, url=cluster.url(name))
-    cluster.sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 # What was done to the database; the first finding's table, a part of its row's name, and of what it says.
@@ -289,89 +247,3 @@ def test_witnesses_are_counted_where_their_cosignatures_hold(made):
     made.doctor(update(log_cosignature).values(line=bad))
     first = made.audit(witnesses=(WITNESS.key,)).findings.first(1)[0]
     assert (first.table, "does not hold" in first.problem) == ("log_cosignature", True)
-
-
-def test_what_waits_for_its_place_is_held_against_its_batch(made):
-    def record(connection: Connection) -> None:
-        row = {**AUDIT, "log_batch": 2**60, "log_place": 0}
-        leaf = leaf_hash(audit_entry_of(row))
-        connection.execute(
-            insert(log_batch).values(id=2**60, leaf_count=1, leaves=leaf, first_index=None, lasting=True)
-        )
-        connection.execute(insert(audit).values(**row))
-
-    report = made.doctor(record)
-    assert (report.findings.count, report.waiting) == (0, 1)
-    first = made.doctor(update(audit).where(audit.c.action == "b").values(actor="x")).findings.first(1)[0]
-    assert (first.table, first.problem) == ("audit", "is not what waits for its place in the log")
-
-
-def test_rows_from_before_there_was_a_log_are_counted_and_not_believed(made):
-    report = made.doctor(
-        insert(audit).values(**AUDIT),
-        inserted(ROUNDS + 1, log_batch=None, log_place=None, judged_at=5),
-        update(latest)
-        .where(latest.c.attester_id == "att-2")
-        .values(sequence=ROUNDS + 1, tier=0, judged_at=5),
-    )
-    assert (report.findings.count, report.unlogged) == (0, 2)
-
-
-def test_history_that_is_not_kept_needs_no_rows_but_decisions_do(made):
-    since = made.judged_at(41)
-    old = attestation.c.sequence <= 40
-    report = made.doctor(delete(attestation).where(old))
-    assert report.findings.count == 0
-    assert (report.not_kept, report.kept_since) == (3 * 40, since)
-    # An auditor who knows how long history is kept does not take the database's word for it.
-    report = made.audit(since=moment(since) - timedelta(hours=1))
-    assert report.findings.count == 3 * 40
-    # One of them was a decision, and those are kept for good.
-    report = made.doctor(delete(audit).where(audit.c.subject == "x-20"))
-    (first,) = report.findings
-    assert (first.table, first.problem) == (
-        "attestation or audit",
-        "a verdict or a decision that was logged is not there any more",
-    )
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"tier": "x"},
-        {"evidence_sha256": "'ab'"},
-        {"judgement": "17"},
-        {"evidence": "x'00ff'"},
-        {"log_place": "'x'"},
-        {"judged_at": "'never'"},
-    ],
-    ids=lambda values: next(iter(values)),
-)
-def test_a_column_of_another_type_is_a_finding_and_no_crash(made, values):
-    ((name, value),) = values.items()
-    literal = f"'{value}'" if name == "tier" else value
-    report = made.doctor(
-        text(f"UPDATE attestation SET {name} = {literal} WHERE attester_id = 'att-2' AND sequence = 17")
-    )
-    first = report.findings.first(1)[0]
-    assert first.table == "attestation"
-    assert "att-2, sequence 17" in first.key
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="to root nothing is forbidden")
-def test_a_copy_in_a_folder_that_nobody_may_write_is_read(made, tmp_path):
-    folder = tmp_path / "readonly"
-    folder.mkdir()
-    shutil.copy(made.url.removeprefix("sqlite:///"), folder / "copy.db")
-    folder.chmod(0o500)
-    assert audit_database(f"sqlite:///{folder}/copy.db", Trust((KEY.key,))).findings.count == 0
-    assert [each.name for each in folder.iterdir()] == ["copy.db"]
-
-
-def test_what_is_no_database_is_said(tmp_path):
-    for url in (f"sqlite:///{tmp_path}/none.db", "sqlite://", "mysql://x"):
-        with pytest.raises(VerifierFault):
-            audit_database(url, Trust((KEY.key,)))
-    (tmp_path / "no.db").write_bytes(b"no database" * 1000)
-    with pytest.raises(VerifierFault):
-        audit_database(f"sqlite:///{tmp_path}/no.db", Trust((KEY.key,)))

@@ -68,9 +68,10 @@ class _Audit:
         oldest = _oldest_kept(connection)
         found = Leaves()
         if state is not None:
-            needed = tree.first_needed(connection, slots, oldest, self.kept_since, slots.size)
+            first = tree.first_needed(connection, slots, oldest, self.kept_since)
+            needed = tree.Needed(first, _rejudged(connection, seen))
             found = tree.check_tiles(connection, slots, needed, findings)
-            found.missing += ((index, b"") for index in _lasting(connection, slots, seen, needed))
+            found.missing += ((index, b"") for index in _lasting(connection, slots, seen, first))
         displaced = verdicts.displaced | audited.displaced
         _put_back(found, displaced, findings)
         self._follow(found, seen, since)
@@ -154,6 +155,16 @@ def _logged_since(connection: Connection) -> int | None:
     return None if oldest is None else log_batches.made_at(oldest)
 
 
+def _rejudged(connection: Connection, seen: Decisions) -> tuple[tuple[int, int], ...]:
+    """Where verdicts are that were judged again: with history they go by the time of their evidence, not their own."""
+    first = log_batch.c.first_index
+    query = select(first, first + log_batch.c.leaf_count, log_batch.c.id).where(
+        log_batch.c.lasting.is_(True), first.is_not(None)
+    )
+    found = leaves.streamed(connection, query.order_by(first))
+    return tuple((begin, end) for begin, end, batch in found if batch in seen.rejudging)
+
+
 def _lasting(connection: Connection, slots: Slots, seen: Decisions, needed: int) -> list[int]:
     """Decisions stay when history goes: leaves before it, in batches that have no verdicts, need their rows."""
     query = select(log_batch.c.id, log_batch.c.first_index, log_batch.c.leaf_count).where(
@@ -220,12 +231,17 @@ def _put_back(found: Leaves, displaced: dict[bytes, Tampering], findings: Findin
 
 def _missing(connection: Connection, found: Leaves, gaps: Sequence[Gap]) -> Sequence[Tampering]:
     """Leaves without a row, by the gaps that they left; then gaps that no missing leaf explains."""
-    places = _places(connection, (index for index, _ in found.missing))
+    certain = {index for index, _ in found.missing}
+    missing = sorted(certain | {index for index, _ in found.rejudged})
+    places = _places(connection, missing)
     left, result = list(gaps), list[Tampering]()
-    for index, _ in sorted(found.missing):
+    for index in missing:
         batch = places.get(index)
         at = None if batch is None else log_batches.made_at(batch[0])
         fitting = [one for one in left if one.after < index and (one.before is None or index < one.before)]
+        if not fitting and index not in certain:
+            found.not_kept += 1  # a whole past was dropped, or went with history: nobody can tell
+            continue
         if not fitting:
             what = "a verdict or a decision that was logged is not there any more"
             result.append(Tampering("attestation or audit", f"leaf {index}", what, index, at))

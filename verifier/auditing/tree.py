@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,7 +18,7 @@ from verifier.store.schema_log import log_batch, log_tile
 from verifier.transparency import tiles
 from verifier.transparency.checkpoint import Checkpoint
 from verifier.transparency.errors import TileError
-from verifier.transparency.merkle import HASH, fold
+from verifier.transparency.merkle import HASH, MAX_SIZE, fold
 from verifier.transparency.tiles import HEIGHT, TILE
 
 _SLACK: Final = 60_000_000
@@ -33,18 +34,20 @@ class Leaves:
     Attributes:
         changed: index and the hash that was logged; the first ones.
         missing: index and hash of leaves that no row came for; the first ones.
+        rejudged: the same, of verdicts that were judged again: they may go before others of their time; the first ones.
         not_kept: no row came, and none has to be there any more.
         more: further ones that are not listed.
     """
 
     changed: list[tuple[int, bytes]] = field(default_factory=list)
     missing: list[tuple[int, bytes]] = field(default_factory=list)
+    rejudged: list[tuple[int, bytes]] = field(default_factory=list)
     not_kept: int = 0
     more: int = 0
 
 
 def first_needed(
-    connection: Connection, slots: Slots, oldest: tuple[int, int] | None, since: int | None, size: int
+    connection: Connection, slots: Slots, oldest: tuple[int, int] | None, since: int | None
 ) -> int:
     """The first index whose row has to be there.
 
@@ -53,7 +56,6 @@ def first_needed(
         slots: filled with the hashes of all rows.
         oldest: index and time of the oldest verdict that is not kept for being the latest of its attester.
         since: from when on the auditor says that history is kept; None: as the oldest verdict tells.
-        size: of the tree.
     """
     if since is None:
         if oldest is None or not any(Slots.empty(slots.get(index, 1)) for index in range(oldest[0])):
@@ -61,7 +63,7 @@ def first_needed(
         since = oldest[1]
     query = select(func.min(log_batch.c.first_index)).where(log_batch.c.id >= id_at(since + _SLACK))
     found = connection.execute(query).scalar()
-    return size if found is None else int(found)
+    return slots.size if found is None else int(found)
 
 
 def check_edge(connection: Connection, state: Checkpoint, findings: Findings) -> None:
@@ -81,17 +83,41 @@ def check_batches(connection: Connection, size: int, findings: Findings) -> None
         findings.add(Tampering("log_batch", f"id {batch}", problem, first, made_at(batch)))
 
 
-def check_tiles(connection: Connection, slots: Slots, needed: int, findings: Findings) -> Leaves:
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """Which leaves have to have their row.
+
+    Attributes:
+        first: the first index of history as it is kept.
+        rejudged: first indices and ends of the transactions in which verdicts were judged again, in order.
+    """
+
+    first: int
+    rejudged: tuple[tuple[int, int], ...] = ()
+
+    def missing(self, index: int, logged: bytes, found: Leaves) -> None:
+        """Take note that no row came for a leaf."""
+        at = bisect_right(self.rejudged, (index, MAX_SIZE)) - 1
+        again = at >= 0 and index < self.rejudged[at][1]
+        kept = found.rejudged if again else found.missing
+        if index < self.first:
+            found.not_kept += 1
+        elif len(kept) < MOST:
+            kept.append((index, logged))
+        else:
+            found.more += 1
+
+
+def check_tiles(connection: Connection, slots: Slots, needed: Needed, findings: Findings) -> Leaves:
     """Hold every tile against the one above it, and the rows' hashes against the lowest ones."""
-    size = slots.size
-    uppers = _uppers(connection, size, findings)
+    uppers = _uppers(connection, slots.size, findings)
     found, expected = Leaves(), 0
-    for number, hashes in _lowest(connection, size):
+    for number, hashes in _lowest(connection, slots.size):
         for dropped in range(expected, number):
             _without_tile(dropped, slots, uppers, needed, found, findings)
         _tile(number, hashes, slots, uppers, needed, found, findings)
         expected = number + 1
-    for dropped in range(expected, -(-size // TILE)):
+    for dropped in range(expected, -(-slots.size // TILE)):
         _without_tile(dropped, slots, uppers, needed, found, findings)
     return found
 
@@ -131,7 +157,7 @@ def _tile(
     hashes: bytes,
     slots: Slots,
     uppers: Uppers,
-    needed: int,
+    needed: Needed,
     found: Leaves,
     findings: Findings,
 ) -> None:
@@ -153,43 +179,34 @@ def _tile(
     _compare(first, have, hashes, needed, found)
 
 
-def _compare(first: int, have: bytes, hashes: bytes, needed: int, found: Leaves) -> None:
+def _compare(first: int, have: bytes, hashes: bytes, needed: Needed, found: Leaves) -> None:
     for at in range(0, len(hashes), HASH):
         row, logged, index = have[at : at + HASH], hashes[at : at + HASH], first + at // HASH
         if row == logged:
             continue
         if Slots.empty(row):
-            _missing(index, logged, needed, found)
+            needed.missing(index, logged, found)
         elif len(found.changed) < MOST:
             found.changed.append((index, logged))
         else:
             found.more += 1
 
 
-def _missing(index: int, logged: bytes, needed: int, found: Leaves) -> None:
-    if index < needed:
-        found.not_kept += 1
-    elif len(found.missing) < MOST:
-        found.missing.append((index, logged))
-    else:
-        found.more += 1
-
-
 def _without_tile(
     number: int,
     slots: Slots,
     uppers: Uppers,
-    needed: int,
+    needed: Needed,
     found: Leaves,
     findings: Findings,
 ) -> None:
     """A tile that is gone, as those of a history that is not kept may be: the one above still has its hash."""
     first = number * TILE
-    if first + TILE > needed:
+    if first + TILE > needed.first:
         findings.add(Tampering("log_tile", f"tile 0/{number}", "is missing", first))
     have = slots.get(first, TILE)
     if fold(have) == _above(number, uppers):
         return
     for at in range(0, len(have), HASH):
         if Slots.empty(have[at : at + HASH]):
-            _missing(first + at // HASH, b"", needed, found)
+            needed.missing(first + at // HASH, b"", found)

@@ -1,0 +1,160 @@
+"""What an audit makes of rows that wait, that are older than the log, and that are not kept any more."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import shutil
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Connection, delete, insert, select, text, update
+
+from tests.contract.doctoring import KEY, ROUNDS, dropped, inserted, sequence
+from tests.contract.records import audit_entry, recording
+from verifier.auditing.audit import audit_database
+from verifier.auditing.findings import Trust, moment
+from verifier.errors import VerifierFault
+from verifier.reasons import Tier
+from verifier.store import open_store
+from verifier.store.schema import attestation, audit, latest
+from verifier.store.schema_log import log_batch
+from verifier.transparency.entries import audit_entry as audit_entry_of
+from verifier.transparency.merkle import leaf_hash
+
+AUDIT = {
+    "tenant": "default",
+    "at": 5,
+    "actor": "a",
+    "action": "b",
+    "subject": "c",
+    "reason": "",
+    "detail": "{}",
+}
+
+
+def test_what_waits_for_its_place_is_held_against_its_batch(made):
+    def record(connection: Connection) -> None:
+        row = {**AUDIT, "log_batch": 2**60, "log_place": 0}
+        leaf = leaf_hash(audit_entry_of(row))
+        connection.execute(
+            insert(log_batch).values(id=2**60, leaf_count=1, leaves=leaf, first_index=None, lasting=True)
+        )
+        connection.execute(insert(audit).values(**row))
+
+    report = made.doctor(record)
+    assert (report.findings.count, report.waiting) == (0, 1)
+    first = made.doctor(update(audit).where(audit.c.action == "b").values(actor="x")).findings.first(1)[0]
+    assert (first.table, first.problem) == ("audit", "is not what waits for its place in the log")
+
+
+def test_rows_from_before_there_was_a_log_are_counted_and_not_believed(made):
+    report = made.doctor(
+        insert(audit).values(**AUDIT),
+        inserted(ROUNDS + 1, log_batch=None, log_place=None, judged_at=5),
+        update(latest)
+        .where(latest.c.attester_id == "att-2")
+        .values(sequence=ROUNDS + 1, tier=0, judged_at=5),
+    )
+    assert (report.findings.count, report.unlogged) == (0, 2)
+
+
+def test_history_that_is_not_kept_needs_no_rows_but_decisions_do(made):
+    since = made.judged_at(41)
+    old = attestation.c.sequence <= 40
+    report = made.doctor(delete(attestation).where(old))
+    assert report.findings.count == 0
+    assert (report.not_kept, report.kept_since) == (3 * 40, since)
+    # An auditor who knows how long history is kept does not take the database's word for it.
+    report = made.audit(since=moment(since) - timedelta(hours=1))
+    assert report.findings.count == 3 * 40
+    # One of them was a decision, and those are kept for good.
+    report = made.doctor(delete(audit).where(audit.c.subject == "x-20"))
+    (first,) = report.findings
+    assert (first.table, first.problem) == (
+        "attestation or audit",
+        "a verdict or a decision that was logged is not there any more",
+    )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"tier": "x"},
+        {"evidence_sha256": "'ab'"},
+        {"judgement": "17"},
+        {"evidence": "x'00ff'"},
+        {"log_place": "'x'"},
+        {"judged_at": "'never'"},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_a_column_of_another_type_is_a_finding_and_no_crash(made, values):
+    ((name, value),) = values.items()
+    literal = f"'{value}'" if name == "tier" else value
+    report = made.doctor(
+        text(f"UPDATE attestation SET {name} = {literal} WHERE attester_id = 'att-2' AND sequence = 17")
+    )
+    first = report.findings.first(1)[0]
+    assert first.table == "attestation"
+    assert "att-2, sequence 17" in first.key
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="to root nothing is forbidden")
+def test_a_copy_in_a_folder_that_nobody_may_write_is_read(made, tmp_path):
+    folder = tmp_path / "readonly"
+    folder.mkdir()
+    shutil.copy(made.url.removeprefix("sqlite:///"), folder / "copy.db")
+    folder.chmod(0o500)
+    assert audit_database(f"sqlite:///{folder}/copy.db", Trust((KEY.key,))).findings.count == 0
+    assert [each.name for each in folder.iterdir()] == ["copy.db"]
+
+
+def test_what_is_no_database_is_said(tmp_path):
+    for url in (f"sqlite:///{tmp_path}/none.db", "sqlite://", "mysql://x"):
+        with pytest.raises(VerifierFault):
+            audit_database(url, Trust((KEY.key,)))
+    (tmp_path / "no.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(VerifierFault):
+        audit_database(f"sqlite:///{tmp_path}/no.db", Trust((KEY.key,)))
+
+
+def judged_again(made) -> None:
+    """The newest verdict of a machine, from the evidence that it had; then it comes again."""
+
+    async def run() -> None:
+        store = await open_store(made.url)
+        before = (await store.attester_state("att-2")).latest
+        again = dataclasses.replace(before, tier=Tier.NONE, rejudged_at=datetime.now(UTC))
+        assert None not in await store.rejudge([again], audit_entry(action="policy.rejudged"))
+        await store.record(recording("att-2", at=datetime.now(UTC) + timedelta(hours=1)))
+        await store.record(recording("att-2", at=datetime.now(UTC) + timedelta(hours=2)))
+        await store._backend.write(sequence)
+        await store.close()
+
+    asyncio.run(run())
+
+
+def test_what_was_judged_again_late_may_go_with_its_evidence(made):
+    judged_again(made)
+    assert made.audit().findings.count == 0
+    # Whatever was judged before the last round goes, and with it, of att-2, what was judged again from that.
+    report = made.doctor(
+        delete(attestation).where(attestation.c.judged_at <= made.judged_at(ROUNDS), latest_apart())
+    )
+    assert report.findings.count == 0, list(report.findings)
+    assert report.not_kept == 3 * ROUNDS + 1 - 2
+
+
+def test_what_was_judged_again_and_is_not_there_is_missed_between_others(made):
+    judged_again(made)
+    first = made.doctor(dropped("att-2", ROUNDS + 1)).findings.first(1)[0]
+    assert (first.table, first.key) == ("attestation", f"attester_id att-2, sequence {ROUNDS + 1}")
+
+
+def latest_apart():
+    newest = select(latest.c.attester_id).where(
+        latest.c.attester_id == attestation.c.attester_id, latest.c.sequence == attestation.c.sequence
+    )
+    return ~newest.exists()
