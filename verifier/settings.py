@@ -28,6 +28,7 @@ from verifier.settings_access import (
     check_bearer,
     check_client_certificates,
 )
+from verifier.settings_acme import AcmeSettings, check_acme
 from verifier.settings_inventory import SourceSettings, inventory_settings
 from verifier.settings_oidc import OidcSettings, check_oidc
 from verifier.settings_secrets import SecretSettings
@@ -281,6 +282,7 @@ class Settings(_Section, frozen=True):
     events: EventSettings = EventSettings()
     webhooks: WebhookSettings = WebhookSettings()
     secrets: SecretSettings = SecretSettings()
+    acme: AcmeSettings = AcmeSettings()
     oidc: OidcSettings = OidcSettings()
     bearer: BearerSettings = BearerSettings()
     client_certificates: ClientCertificateSettings = ClientCertificateSettings()
@@ -386,6 +388,7 @@ def _check(settings: Settings, origin: str) -> None:
     if (settings.tls.certificate is None) != (settings.tls.key is None):
         raise SettingsError(f"{origin}: tls.certificate and tls.key go together")
     checks: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("acme", lambda: check_acme(settings.acme)),
         ("oidc", lambda: check_oidc(settings.oidc)),
         ("bearer", lambda: check_bearer(settings.bearer)),
         ("client_certificates", lambda: check_client_certificates(settings.client_certificates)),

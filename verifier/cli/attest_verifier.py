@@ -9,7 +9,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.table import Column, Table
 
 from verifier import main as root
-from verifier.cli import anchors, database, host, output, secret_keys, serving
+from verifier.cli import acme, anchors, database, host, output, secret_keys, serving
 from verifier.cli.completion import add_completion
 from verifier.cli.examples import show_examples
 from verifier.composition import VERSION
@@ -60,6 +60,9 @@ def serve(*, config: host.Config = None, workers: int = 1) -> None:
             pause; SIGTERM lets requests end first.
     """
     serving.serve(config, workers)
+
+
+app.command(acme.acme)
 
 
 @keys.command(name="rotate")
