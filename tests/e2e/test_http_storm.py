@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
 from tests.harness import Guest, running, settings_for
 from verifier.ports import Scope
+from verifier.service import admission
+from verifier.service.admission import Party
 from verifier.web import dispatch
+from verifier.web.agent_routes import attesting
 
 
 async def test_a_storm_is_taken_in_pieces_and_every_guest_gets_its_verdict(tmp_path):
@@ -57,6 +63,40 @@ async def test_a_client_that_sends_its_body_slowly_holds_no_slot(tmp_path):
         guest = await verifier.guest()
         assert (await guest.attest()).status == 200
         writer.close()
+
+
+async def test_clients_that_send_their_bodies_slowly_keep_nobody_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(admission, "_SLOW", 0.0)
+    settings = settings_for(tmp_path, "[limits]\nslots = 1\nqueue = 3\n")
+    async with running(settings) as verifier:
+        host, port = verifier.url.removeprefix("http://").split(":")
+        head = (
+            "POST {} HTTP/1.1\r\nHost: v\r\nContent-Type: application/json\r\nContent-Length: 99999\r\n\r\n{{"
+        )
+        streams = []
+        for path in ("/v1/enrollments", "/v1/challenges", "/v1/attestations") * 6:
+            streams.append(await asyncio.open_connection(host, int(port)))
+            streams[-1][1].write(head.format(path).encode())
+        told = [await reader.readuntil(b"\r\n") for reader, _ in streams[:6]]
+        assert set(told) == {b"HTTP/1.1 503 Service Unavailable\r\n"}
+        guest = await verifier.guest()
+        assert (await guest.attest()).status == 200
+        for _, writer in streams:
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "party"),
+    [
+        ({"Content-Length": "1500"}, Party.STEADY),
+        ({"Content-Length": "40000"}, Party.BOOTED),
+        ({"Content-Length": "1500", "Content-Encoding": "zstd"}, Party.BOOTED),
+        ({"Transfer-Encoding": "chunked"}, Party.BOOTED),
+    ],
+    ids=["small", "with-a-log", "compressed", "of-any-length"],
+)
+def test_a_steady_attestation_is_known_by_its_head(headers, party):
+    assert attesting(make_mocked_request("POST", "/v1/attestations", headers=headers)) is party
 
 
 async def test_a_guest_is_told_when_its_turn_takes_too_long_and_the_slot_is_free_again(tmp_path, monkeypatch):

@@ -1,10 +1,13 @@
 """Whom to serve now, whom to let wait, and whom to send away for a while: what a boot storm meets.
 
-Work that costs much passes through a limited number of slots. Behind them stand two queues of bounded length, one of
-machines that are known (challenges, attestations) and one of machines that are new (enrolments): their turns alternate
-while both wait, so that ten thousand new guests do not keep the known ones from attesting, nor the other way about. Who
-finds its queue full is sent away at once, before its body is read, with a time to come back that grows with what waits and
-differs from guest to guest, so that they do not all come back together.
+Work that costs much passes through a limited number of slots. Behind them stand three queues of bounded length: machines
+that are new (enrolments), machines that have just booted or enrolled (challenges, evidence with a boot log), and steady ones
+(the small request of every few minutes). Their turns alternate while they wait, and a part of the slots is for steady ones
+alone: ten thousand guests that boot keep the others neither from attesting nor waiting, nor does either half of the storm
+hold up the other.
+
+Who finds its queue full is sent away at once, before its body is read, with a time to come back. Those times follow each
+other at the pace at which guests are served, and differ by chance: so many come back each second as there is room for.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ import asyncio
 import enum
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -28,13 +31,29 @@ _LONGEST: Final = 300
 _WEIGHT: Final = 0.05
 """Of the newest measurement in the mean of the service time."""
 _FIRST_GUESS: Final = 0.002
+_RESERVED: Final = 4
+"""One of so many slots is for steady machines alone."""
+_EARLY: Final = 0.75
+"""Of the time that those who come back are reckoned to take: there had better be a queue than nothing to do."""
+_SPREAD: Final = 0.25
+"""Of a time to come back, by chance."""
+_SLOW: Final = 2.0
+"""Seconds after which a body that is still on its way makes room for others, where there is none."""
 
 
 class Party(enum.Enum):
     """Who asks."""
 
-    KNOWN = "known"
+    STEADY = "steady"
+    """A machine that has attested in this boot."""
+    BOOTED = "booted"
+    """One that has not."""
     NEW = "new"
+    """One that enrols."""
+
+
+_ERRANDS: Final = {Party.STEADY: 1, Party.BOOTED: 2, Party.NEW: 4}
+"""Requests that a guest will make, the one that was sent away among them, until it is steady."""
 
 
 class OverloadedError(VtpmAttestError):
@@ -53,7 +72,7 @@ class AdmissionRules:
 
     Attributes:
         slots: how many are worked on at a time.
-        waiting: how many of each party may wait, those whose body is still arriving among them.
+        waiting: how many of each party may wait, those whose body is still on its way among them.
     """
 
     slots: int
@@ -62,6 +81,8 @@ class AdmissionRules:
 
 class Ticket:
     """Let in: it may send its body, and then has to take its turn."""
+
+    __slots__ = ("_admission", "_party")
 
     def __init__(self, admission: Admission, party: Party) -> None:
         self._admission = admission
@@ -74,6 +95,24 @@ class Ticket:
     def __exit__(self, *_: object) -> None:
         self._admission.let_out(self._party)
 
+    @asynccontextmanager
+    async def arrival(self) -> AsyncIterator[None]:
+        """While its body is on its way. Raises `OverloadedError` where it came too slowly, and others need the room."""
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                self._admission.arriving(self._party, limit)
+                yield
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise OverloadedError(
+                self._admission.come_back(self._party),
+                "this request came slowly, and others wait; send it again",
+            ) from error
+        finally:
+            self._admission.arrived(self._party, limit)
+
     def turn(self) -> Turn:
         """Wait for a slot, and hold it while this is open."""
         return Turn(self._admission, self._party)
@@ -81,6 +120,8 @@ class Ticket:
 
 class Turn:
     """A slot, once there is one."""
+
+    __slots__ = ("_admission", "_began", "_party")
 
     def __init__(self, admission: Admission, party: Party) -> None:
         self._admission = admission
@@ -92,11 +133,11 @@ class Turn:
         self._began = self._admission.now()
 
     async def __aexit__(self, *_: object) -> None:
-        self._admission.give_back(self._admission.now() - self._began)
+        self._admission.give_back(self._party, self._admission.now() - self._began)
 
 
 class Admission:
-    """The slots and the two queues before them; for one event loop."""
+    """The slots and the queues before them; for one event loop."""
 
     def __init__(
         self, rules: AdmissionRules, random: Random, now: Callable[[], float] = time.monotonic
@@ -104,10 +145,16 @@ class Admission:
         self._rules = rules
         self._random = random
         self.now = now
-        self._free = rules.slots
+        self._held = dict.fromkeys(Party, 0)
+        """Slots, by who is in them."""
         self._waiting: dict[Party, deque[asyncio.Future[None]]] = {party: deque() for party in Party}
         self._inside = dict.fromkeys(Party, 0)
-        self._last = Party.NEW
+        self._arriving: dict[Party, dict[asyncio.Timeout, float]] = {party: {} for party in Party}
+        """Since when, the oldest first."""
+        self._order = deque(Party)
+        """Whose turn is next; who was served goes to the end."""
+        self._booked = 0.0
+        """When the last of those sent away is reckoned to have been served."""
         self._taken = dict.fromkeys(Party, 0)
         self._waited = dict.fromkeys(Party, 0.0)
         self._mean = _FIRST_GUESS
@@ -118,8 +165,8 @@ class Admission:
 
     def let_in(self, party: Party) -> None:
         """One more is in."""
-        if self._inside[party] >= self._rules.waiting + self._rules.slots:
-            wait = self._come_back()
+        if self._inside[party] >= self._rules.waiting + self._rules.slots and not self._make_room(party):
+            wait = self.come_back(party)
             raise OverloadedError(
                 wait,
                 f"more {party.value} machines are waiting than this verifier lets wait; try again in {wait} s",
@@ -133,8 +180,8 @@ class Admission:
     async def take(self, party: Party) -> None:
         """Wait for a slot. Cancelled while it waits it leaves the queue; cancelled as it gets one it passes it on."""
         self._taken[party] += 1
-        if self._free > 0:
-            self._free -= 1
+        if self._has_slot(party):
+            self._held[party] += 1
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting[party].append(turn)
@@ -146,15 +193,32 @@ class Admission:
                 with suppress(ValueError):  # whoever served the queue meanwhile has passed it over
                     self._waiting[party].remove(turn)
             else:
-                self._next()
+                self._leave(party)
             raise
         finally:
             self._waited[party] += self.now() - started
 
-    def give_back(self, seconds: float) -> None:
+    def give_back(self, party: Party, seconds: float) -> None:
         """A slot is free again; it was held for so long."""
         self._mean += _WEIGHT * (seconds - self._mean)
-        self._next()
+        self._leave(party)
+
+    def arriving(self, party: Party, limit: asyncio.Timeout) -> None:
+        """A body is on its way, and can be given up by this."""
+        self._arriving[party][limit] = self.now()
+
+    def arrived(self, party: Party, limit: asyncio.Timeout) -> None:
+        """It is not any more."""
+        self._arriving[party].pop(limit, None)
+
+    def come_back(self, party: Party) -> int:
+        """Seconds until what waits now, and whoever was told to come back before, will have been served."""
+        now, each = self.now(), _EARLY * self._mean / self._rules.slots
+        waiting = sum(self._inside.values()) * self._mean / self._rules.slots
+        self._booked = min(max(self._booked, now + waiting) + _ERRANDS[party] * each, now + _LONGEST)
+        share = int.from_bytes(self._random.bytes(2), "big") / 0xFFFF
+        wait = max(1.0, self._booked - now)
+        return min(_LONGEST, round(wait + share * max(1.0, _SPREAD * wait)))
 
     def states(self) -> dict[str, QueueState]:
         """For the metrics, by queue."""
@@ -165,21 +229,39 @@ class Admission:
             for party in Party
         }
 
-    def _next(self) -> None:
-        """Hand the slot to who is next: of the party that was not served last, if one of it waits."""
-        other = Party.KNOWN if self._last is Party.NEW else Party.NEW
-        for party in (other, self._last):
-            while self._waiting[party]:
-                turn = self._waiting[party].popleft()
-                if not turn.done():
-                    self._last = party
-                    turn.set_result(None)
-                    return
-        self._free += 1
+    def _has_slot(self, party: Party) -> bool:
+        """Whether there is one that it may have."""
+        held = sum(self._held.values())
+        others = held - self._held[Party.STEADY]
+        open_to_others = self._rules.slots - self._rules.slots // _RESERVED
+        return held < self._rules.slots and (party is Party.STEADY or others < open_to_others)
 
-    def _come_back(self) -> int:
-        """Seconds until what waits now will have been served, and up to as much again, by chance."""
-        ahead = sum(self._inside.values())
-        drained = max(1.0, ahead * self._mean / self._rules.slots)
-        share = int.from_bytes(self._random.bytes(2), "big") / 0xFFFF
-        return min(_LONGEST, round(drained * (1 + share)) or 1)
+    def _leave(self, party: Party) -> None:
+        """One slot less is held: to whoever is next, of those who may have it."""
+        self._held[party] -= 1
+        for following in tuple(self._order):
+            if self._hand_to(following):
+                return
+
+    def _hand_to(self, party: Party) -> bool:
+        """Hand a slot to the first of a queue."""
+        queue = self._waiting[party]
+        while queue and self._has_slot(party):
+            turn = queue.popleft()
+            if not turn.done():
+                self._order.remove(party)
+                self._order.append(party)
+                self._held[party] += 1
+                turn.set_result(None)
+                return True
+        return False
+
+    def _make_room(self, party: Party) -> bool:
+        """Give up the body that has been on its way longest, if that is long."""
+        for limit, since in self._arriving[party].items():
+            if self.now() - since < _SLOW:
+                return False
+            self.arrived(party, limit)
+            limit.reschedule(asyncio.get_running_loop().time())
+            return True
+        return False

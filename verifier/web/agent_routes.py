@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from aiohttp import hdrs, web
+
 from verifier.errors import RefusedError
 from verifier.reasons import Reason
 from verifier.service.admission import Party
 from verifier.web import wire_codec as wire
+from verifier.web.connections import LARGE
 from verifier.web.routing import Access, Call, Reply, Route
 
 
@@ -50,6 +53,12 @@ async def attest(call: Call) -> Reply:
     if call.body.want_ak_certificate:
         certificate = call.services.ak_certificates.offer(outcome.attester, outcome.verdict)
     return Reply(body=wire.attestation_reply(outcome, certificate))
+
+
+def attesting(request: web.Request) -> Party:
+    """A steady attestation is small; evidence of a boot has its log with it."""
+    small = request.content_length is not None and request.content_length <= LARGE
+    return Party.STEADY if small and hdrs.CONTENT_ENCODING not in request.headers else Party.BOOTED
 
 
 ATTESTATION_REASONS: Final = (
@@ -129,7 +138,7 @@ ROUTES: Final = (
         path="/v1/challenges",
         access=Access.AGENT,
         handler=challenge,
-        party=Party.KNOWN,
+        party=Party.BOOTED,
         summary="Get a single-use nonce and what to quote over it",
         request=wire.ChallengeRequest,
         response=wire.Challenge,
@@ -145,7 +154,7 @@ ROUTES: Final = (
         path="/v1/attestations",
         access=Access.AGENT,
         handler=attest,
-        party=Party.KNOWN,
+        party=attesting,
         summary="Send evidence; answers the verdict and the next challenge",
         request=wire.AttestationRequest,
         response=wire.AttestationReply,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +16,7 @@ from verifier.findings import Status
 from verifier.ports import TokenRecord
 from verifier.ports_observe import CURRENT, about
 from verifier.reasons import Reason, Tier
-from verifier.service.admission import OverloadedError
+from verifier.service.admission import OverloadedError, Party
 from verifier.service.callers import Callers
 from verifier.service.rate import Rates
 from verifier.service.services import Services
@@ -68,11 +68,14 @@ class Dispatcher:
         principal = await authorize(self.route, request, self._services.callers, self._services.rates)
         if principal is not None:
             about(principal.tenant)
-        if self.route.party is None:
+        party = self.route.party
+        if party is None:
             return await self._answer(await self._call(request, principal, room))
-        with self._services.admission.enter(self.route.party) as ticket:
-            call = await self._call(request, principal, room)
-            # Whoever sends its body slowly holds no slot meanwhile.
+        admission = self._services.admission
+        with admission.enter(party if isinstance(party, Party) else party(request)) as ticket:
+            # Whoever sends its body slowly holds no slot meanwhile, and makes room where there is none.
+            async with nullcontext() if request.content.is_eof() else ticket.arrival():
+                call = await self._call(request, principal, room)
             limit = asyncio.timeout(_LONGEST)
             try:
                 async with limit, ticket.turn():

@@ -186,8 +186,8 @@ class Route:
     """Carries an ETag and answers 304."""
     unchanged: Callable[[Call], str | None] | None = None
     """The ETag of the answer, where it is known without asking the database."""
-    party: Party | None = None
-    """Whose turn this call has to wait for (`verifier.service.admission`); None: it costs little."""
+    party: Party | Callable[[web.Request], Party] | None = None
+    """Whose turn this call has to wait for (`verifier.service.admission`), by its head; None: it costs little."""
     probe: bool = False
     """Asked by balancers: no limit by address, which is theirs, may take this replica out of service."""
     reasons: tuple[Reason, ...] = ()

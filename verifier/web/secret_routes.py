@@ -163,7 +163,7 @@ ROUTES: Final = (
         path="/v1/secrets/{name}/release",
         access=Access.AGENT,
         handler=release,
-        party=Party.KNOWN,
+        party=Party.BOOTED,
         summary="Ask for a secret with evidence of now; answers the verdict and, if that is affirming, the secret, "
         "encrypted to the TPM and the process that asked",
         request=wire.ReleaseRequest,

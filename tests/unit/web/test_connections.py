@@ -70,7 +70,7 @@ async def test_whoever_is_sent_away_keeps_no_connection(tmp_path):
     settings = settings_for(tmp_path, LIMITS_SLOTS="1", LIMITS_QUEUE="0")
     async with running(settings) as verifier:
         admission = verifier.service.services.admission
-        with admission.enter(Party.KNOWN):
+        with admission.enter(Party.BOOTED):
             away = await verifier.post("/v1/challenges", {"attester_id": "att-1"})
         assert away.status == 503
         assert away.headers["Connection"] == "close"
