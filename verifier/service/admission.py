@@ -33,7 +33,7 @@ _WEIGHT: Final = 0.05
 _FIRST_GUESS: Final = 0.002
 _RESERVED: Final = 4
 """One of so many slots is for steady machines alone."""
-_EARLY: Final = 0.75
+_EARLY: Final = 0.5
 """Of the time that those who come back are reckoned to take: there had better be a queue than nothing to do."""
 _SPREAD: Final = 0.25
 """Of a time to come back, by chance."""

@@ -75,7 +75,7 @@ def build_app(
     """The application over these use cases. Serve it with `auto_decompress=False`: bodies are expanded here,
     within limits. `more`: names of operations that others add.
     """  # noqa: D205 - one sentence does not fit one line
-    connections = Connections(config.connections, config.most_connections)
+    connections = Connections(config.connections, max(config.connections, config.most_connections))
     door = Door(config.handshakes, connections)
     metrics = Metrics(
         [*(route.name for route in ROUTES), *more],

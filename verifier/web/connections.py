@@ -52,6 +52,10 @@ class Connections:
         self._open: set[Connection] = set()
         self._idle: OrderedDict[Connection, float] = OrderedDict()
         """Since when."""
+        self._steady: set[Connection] = set()
+        """Of machines that attest again and again."""
+        self._steady_idle: OrderedDict[Connection, float] = OrderedDict()
+        """Those of them without a request, since when."""
         self._closing: set[Connection] = set()
         """Open still: a client has some seconds to say goodbye."""
         self._sending: dict[Connection, None] = {}
@@ -68,26 +72,32 @@ class Connections:
 
     def has_room_for(self, more: int) -> bool:
         """Whether so many more may come; closes what rests where that is needed, and says yes once it is closed."""
-        over = len(self._open) + more - self._limit
-        while over > len(self._closing) and self._rests():
-            self._shed()
-        return over <= 0
+        while len(self._open) - len(self._closing) + more > self._limit and self._spares():
+            pass
+        return len(self._open) + more <= self._limit
 
     def made(self, connection: Connection) -> None:
         """It is open, and has not said anything."""
-        while len(self._open) - len(self._closing) >= self._most and self._rests():
-            self._shed()
+        while len(self._open) - len(self._closing) >= self._most and self._spares():
+            pass
         self._open.add(connection)
         self.idle(connection)
 
     def busy(self, connection: Connection) -> None:
         """A request has come."""
         self._idle.pop(connection, None)
+        self._steady_idle.pop(connection, None)
+
+    def steady(self, connection: Connection) -> None:
+        """It has brought a steady attestation: others make room before it does."""
+        if connection in self._open and connection not in self._closing:
+            self._steady.add(connection)
 
     def idle(self, connection: Connection) -> None:
         """It has its answer, to the last byte."""
         if connection in self._open and connection not in self._closing:
-            self._idle[connection] = self._now()
+            queue = self._steady_idle if connection in self._steady else self._idle
+            queue[connection] = self._now()
 
     @contextmanager
     def sending(self, connection: Connection) -> Iterator[None]:
@@ -106,16 +116,28 @@ class Connections:
         self._sending.pop(connection, None)
         self._closing.discard(connection)
         self._idle.pop(connection, None)
+        self._steady_idle.pop(connection, None)
+        self._steady.discard(connection)
         if self.when_lost is not None:
             self.when_lost()
 
-    def _shed(self) -> None:
-        oldest, _ = self._idle.popitem(last=False)
+    def _spares(self) -> bool:
+        """Close the one that has been idle longest, if it is likely to stay so: in a boot storm all have just come.
+
+        One of a steady machine only where those alone are as many as are kept: a storm pushes none of them out.
+        """
+        queue = self._idle
+        if not self._rests(queue) and len(self._steady) >= self._most:
+            queue = self._steady_idle
+        if not self._rests(queue):
+            return False
+        oldest, _ = queue.popitem(last=False)
+        self._steady.discard(oldest)
         self._closing.add(oldest)
         self.shed += 1
         oldest.force_close()
+        return True
 
-    def _rests(self) -> bool:
-        """Whether the one that has been idle longest is likely to stay so: in a boot storm all have just come."""
-        since = next(iter(self._idle.values()), None)
+    def _rests(self, queue: OrderedDict[Connection, float]) -> bool:
+        since = next(iter(queue.values()), None)
         return since is not None and self._now() - since > _REST

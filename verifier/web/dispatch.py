@@ -22,7 +22,7 @@ from verifier.service.rate import Rates
 from verifier.service.services import Services
 from verifier.web.bodies import read_body
 from verifier.web.body_room import BodyBudget, Room
-from verifier.web.routing import Access, Call, Reply, Route, WebConfig
+from verifier.web.routing import STEADY, Access, Call, Reply, Route, WebConfig
 from verifier.web.wire_codec import (
     JSON,
     MAX_JSON_BODY,
@@ -71,15 +71,17 @@ class Dispatcher:
         party = self.route.party
         if party is None:
             return await self._answer(await self._call(request, principal, room))
-        admission = self._services.admission
-        with admission.enter(party if isinstance(party, Party) else party(request)) as ticket:
+        party = party if isinstance(party, Party) else party(request)
+        with self._services.admission.enter(party) as ticket:
             # Whoever sends its body slowly holds no slot meanwhile, and makes room where there is none.
             async with nullcontext() if request.content.is_eof() else ticket.arrival():
                 call = await self._call(request, principal, room)
             limit = asyncio.timeout(_LONGEST)
             try:
                 async with limit, ticket.turn():
-                    return await self._answer(call)
+                    response = await self._answer(call)
+                    request[STEADY] = party is Party.STEADY
+                    return response
             except TimeoutError as error:
                 if not limit.expired():
                     raise

@@ -51,6 +51,10 @@ SECURITY_HEADERS: Final[dict[str, str]] = {
 """On every reply."""
 
 
+STEADY: Final = web.RequestKey("steady", bool)
+"""Key of a request that was a steady attestation, and was heard."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebConfig:
     """What the web layer is told about itself."""

@@ -17,7 +17,7 @@ from verifier.reasons import Reason
 from verifier.web.bodies import SLOWEST
 from verifier.web.connections import ANSWER_SECONDS, HEAD_SECONDS, LARGE, Connections
 from verifier.web.problems import PROBLEM_MEDIA_TYPE, problem
-from verifier.web.routing import SECURITY_HEADERS
+from verifier.web.routing import SECURITY_HEADERS, STEADY
 from verifier.web.wire_codec import encode
 
 _LONGEST: Final = 8190
@@ -172,6 +172,8 @@ def _counted(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
         response = await handle(request)
         if (request.content_length or 0) > LARGE or response.status == HTTPStatus.SERVICE_UNAVAILABLE:
             response.force_close()  # who is sent away comes back in a while, and holds nothing until then
+        elif request.get(STEADY) and isinstance(request.protocol, _Handler):
+            kept.steady(request.protocol)
         return response
 
     return counted

@@ -9,6 +9,7 @@ import pytest
 from tests.harness import Guest, running, settings_for
 from verifier.service.admission import Party
 from verifier.web.connections import LARGE, Connections
+from verifier.web.runner import CONNECTIONS
 
 MOST = 16
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: verifier.test\r\n\r\n"
@@ -170,6 +171,55 @@ def test_whoever_has_just_come_or_was_just_answered_stays():
     kept.made(many[5])
     assert [one.closed for one in many] == [True, True, False, True, True, False]
     assert len(kept) == 2
+
+
+def test_a_storm_pushes_out_no_steady_machine():
+    time = Time()
+    kept = Connections(4, 8, time)
+    steady, storm = [Fake(kept) for _ in range(3)], [Fake(kept) for _ in range(9)]
+    for one in steady:
+        kept.made(one)
+        kept.busy(one)
+        kept.steady(one)
+        kept.idle(one)
+    for one in storm[:5]:
+        time.now += 60.0
+        kept.made(one)
+    assert not any(one.closed for one in steady)
+    assert [one.closed for one in storm[:5]] == [True] * 4 + [False]
+    for one in storm[5:]:
+        kept.made(one)
+    time.now += 60.0
+    assert len(kept) == 8
+    assert kept.has_room_for(1)  # one of the storm was closed for it
+    assert not any(one.closed for one in steady)
+
+
+def test_of_steady_machines_that_are_more_than_are_kept_the_one_idle_longest_goes():
+    time = Time()
+    kept = Connections(3, 8, time)
+    many = [Fake(kept) for _ in range(5)]
+    for one in many:
+        time.now += 60.0
+        kept.made(one)
+        kept.busy(one)
+        kept.steady(one)
+        kept.idle(one)
+    assert [one.closed for one in many] == [True, True, False, False, False]
+    assert len(kept) == 3
+
+
+async def test_a_steady_attestation_keeps_its_connection_through_a_storm(verifier):
+    """Its guest would have to wait behind all those that connect."""
+    guest = await verifier.guest()
+    await guest.attest()
+    held = {"sha256": (await guest.challenge())["boot_log_sha256"]}
+    assert (await guest.attest(boot_log=held)).status == 200
+    (steady,) = verifier.runner.app[CONNECTIONS]._steady
+    for _ in range(4 * MOST):
+        assert await (await Client.of(verifier)).ask() == b"HTTP/1.1 200 OK"
+    assert (await guest.attest(boot_log=held)).status == 200
+    assert verifier.runner.app[CONNECTIONS]._steady == {steady}
 
 
 async def test_no_answer_is_cut_off_to_make_room(verifier, monkeypatch):
