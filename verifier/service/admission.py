@@ -1,10 +1,10 @@
 """Whom to serve now, whom to let wait, and whom to send away for a while: what a boot storm meets.
 
 Work that costs much passes through a limited number of slots. Behind them stand three queues of bounded length: machines
-that are new (enrolments), machines that have just booted or enrolled (challenges, evidence with a boot log), and steady ones
-(the small request of every few minutes). Their turns alternate while they wait, and a part of the slots is for steady ones
-alone: ten thousand guests that boot keep the others neither from attesting nor waiting, nor does either half of the storm
-hold up the other.
+that are new and ask to be enrolled, those that have begun (activations, challenges, evidence with a boot log), and steady
+ones (the small request of every few minutes). They take turns while they wait, and a part of the slots is for steady ones
+alone, so that ten thousand guests that boot do not hold them up. Of the other turns one is for a new machine and three for
+such as have begun, which is what a new one needs: so many begin as come to an end.
 
 Who finds its queue full is sent away at once, before its body is read, with a time to come back. Those times follow each
 other at the pace at which guests are served, and differ by chance: so many come back each second as there is room for.
@@ -47,9 +47,9 @@ class Party(enum.Enum):
     STEADY = "steady"
     """A machine that has attested in this boot."""
     BOOTED = "booted"
-    """One that has not."""
+    """One that is enrolled, or about to be, and has not."""
     NEW = "new"
-    """One that enrols."""
+    """One that asks to be enrolled."""
 
 
 _ERRANDS: Final = {Party.STEADY: 1, Party.BOOTED: 2, Party.NEW: 4}
@@ -151,9 +151,9 @@ class Admission:
         self._inside = dict.fromkeys(Party, 0)
         self._arriving: dict[Party, dict[asyncio.Timeout, float]] = {party: {} for party in Party}
         """Since when, the oldest first."""
-        self._order = deque(Party)
-        """Whose turn is next; who was served goes to the end."""
-        self._booked = 0.0
+        self._order = deque((Party.STEADY, Party.BOOTED, Party.NEW, Party.BOOTED, Party.BOOTED))
+        """Whose turn is next; what was taken goes to the end."""
+        self._booked = dict.fromkeys(Party, 0.0)
         """When the last of those sent away is reckoned to have been served."""
         self._taken = dict.fromkeys(Party, 0)
         self._waited = dict.fromkeys(Party, 0.0)
@@ -215,9 +215,10 @@ class Admission:
         """Seconds until what waits now, and whoever was told to come back before, will have been served."""
         now, each = self.now(), _EARLY * self._mean / self._rules.slots
         waiting = sum(self._inside.values()) * self._mean / self._rules.slots
-        self._booked = min(max(self._booked, now + waiting) + _ERRANDS[party] * each, now + _LONGEST)
+        after = max(self._booked[party], now + waiting) + _ERRANDS[party] * each
+        self._booked[party] = min(after, now + _LONGEST)
         share = int.from_bytes(self._random.bytes(2), "big") / 0xFFFF
-        wait = max(1.0, self._booked - now)
+        wait = max(1.0, self._booked[party] - now)
         return min(_LONGEST, round(wait + share * max(1.0, _SPREAD * wait)))
 
     def states(self) -> dict[str, QueueState]:
@@ -239,8 +240,10 @@ class Admission:
     def _leave(self, party: Party) -> None:
         """One slot less is held: to whoever is next, of those who may have it."""
         self._held[party] -= 1
-        for following in tuple(self._order):
+        for at, following in enumerate(self._order):
             if self._hand_to(following):
+                del self._order[at]
+                self._order.append(following)
                 return
 
     def _hand_to(self, party: Party) -> bool:
@@ -249,8 +252,6 @@ class Admission:
         while queue and self._has_slot(party):
             turn = queue.popleft()
             if not turn.done():
-                self._order.remove(party)
-                self._order.append(party)
                 self._held[party] += 1
                 turn.set_result(None)
                 return True

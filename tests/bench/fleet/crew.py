@@ -192,8 +192,8 @@ class Crew:
                 verdict = await guest.attest()
             except RefusedError as refusal:
                 out.refusals[refusal.code] += 1
-                if refusal.code == "nonce-reused":
-                    continue  # an answer was lost with its connection: a new challenge, as the agent does
+                if guest.can_go_on_after(refusal.code):
+                    continue
                 if refusal.status not in {429, 503} or refusal.retry_after is None:
                     out.wrong.append(f"guest {guest.seed}: {refusal}")
                     return False

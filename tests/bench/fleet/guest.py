@@ -112,6 +112,15 @@ class Guest:
         done = await self.call(f"/v1/enrollments/{begun.enrollment_id}/activation", proof, m.ActivationReply)
         self.attester_id = done.attester_id
 
+    def can_go_on_after(self, code: str) -> bool:
+        """As the agent does: another challenge, or another enrolment, where that at hand is no good any more."""
+        if self.attester_id:
+            return code == "nonce-reused"  # its answer was lost with the connection
+        gone = code in {"enrollment-expired", "not-found"}
+        if gone:
+            self.begun = None
+        return gone
+
     async def attest(self) -> m.Verdict:
         """Over the challenge at hand, or a new one."""
         challenge, self.challenge = self.challenge, None
