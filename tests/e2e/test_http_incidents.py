@@ -217,3 +217,20 @@ async def test_incidents_of_another_tenant_and_names_that_are_none_do_not_exist(
         await verifier.get(f"/v1/incidents/inc-{found['attester']}-0"),
     ]
     assert {(each.status, each.code) for each in hidden} == {(404, "not-found")}
+
+
+async def test_a_foreign_ratchet_is_listed_and_resolved_as_other_incidents_are(verifier):
+    """Found by tests/stateful: the list of all incidents was a fault as long as there was one of this kind."""
+    a = await machine(verifier)
+    await attest(a, A, "boot-a")
+    (number,) = a.tpm._state.nv
+    a.tpm.nv_undefine(number)  # the agent makes it anew at its next word
+    a.hints.clear()
+    assert (await attest(a, A, "boot-a")).json["verdict"]["status"] == "contraindicated"
+    (found,) = await incidents(verifier)
+    assert (found["kind"], found["attester"]) == ("ratchet-foreign", a.attester_id)
+    assert (await verifier.get(f"/v1/incidents/{found['id']}")).json == found
+    done = await resolve(verifier, found["id"], keep=found["guests"][-1]["id"], reason="reinstalled")
+    assert done.status == 200
+    assert await incidents(verifier) == []
+    assert (await attest(a, A, "boot-a")).json["verdict"]["status"] == "affirming"

@@ -24,6 +24,7 @@ _GUEST_ID: Final = 8
 _ATTEMPTS: Final = 8
 _MARKS: Final = {
     IncidentKind.CLONE_SUSPECTED: "s",
+    IncidentKind.RATCHET_FOREIGN: "f",
     IncidentKind.ROLLBACK: "r",
     IncidentKind.CLONE_PROVEN: "c",
 }

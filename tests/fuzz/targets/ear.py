@@ -62,7 +62,7 @@ def target(data: bytes) -> None:
         for received in SseReader().feed(data):
             _event(received)
     elif kind == b"\x03":
-        assert _problem(data, 404).code
+        assert isinstance(_problem(data, 404).code, str)
     else:
         believed(data)
 

@@ -56,4 +56,4 @@ def target(data: bytes) -> None:
         agent_reads(data)  # whatever the verifier takes, the agent can read
         keys.load_key.__wrapped__(data)
         keys.fingerprint(public)
-        make_credential(public, public.name, bytes(32), fixed)
+        make_credential(public, public.name, bytes(min(32, public.name_alg.size)), fixed)
