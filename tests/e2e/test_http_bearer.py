@@ -161,24 +161,29 @@ def nameless(provider):
     return jwt.encode({"alg": "RS256"}, claims(provider), key, algorithms=["RS256"])
 
 
-FORGERIES = {
-    "alg none": lambda provider: unsigned(provider, claims(provider)),
-    "alg None in another case": lambda provider: spliced(provider, {"alg": "nOnE", "kid": provider.key.kid}),
+ALGORITHMS = {
+    "none": lambda provider: unsigned(provider, claims(provider)),
+    "none in another case": lambda provider: spliced(provider, {"alg": "nOnE", "kid": provider.key.kid}),
     "HS256 with the public key": lambda provider: hs256(
         provider, claims(provider), provider.key.as_pem(private=False)
     ),
     "HS256 with nothing": lambda provider: hs256(provider, claims(provider), b""),
-    "RS256 header over an EC key": lambda provider: spliced(
+    "HS256 with zeros": lambda provider: hs256(provider, claims(provider), b"\0\0\0"),
+    "of an EC key over an RSA one": lambda provider: spliced(
         provider, {"alg": "ES256", "kid": provider.key.kid}
     ),
-    "kid of a file": lambda provider: token(provider, rsa_key("../../dev/null")),
-    "kid with SQL": lambda provider: token(provider, rsa_key("x' OR '1'='1")),
-    "kid that is no text": lambda provider: spliced(provider, {"alg": "RS256", "kid": ["first"]}),
-    "no kid, other key": nameless,
-    "the name of a published key, another key": lambda provider: token(provider, ec_key(provider.key.kid)),
-    "the name of the symmetric key": lambda provider: hs256(provider, claims(provider), b"\0\0\0"),
+}
+KEYS = {
+    "a file": lambda provider: token(provider, rsa_key("../../dev/null")),
+    "SQL": lambda provider: token(provider, rsa_key("x' OR '1'='1")),
+    "a URL": lambda provider: token(provider, rsa_key("https://attacker.test/keys")),
+    "no text": lambda provider: spliced(provider, {"alg": "RS256", "kid": ["first"]}),
+    "none, and another key": nameless,
+    "that of a published key, another key": lambda provider: token(provider, ec_key(provider.key.kid)),
     "key embedded": embedded,
     "keys by URL": by_url,
+}
+FORGERIES = {
     "unknown critical header": lambda provider: spliced(
         provider, {"alg": "RS256", "kid": provider.key.kid, "crit": ["x"], "x": 1}
     ),
@@ -194,11 +199,27 @@ FORGERIES = {
 }
 
 
-@pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
-async def test_attack_forged_bearer_tokens_open_nothing(verifier, provider, forge):
-    answer = await ask(verifier, forge(provider))
+async def opens_nothing(verifier, provider, text):
+    answer = await ask(verifier, text)
     assert (answer.status, answer.code) == (401, "unauthenticated")
     assert not [path for path in provider.asked if not path.startswith("/realm")]
+
+
+@pytest.mark.parametrize("forge", ALGORITHMS.values(), ids=ALGORITHMS.keys())
+async def test_attack_jwt_alg_confusion(verifier, provider, forge):
+    """The header says how it is to be checked: not at all, or by a key that everybody has."""
+    await opens_nothing(verifier, provider, forge(provider))
+
+
+@pytest.mark.parametrize("forge", KEYS.values(), ids=KEYS.keys())
+async def test_attack_jwt_kid_injection(verifier, provider, forge):
+    """The header says by which key: one of the attacker's, or one that is found where the name leads."""
+    await opens_nothing(verifier, provider, forge(provider))
+
+
+@pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
+async def test_attack_forged_bearer_tokens(verifier, provider, forge):
+    await opens_nothing(verifier, provider, forge(provider))
 
 
 NO_TOKENS = {

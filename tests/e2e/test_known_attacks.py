@@ -221,11 +221,12 @@ async def test_attack_separator_confusion(verifier):
 
 async def test_attack_ek_certificate_for_another_key(verifier):
     guest, other = Guest.booted(verifier, 1), Guest.booted(verifier, 2)
+    token = await verifier.token(Scope.JOIN)
     before = verifier.rows()
-    body = guest.enrollment(None, ek_certificates=[b64(other.tpm.ek_certificate)])
-    answer = await verifier.post("/v1/enrollments", body | {"join_token": await verifier.token(Scope.JOIN)})
-    assert (answer.status, answer.code) == (403, "ek-certificate-key-mismatch")
-    assert verifier.rows() | {"token": 0} == before | {"token": 0}
+    answer = await verifier.post(
+        "/v1/enrollments", guest.enrollment(token, ek_certificates=[b64(other.tpm.ek_certificate)])
+    )
+    assert await refused(verifier, answer, before) == "ek-certificate-key-mismatch"
 
 
 async def test_attack_ca_with_the_name_of_a_trusted_one(verifier):
@@ -251,6 +252,25 @@ async def test_attack_cross_tenant_evidence(verifier):
     seen = await verifier.call("GET", f"/v1/attesters/{guest.attester_id}/verdict", token=theirs)
     assert (seen.status, seen.code) == (404, "not-found")
     assert {**verifier.rows(), "token": 0} == {**before, "token": 0}
+
+
+async def test_attack_cross_tenant_evidence_of_one_machine(verifier):
+    """One machine, enrolled in two tenants with the same keys: what it says to one of them counts nothing with the other."""
+    here, there = Guest.booted(verifier), Guest.booted(verifier)
+    there.tpm = here.tpm
+    here.keeps_ratchet = there.keeps_ratchet = False  # the TPM keeps one, for one verifier
+    await here.enroll()
+    await there.enroll(await verifier.token(Scope.JOIN, tenant="globex"))
+    assert here.attester_id != there.attester_id
+    assert (await here.attest()).json["verdict"]["status"] == "affirming"
+    challenge, before = await here.challenge(), verifier.rows()
+    assert await refused(verifier, await there.attest(challenge), before) == "nonce-foreign"
+    held = {"sha256": b64(hashlib.sha256(here.log).digest())}
+    own, before = await there.challenge(), verifier.rows()
+    assert await refused(verifier, await there.attest(own, boot_log=held), before) == "boot-log-missing", (
+        "nobody can find out what another tenant's machines sent"
+    )
+    assert (await here.attest(challenge)).json["verdict"]["status"] == "affirming", "and it is not spent"
 
 
 async def test_attack_quote_made_for_another_purpose(verifier):
