@@ -48,6 +48,7 @@ def start(services: Services, renew_tls: Callable[[], None]) -> list[asyncio.Tas
         asyncio.create_task(services.feed.run(services.deliveries.wake)),
         asyncio.create_task(services.deliveries.run()),
         asyncio.create_task(services.watch.run()),
+        asyncio.create_task(services.sequencer.run()),
         asyncio.create_task(services.rejudgings.run()),
         asyncio.create_task(repeat(WARM_EVERY, services.counts.warm, "fleet.count-failed")),
         asyncio.create_task(repeat(_RENEW_EVERY, renew, "tls.renewal-failed")),

@@ -13,6 +13,7 @@ from verifier.keys.fixed_signer import open_fixed
 from verifier.keys.secret import nonce_key, ratchet_key
 from verifier.keys.signer import FileSigner
 from verifier.keys.tls import TlsFiles
+from verifier.log_wiring import wire_log
 from verifier.policy_files import read_policy_signers
 from verifier.ports import Clock, Random, TokenSigner
 from verifier.secret_wiring import wire_secrets
@@ -147,6 +148,7 @@ def wire(
         inventory=inventory,
         expected_states=settings.limits.connections,
     )
+    sequencer, log = wire_log(settings, store, recorder, clock)
     secrets, releases = wire_secrets(settings, store, recorder, attestations, clock, random)
     rejudging = FleetRejudge(
         store=store,
@@ -208,6 +210,8 @@ def wire(
         releases=releases,
         outbox=store,
         evidence=EvidenceService(store, recorder, clock),
+        log=log,
+        sequencer=sequencer,
         retention=wire_retention(settings, store, recorder, clock),
         dry_runs=DryRunService(
             store=store,

@@ -90,5 +90,9 @@ class StoreUnavailable(VerifierFault):
     """The database cannot be reached or refuses to write; the caller may try again."""
 
 
+class LogDamagedError(VerifierFault):
+    """The transparency log is not what was signed. Nothing is added to it, and nothing signed, until it is again."""
+
+
 class StoredDataDamaged(VerifierFault):
     """A stored blob or row no longer matches its digest. It is named and never judged."""

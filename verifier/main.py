@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,18 +18,24 @@ from verifier.composition import VERSION, wire
 from verifier.errors import EvidenceError, VerifierFault
 from verifier.inventory.live import LiveInventory
 from verifier.inventory_wiring import follow, sources
+from verifier.keys import log_keys as log_key_files
 from verifier.keys.files import ensure_directory
+from verifier.keys.log_keys import LogKeyEntry
 from verifier.keys.secret import session_key
 from verifier.keys.signer import KeyEntry, rotate
 from verifier.keys.tls import TlsFiles, own_tls, read_certificate
 from verifier.keys.tls_live import LiveTls
+from verifier.log_wiring import KEYS as LOG_KEYS
+from verifier.log_wiring import log_keys, wire_log
 from verifier.policy_files import policy_sources
 from verifier.ports import DEFAULT_TENANT, Clock, PolicyRecord, Random, Workers
 from verifier.ports_announcements import Announcement, Topic
 from verifier.ports_history import StoredTable
 from verifier.ports_runtime import RuntimeReferences
 from verifier.runtime_references import FolderReferences
+from verifier.service.events import LocalEvents
 from verifier.service.inventory import InventoryService
+from verifier.service.recorder import Recorder
 from verifier.service.services import Services
 from verifier.serving.memory import EVERY, TRIM_EVERY, keep_little, settle, sweep, trim
 from verifier.serving.place import Ending, Place
@@ -53,6 +59,8 @@ from verifier.wiring import (
 
 SHUTDOWN: Final = 20.0
 """Seconds that requests which were begun have to end."""
+_TO_SIGN_ANEW: Final = timedelta(minutes=1)
+"""So long the log's old key is trusted, however little it is: what it signed has to be signed by the new one."""
 _log = structlog.get_logger("vtpm_attest.main")
 
 
@@ -148,9 +156,59 @@ def _renew(live: LiveTls, settings: Settings, clock: Clock) -> None:
 
 def rotate_keys(settings: Settings, overlap: timedelta) -> tuple[KeyEntry, tuple[KeyEntry, ...]]:
     """New EAR signing key; see `verifier.keys.signer.rotate`. Replicas that share the folder are told to read it."""
-    rotated = rotate(settings.state_dir / "keys", overlap, SystemClock().now())
-    asyncio.run(announce(settings.database_url, Announcement(Topic.KEYS)))
+    rotated = new, old = rotate(settings.state_dir / "keys", overlap, SystemClock().now())
+    asyncio.run(_tell_rotation(settings, f"ear:{new.kid}", [f"ear:{one.kid}" for one in old]))
     return rotated
+
+
+def log_keys_of(settings: Settings) -> tuple[LogKeyEntry, ...]:
+    """Keys of the transparency log, the newest first; made now where there are none."""
+    log_keys(settings, SystemClock())
+    return log_key_files.read_index(settings.state_dir / LOG_KEYS)
+
+
+def rotate_log_keys(settings: Settings, overlap: timedelta) -> tuple[LogKeyEntry, tuple[LogKeyEntry, ...]]:
+    """New key of the transparency log, which is signed by the old one too for `overlap`, from now on.
+
+    Raises:
+        VerifierFault: the database or the keys cannot be used; nothing was changed.
+        LogDamagedError: the log is not what was signed. The keys are rotated.
+    """
+    log_keys_of(settings)
+    return asyncio.run(_rotate_log_keys(settings, overlap))
+
+
+async def _rotate_log_keys(
+    settings: Settings, overlap: timedelta
+) -> tuple[LogKeyEntry, tuple[LogKeyEntry, ...]]:
+    clock = SystemClock()
+    store = await open_store(settings.database_url)
+    try:
+        overlap = max(overlap, _TO_SIGN_ANEW)
+        rotated = new, old = log_key_files.rotate(settings.state_dir / LOG_KEYS, overlap, clock.now())
+        recorder = Recorder(store, LocalEvents())
+        await recorder.key_rotated(new.key, [one.key for one in old], clock.now(), "cli")
+        # What is there has to be of a key that is trusted, also when the old one no longer is.
+        sequencer, _ = wire_log(settings, store, recorder, clock)
+        await sequencer.extend()
+        await sequencer.sign()
+    finally:
+        await store.close()
+    return rotated
+
+
+async def _tell_rotation(settings: Settings, key: str, retiring: Sequence[str]) -> None:
+    """Tell replicas and the audit log, where there is a database already."""
+    await announce(settings.database_url, Announcement(Topic.KEYS))
+    try:
+        store = await open_store(settings.database_url, migrate=False)
+    except VerifierFault as error:
+        _log.warning("keys.rotation-not-recorded", key=key, problem=str(error))
+        return
+    try:
+        await Recorder(store, LocalEvents()).key_rotated(key, retiring, SystemClock().now(), "cli")
+    finally:
+        await store.close()
 
 
 def upgrade_database(settings: Settings) -> None:

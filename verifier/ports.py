@@ -20,6 +20,7 @@ from verifier.ports_events import WebhookStore
 from verifier.ports_history import HistoryStore
 from verifier.ports_ima import ImaPiece, ImaStore
 from verifier.ports_inventory import InventoryStore
+from verifier.ports_log import LogRecords
 from verifier.ports_observe import OpenCounts, QueueState
 from verifier.ports_queries import QueryStore
 from verifier.ports_rejudge import RejudgeStore
@@ -295,6 +296,7 @@ class Store(
     HistoryStore,
     ImaStore,
     InventoryStore,
+    LogRecords,
     QueryStore,
     RejudgeStore,
     SecretStore,

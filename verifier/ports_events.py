@@ -43,6 +43,8 @@ class EventKind(enum.StrEnum):
     """An affirming attester was given a secret."""
     SECRET_WITHHELD = "secret.withheld"  # noqa: S105 - a kind of event
     """An attester that may have a secret is not in the state in which it gets it."""
+    LOG_DAMAGED = "log.damaged"
+    """The transparency log in the database is not what was signed."""
 
 
 FOR_RELYING_PARTIES = frozenset(

@@ -48,6 +48,7 @@ class RetentionState:
     judgements: int = 0
     blobs: int = 0
     events: int = 0
+    leaves: int = 0
     history_begins: datetime | None = None
 
 

@@ -34,6 +34,7 @@ from verifier.settings_oidc import OidcSettings, check_oidc
 from verifier.settings_secrets import SecretSettings
 from verifier.settings_section import Section as _Section
 from verifier.settings_telemetry import TelemetrySettings
+from verifier.settings_transparency import TransparencySettings, check_transparency
 
 ENVIRONMENT_PREFIX: Final = "VTPM_ATTEST_VERIFIER_"
 CONFIG_VARIABLE: Final = "VTPM_ATTEST_VERIFIER_CONFIG"
@@ -277,6 +278,7 @@ class Settings(_Section, frozen=True):
     ear: EarSettings = EarSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
+    transparency: TransparencySettings = TransparencySettings()
     metrics: MetricsSettings = MetricsSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     events: EventSettings = EventSettings()
@@ -390,6 +392,7 @@ def _check(settings: Settings, origin: str) -> None:
     checks: tuple[tuple[str, Callable[[], None]], ...] = (
         ("acme", lambda: check_acme(settings.acme)),
         ("oidc", lambda: check_oidc(settings.oidc)),
+        ("transparency", lambda: check_transparency(settings.transparency)),
         ("bearer", lambda: check_bearer(settings.bearer)),
         ("client_certificates", lambda: check_client_certificates(settings.client_certificates)),
     )

@@ -35,7 +35,11 @@ app: Final = App(
     version=f"attest-verifier {VERSION}",
     help_format="plaintext",
 )
-keys: Final = App(name="keys", help="Signing keys of attestation results (EAR).", help_epilogue="")
+keys: Final = App(
+    name="keys",
+    help="Signing keys of attestation results (EAR) and of the transparency log.",
+    help_epilogue="",
+)
 tokens: Final = App(
     name="tokens", help="Join tokens for machines, API tokens for everyone else.", help_epilogue=""
 )
@@ -87,6 +91,53 @@ def keys_rotate(*, config: host.Config = None, overlap: str = "24h", as_json: ho
     host.say(f"new signing key {new.kid}")
     for key in old:
         host.say(f"old key {key.kid} stays published until {host.time_text(key.retire_at)}")
+
+
+@keys.command(name="log")
+def keys_log(*, config: host.Config = None, as_json: host.Json = False) -> None:
+    """Print the public keys of the transparency log, for auditors and witnesses.
+
+    Give them out by another way than this verifier: they are what it is checked with.
+
+    Example:
+        attest-verifier keys log
+
+    Args:
+        config: TOML file with settings.
+        as_json: print one JSON document and nothing else.
+    """
+    settings = host.read_settings(config)
+    found = host.guarded(lambda: root.log_keys_of(settings))
+    if as_json:
+        host.print_json([{"key": one.key, "retire_at": host.time_text(one.retire_at)} for one in found])
+        return
+    for one in found:
+        host.out(one.key)
+
+
+@keys.command(name="rotate-log")
+def keys_rotate_log(*, config: host.Config = None, overlap: str = "30d", as_json: host.Json = False) -> None:
+    """Sign the transparency log with a new key; the old one signs beside it for a while.
+
+    Example:
+        attest-verifier keys rotate-log --overlap 30d
+
+    Args:
+        config: TOML file with settings.
+        overlap: how long both sign: until then auditors and witnesses need the new public key. `1m`, the least, where
+            the old one was stolen.
+        as_json: print one JSON document and nothing else.
+    """
+    settings = host.read_settings(config)
+    span = host.duration("--overlap", overlap)
+    new, old = host.guarded(lambda: root.rotate_log_keys(settings, span))
+    if as_json:
+        retiring = [{"key": one.key, "retire_at": host.time_text(one.retire_at)} for one in old]
+        host.print_json({"key": new.key, "retiring": retiring})
+        return
+    host.say(f"new key of the log {new.key}")
+    for one in old:
+        host.say(f"old key {one.key} signs beside it until {host.time_text(one.retire_at)}")
 
 
 @tokens.command(name="create")

@@ -20,6 +20,7 @@ _KIND_STYLE: Final = {
     "attester.revoked": "bold red",
     "incident.opened": "bold red",
     "endorsement.lost": "red",
+    "log.damaged": "bold red",
     "secret.withheld": "red",
 }
 _LOST: Final = "events before these are not kept any more (setting events.keep): look at the fleet anew"

@@ -1,11 +1,12 @@
-"""Entries of the audit log about tokens and policies: what there is of them can be checked against it. Pure."""
+"""Entries of the audit log about tokens, policies and the log itself: what there is of them can be checked against it. Pure."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 
-from verifier.ports import PolicyRecord, TokenRecord
+from verifier.ports import DEFAULT_TENANT, PolicyRecord, TokenRecord
 from verifier.ports_enrollment import AuditEntry
 
 
@@ -46,4 +47,24 @@ def policy_added(policy: PolicyRecord, actor: str) -> AuditEntry:
             "revision": policy.revision,
             "source_sha256": hashlib.sha256(policy.source.encode()).hexdigest(),
         },
+    )
+
+
+def log_damaged(problem: str, now: datetime) -> AuditEntry:
+    """The transparency log is not what was signed."""
+    return AuditEntry(
+        tenant=DEFAULT_TENANT, at=now, actor="verifier", action="log.damaged", subject="log", reason=problem
+    )
+
+
+def key_rotated(key: str, retiring: Sequence[str], now: datetime, actor: str) -> AuditEntry:
+    """Something is signed with another key from now on; the old ones stay good for a while."""
+    return AuditEntry(
+        tenant=DEFAULT_TENANT,
+        at=now,
+        actor=actor,
+        action="key.rotated",
+        subject=key,
+        reason="",
+        detail={"retiring": list(retiring)},
     )

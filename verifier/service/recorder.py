@@ -6,6 +6,7 @@ log, the events and, later, the audit tree see exactly what the store saw, after
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -34,6 +35,7 @@ from verifier.service import audit_entries, trust_entries
 
 _EVIDENCE_AT_LEAST: Final = timedelta(days=1)
 """So that no verdict on its way into the store names what is just dropped, whatever replicas' clocks differ by."""
+_NAME_OF_DAMAGE: Final = 16
 _SESSIONS_KEPT: Final = timedelta(days=30)
 """Tokens of sessions that are over can be looked up for so long: the audit log names them."""
 
@@ -436,6 +438,23 @@ class Recorder:
             )
         return fresh
 
+    async def key_rotated(self, key: str, retiring: Sequence[str], now: datetime, actor: str) -> None:
+        """Something is signed with another key from now on."""
+        await self._store.add_audit(audit_entries.key_rotated(key, retiring, now, actor))
+        self._log.warning("key.rotated", key=key, retiring=list(retiring), actor=actor)
+
+    async def log_damaged(self, problem: str, now: datetime) -> bool:
+        """The transparency log is not what was signed; False where that was told before."""
+        digest = hashlib.sha256(problem.encode()).hexdigest()[:_NAME_OF_DAMAGE]
+        return await self._store.raise_alarm(
+            f"log:damaged:{digest}", 0, audit_entries.log_damaged(problem, now)
+        )
+
+    async def checkpoint_cosigned(self, size: int, witness: str, line: str, now: datetime) -> None:
+        """A witness stands by a checkpoint too."""
+        await self._store.add_cosignature(size, witness, line, now)
+        self._log.info("log.cosigned", size=size, witness=witness)
+
     async def fleet_sample(self, tenant: str, at: datetime, counts: Mapping[str, int]) -> None:
         """What the fleet looked like; for plots, and no change of anything."""
         await self._store.add_fleet_sample(tenant, at, counts)
@@ -527,6 +546,13 @@ class Recorder:
                 judgements=purged.judgements,
             )
         return purged
+
+    async def purge_log(self, before: datetime, now: datetime) -> int:
+        """Drop what the transparency log has of verdicts that are gone; the tree stays."""
+        gone = await self._store.purge_log(before, now)
+        if gone:
+            self._log.info("log.purged", before=before.isoformat(), leaves=gone)
+        return gone
 
     async def purge_evidence(self, now: datetime, keep: timedelta) -> int:
         """Drop evidence older than `keep` that a newer verdict has replaced; at least a whole day is kept."""

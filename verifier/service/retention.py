@@ -57,11 +57,13 @@ class Retention:
         """Make room for the verdicts to come, and drop old ones."""
         now = await self._now()
         await self._recorder.prepare_history(now)
-        purged = await self._recorder.purge_history(now - max(self._rules.history, _AT_LEAST))
+        before = now - max(self._rules.history, _AT_LEAST)
+        purged = await self._recorder.purge_history(before)
         self.state.verdicts += purged.rows
         self.state.partitions += purged.partitions
         self.state.partition_bytes += purged.size
         self.state.judgements += purged.judgements
+        self.state.leaves += await self._recorder.purge_log(before, now)
         self.state.history_begins = await self._store.history_begins()
 
     async def events(self) -> None:

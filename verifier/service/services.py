@@ -33,6 +33,8 @@ from verifier.service.fleet_rejudge import FleetRejudge
 from verifier.service.incidents import IncidentService
 from verifier.service.inventory import InventoryService
 from verifier.service.inventory_report import InventoryReport
+from verifier.service.log_proofs import LogProofs
+from verifier.service.log_sequencer import LogSequencer
 from verifier.service.policies import PolicyService
 from verifier.service.queries import QueryService
 from verifier.service.rate import Rates
@@ -77,6 +79,8 @@ class Services:
     deliveries: Deliverer
     outbox: Outbox
     evidence: EvidenceService
+    log: LogProofs
+    sequencer: LogSequencer
     retention: Retention
     dry_runs: DryRunService
     rejudging: FleetRejudge

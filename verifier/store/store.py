@@ -18,6 +18,7 @@ from verifier.store.fleet import Fleet
 from verifier.store.history import Histories
 from verifier.store.ima import ImaPieces
 from verifier.store.inventories import Inventories
+from verifier.store.log import LogTree
 from verifier.store.machines import Machines
 from verifier.store.outbox import OutboxStore
 from verifier.store.policies import Policies
@@ -44,6 +45,7 @@ class SqlStore(
     Assignments,
     Anchors,
     AuditLog,
+    LogTree,
     Samples,
     Inventories,
     Webhooks,

@@ -45,6 +45,7 @@ async def challenge(call: Call) -> Reply:
 
 async def attest(call: Call) -> Reply:
     """Judge evidence."""
+    call.services.sequencer.check()
     rates = call.services.rates
     rates.attests(call.body.attester_id)
     outcome = await call.services.attestations.attest(wire.attest_command(call.body, call.request.remote))

@@ -24,6 +24,7 @@ from verifier.web import (
     evidence_routes,
     fleet_routes,
     inventory_routes,
+    log_routes,
     public_routes,
     query_routes,
     rejudge_routes,
@@ -51,6 +52,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *query_routes.ROUTES,
     *appraisal_routes.ROUTES,
     *evidence_routes.ROUTES,
+    *log_routes.ROUTES,
     *dry_run_routes.ROUTES,
     *rejudge_routes.ROUTES,
     *decision_routes.ROUTES,
@@ -103,7 +105,7 @@ def build_app(
     budget = BodyBudget(config.large_bodies)
     for route in ROUTES:
         handler = Dispatcher(route, services, config, budget).handle
-        app.router.add_route(route.method, route.path, handler, name=route.name)
+        app.router.add_route(route.method, route.pattern or route.path, handler, name=route.name)
     return app
 
 

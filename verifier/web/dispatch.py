@@ -50,6 +50,7 @@ class Dispatcher:
         self.route = route
         self._no_query: Any = None
         """What a request without a query asks for; None: it has to have one."""
+        self._fields = {one.encode_name: one.name for one in msgspec.structs.fields(route.query)}
         self._budget = budget
         self._services = services
         self._config = config
@@ -135,7 +136,7 @@ class Dispatcher:
         except msgspec.ValidationError as error:
             raise EvidenceError(Reason.MALFORMED_REQUEST, str(error), structure="query") from error
         # The conversion reads the text "null" as nothing; a filter that was sent must never be silently left out.
-        if any(getattr(query, key, None) is None for key in values):
+        if any(getattr(query, self._fields.get(key, key), None) is None for key in values):
             raise EvidenceError(
                 Reason.MALFORMED_REQUEST, "a query has no null: leave it out", structure="query"
             )

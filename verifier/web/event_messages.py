@@ -30,6 +30,7 @@ KindName = Literal[
     "endorsement.lost",
     "secret.released",
     "secret.withheld",
+    "log.damaged",
 ]
 TierName = Literal["affirming", "warning", "contraindicated", "none"]
 StatusName = Literal["pending", "delivered", "dead"]

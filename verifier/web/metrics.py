@@ -22,6 +22,7 @@ from verifier.service.expiry import THRESHOLDS
 from verifier.service.inventory import Standing
 from verifier.web.acceptor import Door
 from verifier.web.connections import Connections
+from verifier.web.log_metrics import LogGauges
 
 METRICS_MEDIA_TYPE: Final = prom.CONTENT_TYPE_LATEST
 UNMATCHED: Final = "unmatched"
@@ -82,6 +83,7 @@ class Metrics:
         self._registry = prom.CollectorRegistry()
         self._fleet = prom.CollectorRegistry()
         """What the database, the trust store and the inventories say: the same from every worker."""
+        self.log = LogGauges(self._fleet)
         self._registry.register(_Pulled(counted))
         prom.ProcessCollector(registry=self._registry)
         self._build(version)
@@ -350,6 +352,7 @@ def _retention(state: RetentionState) -> Iterator[Metric]:
         "judgements": state.judgements,
         "blobs": state.blobs,
         "events": state.events,
+        "leaves": state.leaves,
     }
     for kind, count in counts.items():
         dropped.add_metric([kind], count)

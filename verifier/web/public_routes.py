@@ -10,6 +10,7 @@ from aiohttp import web
 
 from verifier.errors import NotFoundError, RefusedError, VerifierFault
 from verifier.ports import DEFAULT_TENANT
+from verifier.ports_log import LogFigures
 from verifier.ports_observe import OpenCounts
 from verifier.ports_trust import Ending
 from verifier.reasons import Reason
@@ -35,7 +36,8 @@ async def healthz(call: Call) -> Reply:
 
 
 async def readyz(call: Call) -> Reply:
-    """The store answers; 503 otherwise."""
+    """The store answers, and the log takes verdicts where it has to; 503 otherwise."""
+    call.services.sequencer.check()
     await call.services.fleet.ready()
     return Reply(body=m.Health(status="ready"))
 
@@ -104,17 +106,21 @@ async def _refresh(known: Metrics, call: Call) -> None:
     attesters: Mapping[str, int] | None = None
     waiting: OpenCounts | None = None
     endings: tuple[Ending, ...] = ()
+    log: LogFigures | None = None
+    sequencer = call.services.sequencer
     try:
         attesters = await fleet.status(DEFAULT_TENANT)
         waiting = await fleet.open_counts(DEFAULT_TENANT)
         deliveries = await call.services.deliveries.counts()
         endings = await call.services.expiry.endings(DEFAULT_TENANT)
+        log = await sequencer.figures()
     except VerifierFault as error:  # the counters of a verifier in trouble are worth most
         attesters = waiting = None  # also what is remembered: how the store is shall be seen
         _log.warning("metrics.store-unavailable", problem=str(error))
     known.fleet(attesters, waiting)
     known.endings(endings, alarms(DEFAULT_TENANT, endings, now), now)
     known.deliveries(deliveries)
+    known.log.set(log, now, damaged=sequencer.damage is not None)
     known.lost(call.services.endorsements.lost)
     known.inventory(await call.services.inventory.sources(), now)
 

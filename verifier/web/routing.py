@@ -177,6 +177,8 @@ class Route:
     response: type[Any] | None
     """Message of the 2xx reply; None: `media_type` alone says it."""
     media_type: str = JSON
+    pattern: str | None = None
+    """The path as the router takes it, where a parameter goes beyond one segment."""
     request: type[Any] | None = None
     """Message of the body; None with `request_media_type` set: raw bytes of that type."""
     request_media_type: str | None = None

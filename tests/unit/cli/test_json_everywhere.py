@@ -109,6 +109,8 @@ OFFLINE = [
     (0, "attestctl", "appraise", EVIDENCE / "uki-sb-on", "--policy", STRICT, "--ak-trusted", "--json"),
     (0, "attest-verifier", "db", "upgrade", "--json"),
     (0, "attest-verifier", "keys", "rotate", "--json"),
+    (0, "attest-verifier", "keys", "log", "--json"),
+    (0, "attest-verifier", "keys", "rotate-log", "--json"),
     (0, "attest-verifier", "tokens", "list", "--json"),
 ]
 
