@@ -38,7 +38,7 @@ OTHER = KeySigner(ORIGIN, Ed25519PrivateKey.from_private_bytes(b"o" * 32))
 WITNESS = KeySigner("witness", Ed25519PrivateKey.from_private_bytes(b"w" * 32), Algorithm.COSIGNATURE_V1)
 MACHINES = ("att-1", "att-2", "att-3")
 ROUNDS = 100
-LEAVES = 3 * ROUNDS + 3 + 2 + 2 + 2 + 1
+LEAVES = 3 * ROUNDS + 3 + 3 + 2 + 2 + 1
 """Verdicts; enrolments, policies, tokens, decisions, a revocation."""
 SECOND = timedelta(seconds=1)
 TIERS = (Tier.CONTRAINDICATED, Tier.WARNING)
@@ -121,7 +121,10 @@ async def fill(url: str, copy: Path | None = None) -> Made:
     store, kept, now = await open_store(url), [], datetime.now(UTC)
     for attester_id in MACHINES:
         await enrol(store, attester_id)
-    for made in (policy(created_at=now), policy(created_at=now, revision="ab" * 32, source="id: other\n")):
+    first = policy(created_at=now)
+    resigned = policy(created_at=now, source="id: strict # signed by somebody else\n")
+    second = policy(created_at=now, revision="ab" * 32, source="id: other\n")
+    for made in (first, resigned, second):
         await store.add_policy(made, audit_entries.policy_added(made, "tok-0"))
     for number in range(2):
         made = token(created_at=now, scopes=frozenset({Scope.AUDITOR}), id=f"tok-{number}")
@@ -258,12 +261,29 @@ def current_again(connection: Connection) -> None:
     )
 
 
-def newest_dropped(connection: Connection) -> None:
-    """With what is shown of it: the machine's verdict is the one before."""
-    before = dict(connection.execute(select(attestation).where(row("att-2", ROUNDS - 1))).mappings().one())
-    shown = {name: value for name, value in before.items() if name in latest.c}
-    connection.execute(dropped("att-2", ROUNDS))
+def inserted_beyond(connection: Connection) -> None:
+    """A verdict in a transaction that is said to come after all that was signed."""
+    batch = {"id": 2**60, "leaf_count": 1, "leaves": None, "first_index": LEAVES, "lasting": False}
+    connection.execute(insert(log_batch).values(**batch))
+    inserted(ROUNDS + 1, log_batch=2**60, log_place=0)(connection)
+
+
+def newest_shown(connection: Connection) -> None:
+    """The machine's verdict is the newest that there is."""
+    query = (
+        select(attestation)
+        .where(attestation.c.attester_id == "att-2")
+        .order_by(attestation.c.sequence.desc())
+    )
+    newest = dict(connection.execute(query).mappings().first())
+    shown = {name: value for name, value in newest.items() if name in latest.c}
     connection.execute(update(latest).where(latest.c.attester_id == "att-2").values(**shown))
+
+
+def newest_dropped(connection: Connection) -> None:
+    """With what is shown of it."""
+    connection.execute(dropped("att-2", ROUNDS))
+    newest_shown(connection)
 
 
 def batch_moved(connection: Connection) -> None:

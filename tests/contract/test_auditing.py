@@ -25,7 +25,9 @@ from tests.contract.doctoring import (
     flipped,
     forged,
     inserted,
+    inserted_beyond,
     newest_dropped,
+    newest_shown,
     places_swapped,
     rebuilt,
     row_and_tile,
@@ -80,6 +82,10 @@ DOCTORED = {
         [inserted(ROUNDS + 1, log_batch=17)], "attestation", f"att-2, sequence {ROUNDS + 1}", "a place in the log that there is not"
     ),
     "place-taken-away": ([changed("att-2", 17, **NOWHERE)], "attestation", "att-2, sequence 17", "is in no log"),
+    "place-there-is-not": (
+        [changed("att-2", 17, log_place=10**6)], "attestation", "att-2, sequence 17", "a place in the log that there is not"
+    ),
+    "inserted-beyond-the-tree": ([inserted_beyond, newest_shown], "log_batch", f"id {2**60}", "beyond the"),
     "swapped": ([swapped], "attestation", "att-2, sequence 17", "not what was logged"),
     "places-swapped": ([places_swapped], "attestation", "att-2, sequence 18", "not what was logged"),
     "latest-alone": (
@@ -88,6 +94,10 @@ DOCTORED = {
     ),
     "latest-back": (
         [update(latest).where(latest.c.attester_id == "att-2").values(sequence=3)], "latest", "att-2, sequence", ""
+    ),
+    "latest-ahead": (
+        [update(latest).where(latest.c.attester_id == "att-2").values(sequence=ROUNDS + 5)],
+        "latest", f"att-2, sequence {ROUNDS + 5}", "a verdict that is not there",
     ),
     "judgement": (
         [flipped(judgement, judgement.c.content, judgement.c.digest == SAID)], "judgement", "digest ", "first by att-"
@@ -134,6 +144,7 @@ DOCTORED = {
     "tile-dropped": ([delete(log_tile).where(TILE_0)], "log_tile", "tile 0/0", "missing"),
     "row-and-tile": ([row_and_tile], "log_tile", "leaves 0 to", "was changed"),
     "checkpoint-forged": ([forged], "log_checkpoint", f"size {LEAVES}", "does not hold"),
+    "checkpoint-root": ([update(log_checkpoint).values(root=b"r" * 32)], "log_checkpoint", "size ", "of another state"),
     "checkpoint-dropped": (
         [delete(log_checkpoint).where(log_checkpoint.c.size == LEAVES)], "log_head", "head", "the newest signed state has"
     ),

@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection, delete, insert, select, text, update
 
-from tests.contract.doctoring import KEY, ROUNDS, dropped, inserted, sequence
+from tests.contract.doctoring import KEY, ROUNDS, dropped, inserted, newest_shown, sequence
 from tests.contract.records import audit_entry, recording
+from verifier.auditing import tree
 from verifier.auditing.audit import audit_database
 from verifier.auditing.findings import Trust, moment
 from verifier.errors import VerifierFault
@@ -50,14 +51,14 @@ def test_what_waits_for_its_place_is_held_against_its_batch(made):
 
 
 def test_rows_from_before_there_was_a_log_are_counted_and_not_believed(made):
-    report = made.doctor(
-        insert(audit).values(**AUDIT),
-        inserted(ROUNDS + 1, log_batch=None, log_place=None, judged_at=5),
-        update(latest)
-        .where(latest.c.attester_id == "att-2")
-        .values(sequence=ROUNDS + 1, tier=0, judged_at=5),
-    )
+    old = {"log_batch": None, "log_place": None, "judged_at": 5}
+    report = made.doctor(insert(audit).values(**AUDIT), inserted(0, **old))
     assert (report.findings.count, report.unlogged) == (0, 2)
+    # Nobody slips in a newer one as if it were old.
+    report = made.doctor(inserted(ROUNDS + 1, **old), newest_shown)
+    (first,) = report.findings
+    assert (first.table, first.key) == ("attestation", f"attester_id att-2, sequence {ROUNDS + 1}")
+    assert "comes after verdicts that are" in first.problem
 
 
 def test_history_that_is_not_kept_needs_no_rows_but_decisions_do(made):
@@ -121,30 +122,35 @@ def test_what_is_no_database_is_said(tmp_path):
 
 
 def judged_again(made) -> None:
-    """The newest verdict of a machine, from the evidence that it had; then it comes again."""
+    """The newest verdict of a machine, from the evidence that it had, between others; then it comes again."""
 
     async def run() -> None:
         store = await open_store(made.url)
+        later = datetime.now(UTC) + timedelta(hours=1)
+        for _ in range(2):
+            await store.record(recording("att-1", at=later))
         before = (await store.attester_state("att-2")).latest
         again = dataclasses.replace(before, tier=Tier.NONE, rejudged_at=datetime.now(UTC))
         assert None not in await store.rejudge([again], audit_entry(action="policy.rejudged"))
-        await store.record(recording("att-2", at=datetime.now(UTC) + timedelta(hours=1)))
-        await store.record(recording("att-2", at=datetime.now(UTC) + timedelta(hours=2)))
+        for _ in range(2):
+            await store.record(recording("att-2", at=later))
         await store._backend.write(sequence)
         await store.close()
 
     asyncio.run(run())
 
 
-def test_what_was_judged_again_late_may_go_with_its_evidence(made):
+def test_what_was_judged_again_late_may_go_with_its_evidence(made, monkeypatch):
+    monkeypatch.setattr(tree, "_SLACK", 0)
+    since = datetime.now(UTC)
     judged_again(made)
     assert made.audit().findings.count == 0
-    # Whatever was judged before the last round goes, and with it, of att-2, what was judged again from that.
-    report = made.doctor(
-        delete(attestation).where(attestation.c.judged_at <= made.judged_at(ROUNDS), latest_apart())
-    )
-    assert report.findings.count == 0, list(report.findings)
-    assert report.not_kept == 3 * ROUNDS + 1 - 2
+    # All that was judged before goes, and with it what was judged again from that, which is younger than what stays.
+    old = attestation.c.judged_at <= made.judged_at(ROUNDS)
+    made.doctor(delete(attestation).where(old, latest_apart()))
+    report = made.audit(since=since)
+    assert list(report.findings) == []
+    assert report.not_kept == 3 * ROUNDS + 1 - 1
 
 
 def test_what_was_judged_again_and_is_not_there_is_missed_between_others(made):

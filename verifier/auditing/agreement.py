@@ -128,6 +128,27 @@ def _gaps_of(connection: Connection, attester_id: str, newest: int) -> Iterator[
         yield Gap(attester_id, last + 1 if before else newest, newest, after, None, newest=True)
 
 
+def check_unlogged(connection: Connection, findings: Findings) -> None:
+    """Verdicts that are in no log, as those from before it are, come before those of their attester that are in it."""
+    logged = (
+        select(attestation.c.attester_id, func.min(attestation.c.sequence).label("first"))
+        .where(attestation.c.log_batch.is_not(None))
+        .group_by(attestation.c.attester_id)
+        .subquery()
+    )
+    query = (
+        select(attestation.c.attester_id, attestation.c.sequence, attestation.c.judged_at)
+        .join(logged, logged.c.attester_id == attestation.c.attester_id)
+        .where(attestation.c.log_batch.is_(None), attestation.c.sequence > logged.c.first)
+        .limit(MOST)
+    )
+    for attester_id, sequence, at in connection.execute(query):
+        key = f"attester_id {attester_id}, sequence {sequence}"
+        findings.add(
+            Tampering("attestation", key, "is in no log, and comes after verdicts that are", None, at)
+        )
+
+
 def _index_of(connection: Connection, attester_id: str, sequence: int) -> int | None:
     query = (
         select(_INDEX)

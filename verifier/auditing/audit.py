@@ -74,6 +74,8 @@ class _Audit:
             found.missing += ((index, b"") for index in _lasting(connection, slots, seen, first))
         displaced = verdicts.displaced | audited.displaced
         _put_back(found, displaced, findings)
+        if verdicts.unlogged:
+            agreement.check_unlogged(connection, findings)
         self._follow(found, seen, since)
         kept_since = self.kept_since if self.kept_since is not None or oldest is None else oldest[1]
         return Report(
