@@ -3,7 +3,8 @@
     python -m tests.bench.sizing            measure and print
     python -m tests.bench.sizing --write    and put it into docs/sizing.md
 
-Runs `tests.bench.fleet` six times, for some minutes in all, on as quiet a machine as there is.
+Runs `tests.bench.fleet` six times on as quiet a machine as there is: three minutes in all, or five where others share it. It
+says which run it is at, and gives up one that takes longer than `--limit`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import argparse
 import json
 import math
 import re
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -49,12 +52,12 @@ class Measured:
     reboot_cpu: float
 
 
-def measure(database: str, guests: int, seconds: float) -> Measured:
+def measure(database: str, guests: int, seconds: float, limit: float) -> Measured:
     """Three runs: steady, first boot with enrolment, every attestation after a reboot."""
     common = ["--guests", str(guests), "--database", database]
-    steady = _run(*common, "--seconds", str(seconds))
-    boot = _run(*common, "--storm")
-    reboot = _run(*common, "--seconds", str(seconds), "--reboots", "1")
+    steady = _run(limit, *common, "--seconds", str(seconds))
+    boot = _run(limit, *common, "--storm")
+    reboot = _run(limit, *common, "--seconds", str(seconds), "--reboots", "1")
     return Measured(
         steady_cpu=steady["verifier_cpu_us"],
         steady_database_cpu=steady["database_cpu_us"] or 0.0,
@@ -69,12 +72,24 @@ def measure(database: str, guests: int, seconds: float) -> Measured:
     )
 
 
-def _run(*arguments: str) -> dict[str, Any]:
+def _run(limit: float, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.bench.fleet", "--json", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(done.stdout)
+    print(f"tests.bench.fleet {' '.join(arguments)}", end=" ", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as running:
+        try:
+            output, errors = running.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            # Told to end, not killed: it has a verifier and perhaps a PostgreSQL to end first.
+            running.send_signal(signal.SIGINT)
+            running.communicate()
+            raise SystemExit(f"\nnot done after {limit:.0f} s: too much else runs on this machine") from None
+    print(f"took {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    if running.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} failed:\n{errors[-3000:]}")
+    found: dict[str, Any] = json.loads(output)
     return found
 
 
@@ -171,10 +186,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--guests", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--limit", type=float, default=100.0, help="seconds that one run may take")
     options = parser.parse_args()
     found = {}
     for name in _NAMES:
-        found[name] = measure(name, options.guests, options.seconds)
+        found[name] = measure(name, options.guests, options.seconds, options.limit)
         print(name, asdict(found[name]), file=sys.stderr, flush=True)
     tables = {"measured": constants(found), "plans": plans(found["postgresql"])}
     print(*tables.values(), sep="\n\n")

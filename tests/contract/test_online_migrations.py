@@ -8,6 +8,7 @@ import threading
 import uuid
 from contextlib import asynccontextmanager, contextmanager
 
+import asyncpg
 import pytest
 from sqlalchemy import bindparam
 from sqlalchemy.dialects import postgresql, sqlite
@@ -193,6 +194,53 @@ async def test_an_upgrade_that_was_broken_off_is_taken_up_where_it_was(url):
         await old.record(recording("att-1"))
         await asyncio.to_thread(upgrade, url)
         assert len(await history(old)) == 1
+
+
+@pytest.fixture
+async def before_the_index(cluster):
+    """A database before revision 0015, and what that makes."""
+    name = f"index_{uuid.uuid4().hex}"
+    cluster.sql(f"CREATE DATABASE {name}")
+    module = migrate._script("0015").module
+    apply = lambda connection: migrate.apply(connection, module.down_revision)  # noqa: E731
+    await asyncio.to_thread(on, cluster.url(name), apply)
+    return name, module
+
+
+def fleet_index(cluster, name) -> str:
+    made = cluster.rows("SELECT indexdef FROM pg_indexes WHERE tablename = 'latest'", name)
+    (found,) = [one for one in made if "ix_latest_fleet" in one]
+    return found.rpartition(" USING ")[2]
+
+
+_LISTED = "btree (tenant, attester_id, lifecycle, tier, judged_at, valid_until)"
+
+
+async def test_the_index_of_listings_is_made_anew_beside_replicas_that_write(cluster, before_the_index):
+    name, _ = before_the_index
+    writing = await asyncpg.connect(host=str(cluster.root), user="verifier", database=name)
+    upgrading = None
+    try:
+        async with writing.transaction():
+            await writing.execute("UPDATE latest SET position = 1")
+            upgrading = asyncio.create_task(asyncio.to_thread(upgrade, cluster.url(name)))
+            waits = "SELECT true FROM pg_stat_progress_create_index"
+            await eventually(lambda: bool(cluster.rows(waits, name)))
+            # It waits for whoever writes, and holds up nobody.
+            cluster.sql("SET lock_timeout = '100ms'; UPDATE latest SET position = 2", name)
+    finally:
+        await writing.close()
+        if upgrading is not None:
+            await upgrading
+    assert fleet_index(cluster, name) == _LISTED
+    assert cluster.rows("SELECT count(*) FROM pg_index WHERE NOT indisvalid", name) == ["0"]
+
+
+async def test_an_index_that_was_begun_and_not_finished_is_not_taken_for_it(cluster, before_the_index):
+    name, module = before_the_index
+    cluster.sql(f"CREATE INDEX {module._NEW} ON latest (tenant)", name)
+    await asyncio.to_thread(upgrade, cluster.url(name))
+    assert fleet_index(cluster, name) == _LISTED
 
 
 async def _more_than(store, count) -> bool:

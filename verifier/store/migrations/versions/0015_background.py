@@ -10,6 +10,19 @@ down_revision = "0014"
 branch_labels = None
 depends_on = None
 
+_INDEX = "ix_latest_fleet"
+_NEW = f"{_INDEX}_new"
+_COLUMNS = ["tenant", "attester_id", "lifecycle", "tier", "judged_at", "valid_until"]
+
+
+def ahead(connection: sa.Connection) -> None:
+    """Make the new index on PostgreSQL while replicas work on. May be called again."""
+    if connection.exec_driver_sql("SELECT to_regclass('latest')").scalar() is None:
+        return
+    # One that was begun and not finished is of no use, and is never finished.
+    connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {_NEW}")
+    connection.exec_driver_sql(f"CREATE INDEX CONCURRENTLY {_NEW} ON latest ({', '.join(_COLUMNS)})")
+
 
 def upgrade() -> None:
     """Two small tables, and one more column in the index of listings."""
@@ -37,9 +50,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "policy_id", name="pk_rejudging"),
         sqlite_with_rowid=False,
     )
-    op.drop_index("ix_latest_fleet", "latest")
-    op.create_index(
-        "ix_latest_fleet",
-        "latest",
-        ["tenant", "attester_id", "lifecycle", "tier", "judged_at", "valid_until"],
-    )
+    op.drop_index(_INDEX, "latest")
+    if op.get_bind().dialect.name == "postgresql" and _is_made(op.get_bind()):
+        op.execute(f"ALTER INDEX {_NEW} RENAME TO {_INDEX}")
+    else:
+        op.create_index(_INDEX, "latest", _COLUMNS)
+
+
+def _is_made(connection: sa.Connection) -> bool:
+    is_made = sa.text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
+    return bool(connection.execute(is_made, {"name": _NEW}).scalar())
