@@ -9,7 +9,6 @@ from typing import Final
 import structlog
 
 from verifier.errors import VtpmAttestError
-from verifier.ports import DEFAULT_TENANT
 from verifier.service.fleet_counts import WARM_EVERY
 from verifier.service.samples import EVERY
 from verifier.service.services import Services
@@ -18,6 +17,8 @@ _PURGE_EVERY: Final = 60.0
 _RETAIN_EVERY: Final = 3600.0
 _RENEW_EVERY: Final = 60.0
 _WATCH_EVERY: Final = 3600.0
+_SAMPLE_FAULT: Final = "fleet.sample-failed"
+_WATCH_FAULT: Final = "expiry.watch-failed"
 _log = structlog.get_logger("vtpm_attest.background")
 
 
@@ -34,11 +35,11 @@ def start(services: Services, renew_tls: Callable[[], None]) -> list[asyncio.Tas
         renew_tls()
 
     async def sample() -> None:
-        await services.samples.take(DEFAULT_TENANT)
+        await _for_each(services, _SAMPLE_FAULT, services.samples.take)
 
     async def watch() -> None:
-        await services.expiry.tell(DEFAULT_TENANT)
-        await services.endorsements.tell(DEFAULT_TENANT)
+        await _for_each(services, _WATCH_FAULT, services.expiry.tell)
+        await _for_each(services, _WATCH_FAULT, services.endorsements.tell)
 
     return [
         asyncio.create_task(repeat(_PURGE_EVERY, retention.expired, "store.purge-failed")),
@@ -52,9 +53,18 @@ def start(services: Services, renew_tls: Callable[[], None]) -> list[asyncio.Tas
         asyncio.create_task(services.rejudgings.run()),
         asyncio.create_task(repeat(WARM_EVERY, services.counts.warm, "fleet.count-failed")),
         asyncio.create_task(repeat(_RENEW_EVERY, renew, "tls.renewal-failed")),
-        asyncio.create_task(repeat(EVERY.total_seconds(), sample, "fleet.sample-failed", at_once=True)),
-        asyncio.create_task(repeat(_WATCH_EVERY, watch, "expiry.watch-failed", at_once=True)),
+        asyncio.create_task(repeat(EVERY.total_seconds(), sample, _SAMPLE_FAULT, at_once=True)),
+        asyncio.create_task(repeat(_WATCH_EVERY, watch, _WATCH_FAULT, at_once=True)),
     ]
+
+
+async def _for_each(services: Services, fault: str, work: Callable[[str], Awaitable[object]]) -> None:
+    """Do it for every tenant: what cannot be done for one is logged, and done for the others."""
+    for tenant in await services.fleet.tenants():
+        try:
+            await work(tenant)
+        except VtpmAttestError as error:
+            _log.error(fault, tenant=tenant, problem=str(error))
 
 
 async def repeat(

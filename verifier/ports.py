@@ -378,6 +378,8 @@ class Store(
         """Counts by tier label of current verdicts, plus `stale`, `revoked`, `enrolled` (never attested)."""
 
     async def open_counts(self, tenant: str, now: datetime) -> OpenCounts: ...
+    async def tenants(self) -> tuple[str, ...]:
+        """The default one and every other that has attesters, machines that wait, policies or trust anchors, in order."""
 
     async def add_fleet_sample(self, tenant: str, at: datetime, counts: Mapping[str, int]) -> None:
         """Keep it; of several for one tenant and time the first counts."""

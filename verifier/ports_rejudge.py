@@ -39,6 +39,15 @@ class RejudgingRecord:
     counts: Mapping[str, int]
     problem: str | None
 
+    @property
+    def examined(self) -> int:
+        """How many were looked at."""
+        return self.counts.get("examined", 0)
+
+    def share(self, attesters: int) -> float:
+        """How far it is, of a fleet of so many; who comes meanwhile may be looked at too."""
+        return min(1.0, self.examined / attesters) if attesters else 1.0
+
 
 class RejudgeStore(Protocol):
     """The part of `Store` that takes verdicts for which no attester was asked."""
@@ -62,6 +71,9 @@ class RejudgeStore(Protocol):
 
     async def rejudging(self, tenant: str, policy_id: str) -> RejudgingRecord | None:
         """The last one of this policy."""
+
+    async def unfinished_rejudgings(self, tenant: str) -> tuple[RejudgingRecord, ...]:
+        """Those under way, by policy."""
 
     async def claim_rejudging(self, now: datetime, until: datetime) -> RejudgingRecord | None:
         """One that is not finished and that nobody is at; until then it is the caller's. None: there is none.

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from tests.e2e.test_dashboard import look, session
 from tests.e2e.test_dry_run import LAX, OFF, damage, fleet
 from tests.e2e.test_fleet_rejudged import latest, register
 from tests.eventually import eventually
@@ -57,11 +58,59 @@ async def test_the_whole_fleet_and_how_far_it_is(verifier):
     assert counts == {"examined": 5, "stored": 5, "stored_affirming": 2, "stored_warning": 3}
     assert await tiers(verifier, guests) == ["warning", "affirming"] * 2 + ["warning"]
     assert not await verifier.service.services.rejudgings.go_on(), "nothing is left to do"
+    assert [(kind, data.get("examined")) for kind, data in await events(verifier)] == [
+        ("rejudging.begun", None),
+        ("rejudging.ended", 5),
+    ]
     entries = (await verifier.get("/v1/audit?subject=secure-boot")).json["entries"]
     assert [one["action"] for one in entries if "rejudging" in one["action"]] == [
-        "policy.rejudging-ended",
-        "policy.rejudging-begun",
+        "rejudging.ended",
+        "rejudging.begun",
     ]
+
+
+async def test_metrics_and_dashboard_show_how_far_it_is(verifier, monkeypatch):
+    await fleet(verifier, *[boot_log()] * 4)
+    cookie, _ = await session(verifier)
+    monkeypatch.setattr(rejudgings, "FIRST_PAGE", 1)
+    pages = verifier.service.services.rejudging.page
+
+    async def one_and_no_more(command):
+        if command.cursor is not None:
+            raise StoreUnavailable("gone")
+        return await pages(command)
+
+    async def shown():
+        share = [
+            line
+            for line in (await verifier.get("/metrics")).content.decode().splitlines()
+            if line.startswith("vtpm_attest_rejudging_share{")
+        ]
+        return share, "of 4 attesters looked at" in (
+            await look(verifier, "/dashboard", cookie)
+        ).content.decode()
+
+    assert await shown() == ([], False)
+    await register(verifier, LAX)
+    await begin(verifier)
+    with monkeypatch.context() as patch:
+        patch.setattr(verifier.service.services.rejudging, "page", one_and_no_more)
+        with pytest.raises(StoreUnavailable):
+            await verifier.service.services.rejudgings.go_on()
+    assert await shown() == (['vtpm_attest_rejudging_share{policy="secure-boot"} 0.25'], True)
+    assert (
+        "1 of 4 attesters looked at (25 %)" in (await look(verifier, "/dashboard", cookie)).content.decode()
+    )
+    verifier.clock.advance(minutes=2)
+    await verifier.service.services.rejudgings.go_on()
+    assert await shown() == ([], False)
+
+
+async def events(verifier):
+    """Kind and data of those about re-judging."""
+    await verifier.service.services.feed.publish()
+    page = await verifier.service.store.events("default", after=0, limit=100)
+    return [(one.kind.value, one.data) for one in page if one.kind.value.startswith("rejudging.")]
 
 
 async def test_a_replica_that_dies_in_the_middle_of_it_is_replaced_by_another(verifier, monkeypatch):

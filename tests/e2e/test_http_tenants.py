@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 import sqlite3
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 import yaml
 
+from tests import pki
 from tests.e2e.test_dashboard import look, session
 from tests.e2e.test_http_incidents import two_guests
+from tests.eventually import eventually
 from tests.harness import POLICY, Guest, b64, running, settings_for
+from verifier import background
+from verifier.errors import StoredDataDamaged
 from verifier.ports import Scope
 from verifier.web.app import ROUTES
 from verifier.web.dashboard.handlers import PAGES
@@ -136,12 +141,78 @@ async def test_another_tenant_reads_nothing_by_any_route(verifier):
     assert seen > 15, "the routes do show these things to their owner"
 
 
-async def test_metrics_count_one_tenant_s_machines_and_are_for_its_callers(verifier):
+async def scraped(verifier, tenant: str) -> dict[str, float]:
     answer = await verifier.call(
-        "GET", "/metrics", token=await verifier.token(Scope.DASHBOARD, tenant="globex")
+        "GET", "/metrics", token=await verifier.token(Scope.DASHBOARD, tenant=tenant)
     )
-    assert (answer.status, answer.code) == (403, "forbidden")
-    assert (await verifier.get("/metrics", Scope.DASHBOARD)).status == 200
+    assert answer.status == 200, answer.content
+    lines = (line.rpartition(" ") for line in answer.content.decode().splitlines() if line[0] != "#")
+    return {name: float(value) for name, _, value in lines}
+
+
+async def test_metrics_are_of_the_caller_s_machines_and_processes_are_for_the_default_tenant(verifier):
+    for seed, tenant in ((1, "default"), (2, "default"), (3, "globex")):
+        guest = Guest.booted(verifier, seed)
+        await guest.enroll(await verifier.token(Scope.JOIN, tenant=tenant))
+        assert (await guest.attest()).status == 200
+    own, theirs = await scraped(verifier, "default"), await scraped(verifier, "globex")
+    for found, tier, attesters in ((own, "affirming", 2), (theirs, "none", 1)):  # globex has no policy
+        assert found[f'vtpm_attest_attesters{{status="{tier}"}}'] == attesters
+        assert (
+            sum(value for name, value in found.items() if name.startswith("vtpm_attest_attesters{"))
+            == attesters
+        )
+    assert {name.partition("{")[0] for name in theirs} == {
+        "vtpm_attest_attesters",
+        "vtpm_attest_expiry_alarms",
+        "vtpm_attest_expiry_seconds",
+        "vtpm_attest_open_incidents",
+        "vtpm_attest_pending_enrollments",
+        "vtpm_attest_store_up",
+    }
+    assert 'vtpm_attest_verdicts_total{status="affirming"}' in own
+
+
+async def test_what_a_service_does_by_itself_it_does_for_every_tenant(verifier):
+    """Plot, ends of trust anchors, EK certificates that hold no more; what fails for one tenant is done for the others."""
+    services, clock = verifier.service.services, verifier.clock
+    for seed, tenant in ((1, "acme"), (2, "globex")):
+        await Guest.booted(verifier, seed).enroll(await verifier.token(Scope.JOIN, tenant=tenant))
+        ending = pki.Ca.root(f"Lab of {tenant}", not_after=pki.time(clock.now() + timedelta(days=5)))
+        answer = await verifier.call(
+            "POST",
+            "/v1/trust-anchors?set=lab",
+            token=await verifier.token(Scope.OPERATOR, tenant=tenant),
+            data=ending.der,
+            headers={"Content-Type": "application/octet-stream"},
+        )
+        assert answer.status == 200, answer.content
+    assert await services.fleet.tenants() == ("acme", "default", "globex")
+    take = services.samples.take
+
+    async def damaged(tenant):
+        if tenant == "acme":
+            raise StoredDataDamaged("of acme")
+        await take(tenant)
+
+    services.samples.take = damaged
+    tasks = background.start(services, lambda: None)
+    try:
+        for tenant in ("acme", "globex"):
+            told = await eventually(lambda tenant=tenant: expiry_near(verifier, tenant))
+            assert told == [f"CN=Lab of {tenant}"]
+        await eventually(lambda: services.samples.since("globex", timedelta(hours=1), 10))
+        assert not await services.samples.since("acme", timedelta(hours=1), 10)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def expiry_near(verifier, tenant: str) -> list[str]:
+    answer = await verifier.call(
+        "GET", "/v1/audit", token=await verifier.token(Scope.OPERATOR, tenant=tenant)
+    )
+    return [one["detail"]["certificate"] for one in answer.json["entries"] if one["action"] == "expiry.near"]
 
 
 async def test_another_tenant_changes_nothing_by_any_route(verifier):

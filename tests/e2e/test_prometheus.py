@@ -16,8 +16,8 @@ from tests.harness import boot_log
 from tests.monitoring import ALERTS, CONFIG, dashboard_expressions, tool, variables
 from verifier.ports import Scope
 
-SILENT = {"Inventories: age"}
-"""Panels with nothing to show here: there is no inventory."""
+SILENT = {"Inventories: age", "Judged again: share of the fleet"}
+"""Panels with nothing to show here: there is no inventory, and no policy has changed."""
 LATER = {"Replicas: changes told", "Kept long enough: dropped", "History reaches back"}
 """Panels that show something once replicas have met on PostgreSQL, or something was dropped."""
 

@@ -33,9 +33,9 @@ class EndorsementReview:
         self._trust = trust
         self._recorder = recorder
         self._clock = clock
-        self._last: tuple[TrustedAnchors, datetime] | None = None
-        self.lost: tuple[LostEndorsement, ...] = ()
-        """What the last review in this process found."""
+        self._last: dict[str, tuple[TrustedAnchors, datetime]] = {}
+        self.lost: dict[str, tuple[LostEndorsement, ...]] = {}
+        """What the last review of each tenant in this process found."""
 
     async def review(self, tenant: str) -> tuple[LostEndorsement, ...]:
         """Machines whose certificate would no longer be accepted, by attester id.
@@ -56,22 +56,19 @@ class EndorsementReview:
             cursor = page.cursor
             if cursor is None:
                 break
-        self.lost = tuple(lost)
-        return self.lost
+        self.lost[tenant] = tuple(lost)
+        return self.lost[tenant]
 
     async def tell(self, tenant: str) -> None:
         """Review where trust has changed, or a day has passed; tell of each machine once, on whichever replica."""
         now = self._clock.now()
         trusted = await self._trust.current(tenant)
-        if (
-            self._last is not None
-            and self._last[0] is trusted
-            and timedelta(0) <= now - self._last[1] < _AT_LEAST_EVERY
-        ):
+        last = self._last.get(tenant)
+        if last is not None and last[0] is trusted and timedelta(0) <= now - last[1] < _AT_LEAST_EVERY:
             return
         for one in await self.review(tenant):
             await self._recorder.endorsement_lost(tenant, one, now)
-        self._last = (trusted, now)
+        self._last[tenant] = (trusted, now)
 
 
 def _lost(records: Sequence[AttesterRecord], trusted: TrustedAnchors, now: datetime) -> list[LostEndorsement]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from verifier.crypto.certificate import Certificate
 from verifier.crypto.revocation import RevocationList, parse_crl
-from verifier.ports import Clock
+from verifier.ports import DEFAULT_TENANT, Clock
 from verifier.ports_trust import Ending, EndingKind, ExpiryAlarm
 from verifier.service.anchor_import import TrustedSet
 from verifier.service.recorder import Recorder
@@ -87,11 +87,11 @@ class ExpiryWatch:
         self._recorder = recorder
         self._clock = clock
         self._own = own
-        self._told: set[tuple[str, Ending, int]] = set()
+        self._told: dict[str, frozenset[tuple[Ending, int]]] = {}
 
     async def endings(self, tenant: str) -> tuple[Ending, ...]:
-        """Everything that ends, of the tenant's sets and of the verifier itself."""
-        own = await asyncio.to_thread(self._own)
+        """Everything that ends of the tenant's sets; of the verifier itself it is told to the default tenant."""
+        own = await asyncio.to_thread(self._own) if tenant == DEFAULT_TENANT else ()
         sets = await self._trust.sets(tenant)
         return tuple(ending for one in sets for ending in endings_of(one)) + tuple(own)
 
@@ -101,8 +101,9 @@ class ExpiryWatch:
 
     async def tell(self, tenant: str) -> tuple[ExpiryAlarm, ...]:
         """Raise the alarms that nobody raised before: log, audit log, event. Gives those."""
-        due = {(tenant, one.ending, one.threshold_days): one for one in await self.alarms(tenant)}
-        new = [alarm for key, alarm in due.items() if key not in self._told]
+        due = {(one.ending, one.threshold_days): one for one in await self.alarms(tenant)}
+        told = self._told.get(tenant, frozenset())
+        new = [alarm for key, alarm in due.items() if key not in told]
         fresh = await self._recorder.expiring(new, self._clock.now())
-        self._told = set(due)
+        self._told[tenant] = frozenset(due)
         return fresh

@@ -49,6 +49,10 @@ class FleetService:
         """What waits for a person."""
         return await self._store.open_counts(tenant, self._clock.now())
 
+    async def tenants(self) -> tuple[str, ...]:
+        """Whose fleets there are."""
+        return await self._store.tenants()
+
     async def list(
         self, tenant: str, where: FleetFilter, cursor: str | None, limit: int
     ) -> Page[AttesterView]:

@@ -18,6 +18,7 @@ import structlog
 from verifier.errors import EvidenceError, NotFoundError, VerifierFault
 from verifier.ports import Clock, Random, Store
 from verifier.ports_enrollment import AuditEntry
+from verifier.ports_events import EventKind
 from verifier.ports_rejudge import RejudgingRecord
 from verifier.service.fleet_rejudge import FleetRejudge, RejudgeCommand, RejudgePage
 from verifier.service.ids import new_id
@@ -86,7 +87,7 @@ class Rejudgings:
             counts={},
             problem=None,
         )
-        audit = _audit(record, "policy.rejudging-begun", revision=policy.revision, everyone=command.everyone)
+        audit = _audit(record, EventKind.REJUDGING_BEGUN, revision=policy.revision, everyone=command.everyone)
         # By then whoever attests to another replica meets a revision that was registered just now.
         await self._recorder.rejudging_begun(record, now + LOOKUP_LIFE, audit)
         self.wake.set()
@@ -95,6 +96,10 @@ class Rejudgings:
     async def find(self, tenant: str, policy_id: str) -> RejudgingRecord | None:
         """The last one of a policy."""
         return await self._store.rejudging(tenant, policy_id)
+
+    async def unfinished(self, tenant: str) -> tuple[RejudgingRecord, ...]:
+        """Those under way, by policy."""
+        return await self._store.unfinished_rejudgings(tenant)
 
     async def get(self, tenant: str, policy_id: str) -> RejudgingRecord:
         """The last one of a policy. Raises `NotFoundError` where there was none."""
@@ -171,7 +176,7 @@ class Rejudgings:
     ) -> bool:
         now = self._clock.now()
         ended = replace(after, finished_at=now, problem=problem)
-        audit = _audit(ended, "policy.rejudging-ended", problem=problem, **ended.counts)
+        audit = _audit(ended, EventKind.REJUDGING_ENDED, problem=problem, **ended.counts)
         return await self._recorder.rejudging_advanced(
             before, ended, now, replace(audit, at=now, actor=actor)
         )

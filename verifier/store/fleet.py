@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from verifier.appraisal.lineage import IncidentKind
 from verifier.errors import EvidenceError, StoredDataDamaged
-from verifier.ports import AttesterState, DamagedState, FleetFilter, Lifecycle, Page
+from verifier.ports import DEFAULT_TENANT, AttesterState, DamagedState, FleetFilter, Lifecycle, Page
 from verifier.ports_enrollment import AuditEntry, EnrollmentStatus
 from verifier.ports_events import EventKind, NewEvent
 from verifier.ports_observe import OpenCounts
@@ -36,11 +36,12 @@ from verifier.store.audit_log import append
 from verifier.store.backend import changed
 from verifier.store.cursors import decode_cursor, encode_cursor
 from verifier.store.rows import Row
-from verifier.store.schema import attester, attester_label, enrollment, latest
+from verifier.store.schema import anchor_assignment, attester, attester_label, enrollment, latest, policy
 
 MAX_PAGE: Final = 1_000
 _SLICE: Final = 32
 """Rows read before others get their turn on the event loop."""
+_OWNED: Final = (latest.c.tenant, enrollment.c.tenant, policy.c.tenant, anchor_assignment.c.tenant)
 MAX_LABELS: Final = 64
 MAX_LABEL: Final = 256
 """Characters of a key or a value: an index entry of PostgreSQL must hold both."""
@@ -130,6 +131,16 @@ class Fleet(Attestations):
             pending_enrollments=0 if row is None else int(row[0]),
             incidents={kind.value: found.get(kind.value, 0) for kind in IncidentKind},
         )
+
+    async def tenants(self) -> tuple[str, ...]:
+        """The default one and every other that has something of its own, each found by one step in an index."""
+        found = {DEFAULT_TENANT}
+        for column in _OWNED:
+            row = await self._first(select(func.min(column)))
+            while row is not None and row[0] is not None:
+                found.add(row[0])
+                row = await self._first(select(func.min(column)).where(column > row[0]))
+        return tuple(sorted(found))
 
     async def revoke_attester(
         self, tenant: str, attester_id: str, now: datetime, audit: AuditEntry | None = None

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, and_, or_, select, update
 
 from verifier.ports_enrollment import AuditEntry
 from verifier.ports_rejudge import RejudgingRecord
-from verifier.store import audit_log, values
+from verifier.store import audit_log, event_log, values
 from verifier.store.backend import StorePart
 from verifier.store.rows import Row, Values
 from verifier.store.schema_background import rejudging
@@ -37,7 +37,7 @@ class BackgroundRejudgings(StorePart):
 
         def run(connection: Connection) -> None:
             connection.execute(statement)
-            audit_log.append(connection, audit)
+            _tell(connection, audit)
 
         await self._backend.write(run)
 
@@ -46,6 +46,11 @@ class BackgroundRejudgings(StorePart):
         query = select(*_COLUMNS).where(rejudging.c.tenant == tenant, rejudging.c.policy_id == policy_id)
         found = await self._backend.rows(query)
         return _record(found[0]) if found else None
+
+    async def unfinished_rejudgings(self, tenant: str) -> tuple[RejudgingRecord, ...]:
+        """Those under way, by policy."""
+        query = select(*_COLUMNS).where(rejudging.c.tenant == tenant, rejudging.c.finished_at.is_(None))
+        return tuple(map(_record, await self._backend.rows(query.order_by(rejudging.c.policy_id))))
 
     async def claim_rejudging(self, now: datetime, until: datetime) -> RejudgingRecord | None:
         """See `verifier.ports_rejudge`."""
@@ -86,10 +91,15 @@ class BackgroundRejudgings(StorePart):
         def run(connection: Connection) -> bool:
             done = connection.execute(statement).rowcount == 1
             if done and audit is not None:
-                audit_log.append(connection, audit)
+                _tell(connection, audit)
             return done
 
         return await self._backend.write(run)
+
+
+def _tell(connection: Connection, audit: AuditEntry) -> None:
+    audit_log.append(connection, audit)
+    event_log.append_audited(connection, audit)
 
 
 def _same(record: RejudgingRecord) -> Any:  # noqa: ANN401 - a condition

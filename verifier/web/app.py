@@ -25,6 +25,7 @@ from verifier.web import (
     fleet_routes,
     inventory_routes,
     log_routes,
+    metrics_routes,
     public_routes,
     query_routes,
     rejudge_routes,
@@ -65,6 +66,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *webhook_routes.ROUTES,
     *secret_routes.ROUTES,
     *public_routes.ROUTES,
+    *metrics_routes.ROUTES,
 )
 
 
@@ -97,7 +99,9 @@ def build_app(
     )
     app = web.Application(middlewares=[border(metrics, config, tracer)])
     app[CONNECTIONS], app[DOOR] = connections, door
-    page = app[public_routes.METRICS_KEY] = MetricsPage(metrics, config.metrics_life, config.metrics_exchange)
+    page = app[metrics_routes.METRICS_KEY] = MetricsPage(
+        metrics, config.metrics_life, config.metrics_exchange
+    )
     app.cleanup_ctx.append(page.share)
     app[public_routes.OPENAPI_KEY] = encode(build_document(ROUTES, config.version, config.issuer))
     app[event_routes.CLOSING] = asyncio.Event()

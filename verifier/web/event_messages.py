@@ -25,6 +25,8 @@ KindName = Literal[
     "incident.opened",
     "incident.resolved",
     "policy.added",
+    "rejudging.begun",
+    "rejudging.ended",
     "expiry.near",
     "expiry.ended",
     "endorsement.lost",

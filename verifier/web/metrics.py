@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import platform
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 import prometheus_client as prom
@@ -16,32 +14,17 @@ from prometheus_client.registry import Collector
 
 from verifier.appraisal.stages import Stage
 from verifier.ports_announcements import AnnouncementState
-from verifier.ports_observe import CacheState, Observation, OpenCounts, QueueState, RetentionState
-from verifier.ports_trust import Ending, EndingKind, ExpiryAlarm, LostEndorsement
-from verifier.service.expiry import THRESHOLDS
-from verifier.service.inventory import Standing
+from verifier.ports_observe import CacheState, Observation, QueueState, RetentionState
 from verifier.web.acceptor import Door
 from verifier.web.connections import Connections
-from verifier.web.log_metrics import LogGauges
 
 METRICS_MEDIA_TYPE: Final = prom.CONTENT_TYPE_LATEST
 UNMATCHED: Final = "unmatched"
 """Operation of a request that no route answers."""
 _PREFIX: Final = "vtpm_attest_"
 _OUTCOMES: Final = ("delivered", "failed", "dead")
-_SHOWN: Final = 16
-"""Hexadecimal digits of a fingerprint, as in the tables of `attest-verifier anchors`."""
 _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _STAGE_BUCKETS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
-
-_INVENTORY: Final = {
-    "age_seconds": "Seconds since an inventory's content was last known to be whole and current; infinite: never",
-    "machines": "Machines that an inventory lists",
-    "failing": "1 while an inventory cannot be read",
-    "stale": "1 while nothing rests on what an inventory says, because that is too old",
-    "warnings": "Kinds of things that cannot be read of an inventory while the rest can",
-}
-
 
 _GIVEN_UP: Final = ("handshake-slow", "handshake-broken", "head", "answer")
 
@@ -68,7 +51,7 @@ class Metrics:
     """Counts and times requests, verdicts and what is behind them.
 
     On the hot path are only children made beforehand: looking one up by its labels is slow. What somebody else counts
-    (queues, caches) or the store knows (the fleet) is read when the metrics are.
+    (queues, caches) is read when the metrics are.
     """
 
     def __init__(
@@ -81,9 +64,6 @@ class Metrics:
         # Half as many series again, and nobody asks when a counter was made.
         prom.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = prom.CollectorRegistry()
-        self._fleet = prom.CollectorRegistry()
-        """What the database, the trust store and the inventories say: the same from every worker."""
-        self.log = LogGauges(self._fleet)
         self._registry.register(_Pulled(counted))
         prom.ProcessCollector(registry=self._registry)
         self._build(version)
@@ -114,7 +94,6 @@ class Metrics:
             "stage",
             Stage,
         )
-        self._gauges()
 
     def verdict(self, observation: Observation, status: str, ended: int) -> None:
         """A verdict was recorded: its tier, why it is not better, and where the time went until `ended`."""
@@ -140,116 +119,17 @@ class Metrics:
         child.inc()
         self._seconds[operation].observe(seconds)
 
-    def fleet(self, attesters: Mapping[str, int] | None, waiting: OpenCounts | None) -> None:
-        """How the fleet stands; None: the store did not say, and nothing old is told in its place."""
-        self._store_up.set(attesters is not None)
-        self._attesters.clear()
-        self._incidents.clear()
-        self._pending.set(math.nan if waiting is None else waiting.pending_enrollments)
-        for status, count in (attesters or {}).items():
-            self._attesters.labels(status).set(count)
-        for kind, count in ({} if waiting is None else waiting.incidents).items():
-            self._incidents.labels(kind).set(count)
-
-    def endings(self, endings: Iterable[Ending], alarms: Iterable[ExpiryAlarm], now: datetime) -> None:
-        """What ends, and which alarms stand. Replaces what was said before."""
-        self._expiry.clear()
-        for ending in endings:
-            left = (ending.ends_at - now).total_seconds()
-            labels = (ending.kind.value, ending.holder, ending.sha256[:_SHOWN], ending.subject)
-            self._expiry.labels(*labels).set(round(left))
-        counts = Counter((alarm.ending.kind, alarm.threshold_days) for alarm in alarms)
-        for kind in EndingKind:
-            for threshold in (*THRESHOLDS, 0):
-                self._alarms.labels(kind.value, threshold).set(counts[kind, threshold])
-
-    def lost(self, lost: Iterable[LostEndorsement]) -> None:
-        """Machines whose EK certificate no longer holds. Replaces what was said before."""
-        counts = Counter(one.reason.value for one in lost)
-        self._lost.clear()
-        for code, count in counts.items():
-            self._lost.labels(code).set(count)
-
-    def inventory(self, sources: Iterable[Standing], now: datetime) -> None:
-        """How the inventories stand. Replaces what was said before."""
-        for source in sources:
-            status = source.status
-            age = math.inf if status.synced_at is None else (now - status.synced_at).total_seconds()
-            told = {
-                "age_seconds": age,
-                "machines": status.machines,
-                "failing": status.problem is not None,
-                "stale": source.stale,
-                "warnings": len(status.warnings),
-            }
-            for what, value in told.items():
-                self._inventory[what].labels(status.name).set(value)
-
-    def deliveries(self, counts: Mapping[str, int]) -> None:
-        """Events on their way to webhooks."""
-        for status, count in counts.items():
-            self._deliveries.labels(status).set(count)
-
     def render_own(self) -> bytes:
         """What this process counts, as Prometheus text exposition."""
         return prom.generate_latest(self._registry)
 
-    def render_fleet(self) -> bytes:
-        """What every worker of a service would say the same of."""
-        return prom.generate_latest(self._fleet)
-
     def _build(self, version: str) -> None:
-        build = self._gauge(
-            "build_info", "1; the version of the verifier and of Python", "version", "python", own=True
-        )
+        text = "1; the version of the verifier and of Python"
+        build = prom.Gauge(_PREFIX + "build_info", text, ("version", "python"), registry=self._registry)
         build.labels(version, platform.python_version()).set(1)
-
-    def _gauges(self) -> None:
-        self._store_up = self._gauge("store_up", "1 while the database answers the questions of the metrics")
-        self._attesters = self._gauge(
-            "attesters",
-            "Attesters by tier of their current verdict, or by lifecycle: stale, revoked",
-            "status",
-        )
-        self._pending = self._gauge(
-            "pending_enrollments", "Enrolments that wait for a person; NaN: the database did not say"
-        )
-        self._incidents = self._gauge(
-            "open_incidents", "Clones and rollbacks that nobody has resolved, by kind", "kind"
-        )
-        self._expiry = self._gauge(
-            "expiry_seconds",
-            "Seconds until a trust anchor, revocation list or own certificate ends; negative: it has",
-            "kind",
-            "holder",
-            "sha256",
-            "subject",
-        )
-        self._alarms = self._gauge(
-            "expiry_alarms",
-            "How many of them end within 90, 30 or 7 days (each counted at the closest), or have ended (0)",
-            "kind",
-            "within_days",
-        )
-        self._lost = self._gauge(
-            "endorsements_lost",
-            "Enrolled machines whose EK certificate would not be accepted now, as last reviewed by this process",
-            "code",
-        )
-        self._inventory = {
-            what: self._gauge(f"inventory_{what}", text, "source") for what, text in _INVENTORY.items()
-        }
-        self._deliveries = self._gauge(
-            "webhook_deliveries",
-            "Events for webhooks that are kept, by status: pending is the queue",
-            "status",
-        )
 
     def _counter(self, name: str, text: str, *labels: str) -> prom.Counter:
         return prom.Counter(_PREFIX + name, text, labels, registry=self._registry)
-
-    def _gauge(self, name: str, text: str, *labels: str, own: bool = False) -> prom.Gauge:
-        return prom.Gauge(_PREFIX + name, text, labels, registry=self._registry if own else self._fleet)
 
     def _histogram(
         self, name: str, text: str, buckets: Iterable[float], label: str, values: Iterable[str]

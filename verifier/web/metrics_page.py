@@ -10,14 +10,25 @@ from contextlib import suppress
 import structlog
 from aiohttp import web
 
+from verifier.web.fleet_metrics import FleetMetrics
 from verifier.web.metrics import Metrics
 from verifier.web.metrics_exchange import EVERY, Exchange, merged
 
 _log = structlog.get_logger("vtpm_attest.web")
 
 
+class _Rendering:
+    """What one tenant was shown last, and who is at it."""
+
+    def __init__(self, *, whole: bool) -> None:
+        self.fleet = FleetMetrics(whole=whole)
+        self.turn = asyncio.Lock()
+        self.text = b""
+        self.made: float | None = None
+
+
 class MetricsPage:
-    """One rendering serves everybody who asks within its life: however many do, the work is bounded.
+    """One rendering serves everybody of a tenant who asks within its life: however many do, the work is bounded.
 
     Args:
         metrics: of this process.
@@ -29,19 +40,23 @@ class MetricsPage:
         self._metrics = metrics
         self._life = life
         self._exchange = exchange
-        self._turn = asyncio.Lock()
-        self._text = b""
-        self._made: float | None = None
+        self._renderings: dict[str, _Rendering] = {}
 
-    async def text(self, refresh: Callable[[Metrics], Awaitable[None]]) -> bytes:
-        """The exposition, no older than its life. `refresh` fetches what is not counted as it happens."""
-        async with self._turn:
-            if self._made is None or time.monotonic() - self._made >= self._life:
-                await refresh(self._metrics)
+    async def text(
+        self, tenant: str, refresh: Callable[[FleetMetrics], Awaitable[None]], *, whole: bool
+    ) -> bytes:
+        """The exposition, no older than its life. `refresh` fetches what is not counted as it happens.
+
+        It is that of the tenant's fleet and, where `whole`, of what processes count for all tenants.
+        """
+        one = self._renderings.setdefault(tenant, _Rendering(whole=whole))
+        async with one.turn:
+            if one.made is None or time.monotonic() - one.made >= self._life:
+                await refresh(one.fleet)
                 # Some thousand lines: other requests go on meanwhile.
-                self._text = await asyncio.to_thread(self._render)
-                self._made = time.monotonic()
-            return self._text
+                one.text = await asyncio.to_thread(self._render, one.fleet, whole)
+                one.made = time.monotonic()
+            return one.text
 
     async def share(self, app: web.Application) -> AsyncIterator[None]:
         """While the application serves, leave what is counted for the other workers (a cleanup context)."""
@@ -53,7 +68,10 @@ class MetricsPage:
         yield
         await _end(task)
 
-    def _render(self) -> bytes:
+    def _render(self, fleet: FleetMetrics, whole: bool) -> bytes:  # noqa: FBT001 - for `to_thread`
+        return (self._processes() if whole else b"") + fleet.render()
+
+    def _processes(self) -> bytes:
         own = self._metrics.render_own()
         if self._exchange is not None:
             try:
@@ -61,7 +79,7 @@ class MetricsPage:
                 own = merged(self._exchange.all())
             except OSError as error:
                 _log.warning("metrics.not-shared", problem=str(error), effect="only this worker's are told")
-        return own + self._metrics.render_fleet()
+        return own
 
     async def _leave(self, exchange: Exchange) -> None:
         while True:

@@ -1,28 +1,18 @@
-"""What anyone may read: health, the CA to pin, the keys to verify EARs with, the API's description, metrics."""
+"""What anyone may read: health, the CA to pin, the keys to verify EARs with, the API's description."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
 from aiohttp import web
 
-from verifier.errors import NotFoundError, RefusedError, VerifierFault
-from verifier.ports import DEFAULT_TENANT
-from verifier.ports_log import LogFigures
-from verifier.ports_observe import OpenCounts
-from verifier.ports_trust import Ending
-from verifier.reasons import Reason
-from verifier.service.expiry import alarms
+from verifier.errors import NotFoundError
 from verifier.web import messages as m
-from verifier.web.metrics import METRICS_MEDIA_TYPE, Metrics
-from verifier.web.metrics_page import MetricsPage
 from verifier.web.pem import PEM_CHAIN, pem_chain
-from verifier.web.routing import WATCHERS, Access, Call, Handler, Reply, Route
+from verifier.web.routing import Access, Call, Handler, Reply, Route
 
 OPENAPI_KEY: Final = web.AppKey("openapi", bytes)
-METRICS_KEY: Final = web.AppKey("metrics", MetricsPage)
 PEM: Final = "application/x-pem-file"
 JWKS: Final = "application/jwk-set+json"
 _log = structlog.get_logger("vtpm_attest.web")
@@ -88,43 +78,6 @@ async def openapi(call: Call) -> Reply:
     return Reply(body=call.request.app[OPENAPI_KEY], media_type="application/json")
 
 
-async def metrics(call: Call) -> Reply:
-    """Prometheus text, rendered once for all who ask within its life."""
-    if call.tenant != DEFAULT_TENANT:
-        raise RefusedError(
-            Reason.FORBIDDEN,
-            f"metrics are of the whole service: this needs a token of tenant {DEFAULT_TENANT!r}",
-        )
-    page = call.request.app[METRICS_KEY]
-    return Reply(body=await page.text(lambda known: _refresh(known, call)), media_type=METRICS_MEDIA_TYPE)
-
-
-async def _refresh(known: Metrics, call: Call) -> None:
-    """Bring up to date what is not counted as it happens."""
-    fleet, now = call.services.fleet, call.services.clock.now()
-    deliveries: Mapping[str, int] = {}
-    attesters: Mapping[str, int] | None = None
-    waiting: OpenCounts | None = None
-    endings: tuple[Ending, ...] = ()
-    log: LogFigures | None = None
-    sequencer = call.services.sequencer
-    try:
-        attesters = await fleet.status(DEFAULT_TENANT)
-        waiting = await fleet.open_counts(DEFAULT_TENANT)
-        deliveries = await call.services.deliveries.counts()
-        endings = await call.services.expiry.endings(DEFAULT_TENANT)
-        log = await sequencer.figures()
-    except VerifierFault as error:  # the counters of a verifier in trouble are worth most
-        attesters = waiting = None  # also what is remembered: how the store is shall be seen
-        _log.warning("metrics.store-unavailable", problem=str(error))
-    known.fleet(attesters, waiting)
-    known.endings(endings, alarms(DEFAULT_TENANT, endings, now), now)
-    known.deliveries(deliveries)
-    known.log.set(log, now, damaged=sequencer.damage is not None)
-    known.lost(call.services.endorsements.lost)
-    known.inventory(await call.services.inventory.sources(), now)
-
-
 def _public(
     path: str,
     handler: Handler,
@@ -158,13 +111,4 @@ ROUTES: Final = (
     _public("/.well-known/jwks.json", jwks, "Keys to verify EARs with (RFC 7517)", None, JWKS),
     _public("/.well-known/openid-configuration", discovery, "OpenID Connect discovery", None, _JSON),
     _public("/openapi.json", openapi, "This document", None, _JSON),
-    Route(
-        method="GET",
-        path="/metrics",
-        access=WATCHERS,
-        handler=metrics,
-        summary="Prometheus metrics",
-        response=None,
-        media_type=METRICS_MEDIA_TYPE.split(";")[0],
-    ),
 )

@@ -48,6 +48,8 @@ READS = {
     "nonces_dropped_until",
     "ping",
     "rejudging",
+    "tenants",
+    "unfinished_rejudgings",
     "policy_revision",
     "policy_revisions",
     "predecessors_of",

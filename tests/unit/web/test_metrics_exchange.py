@@ -12,6 +12,7 @@ from verifier.ports_announcements import AnnouncementState
 from verifier.ports_observe import CacheState, QueueState, RetentionState
 from verifier.web.acceptor import Door
 from verifier.web.connections import Connections
+from verifier.web.fleet_metrics import FleetMetrics
 from verifier.web.metrics import Counted, Metrics
 from verifier.web.metrics_exchange import Exchange, merged
 from verifier.web.metrics_page import MetricsPage
@@ -79,14 +80,14 @@ async def test_each_worker_tells_of_all_and_never_less_than_before(tmp_path):
     metrics = [Metrics(["get_x"], ["affirming"], "1", counted()) for _ in range(2)]
     pages = [MetricsPage(one, 0.0, Exchange(tmp_path, number)) for number, one in enumerate(metrics)]
 
-    async def refresh(_: Metrics) -> None:
+    async def refresh(_: FleetMetrics) -> None:
         """Nothing to ask."""
 
     last = {}
     for turn in range(6):
         metrics[turn % 2].request("get_x", 200, 0.01)
         metrics[1].request("get_x", 200, 0.01)
-        found = samples(await pages[turn % 2].text(refresh))
+        found = samples(await pages[turn % 2].text("default", refresh, whole=True))
         now = {key: value for key, value in found.items() if key[0] == "vtpm_attest_responses_total"}
         assert all(value >= last.get(key, 0) for key, value in now.items())
         assert now.keys() >= last.keys()
@@ -103,7 +104,12 @@ async def test_a_directory_that_is_gone_leaves_the_own_counters(tmp_path):
     page = MetricsPage(metrics, 0.0, Exchange(tmp_path / "gone", 0))
     metrics.request("get_x", 200, 0.01)
 
-    async def refresh(_: Metrics) -> None:
+    async def refresh(_: FleetMetrics) -> None:
         """Nothing to ask."""
 
-    assert samples(await page.text(refresh))["vtpm_attest_responses_total", "get_x", "2xx"] == 1
+    assert (
+        samples(await page.text("default", refresh, whole=True))[
+            "vtpm_attest_responses_total", "get_x", "2xx"
+        ]
+        == 1
+    )

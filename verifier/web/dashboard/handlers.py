@@ -87,6 +87,7 @@ async def overview(call: PageCall) -> web.StreamResponse:
         incidents=(await services.incidents.list(tenant, None, _FEW)).items,
         waiting=(await services.approvals.list(tenant, EnrollmentStatus.PENDING, None, _FEW)).items,
         alarms=await services.expiry.alarms(tenant),
+        rejudgings=await services.rejudgings.unfinished(tenant),
     )
 
 
