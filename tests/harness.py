@@ -32,7 +32,7 @@ from verifier.serving.sockets import address_of, listen
 from verifier.settings import Settings, load_settings
 from verifier.web.acceptor import DOOR, Acceptor
 from verifier.web.runner import Runner
-from verifier.wiring import client_anchors
+from verifier.wiring import balancers_of, client_anchors
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -436,7 +436,7 @@ async def running(
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         ((secure_socket,),) = listen("127.0.0.1", secure_port, 1)
         tls = service.tls.context(client_anchors(settings))
-        await Acceptor(runner, secure_socket, runner.app[DOOR], tls).start()
+        await Acceptor(runner, secure_socket, runner.app[DOOR], tls, balancers_of(settings)).start()
         ((_, port),) = runner.addresses
         url, secure = f"http://127.0.0.1:{port}", address_of(secure_socket)
         try:

@@ -52,6 +52,7 @@ from verifier.web.metrics_exchange import Exchange
 from verifier.web.runner import Runner
 from verifier.wiring import (
     Judging,
+    balancers_of,
     client_anchors,
     tls_hostnames,
     web_config,
@@ -303,6 +304,7 @@ async def serve(settings: Settings, place: Place) -> Ending:
             await report_trust(service.services.trust, service.trust, settings.enrollment.methods)
         await register_policies(service)
         tls = LiveTls(service.tls, client_anchors(settings))
+        balancers = balancers_of(settings)
         runner = Runner(
             service.app(place.metrics),
             auto_decompress=False,
@@ -321,7 +323,7 @@ async def serve(settings: Settings, place: Place) -> Ending:
         try:
             for one in place.sockets:
                 # A copy: the site closes what it is given, and the queue has to outlive it.
-                await Acceptor(runner, one.dup(), runner.app[DOOR], tls.context).start()
+                await Acceptor(runner, one.dup(), runner.app[DOOR], tls.context, balancers).start()
             settle()
             place.ready(service.tls)
             ending = await place.until_told()

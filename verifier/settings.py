@@ -53,6 +53,8 @@ class ListenSettings(_Section, frozen=True):
     """0 takes a free port; `serve` prints which."""
     proxies: tuple[str, ...] = ()
     """Networks of proxies whose `X-Forwarded-For` is believed."""
+    proxy_protocol: bool = False
+    """Connections from `proxies` begin with the header of the PROXY protocol."""
 
 
 class TlsSettings(_Section, frozen=True):
@@ -390,6 +392,7 @@ def _check(settings: Settings, origin: str) -> None:
     if (settings.tls.certificate is None) != (settings.tls.key is None):
         raise SettingsError(f"{origin}: tls.certificate and tls.key go together")
     checks: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("listen", lambda: _check_listen(settings.listen)),
         ("acme", lambda: check_acme(settings.acme)),
         ("oidc", lambda: check_oidc(settings.oidc)),
         ("transparency", lambda: check_transparency(settings.transparency)),
@@ -401,16 +404,21 @@ def _check(settings: Settings, origin: str) -> None:
             check()
         except ValueError as error:
             raise SettingsError(f"{origin}: {section}.{error}") from error
-    try:
-        for network in settings.listen.proxies:
-            ip_network(network)
-    except ValueError as error:
-        raise SettingsError(f"{origin}: listen.proxies: {error}") from error
     if settings.public_url and not re.match(r"^https?://[^/\s]+", settings.public_url):
         raise SettingsError(f"{origin}: public_url {settings.public_url!r} is not an http(s) URL")
     endpoint = settings.telemetry.endpoint
     if endpoint and not re.match(r"^https?://[^/\s]+", endpoint):
         raise SettingsError(f"{origin}: telemetry.endpoint {endpoint!r} is not an http(s) URL")
+
+
+def _check_listen(settings: ListenSettings) -> None:
+    for network in settings.proxies:
+        try:
+            ip_network(network)
+        except ValueError as error:
+            raise ValueError(f"proxies: {error}") from error
+    if settings.proxy_protocol and not settings.proxies:
+        raise ValueError("proxy_protocol: whose word counts is not said; set listen.proxies")
 
 
 def environment() -> Mapping[str, str]:

@@ -236,6 +236,12 @@ def wire_rates(settings: Settings, clock: Clock) -> Rates:
     return Rates(rules, clock)
 
 
+def balancers_of(settings: Settings) -> Proxies | None:
+    """Whose connections begin with the header of the PROXY protocol."""
+    own = settings.listen
+    return Proxies(own.proxies) if own.proxy_protocol else None
+
+
 def client_anchors(settings: Settings) -> ClientAnchors | None:
     """Whose client certificates TLS asks for."""
     own = settings.client_certificates

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
+import ssl
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -211,3 +215,48 @@ async def test_questions_for_secrets_are_attestations_and_a_session_is_its_token
         )
         cookie, _ = await session(verifier)
         assert [(await look(verifier, "/dashboard", cookie)).status for _ in range(3)] == [200, 200, 429]
+
+
+async def through(verifier, header: bytes, path="/v1/ca", count=1):
+    """Statuses of requests over TLS on a connection that begins with this header; empty where it was closed."""
+    port = urlsplit(verifier.secure_url).port
+    context = ssl.create_default_context(cafile=verifier.service.tls.ca)
+    raw = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port))
+    raw.sendall(header)
+    raw.setblocking(False)
+    try:
+        reader, writer = await asyncio.open_connection(sock=raw, ssl=context, server_hostname="localhost")
+    except (ssl.SSLError, ConnectionError):
+        return []
+    found = []
+    for _ in range(count):
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        found.append(int(head.split()[1]))
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        await reader.readexactly(int(length[1]))
+    writer.transport.abort()
+    return found
+
+
+async def test_a_balancer_that_passes_tls_through_says_whose_connection_it_is(tmp_path, clock, log):
+    limits = 'calls_per_address = 1\nburst = "2s"'
+    listen = 'proxies = ["127.0.0.0/8"]\nproxy_protocol = true'
+    async with limited(tmp_path, clock, limits, listen) as verifier:
+        one, other = (f"PROXY TCP4 192.0.2.{end} 10.0.0.9 40000 443\r\n".encode() for end in (1, 2))
+        assert await through(verifier, one, count=3) == [200, 200, 429]
+        assert await through(verifier, one) == [429]
+        assert await through(verifier, other) == [200]
+        assert await through(verifier, b"") == [], "a balancer that says nothing"
+        assert await through(verifier, b"PROXY nonsense\r\n") == []
+        assert await through(verifier, b"PROXY UNKNOWN\r\n", count=3) == [200, 200, 429], "the balancer's own"
+
+
+async def test_nobody_but_a_balancer_says_whose_connection_it_is(tmp_path, clock):
+    limits, listen = (
+        'calls_per_address = 1\nburst = "2s"',
+        'proxies = ["192.0.2.0/24"]\nproxy_protocol = true',
+    )
+    async with limited(tmp_path, clock, limits, listen) as verifier:
+        assert await through(verifier, b"PROXY TCP4 192.0.2.1 10.0.0.9 40000 443\r\n") == []
+        assert await through(verifier, b"") == [200]

@@ -72,6 +72,7 @@ def test_a_file_is_read_and_the_environment_goes_over_it(tmp_path):
         ("[listen]\nporrt = 1", "$.listen"),
         ("[listen]\nport = 70000", "$.listen.port"),
         ("[listen]\nproxies = ['proxy.example']", "listen.proxies"),
+        ("[listen]\nproxy_protocol = true", "listen.proxy_protocol"),
         ("[attestation]\ninterval = '5'", "90s, 5m, 24h or 30d"),
         ("[attestation]\ninterval = 5", "duration"),
         ("[enrollment]\nmethods = ['trust-me']", "'trust-me' is not one of"),

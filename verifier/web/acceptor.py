@@ -17,12 +17,14 @@ import struct
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 from aiohttp import web
 
 from verifier.web.connections import Connections
+from verifier.web.proxies import Proxies
+from verifier.web.proxy_header import read_header
 
 PATIENCE: Final = 15.0
 """Seconds for a whole handshake."""
@@ -143,16 +145,23 @@ class Acceptor(web.BaseSite):
         listening: bound, not blocking.
         door: shared with other sockets of the process.
         tls: None for HTTP in the clear.
+        balancers: whose connections begin with the header of the PROXY protocol; None: nobody's.
     """
 
-    __slots__ = ("_door", "_listening")
+    __slots__ = ("_balancers", "_door", "_listening")
 
     def __init__(
-        self, runner: web.BaseRunner, listening: socket.socket, door: Door, tls: ssl.SSLContext | None
+        self,
+        runner: web.BaseRunner,
+        listening: socket.socket,
+        door: Door,
+        tls: ssl.SSLContext | None,
+        balancers: Proxies | None = None,
     ) -> None:
         super().__init__(runner, ssl_context=tls)
         self._listening = listening
         self._door = door
+        self._balancers = balancers
 
     @property
     def name(self) -> str:
@@ -217,9 +226,23 @@ class Acceptor(web.BaseSite):
         goodbye = None if self._ssl_context is None else _GOODBYE
         try:
             async with asyncio.timeout(PATIENCE):
+                origin = await self._origin(client)
+
+                def made() -> asyncio.Protocol:
+                    handler: Any = factory()
+                    handler.origin = origin
+                    return cast("asyncio.Protocol", handler)
+
                 await asyncio.get_running_loop().connect_accepted_socket(
-                    factory, client, ssl=self._ssl_context, ssl_shutdown_timeout=goodbye
+                    made, client, ssl=self._ssl_context, ssl_shutdown_timeout=goodbye
                 )
         except BaseException:
             client.close()
             raise
+
+    async def _origin(self, client: socket.socket) -> str | None:
+        """Whose connection a balancer says it is; None: its peer's own."""
+        if self._balancers is None or not self._balancers.trusts(str(client.getpeername()[0])):
+            return None
+        loop = asyncio.get_running_loop()
+        return await read_header(lambda size: loop.sock_recv(client, size))

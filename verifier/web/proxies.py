@@ -30,20 +30,23 @@ class Proxies:
     def _client(self, peer: str | None, named: list[str]) -> str | None:
         """From the nearest on: the first that no trusted proxy is. What stands before that anybody can have written."""
         client = peer
-        while named and self._trusts(client):
+        while named and self.trusts(client):
             address = named.pop()
             if _parsed(address) is None:
                 break
             client = address
         return client
 
-    def _trusts(self, address: str | None) -> bool:
+    def trusts(self, address: str | None) -> bool:
+        """Whether this is one of them."""
         parsed = _parsed(address)
         return parsed is not None and any(parsed in network for network in self._networks)
 
 
 def _parsed(address: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(address or "")
+        parsed = ipaddress.ip_address(address or "")
     except ValueError:
         return None
+    # So a socket that listens for both calls those of IPv4.
+    return getattr(parsed, "ipv4_mapped", None) or parsed

@@ -32,12 +32,19 @@ _log = structlog.get_logger("vtpm_attest.web")
 class _Handler(web.RequestHandler):
     """One connection."""
 
-    __slots__ = ("_head",)
+    __slots__ = ("_head", "origin")
 
     def __init__(self, manager: _Server, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's own
         super().__init__(manager, **kwargs)
         self._head: asyncio.TimerHandle | None = None
         """Ends the connection unless a request has come by then."""
+        self.origin: str | None = None
+        """Whose it is by a balancer's word; None: its peer's."""
+
+    @property
+    def peername(self) -> Any:  # noqa: ANN401 - aiohttp's own
+        """Where requests come from."""
+        return super().peername if self.origin is None else (self.origin, 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It has some time to say something."""
