@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from functools import cache
+from typing import Final, cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.exceptions import UnsupportedAlgorithm as LibraryLacksAlgorithm
@@ -53,12 +54,20 @@ def verify(key: PublicKey, signature: RsaSignature | EcdsaSignature, message: by
         raise _unsupported(signature.hash_alg)
     try:
         if isinstance(signature, EcdsaSignature):
-            return isinstance(key, ec.EllipticCurvePublicKey) and _verify_ecdsa(key, signature, message)
+            return _is_ecc(type(key)) and _verify_ecdsa(
+                cast("ec.EllipticCurvePublicKey", key), signature, message
+            )
         return isinstance(key, rsa.RSAPublicKey) and _verify_rsa(key, signature, message, algorithm)
     except InvalidSignature:
         return False
     except LibraryLacksAlgorithm as error:
         raise _unsupported(signature.hash_alg) from error
+
+
+@cache
+def _is_ecc(kind: type) -> bool:
+    """To ask an abstract class about each key takes a microsecond."""
+    return issubclass(kind, ec.EllipticCurvePublicKey)
 
 
 def _verify_ecdsa(key: ec.EllipticCurvePublicKey, signature: EcdsaSignature, message: bytes) -> bool:

@@ -146,6 +146,7 @@ class AttestationService:
         """
         now = self._clock.now()
         expires_at = self._nonces.check(command.nonce, command.attester_id, now)
+        enter(Stage.LOOKUP)
         expected = self._expected.take(command.attester_id)
         if expected is not None:
             about(expected.attester.tenant, command.attester_id)

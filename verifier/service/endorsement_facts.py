@@ -22,9 +22,7 @@ def endorsement_facts(attester: AttesterRecord, inventory: InventoryView | None 
 
     What the inventories say is of now.
     """
-    proven = _proven(
-        attester.endorsed_by, attester.ek_issuer, msgspec.json.encode(attester.ek_profile, order="sorted")
-    )
+    proven = _of_record((attester.ek_profile, attester.endorsed_by, attester.ek_issuer))
     if inventory is None:
         return proven
     return replace(proven, inventory=inventory_facts(inventory))
@@ -53,6 +51,19 @@ def _proven(endorsed_by: str, issuer: str | None, encoded: bytes) -> Endorsement
         device=_device(profile.get("devices")),
         inventory=None,
     )
+
+
+def _of_stored(stored: tuple[object, ...]) -> EndorsementFacts:
+    profile, endorsed_by, issuer = stored
+    return _proven(
+        str(endorsed_by),
+        None if issuer is None else str(issuer),
+        msgspec.json.encode(profile, order="sorted"),
+    )
+
+
+_of_record: Final = of_these(_of_stored, kept=4_096)
+"""A record that stays in memory is not encoded to be found again."""
 
 
 def facts_mapping(facts: EndorsementFacts) -> Mapping[str, object]:

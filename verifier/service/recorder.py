@@ -53,7 +53,8 @@ class Recorder:
     def __init__(self, store: Store, events: EventSink) -> None:
         self._store = store
         self._events = events
-        self._log = structlog.get_logger("vtpm_attest.record")
+        # Bound at once: what is looked up at every line costs more than the line that nobody reads.
+        self._log = structlog.get_logger("vtpm_attest.record").bind()
 
     async def enrollment_begun(
         self, enrollment: EnrollmentRecord, bounds: EnrollmentBounds | None = None, *, spends: bool = False

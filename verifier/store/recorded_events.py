@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from verifier.appraisal.lineage import IncidentKind
 from verifier.findings import Status
-from verifier.ports import VerdictRecord
 from verifier.ports_events import EventKind, NewEvent
 from verifier.reasons import Tier
 from verifier.store import event_log, values
@@ -16,9 +15,9 @@ from verifier.store.rows import Values
 _MOST_REASONS: Final = 32
 
 
-def reasons(verdict: VerdictRecord) -> tuple[str, ...]:
+def reasons(findings: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
     """Codes of the checks that did not pass, each once, in the order of the findings."""
-    found = (str(one.get("code")) for one in verdict.findings if one.get("status") != Status.PASSED)
+    found = (str(one.get("code")) for one in findings if one.get("status") != Status.PASSED)
     return tuple(dict.fromkeys(found))[:_MOST_REASONS]
 
 

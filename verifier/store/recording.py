@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from verifier.appraisal.lineage import Lineage
 from verifier.errors import NotFoundError
-from verifier.ports import AttesterState, GuestIdentity, Lifecycle, Recording, VerdictRecord
+from verifier.ports import AttesterState, BootRecord, GuestIdentity, Lifecycle, Recording, VerdictRecord
 from verifier.store import blobs, identities, ima_rows, recorded_events, values
 from verifier.store.blobs import PackedBlob
 from verifier.store.held import Held
@@ -33,12 +33,14 @@ class PreparedRecording:
     verdict: Values
     """Columns that `attestation` and `latest` share, but for the sequence."""
     evidence: str
-    boot: Values
-    boot_goes_on: bool
-    """Nothing to write of it: the stored one is the same, and what moved on is in the verdict."""
+    boot_key: Values
+    """Columns of `latest` that name the boot."""
+    boot: Values | None
+    """None: nothing to write of it, the stored one is the same, and what moved on is in the verdict."""
     ima_piece: Values | None
     identity: GuestIdentity
-    identity_text: str
+    identity_text: str | None
+    """None: what the guest said before, as this was judged by it."""
     blobs: tuple[PackedBlob, ...]
     judgement: PackedBlob
     named: tuple[bytes, ...]
@@ -48,8 +50,8 @@ class PreparedRecording:
     basis: Row | None
     """What this was judged by, as `Known.basis`; None: whatever that is."""
     lineage: Values
-    reasons: tuple[str, ...] = ()
-    """Codes of what did not pass, for the event of a changed tier."""
+    findings: Sequence[Mapping[str, object]] = ()
+    """For the event of a changed tier."""
 
 
 @dataclass(slots=True)
@@ -59,7 +61,7 @@ class Known:
     tenant: str
     sequence: int
     identity_text: str
-    uuids: frozenset[str]
+    uuids_text: str
     tier: int | None = None
     incident: str | None = None
     labels: str = "{}"
@@ -179,11 +181,11 @@ def prepare(
         },
         verdict=_verdict_values(verdict, judgement.digest, judged_at),
         evidence=values.json_text(recording.evidence),
-        boot=_boot_values(recording),
-        boot_goes_on=recording.boot_goes_on and recording.position is not None,
+        boot_key=_boot_key(recording.boot),
+        boot=None if recording.boot_goes_on and recording.position is not None else _boot_values(recording),
         ima_piece=ima_rows.piece_values(recording),
         identity=recording.identity,
-        identity_text=values.json_text(recording.identity),
+        identity_text=None if _said_before(recording) else values.json_text(recording.identity),
         blobs=blobs.pack_all(recording.blobs) if packed is None else packed,
         judgement=judgement,
         named=tuple({bytes.fromhex(name) for name in recording.evidence.values()} - recording.blobs.keys()),
@@ -191,8 +193,13 @@ def prepare(
         position=recording.position,
         basis=None if recording.judged_by is None else basis_of(recording.judged_by),
         lineage=lineage_values(recording.lineage),
-        reasons=recorded_events.reasons(verdict),
+        findings=verdict.findings,
     )
+
+
+def _said_before(recording: Recording) -> bool:
+    state = recording.judged_by
+    return state is not None and state.attester.identity == recording.identity
 
 
 def basis_of(state: AttesterState) -> Row:
@@ -234,6 +241,14 @@ def _verdict_values(verdict: VerdictRecord, judgement: bytes, judged_at: int) ->
     }
 
 
+def _boot_key(boot: BootRecord) -> Values:
+    return {
+        "boot_reset_count": boot.clock.reset_count,
+        "boot_restart_count": boot.clock.restart_count,
+        "boot_log_sha256": boot.boot_log_sha256 or b"",
+    }
+
+
 def _boot_values(recording: Recording) -> Values:
     boot, seen = recording.boot, values.micros(recording.boot.seen_at)
     return {
@@ -256,8 +271,7 @@ def _boot_values(recording: Recording) -> Values:
 def known(row: Row) -> Known:
     """From a row of `statements.KNOWN`."""
     _, tenant, sequence, identity, uuids, tier, incident, labels, *basis = row
-    claimed = frozenset(values.read_strings(uuids))
-    return Known(tenant, sequence, identity, claimed, tier, incident, labels, basis[0], tuple(basis))
+    return Known(tenant, sequence, identity, uuids, tier, incident, labels, basis[0], tuple(basis))
 
 
 def plan(
@@ -326,13 +340,13 @@ def _timely(batch: Sequence[PreparedRecording], found: Mapping[str, Known]) -> l
 
 def _plan_one(result: Plan, item: PreparedRecording, attester: Known, held: Held) -> None:
     _plan_contents(result, item, held)
-    boot, lineage = item.boot, item.lineage
+    lineage = item.lineage
     before = result.latest.get(item.attester_id)
     if before is not None and lineage["lineage"] is None:
         lineage = {name: before[name] for name in lineage}
-    if not item.boot_goes_on:
+    if item.boot is not None:
         result.left_boots.append({"b_attester_id": item.attester_id})
-        result.boots.append(boot)
+        result.boots.append(item.boot)
     if item.ima_piece is not None:
         result.ima_pieces.append(item.ima_piece)
     verdict = {**item.verdict, "sequence": attester.sequence, "evidence": item.evidence}
@@ -342,14 +356,12 @@ def _plan_one(result: Plan, item: PreparedRecording, attester: Known, held: Held
         **item.verdict,
         "lifecycle": Lifecycle.ENROLLED.value,
         "sequence": attester.sequence,
-        "boot_reset_count": boot["reset_count"],
-        "boot_restart_count": boot["restart_count"],
-        "boot_log_sha256": boot["boot_log_sha256"],
+        **item.boot_key,
         "position": attester.position,
         **lineage,
     }
     _plan_events(result, item, attester)
-    if item.identity_text != attester.identity_text:
+    if item.identity_text is not None and item.identity_text != attester.identity_text:
         _plan_identity(result, item, attester)
 
 
@@ -374,8 +386,11 @@ def _plan_contents(result: Plan, item: PreparedRecording, held: Held) -> None:
 
 def _plan_events(result: Plan, item: PreparedRecording, attester: Known) -> None:
     sequence, labels = attester.sequence, attester.labels
-    result.events += recorded_events.changed_tier(item.verdict, sequence, item.reasons, attester.tier, labels)
-    attester.tier = item.verdict["tier"]
+    tier = item.verdict["tier"]
+    if tier != attester.tier:
+        why = recorded_events.reasons(item.findings)
+        result.events += recorded_events.changed_tier(item.verdict, sequence, why, attester.tier, labels)
+        attester.tier = tier
     if item.lineage["lineage"] is not None:
         result.events += recorded_events.opened_incident(
             item.verdict, sequence, item.lineage, attester.incident, labels
@@ -397,11 +412,12 @@ def packed_values(packed: PackedBlob, day: int) -> Values:
 def _plan_identity(result: Plan, item: PreparedRecording, attester: Known) -> None:
     before = values.read_identity(attester.identity_text)
     merged = identities.merged(before, item.identity)
-    claimed = merged.smbios_uuid
-    if claimed is not None and claimed not in attester.uuids and len(attester.uuids) < identities.MAX_UUIDS:
-        attester.uuids |= {claimed}
+    claimed, uuids = merged.smbios_uuid, frozenset(values.read_strings(attester.uuids_text))
+    if claimed is not None and claimed not in uuids and len(uuids) < identities.MAX_UUIDS:
+        uuids |= {claimed}
+        attester.uuids_text = values.json_text(sorted(uuids))
         result.uuids.append(identities.uuid_values(item.attester_id, item.tenant, claimed))
     elif merged == before:
         return
     attester.identity_text = values.json_text(merged)
-    result.identities[item.attester_id] = identities.identity_values(item.attester_id, merged, attester.uuids)
+    result.identities[item.attester_id] = identities.identity_values(item.attester_id, merged, uuids)

@@ -101,7 +101,7 @@ def _prepare(verdict: VerdictRecord, said: Judgements) -> _Prepared:
             "rejudged_at": at,
         },
         judgement=packed,
-        reasons=recorded_events.reasons(verdict),
+        reasons=recorded_events.reasons(verdict.findings),
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -15,6 +15,7 @@ import msgspec
 
 from agent.wire import limits, messages, secrets
 from agent.wire.codec import JSON, MEDIA_TYPES, MSGPACK, WireError, decode, encode
+from verifier.appraisal.alike import of_these
 from verifier.appraisal.evidence import NvCertificate, RatchetEvidence
 from verifier.errors import EvidenceError, MalformedInputError
 from verifier.ports import GuestIdentity
@@ -236,6 +237,14 @@ def is_secret_name(text: str) -> bool:
     return True
 
 
+def _read_findings(said: tuple[Sequence[Mapping[str, object]], ...]) -> list[messages.Finding]:
+    return [msgspec.convert(finding, messages.Finding) for finding in said[0]]
+
+
+_findings: Final = of_these(_read_findings)
+"""As messages; nobody changes them, and most verdicts have the very findings that others had."""
+
+
 def verdict_message(view: VerdictView) -> messages.Verdict:
     """A verdict as it stands."""
     record = view.record
@@ -247,7 +256,7 @@ def verdict_message(view: VerdictView) -> messages.Verdict:
         sequence=record.sequence,
         status=view.tier.label,  # type: ignore[arg-type]  # the labels are the wire's literals, kept by a test
         vector=dict(view.vector),
-        findings=[msgspec.convert(finding, messages.Finding) for finding in view.findings],
+        findings=_findings((view.findings,)),
         policy=policy,
         evidence_sha256=record.evidence_sha256.hex(),
         clock=messages.ClockInfo(

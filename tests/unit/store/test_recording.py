@@ -24,7 +24,7 @@ def _prepared(*items):
 
 
 def _known(**changes):
-    return dataclasses.replace(Known("default", 0, "{}", frozenset()), **changes)
+    return dataclasses.replace(Known("default", 0, "{}", "[]"), **changes)
 
 
 def test_sequences_follow_the_order_of_arrival_per_attester():
@@ -89,7 +89,7 @@ def test_an_unchanged_identity_writes_nothing():
     (item,) = _prepared(recording("a", identity=said))
     plan = under_test.plan(
         [item],
-        {"a": _known(identity_text=item.identity_text, uuids=frozenset("u"))},
+        {"a": _known(identity_text=item.identity_text, uuids_text='["u"]')},
         {item.nonce_hash},
         Held(),
         LogBatch(1),
