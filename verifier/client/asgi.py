@@ -8,7 +8,7 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from verifier.client.callers import UNIX, Caller
+from verifier.client.callers import UNIX, UNREADABLE, Caller
 from verifier.client.gate import Gate
 from verifier.client.requirement import Denied
 
@@ -77,7 +77,7 @@ def _certificate(scope: Scope) -> bytes | None:
         return None
     try:
         return x509.load_pem_x509_certificate(chain[0].encode()).public_bytes(Encoding.DER)
-    except ValueError:
+    except UNREADABLE:
         return None
 
 

@@ -21,7 +21,12 @@ from verifier.client.results import Standing
 EAR_HEADER: Final = "attestation-result"
 UNIX: Final = "unix"
 """As a proxy's address: whoever may connect to the Unix socket."""
-_UNREADABLE: Final = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+UNREADABLE: Final = (
+    ValueError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _XFCC_CERT: Final = re.compile(r'(?:^|;)Cert="([^",;]+)"', re.IGNORECASE)
 
@@ -232,7 +237,7 @@ class ForwardedCertificate:
             return ambiguous("X-Forwarded-Client-Cert has not one Cert")
         try:
             certificate = x509.load_pem_x509_certificate(unquote(found[0]).encode())
-        except ValueError:
+        except UNREADABLE:
             return _unreadable()
         return named(self._naming, certificate.public_bytes(Encoding.DER))
 
@@ -241,7 +246,7 @@ def named(naming: Naming, certificate: bytes) -> Identified | Denied:
     """Whom a verified certificate names."""
     try:
         attester_id = naming.attester(certificate)
-    except _UNREADABLE:
+    except UNREADABLE:
         return _unreadable()
     if attester_id is None:
         return Denied(

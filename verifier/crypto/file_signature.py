@@ -18,6 +18,15 @@ from verifier.crypto.keys import PublicKey
 from verifier.crypto.weak_keys import weakness
 from verifier.tcg.ima.signature import FileSignature
 
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises for certificates and keys it does not read."""
 _HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
     "sha224": hashes.SHA224(),
     "sha256": hashes.SHA256(),
@@ -99,7 +108,7 @@ def key_of_certificate(der: bytes) -> tuple[bytes, bytes, str] | None:
         except x509.ExtensionNotFound:
             identifier = x509.SubjectKeyIdentifier.from_public_key(certificate.public_key()).digest
         return identifier[-4:], public, certificate.subject.rfc4514_string()
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except _UNREADABLE:
         return None
 
 

@@ -6,7 +6,6 @@ What it says is the operator's word. See docs/inventory.md for the format.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -117,7 +116,7 @@ def _certificates(path: Path, row: Row, files: list[Path]) -> Iterator[bytes]:
     for text in row.ek_certificate:
         try:
             yield base64.b64decode(text, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             detail = f"not base64 of a DER certificate: {error}"
             raise InventoryFileError(path, row.line, "ek_certificate", detail) from None
     for name in row.ek_certificate_file:

@@ -25,6 +25,15 @@ from verifier.policy.runtime.section import Exclude, NamedSet, RuntimeSection
 
 PCR: Final = 10
 _KEY_ID: Final = 4
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises for certificates and keys it does not read."""
 W_ = TypeVar("W_", Handling, SignatureUse)
 
 
@@ -117,7 +126,7 @@ def _key(pem: str) -> SigningKey:
         (certificate,) = found
         extensions = certificate.extensions
         public = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise PolicyError(f"not an X.509 certificate or public key in PEM: {error}", where=where) from error
     try:
         identifier = extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest

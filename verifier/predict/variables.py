@@ -191,6 +191,6 @@ def _certificate(data: bytes) -> bytes:
         if data.startswith(b"-----BEGIN"):
             return x509.load_pem_x509_certificate(data).public_bytes(Encoding.DER)
         x509.load_der_x509_certificate(data)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise PredictionError(f"not a certificate: {error}") from error
     return data

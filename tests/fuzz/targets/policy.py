@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
+from tests import pki
 from tests.conftest import ROOT
 from tests.fuzz.corpora import files
 from tests.fuzz.targets import Bound
+from tests.fuzz.targets.certificate import ROOT as CA
 from tests.harness import POLICY
 from tests.simulator.keys import private_key
 from verifier.errors import PolicyError
@@ -20,6 +23,21 @@ MEMORY = Bound(4_000, 8 << 20)
 CALLS = Bound(6_000, 1_000_000)
 
 
+SIGNED = b"""\
+schema: vtpm-attest/policy/1
+id: fuzz
+quote: {pcrs: [7, 10]}
+rules: [{id: sb, claim: configuration, secure_boot: enabled}]
+unjudged: [{pcrs: [7], why: not what this is about}]
+runtime:
+  sets: [{sha256: "%064d"}]
+  signatures:
+    use: accepted
+    keys:
+      - |
+%s"""
+
+
 def seeds() -> Iterator[bytes]:
     yield POLICY.encode()
     yield sign(POLICY.encode(), [private_key("p256", "fuzz")])
@@ -27,6 +45,13 @@ def seeds() -> Iterator[bytes]:
         POLICY.encode()
         + b"  - id: c\n    severity: warning\n    claim: configuration\n    cel: clock.safe && 1 < 2\n"
     )
+    extension = pki.basic_constraints(ca=False)
+    for der in (
+        CA.der,
+        CA.ek(extensions=(extension, extension)),
+        CA.der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x06"),
+    ):
+        yield SIGNED % (0, textwrap.indent(pki.pem("CERTIFICATE", der).decode(), " " * 10).encode())
     yield from files(ROOT / "policies", "*.yaml", longest=4_000)
 
 

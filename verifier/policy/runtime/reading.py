@@ -140,7 +140,7 @@ class _Reader:
 
     def _source(self, text: bytes) -> Source:
         words = text.split(b" ")
-        if len(words) != _SOURCE_WORDS:
+        if len(words) != _SOURCE_WORDS or not all(words):
             raise self._error("a source is: kind, name, version, architecture; '-' where there is none")
         try:
             kind, *rest = ("" if word == _NONE else read(word).decode() for word in words)
