@@ -39,6 +39,7 @@ from verifier.service.recorder import Recorder
 from verifier.service.services import Services
 from verifier.serving.memory import EVERY, TRIM_EVERY, keep_little, settle, sweep, trim
 from verifier.serving.place import Ending, Place
+from verifier.serving.sockets import take_descriptors
 from verifier.settings import Settings, environment
 from verifier.store import SqlStore, announce, open_store, upgrade
 from verifier.telemetry import open_telemetry
@@ -299,6 +300,7 @@ async def serve(settings: Settings, place: Place) -> Ending:
         Why it ended: after a SIGHUP the caller starts again with the settings of then.
     """
     keep_little()
+    take_descriptors()
     async with open_service(settings) as service, following(service):
         if place.alone:
             await report_trust(service.services.trust, service.trust, settings.enrollment.methods)

@@ -130,6 +130,7 @@ class EnrollmentStore(Protocol):
     ) -> Filed:
         """Keep it, unless with `bounds` so many that wait for a person are open that it would be one too many.
 
+        Of those that one EK has been offered and that wait for its proof, the last few stay.
         With `spends`, one use of its join token goes with it, or neither: of N at once that want the last use, one is kept.
         """
 

@@ -94,6 +94,20 @@ async def test_the_same_keys_are_pending_once_with_what_was_said_last(store):
     assert {one.id for one in found} == {first.id, other.id}
 
 
+async def test_challenges_that_nobody_answers_are_a_few_for_each_ek(store):
+    waiting, other = await pending(store), enrollment()
+    await store.add_enrollment(other)
+    keys = {"ek_fingerprint": waiting.ek_fingerprint, "ek_public": waiting.ek_public}
+    offers = [enrollment(**keys, created_at=NOW + number * MINUTE / 60) for number in range(30)]
+    for offer in offers:
+        await store.add_enrollment(offer)
+    kept = [offer.id for offer in offers if await store.enrollment(offer.id) is not None]
+    assert kept == [offer.id for offer in offers[-8:]]
+    assert await store.enrollment(waiting.id) == waiting
+    assert await store.enrollment(other.id) is not None
+    assert await store.complete_enrollment(offers[-8].id, "att-1", NOW) is not None
+
+
 async def test_many_proofs_of_the_same_keys_at_once_are_one_question(database):
     stores = [await database.open() for _ in range(2)]
     first = enrollment()

@@ -39,6 +39,20 @@ _CONSUME: Final = (
     .returning(*rows.ENROLLMENT_COLUMNS)
 )
 """Takes an enrolment that is offered out, once."""
+_OFFERS: Final = 8
+"""Challenges that one EK may have open: a further one takes the place of the oldest, whoever asked for it."""
+_SURPLUS: Final = delete(enrollment).where(
+    enrollment.c.id.in_(
+        select(enrollment.c.id)
+        .where(
+            enrollment.c.tenant == bindparam("b_tenant"),
+            enrollment.c.ek_fingerprint == bindparam("b_ek"),
+            enrollment.c.status == EnrollmentStatus.OFFERED.value,
+        )
+        .order_by(enrollment.c.created_at.desc(), enrollment.c.id)
+        .offset(_OFFERS - 1)
+    )
+)
 _STATE: Final = statements.ATTESTER_STATE.one
 _PURGE_CHUNK: Final = 5_000
 """Rows deleted in one transaction: whoever else wants to write waits no longer than that."""
@@ -79,7 +93,7 @@ class Enrollments(StorePart):
     async def add_enrollment(
         self, record: EnrollmentRecord, bounds: EnrollmentBounds | None = None, *, spends: bool = False
     ) -> Filed:
-        """Keep a challenge that is out, with the use of its token in one transaction.
+        """Keep a challenge that is out, with the use of its token in one transaction; the EK's oldest makes room.
 
         Requests that arrive in the same instant on several replicas may exceed a bound by their number.
         """
@@ -90,6 +104,8 @@ class Enrollments(StorePart):
             if full is None and spends and not _paid(connection, record):
                 return Filed.UNPAID
             if full is None:
+                asked = {"b_tenant": record.tenant, "b_ek": record.ek_fingerprint}
+                connection.execute(_SURPLUS, asked)
                 connection.execute(insert(enrollment), row)
             return full or Filed.KEPT
 

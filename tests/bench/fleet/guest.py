@@ -94,17 +94,22 @@ class Guest:
             raise RefusedError(status, problem.code, None if after is None else float(after))
         return decode(content, reply, MSGPACK)
 
+    async def begin(self, token: str) -> m.EnrollmentReply:
+        """EK and AK against a join token: the credential challenge."""
+        asked = m.EnrollmentRequest(
+            ek_public=self.tpm.ek_public,
+            ak_public=self.tpm.ak_public,
+            ek_certificates=[self.tpm.ek_certificate],
+            identity=self.identity,
+            join_token=token,
+        )
+        begun: m.EnrollmentReply = await self.call("/v1/enrollments", asked, m.EnrollmentReply)
+        return begun
+
     async def enroll(self, token: str) -> None:
-        """EK and AK against a join token. Sent away between the two calls, it goes on with the second."""
+        """Begin and activate. Sent away between the two calls, it goes on with the second."""
         if self.begun is None:
-            asked = m.EnrollmentRequest(
-                ek_public=self.tpm.ek_public,
-                ak_public=self.tpm.ak_public,
-                ek_certificates=[self.tpm.ek_certificate],
-                identity=self.identity,
-                join_token=token,
-            )
-            self.begun = await self.call("/v1/enrollments", asked, m.EnrollmentReply)
+            self.begun = await self.begin(token)
         begun = self.begun
         secret = self.tpm.activate(begun.credential_blob, begun.encrypted_secret)
         said = b"vtpm-attest activation v1" + begun.enrollment_id.encode() + self.tpm.ak_name
