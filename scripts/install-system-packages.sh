@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # usage: install-system-packages.sh [test|deb|images|peer|vm]   Debian packages this project needs: the TPM library the agent is built against,
 # a software TPM for the demo, and what Python needs to build and to make a virtual environment. With `test`, what only the
-# tests need: a PostgreSQL server and a Prometheus (they start their own), a PKCS#11 token in software, cryptsetup, a browser, nginx,
+# tests need: a PostgreSQL server and a Prometheus (they start their own), a PKCS#11 token in software, a clock that jumps (faketime), cryptsetup, a browser, nginx,
 # an ACME server, shells (completion), and what checks proofs by hand. With `deb`, what makes and tries the Debian package. With `peer`, what Keylime loads at run
 # time, for the comparison. With `vm`, what builds and boots guests (docs/vm-tests.md). With `images`, what
 # builds and runs images without a container engine.
 set -euo pipefail
 
 packages=(libtss2-dev swtpm swtpm-tools tpm2-tools pkg-config gcc python3-dev python3-venv openssl ca-certificates)
-[ "${1:-}" != test ] || packages=(postgresql softhsm2 cryptsetup-bin chromium fonts-dejavu-core nginx-light prometheus pebble zsh fish jq xxd)
+[ "${1:-}" != test ] || packages=(postgresql softhsm2 faketime cryptsetup-bin chromium fonts-dejavu-core nginx-light prometheus pebble zsh fish jq xxd)
 [ "${1:-}" != deb ] || packages=(dpkg-dev debhelper dh-python fakeroot lintian mmdebstrap libtss2-dev python3-dev pkg-config gcc)
 [ "${1:-}" != peer ] || packages=(tpm2-tools libefivar1)
 [ "${1:-}" != vm ] || packages=(qemu-system-x86 qemu-utils ovmf mmdebstrap systemd-boot-efi sbsigntool binutils busybox-static

@@ -152,10 +152,11 @@ class Crowd:
             replies = [await self._insist(member, "/v1/attestations", evidence, m.AttestationReply)]
         given = [reply for reply in replies if isinstance(reply, m.AttestationReply)]
         for reply in given:
-            self._note(member, challenge.nonce, reply)
+            self.note(member, challenge.nonce, reply)
         return bool(given)
 
-    def _note(self, member: Member, nonce: bytes, reply: m.AttestationReply) -> None:
+    def note(self, member: Member, nonce: bytes, reply: m.AttestationReply) -> None:
+        """A verdict that was given."""
         verdict = reply.verdict
         self.accepted[nonce] += 1
         self.rounds[member.guest.attester_id] += 1

@@ -31,6 +31,8 @@ class Replica:
     port: int
     workers: int
     process: Process | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Beside that of the tests."""
 
     @property
     def url(self) -> str:
@@ -40,8 +42,9 @@ class Replica:
         """Until it answers."""
         with self.config.with_suffix(".log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                BIN, "serve", "--config", self.config, "--workers", str(self.workers), stdout=PIPE, stderr=log
-            )
+                BIN, "serve", "--config", self.config, "--workers", str(self.workers),
+                stdout=PIPE, stderr=log, env={**os.environ, **self.environment},
+            )  # fmt: skip
         assert self.process.stdout is not None
         line = await asyncio.wait_for(self.process.stdout.readline(), START_SECONDS)
         assert b"listening on" in line, self.log()[-3000:]
@@ -158,15 +161,17 @@ async def site(
     cluster: Cluster | None = None,
     policies: Mapping[str, bytes] | None = None,
     more: str = "",
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Site]:
     """Start one; on SQLite, or on a database of its own in `cluster`. `policies` are files beside the
-    policy, `more` is TOML for the settings.
+    policy, `more` is TOML for the settings, `environment` is that of the services.
     """
     made = prepared(
         directory, replicas=replicas, workers=workers, cluster=cluster, policies=policies, more=more
     )
     try:
         for replica in made.replicas:
+            replica.environment = environment or {}
             await replica.start()
         yield made
     finally:
