@@ -25,14 +25,14 @@ def binaries() -> Path | None:
 
 
 @contextlib.contextmanager
-def started(*, durable: bool = False) -> Iterator[Cluster]:
-    """A running server, or a loud skip where there is none."""
+def started(*, durable: bool = False, below: Path | None = None) -> Iterator[Cluster]:
+    """A running server, or a loud skip where there is none. `below`: where its folder is made."""
     found = binaries()
     if found is None:
         pytest.skip(f"POSTGRESQL NOT TESTED: no server under {INSTALLED} (Debian package `postgresql`)")
     if importlib.util.find_spec("asyncpg") is None:
         pytest.skip("POSTGRESQL NOT TESTED: the driver asyncpg is not installed")
-    server = Cluster(found, durable=durable)
+    server = Cluster(found, durable=durable, below=below)
     try:
         server.initialise()
         yield server
@@ -46,11 +46,11 @@ class Cluster:
     `durable`: a commit is on the disk when it is answered, as where it counts; tests of behaviour do without.
     """
 
-    def __init__(self, binaries: Path, *, durable: bool = False) -> None:
+    def __init__(self, binaries: Path, *, durable: bool = False, below: Path | None = None) -> None:
         self._binaries = binaries
         self._durable = durable
         # A socket's path may have 107 bytes, which pytest's own directories exceed.
-        self.root = Path(tempfile.mkdtemp(prefix="vtpm-pg-"))
+        self.root = Path(tempfile.mkdtemp(prefix="vtpm-pg-", dir=below))
         self._as_user: list[str] = []
         if os.geteuid() == 0:
             user = pwd.getpwnam("nobody")
@@ -87,6 +87,10 @@ class Cluster:
             self._call("pg_ctl", "-D", "data", "-m", mode, "stop", check=False)
             self._process.wait(20)
             self._process = None
+
+    def running(self) -> bool:
+        """Whether it has not ended, by itself or otherwise."""
+        return self._process is not None and self._process.poll() is None
 
     def standby(self) -> Cluster:
         """Another server, which has what this one has and follows it; from now on nothing is committed without it."""
