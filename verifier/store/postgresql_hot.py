@@ -142,6 +142,11 @@ async def _done(connection: HotConnection, work: Callable[[HotConnection], Await
     """What was begun, committed or undone."""
     try:
         result = await work(connection)
+    except asyncpg.InterfaceError as error:  # of the driver, not of the server: it says nothing of why
+        if connection.is_closed():
+            raise ConnectionResetError("the connection was cut between two statements") from error
+        await connection.execute("ROLLBACK")
+        raise
     except Exception:
         # Not where it was cancelled, which is where nothing may be waited for; nor where the connection was cut.
         if not connection.is_closed():

@@ -31,8 +31,8 @@ class Cut:
         self.closed = True
 
 
-@pytest.mark.parametrize("answered", [False, True])
-async def test_what_is_told_is_that_the_connection_was_cut(answered):
+@pytest.mark.parametrize("when", ["in a statement", "between two statements", "after the last statement"])
+async def test_what_is_told_is_that_the_connection_was_cut(when):
     connection = Cut()
 
     async def connect():
@@ -40,7 +40,9 @@ async def test_what_is_told_is_that_the_connection_was_cut(answered):
 
     async def work(given):
         given.closed = True
-        if not answered:
+        if when == "between two statements":
+            await given.execute("the second")
+        if when == "in a statement":
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
 
     with pytest.raises((asyncpg.PostgresConnectionError, ConnectionError)):
