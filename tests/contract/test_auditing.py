@@ -6,12 +6,13 @@ import dataclasses
 import re
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from tests.contract.doctoring import (
     KEY,
     LEAVES,
     NOWHERE,
+    ORIGIN,
     OTHER,
     POLICY,
     ROUNDS,
@@ -39,7 +40,7 @@ from verifier.store.schema import attestation, audit, judgement, latest
 from verifier.store.schema import policy as policy_table
 from verifier.store.schema import token as token_table
 from verifier.store.schema_log import log_checkpoint, log_cosignature, log_head, log_tile
-from verifier.transparency import cosignature
+from verifier.transparency import checkpoint, cosignature
 from verifier.transparency.checkpoint import Checkpoint
 from verifier.transparency.notes import Note
 
@@ -238,9 +239,22 @@ def test_a_checkpoint_of_another_log_is_no_help(made):
     assert "is of the log 'log.example/2'" in report.findings.first(1)[0].problem
 
 
-def test_what_was_signed_by_the_old_key_is_believed_with_that_key(made):
-    keys = (OTHER.key, KEY.key)
-    assert made.audit(keys=keys).findings.count == 0
+def test_a_new_key_is_enough_where_it_signed_the_newest_state(made):
+    """Older ones were signed before it was there: they say nothing, and the root holds all that they did."""
+
+    def rotated(connection: Connection) -> None:
+        query = select(log_checkpoint.c.root).where(log_checkpoint.c.size == LEAVES)
+        root = connection.execute(query).scalar()
+        note = checkpoint.sign(Checkpoint(ORIGIN, LEAVES, root), [KEY, OTHER])
+        connection.execute(update(log_checkpoint).where(log_checkpoint.c.size == LEAVES).values(note=note))
+
+    made.doctor(rotated)
+    for keys in ((KEY.key,), (OTHER.key,), (OTHER.key, KEY.key)):
+        assert list(made.audit(keys=keys).findings) == []
+    check(made.doctor(*DOCTORED["tier"][0]), "tier")
+
+
+def test_a_key_that_signed_nothing_proves_nothing(made):
     report = made.audit(keys=(OTHER.key,))
     assert report.state is None
     assert "not signed with" in report.findings.first(1)[0].problem

@@ -11,7 +11,7 @@ from verifier.store.rows import Row
 from verifier.store.schema_log import log_checkpoint, log_cosignature, log_head, log_tile
 from verifier.transparency import checkpoint, cosignature, tiles
 from verifier.transparency.checkpoint import Checkpoint, Opened
-from verifier.transparency.errors import LogError, NoteError, TileError
+from verifier.transparency.errors import LogError, NoteError, TileError, UnsignedError
 from verifier.transparency.notes import Note
 from verifier.transparency.tiles import TileReader
 
@@ -57,11 +57,16 @@ def newest_state(connection: Connection, trust: Trust, findings: Findings) -> Op
     return found
 
 
-def _opened(row: Row, trust: Trust, findings: Findings) -> Opened | None:
+def _opened(row: Row, trust: Trust, findings: Findings, *, older: bool = False) -> Opened | None:
+    """A stored checkpoint; an `older` one may be signed with a key that is not in use any more, and says nothing then."""
     size, root, at, note = row
     key = f"size {size}"
     try:
         state = checkpoint.opened(note, trust.keys)
+    except UnsignedError as error:
+        if not older:
+            findings.add(Tampering("log_checkpoint", key, str(error), size, at))
+        return None
     except (LogError, TypeError) as error:
         findings.add(Tampering("log_checkpoint", key, str(error), size, at))
         return None
@@ -124,7 +129,7 @@ def _walk_states(
     for row in connection.execute(
         query.where(log_checkpoint.c.size <= newest.size).order_by(log_checkpoint.c.size)
     ).all():
-        state = _opened(row, trust, findings)
+        state = _opened(row, trust, findings, older=True)
         # Where tiles of that time are not kept any more, nothing is known of it.
         root = None if state is None else _root(state.checkpoint.size, read)
         if state is None or root is None:

@@ -21,6 +21,10 @@ class NoteError(LogError):
     """No signed note, no key, or no signature of a key that is trusted."""
 
 
+class UnsignedError(NoteError):
+    """No trusted key signed the note: nothing is known of it."""
+
+
 class CheckpointError(NoteError):
     """A note whose text is no checkpoint of the log that was expected."""
 

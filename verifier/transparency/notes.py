@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from verifier.transparency.errors import NoteError
+from verifier.transparency.errors import NoteError, UnsignedError
 
 MAX_NOTE: Final = 256 * 1024
 MAX_SIGNATURES: Final = 100
@@ -230,7 +230,8 @@ class Note:
         """Which of the trusted keys have signed this text: at least one.
 
         Raises:
-            NoteError: none has, or a signature that says it is of one of them is not.
+            UnsignedError: none has.
+            NoteError: a signature that says it is of one of them is not.
         """
         trusted = tuple(keys)
         for key in trusted:
@@ -240,7 +241,7 @@ class Note:
         if not found:
             said = ", ".join(f"{each.name}+{each.key_id.hex()}" for each in self.signatures) or "nobody"
             asked = ", ".join(f"{key.name}+{key.key_id.hex()}" for key in trusted) or "no key"
-            raise NoteError(f"not signed with {asked}; the signatures are of {said}")
+            raise UnsignedError(f"not signed with {asked}; the signatures are of {said}")
         return found
 
     def _signed_by(self, key: VerifierKey) -> bool:
