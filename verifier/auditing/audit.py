@@ -216,7 +216,7 @@ def _changed(connection: Connection, found: Leaves) -> Sequence[Tampering]:
             continue
         logged, row = known
         problem = "is not what was logged"
-        result.append(Tampering(logged.table.name, logged.name(row), problem, index, row[logged.time]))
+        result.append(Tampering(logged.title, logged.name(row), problem, index, row[logged.time]))
     return result
 
 

@@ -27,6 +27,7 @@ _NO_LEAF: Final = b"\xff" * HASH
 class Logged:
     """A table whose rows are leaves."""
 
+    title: str
     table: Table
     columns: tuple[str, ...]
     entry: Callable[[Mapping[str, Any]], bytes]
@@ -39,6 +40,7 @@ class Logged:
 
 
 VERDICTS: Final = Logged(
+    "attestation",
     attestation,
     VerdictEntry.__struct_fields__,
     verdict_entry,
@@ -46,6 +48,7 @@ VERDICTS: Final = Logged(
     "judged_at",
 )
 DECISIONS: Final = Logged(
+    "audit",
     audit,
     ("sequence", *AuditEntry.__struct_fields__),
     audit_entry,
@@ -166,7 +169,7 @@ def _unlogged(logged: Logged, row: Mapping[str, Any], counted: Counted, since: i
 
 def _tampered(logged: Logged, row: Mapping[str, Any], problem: str, index: int | None) -> Tampering:
     at = row[logged.time]
-    return Tampering(logged.table.name, logged.name(row), problem, index, at if isinstance(at, int) else None)
+    return Tampering(logged.title, logged.name(row), problem, index, at if isinstance(at, int) else None)
 
 
 class _Waiting:
