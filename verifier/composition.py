@@ -132,6 +132,7 @@ def wire(
     known = KnownMachines(store, question(inventory))
     webhooks, deliveries = wire_webhooks(settings, store, recorder, clock, random)
     memo = AppraisalMemo()
+    rates = wire_rates(settings, clock)
     attestations = AttestationService(
         store=store,
         recorder=recorder,
@@ -145,6 +146,7 @@ def wire(
         ratchets=ratchets,
         memo=memo,
         ima=ima,
+        rates=rates,
         inventory=inventory,
         expected_states=settings.limits.connections,
     )
@@ -164,7 +166,7 @@ def wire(
     admission = Admission(AdmissionRules(slots=limits.slots, waiting=limits.queue), random)
     return Services(
         admission=admission,
-        rates=wire_rates(settings, clock),
+        rates=rates,
         approvals=ApprovalService(
             store=store,
             recorder=recorder,

@@ -240,6 +240,8 @@ class LimitSettings(_Section, frozen=True):
     """Refused credentials a second from one address, before it has to wait with credentials that are not known yet."""
     attestations_per_attester: Annotated[int, Meta(ge=0)] = 120
     """Attestations a minute of one machine."""
+    attestations_per_tenant: Annotated[int, Meta(ge=0)] = 0
+    """Attestations a second of all machines of one tenant."""
     burst: Duration = Duration(seconds=10)
     """Seconds for which whoever was quiet may save up calls."""
 

@@ -231,6 +231,7 @@ def wire_rates(settings: Settings, clock: Clock) -> Rates:
         address=limits.calls_per_address,
         refusals=limits.refusals_per_address,
         attester=limits.attestations_per_attester,
+        machines=limits.attestations_per_tenant,
         burst=limits.burst.total_seconds(),
     )
     return Rates(rules, clock)

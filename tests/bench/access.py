@@ -140,7 +140,9 @@ def _der(path: Path) -> bytes:
 
 
 def rates() -> list[Result]:
-    rules = RateRules(identity=1e9, tenant=1e9, address=1e9, refusals=1e9, attester=1e9, burst=10)
+    rules = RateRules(
+        identity=1e9, tenant=1e9, address=1e9, refusals=1e9, attester=1e9, machines=1e9, burst=10
+    )
     limits, caller = Rates(rules, SystemClock()), _record()
 
     def call() -> None:
@@ -148,8 +150,8 @@ def rates() -> list[Result]:
         limits.called_by(caller)
 
     def attestation() -> None:
-        limits.attests("att-3dvupgdq7r4xuhtayqkcxv27")
-        limits.attested("att-3dvupgdq7r4xuhtayqkcxv27")
+        limits.attests("att-3dvupgdq7r4xuhtayqkcxv27", DEFAULT_TENANT)
+        limits.attested("att-3dvupgdq7r4xuhtayqkcxv27", DEFAULT_TENANT)
 
     bare = {"bare": _sha256(), "bare_name": "SHA-256 of 32 bytes"}
     return [

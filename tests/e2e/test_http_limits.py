@@ -165,6 +165,21 @@ async def test_a_machine_in_a_loop_fills_no_database_and_nobody_can_use_up_what_
         assert [(await guest.attest()).status for _ in range(2)] == [200, 429]
 
 
+async def test_a_tenant_s_machines_leave_room_for_another_s(tmp_path, clock):
+    limits = 'attestations_per_tenant = 2\nburst = "2s"'
+    async with limited(tmp_path, clock, limits) as verifier:
+        own = await verifier.guest(1)
+        crowd = [Guest.booted(verifier, seed) for seed in (2, 3, 4)]
+        for one in crowd:
+            await one.enroll(await verifier.token(Scope.JOIN, tenant="globex"))
+        found = [(await one.attest()).status for _ in range(2) for one in crowd]
+        assert found == [200] * 4 + [429] * 2
+        assert [(await own.attest()).status for _ in range(3)] == [200] * 3
+        assert (await turned_away(verifier))["machines"] == 2
+        clock.advance(seconds=1)
+        assert [(await one.attest()).status for one in crowd] == [200, 200, 429]
+
+
 async def test_the_agent_waits_as_long_as_it_is_told_and_then_sends_the_same_again(tmp_path, clock):
     async with limited(tmp_path, clock, "attestations_per_attester = 1") as verifier:
         guest = await verifier.guest()

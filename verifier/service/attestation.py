@@ -50,6 +50,7 @@ from verifier.service.lineage import (
 )
 from verifier.service.model import AttestCommand, AttestOutcome, LogReference
 from verifier.service.nonces import Nonces, spent_as
+from verifier.service.rate import Rates
 from verifier.service.recorder import Recorder
 from verifier.service.verdicts import finding_mappings, view
 from verifier.tcg.attest import ClockInfo, parse_quote
@@ -103,6 +104,7 @@ class AttestationService:
         validity_without_policy: timedelta,
         memo: Memo,
         ima: ImaLists,
+        rates: Rates,
         inventory: InventoryService | None = None,
         ratchets: RatchetRules = NO_RATCHETS,
         expected_states: int = 1024,
@@ -119,6 +121,7 @@ class AttestationService:
         self._ratchets = ratchets
         self._memo = memo
         self._ima = ima
+        self._rates = rates
         self._inventory = inventory
         self._logs = HeldLogs(store, recorder)
         self._expected = ExpectedStates(expected_states)
@@ -139,7 +142,7 @@ class AttestationService:
         Raises:
             RefusedError: the nonce is foreign, unknown, expired or spent; the attester is revoked; the quote
                 does not prove the sender; a log was named that is not held; the machine is known to be a copy;
-                the evidence was overtaken by newer evidence. Nothing is stored.
+                the evidence was overtaken by newer evidence; too many attestations. Nothing is stored.
             MalformedInputError, UnsupportedError: evidence that cannot be read. Nothing is stored.
             NotFoundError: no such attester.
             VerifierFault: the verifier cannot answer. Nothing is stored, and that is no verdict.
@@ -149,6 +152,7 @@ class AttestationService:
         enter(Stage.LOOKUP)
         expected = self._expected.take(command.attester_id)
         if expected is not None:
+            self._rates.attests(expected.attester.id, expected.attester.tenant)
             about(expected.attester.tenant, command.attester_id)
             # The store compares: what it does not take was concluded from what may be no more, and so was a refusal.
             with suppress(StateMovedError, EvidenceError, NotFoundError):
@@ -156,6 +160,7 @@ class AttestationService:
         for _ in range(_ATTEMPTS):
             enter(Stage.LOOKUP)
             state = await heard_attester(self._store, command.attester_id)
+            self._rates.attests(state.attester.id, state.attester.tenant)
             try:
                 return await self._attest(command, state, expires_at, now)
             except StateMovedError:  # other evidence of this attester was stored while this was judged
@@ -203,7 +208,9 @@ class AttestationService:
             ima=kept,
             at=now,
         )
-        return await self._record(judged)
+        outcome = await self._record(judged)
+        self._rates.attested(state.attester.id, state.attester.tenant)
+        return outcome
 
     async def _ask_inventory(self, state: AttesterState, command: AttestCommand) -> InventoryView | None:
         if self._inventory is None:

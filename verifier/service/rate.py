@@ -87,6 +87,7 @@ class RateRules:
         address: calls a second from one address.
         refusals: a second, of credentials from one address.
         attester: attestations a minute of one machine.
+        machines: attestations a second of all machines of one tenant together.
         burst: seconds for which whoever was quiet may save up.
     """
 
@@ -95,6 +96,7 @@ class RateRules:
     address: float
     refusals: float
     attester: float
+    machines: float
     burst: float
 
 
@@ -115,6 +117,9 @@ class Rates:
         )
         self._attester = _limit(
             rules.attester / _MINUTE, max(rules.burst, _MINUTE), "too many attestations of this machine"
+        )
+        self._machines = _limit(
+            rules.machines, rules.burst, "too many attestations of the machines of this tenant"
         )
 
     def called_from(self, address: str | None) -> None:
@@ -149,15 +154,21 @@ class Rates:
         if self._refusals is not None:
             self._refusals.take(network_of(address), self._now())
 
-    def attests(self, attester_id: str) -> None:
+    def attests(self, attester_id: str, tenant: str) -> None:
         """A machine that says it is this one has sent evidence."""
+        now = self._now()
         if self._attester is not None:
-            self._attester.check(attester_id, self._now())
+            self._attester.check(attester_id, now)
+        if self._machines is not None:
+            self._machines.check(tenant, now)
 
-    def attested(self, attester_id: str) -> None:
+    def attested(self, attester_id: str, tenant: str) -> None:
         """Count evidence that was proven to be of this machine, and recorded."""
+        now = self._now()
         if self._attester is not None:
-            self._attester.take(attester_id, self._now())
+            self._attester.take(attester_id, now)
+        if self._machines is not None:
+            self._machines.take(tenant, now)
 
     def refusals(self) -> Mapping[str, int]:
         """How many calls were turned away, by which limit."""
@@ -167,6 +178,7 @@ class Rates:
             "address": self._address,
             "refusals": self._refusals,
             "attester": self._attester,
+            "machines": self._machines,
         }
         return {name: 0 if limit is None else limit.refused for name, limit in limits.items()}
 

@@ -46,10 +46,7 @@ async def challenge(call: Call) -> Reply:
 async def attest(call: Call) -> Reply:
     """Judge evidence."""
     call.services.sequencer.check()
-    rates = call.services.rates
-    rates.attests(call.body.attester_id)
     outcome = await call.services.attestations.attest(wire.attest_command(call.body, call.request.remote))
-    rates.attested(outcome.attester.id)
     certificate = None
     if call.body.want_ak_certificate:
         certificate = call.services.ak_certificates.offer(outcome.attester, outcome.verdict)

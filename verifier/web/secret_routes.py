@@ -73,13 +73,9 @@ async def release(call: Call) -> Reply:
         evidence=wire.attest_command(body.evidence, call.request.remote),
         reply_key=body.reply_key,
     )
-    rates = call.services.rates
-    rates.attests(body.evidence.attester_id)
     try:
         outcome = await call.services.releases.release(command)
-        rates.attested(outcome.attestation.attester.id)
     except NotReleasedError as error:
-        rates.attested(error.verdict.record.attester_id)
         observe(wire.verdict_message(error.verdict))
         raise
     certificate = None
