@@ -23,7 +23,7 @@ TileReader = Callable[[int, int], bytes]
 """Hashes of the tile with this level and number: as many as there are, concatenated. Raises `TileError` where there
 is none. More than were asked for do no harm: the hashes of a tile never change."""
 
-_PATH: Final = re.compile(r"tile/(0|[1-9]\d?)/((?:x\d{3}/)*\d{3})(?:\.p/([1-9]\d{0,2}))?")
+_PATH: Final = re.compile(r"tile/(0|[1-9]\d?)/((?:x\d{3}/){0,6}\d{3})(?:\.p/([1-9]\d{0,2}))?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,7 @@ def test_paths_of_tiles(tile: tuple[int, int, int]) -> None:
         "tile/0/001/",
         "tile/0/x1/000",
         "tile/0/000.p/0",
+        "tile/0/" + "x001/" * 2000 + "000",  # more digits than Python reads as a number
         "tile/0/000.p/256",
         "tile/0/000.p/01",
         "tile/0/1000",
