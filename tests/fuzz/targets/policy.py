@@ -23,6 +23,7 @@ MEMORY = Bound(4_000, 8 << 20)
 CALLS = Bound(6_000, 1_000_000)
 
 
+RULE = "  - {id: c, severity: warning, claim: configuration, cel: 'clock.safe && 1 < 2'}\n"
 SIGNED = b"""\
 schema: vtpm-attest/policy/1
 id: fuzz
@@ -41,10 +42,7 @@ runtime:
 def seeds() -> Iterator[bytes]:
     yield POLICY.encode()
     yield sign(POLICY.encode(), [private_key("p256", "fuzz")])
-    yield (
-        POLICY.encode()
-        + b"  - id: c\n    severity: warning\n    claim: configuration\n    cel: clock.safe && 1 < 2\n"
-    )
+    yield POLICY.replace("unjudged:", RULE + "unjudged:").encode()
     extension = pki.basic_constraints(ca=False)
     for der in (
         CA.der,
