@@ -348,7 +348,7 @@ class AttestationService:
 
 
 def _recording(judged: _Judged, verdict: VerdictRecord, bundle: bytes, line: Lineage) -> Recording:
-    command = judged.command
+    command, known = judged.command, judged.state.attester.identity
     clock, firmware_version = _clock(judged)
     blobs, evidence = {verdict.evidence_sha256: bundle}, {"quote": verdict.evidence_sha256.hex()}
     for role, log in (("boot-log", judged.boot_log), ("userspace-log", judged.userspace_log)):
@@ -374,7 +374,8 @@ def _recording(judged: _Judged, verdict: VerdictRecord, bundle: bytes, line: Lin
         nonce_expires_at=judged.nonce_expires_at,
         verdict=verdict,
         boot=boot,
-        identity=command.identity,
+        # The very object says to whoever asks later that nothing of it is new.
+        identity=known if command.identity == known else command.identity,
         blobs=blobs,
         evidence=evidence,
         lineage=line,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections import OrderedDict
 from contextlib import suppress
 from datetime import datetime
@@ -72,7 +71,7 @@ class Attestations(StorePart):
                 f"attester {item.verdict.attester_id} is no longer what it was at position {item.position}"
             )
         await self._mend(prepared.judgement)
-        return dataclasses.replace(item.verdict, sequence=outcome)
+        return item.verdict.numbered(outcome)
 
     async def _mend(self, said: blobs.PackedBlob) -> None:
         """A verdict says again what was damaged: now it can be read."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import zstandard
+from msgspec import Struct
 
 from verifier.errors import StoredDataDamaged
 
@@ -35,8 +35,7 @@ class _Compressors(threading.local):
 _compressors: Final = _Compressors()
 
 
-@dataclass(frozen=True, slots=True)
-class PackedBlob:
+class PackedBlob(Struct, frozen=True):
     """A row of `blob` or `judgement`, but for when it was last used."""
 
     digest: bytes

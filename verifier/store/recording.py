@@ -11,6 +11,8 @@ import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from verifier.appraisal.lineage import Lineage
 from verifier.errors import NotFoundError
 from verifier.ports import AttesterState, BootRecord, GuestIdentity, Lifecycle, Recording, VerdictRecord
@@ -22,8 +24,7 @@ from verifier.store.leaves import LogBatch
 from verifier.store.rows import Row, Values
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedRecording:
+class PreparedRecording(Struct, frozen=True, kw_only=True):
     """A recording as columns; nothing here depends on what is stored."""
 
     attester_id: str
@@ -199,7 +200,7 @@ def prepare(
 
 def _said_before(recording: Recording) -> bool:
     state = recording.judged_by
-    return state is not None and state.attester.identity == recording.identity
+    return state is not None and state.attester.identity is recording.identity
 
 
 def basis_of(state: AttesterState) -> Row:

@@ -20,6 +20,8 @@ from tests.postgresql import INSTALLED, Cluster, binaries
 
 BIN = Path(sys.executable).parent / "attest-verifier"
 POLICY = ROOT / "policies" / "permissive" / "policy.yaml"
+_LIMITS = "[limits]\nattestations_per_attester = 0"
+"""A few guests stand for many, and attest as often as all of those would."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -151,7 +153,7 @@ def _configuration(directory: Path, database: str | None, more: str) -> Path:
         f'policies_dir = "{policies}"',
         'default_policy = "permissive"',
         *([] if database is None else [f'database = "{database}"']),
-        more,
+        more.replace("[limits]", _LIMITS) if "[limits]" in more else f"{more}\n{_LIMITS}",
         "[listen]\nport = 0",
         '[log]\nlevel = "warning"\nformat = "json"',
     ]

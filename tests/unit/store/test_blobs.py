@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import tracemalloc
 
@@ -10,6 +9,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from verifier.errors import StoredDataDamaged
 from verifier.store import blobs
@@ -39,7 +39,7 @@ def test_one_changed_byte_anywhere_is_damage(data, draw):
     at = draw.draw(st.integers(0, len(packed.content) - 1))
     content = bytearray(packed.content)
     content[at] ^= draw.draw(st.integers(1, 255))
-    damaged = dataclasses.replace(packed, content=bytes(content))
+    damaged = structs.replace(packed, content=bytes(content))
     try:
         found = blobs.unpack(damaged)
     except StoredDataDamaged as error:
@@ -62,7 +62,7 @@ def test_one_changed_byte_anywhere_is_damage(data, draw):
     ],
 )
 def test_a_row_that_lies_is_damage_by_name(changes):
-    damaged = dataclasses.replace(_packed(b"a boot log " * 100), **changes)
+    damaged = structs.replace(_packed(b"a boot log " * 100), **changes)
     with pytest.raises(StoredDataDamaged, match=damaged.digest.hex()):
         blobs.unpack(damaged)
 
