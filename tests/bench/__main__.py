@@ -17,6 +17,7 @@ from tests.bench import (
     events,
     ima,
     ima_stall,
+    log_writing,
     memory,
     rejudging,
     runtime_sets,
@@ -44,6 +45,7 @@ BENCHES = (
     | steady.BENCHES
     | memory.BENCHES
     | transparency.BENCHES
+    | log_writing.BENCHES
 )
 
 

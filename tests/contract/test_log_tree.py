@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
+import subprocess
+import sys
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -12,112 +13,26 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import delete, select, update
 
+from tests.conftest import ROOT
 from tests.contract.records import MINUTE, NOW, audit_entry, enrol, recording
-from verifier.errors import EvidenceError, LogDamagedError, NotFoundError
-from verifier.keys.log_keys import FileLogKeys, rotate
+from tests.contract.transparency import ORIGIN, Log, the_tree_is_made_of_the_rows
+from verifier.errors import EvidenceError, LogDamagedError, NotFoundError, StoreUnavailable
+from verifier.keys.log_keys import rotate
 from verifier.ports_events import EventKind
-from verifier.service.events import LocalEvents
-from verifier.service.log_proofs import LogProofs
-from verifier.service.log_sequencer import LogSequencer
-from verifier.service.recorder import Recorder
 from verifier.store import log as under_test
 from verifier.store import log_purge
-from verifier.store.schema import attestation, audit
+from verifier.store.schema import attestation
 from verifier.store.schema_events import event
-from verifier.store.schema_log import log_batch, log_checkpoint, log_head, log_tile
-from verifier.transparency import checkpoint, cosignature, merkle
+from verifier.store.schema_log import log_checkpoint, log_head, log_tile
+from verifier.transparency import checkpoint, cosignature
 from verifier.transparency.bundle import Consistency
-from verifier.transparency.entries import audit_entry as audit_bytes
-from verifier.transparency.entries import verdict_entry
 from verifier.transparency.errors import NoteError
 from verifier.transparency.notes import Algorithm, KeySigner, Note, VerifierKey
-
-ORIGIN = "verifier.example/log"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.at = NOW
-
-    def now(self):
-        return self.at
-
-
-class Log:
-    """A log in one store, and what a service does with it."""
-
-    def __init__(self, store, folder, clock=None, witnesses=()) -> None:
-        self.store = store
-        self.clock = clock or Clock()
-        self.folder = folder
-        self.keys = FileLogKeys(folder, ORIGIN, self.clock.now)
-        recorder = Recorder(store, LocalEvents())
-        self.proofs = LogProofs(store, recorder, self.clock, witnesses)
-        self.sequencer = LogSequencer(
-            store=store,
-            keys=self.keys,
-            recorder=recorder,
-            clock=self.clock,
-            pause=timedelta(0),
-            required=True,
-        )
-
-    async def extend(self) -> int:
-        return await self.sequencer.extend()
-
-    async def opened(self, **which):
-        found = await self.proofs.checkpoint(**which)
-        return checkpoint.opened(found.note, self.keys.trusted()).checkpoint
-
-    async def do(self, *statements) -> None:
-        """What somebody with access to the database does."""
-        await self.store._backend.write(
-            lambda connection: [connection.execute(statement) for statement in statements] and None
-        )
-
-    async def rows(self, query):
-        return await self.store._backend.write(
-            lambda connection: [dict(row) for row in connection.execute(query).mappings()]
-        )
 
 
 @pytest.fixture
 def log(store, tmp_path):
     return Log(store, tmp_path / "log")
-
-
-def naive_root(leaves: list[bytes]) -> bytes:
-    """RFC 6962, section 2.1, as it is written there."""
-    if not leaves:
-        return hashlib.sha256(b"").digest()
-    if len(leaves) == 1:
-        return leaves[0]
-    middle = 1
-    while middle * 2 < len(leaves):
-        middle *= 2
-    return hashlib.sha256(b"\x01" + naive_root(leaves[:middle]) + naive_root(leaves[middle:])).digest()
-
-
-async def indexed_rows(log):
-    """Leaf of every row by its index; two rows with one index are an error."""
-    first = {one["id"]: one["first_index"] for one in await log.rows(select(log_batch))}
-    leaves: dict[int, bytes] = {}
-    for table, entry in ((attestation, verdict_entry), (audit, audit_bytes)):
-        for row in await log.rows(select(table)):
-            index = first[row["log_batch"]] + row["log_place"]
-            assert index not in leaves
-            leaves[index] = merkle.leaf_hash(entry(row))
-    return leaves
-
-
-async def the_tree_is_made_of_the_rows(log) -> int:
-    leaves = await indexed_rows(log)
-    assert sorted(leaves) == list(range(len(leaves))), "indices have no gaps"
-    signed = await log.opened()
-    assert signed.size == len(leaves)
-    assert signed.root == naive_root([leaves[index] for index in range(len(leaves))])
-    assert (await log.store.log_figures()).waiting == 0
-    return signed.size
 
 
 async def attest(store, count, attester_id="att-1", **changes):
@@ -183,6 +98,45 @@ async def test_what_nobody_got_to_is_taken_up_after_a_restart(database, tmp_path
     second = Log(await database.open(), tmp_path / "log")
     assert await second.extend() == 2
     assert await the_tree_is_made_of_the_rows(second) == 6
+
+
+def _write_extend_and_die(url, keys):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.contract.writer_process", url, keys], cwd=ROOT, stdout=subprocess.PIPE
+    )
+    try:
+        for _ in range(200):
+            process.stdout.readline()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def test_a_process_killed_while_it_extends_leaves_no_gap(database, tmp_path):
+    for _ in range(3):
+        await asyncio.to_thread(_write_extend_and_die, database.url, tmp_path / "log")
+        log = Log(await database.open(), tmp_path / "log")
+        await log.extend()
+        assert await the_tree_is_made_of_the_rows(log) >= 200
+
+
+async def test_a_server_that_is_gone_for_a_while_holds_the_log_up_and_no_more(
+    cluster, postgresql_database, tmp_path
+):
+    log = Log(await postgresql_database.open(), tmp_path / "log")
+    await enrol(log.store, "att-1")
+    await attest(log.store, 2)
+    await log.extend()
+    await attest(log.store, 2)
+    cluster.stop()
+    try:
+        with pytest.raises(StoreUnavailable):
+            await log.extend()
+    finally:
+        cluster.start()
+    assert log.sequencer.damage is None
+    assert await log.extend() == 2
+    assert await the_tree_is_made_of_the_rows(log) == 5
 
 
 async def test_an_extension_is_whole_or_not_at_all(log, monkeypatch):

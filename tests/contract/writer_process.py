@@ -1,17 +1,30 @@
-"""Records without end and says, line by line, which nonces are stored; to be killed (test_faults.py)."""
+"""Records without end and says, line by line, which nonces are stored; to be killed (test_faults.py).
+
+With a folder for keys it extends the transparency log meanwhile (test_log_tree.py).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
 from tests.contract.records import enrol, recording
+from tests.contract.transparency import Log
 from verifier.store import open_store
 
 ATTESTERS = 4
 
 
-async def main(url: str) -> None:
+class Now:
+    """The time."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+async def main(url: str, keys: str | None = None) -> None:
     """Eight writers on four attesters."""
     store = await open_store(url)
     for number in range(ATTESTERS):
@@ -24,8 +37,13 @@ async def main(url: str) -> None:
             assert stored is not None
             print(item.nonce_hash.hex(), stored.attester_id, stored.sequence, flush=True)
 
-    await asyncio.gather(*map(write, range(2 * ATTESTERS)))
+    async def extend() -> None:
+        log = None if keys is None else Log(store, Path(keys), Now())
+        while log is not None:
+            await log.extend()
+
+    await asyncio.gather(extend(), *map(write, range(2 * ATTESTERS)))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sqlite3
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -166,3 +168,19 @@ async def test_a_running_service_signs_by_itself_what_it_said(verifier):
         assert Bundle.parse(answer.content).proven(keys(verifier)).entry.sequence == 1
     finally:
         task.cancel()
+
+
+async def test_an_audit_of_a_doctored_database_is_one_document_with_json(verifier, tmp_path):
+    guest = await verifier.guest()
+    await guest.attest()
+    await extend(verifier)
+    key = tmp_path / "log.vkey"
+    key.write_text(main.log_keys_of(verifier.service.settings)[0].key)
+    database = verifier.service.settings.database_url
+    arguments = ("audit", "verify", "--database", database, "--key", key, "--json")
+    assert (await verifier.attestctl(*arguments)).code == 0
+    with sqlite3.connect(database.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE attestation SET tier = 1 - tier")
+    done = await verifier.attestctl(*arguments)
+    assert done.code == 2
+    assert "attestation" in json.dumps(json.loads(done.out))

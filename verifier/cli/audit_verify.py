@@ -131,7 +131,7 @@ def _document(report: Report, lacking: str | None) -> Mapping[str, object]:
 
 def _finding(one: Tampering) -> Mapping[str, object]:
     return {
-        "table": one.table,
+        "table": str(one.table),  # SQLAlchemy has a kind of its own, which the encoder refuses
         "row": one.key,
         "problem": one.problem,
         "index": one.index,
