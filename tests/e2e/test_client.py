@@ -11,6 +11,7 @@ from aiohttp import web
 
 from tests.e2e.test_http_events import live  # noqa: F401 - a fixture
 from tests.harness import boot_log
+from verifier import main
 from verifier.client import (
     AttestationClient,
     EarError,
@@ -24,6 +25,9 @@ from verifier.client import (
 )
 from verifier.keys.signer import rotate
 from verifier.ports import Scope
+from verifier.transparency import checkpoint
+from verifier.transparency.bundle import Bundle
+from verifier.transparency.notes import VerifierKey
 
 ISSUER = "https://verifier.test"
 QUICK = Retry(attempts=3, first=0.01, longest=0.05)
@@ -256,6 +260,36 @@ async def test_an_ear_is_fetched_and_verified_for_its_audience_and_nonce(verifie
         with pytest.raises(EarError) as refused:
             await client.verify_ear(ear.token, audience="payments")
         assert refused.value.fault is EarFault.EXPIRED
+
+
+async def test_a_proof_of_a_verdict_is_fetched_to_be_kept(verifier):
+    guest = await verifier.guest()
+    for _ in range(2):
+        await guest.attest()
+    await verifier.service.services.sequencer.extend()
+    keys = [VerifierKey.parse(one.key) for one in main.log_keys_of(verifier.service.settings)]
+    async with asking(verifier) as client:
+        for sequence, wanted in ((None, 2), (1, 1)):
+            kept = await client.log_proof(guest.attester_id, sequence=sequence)
+            assert Bundle.parse(kept).proven(keys).entry.sequence == wanted
+        assert checkpoint.opened(await client.log_checkpoint(), keys).checkpoint.size > 0
+        with pytest.raises(RefusedError) as refused:
+            await client.log_proof("nobody")
+        assert refused.value.code == "not-found"
+        with pytest.raises(RefusedError):
+            await client.log_checkpoint(cosigned=True)
+
+
+@pytest.mark.parametrize(
+    "entry", ['{"attester_id":"other","sequence":1}', '{"attester_id":"me","sequence":2}', "[]"]
+)
+async def test_a_proof_of_another_verdict_is_not_taken(verifier, entry):
+    async def answer(_):
+        return web.json_response({"entry": entry})
+
+    async with answering(verifier, answer) as url, asking(verifier, url) as client:
+        with pytest.raises(ReplyError):
+            await client.log_proof("me", sequence=1)
 
 
 async def test_a_rotated_key_is_noticed_by_its_first_token_and_a_retired_one_goes(verifier):

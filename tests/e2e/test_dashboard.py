@@ -284,3 +284,20 @@ async def test_an_open_page_is_told_of_a_change_and_an_open_stream_does_not_hold
         assert stream.headers["Content-Type"].startswith("text/event-stream")
         await guest.attest()
         assert b"event: change" in await stream.content.readuntil(b"\n")
+
+
+async def test_the_overview_says_how_the_transparency_log_stands(verifier):
+    cookie, _ = await session(verifier)
+    sequencer = verifier.service.services.sequencer
+
+    async def page():
+        return (await look(verifier, "/dashboard", cookie)).content.decode()
+
+    assert "Nothing is signed yet" in await page()
+    guest = await verifier.guest()
+    await guest.attest()
+    await sequencer.extend()
+    assert f"{(await sequencer.figures()).size} leaves, signed" in await page()
+    assert "No witnesses." in await page()
+    sequencer.damage = "tile 0/0 <is> missing"
+    assert "tile 0/0 &lt;is&gt; missing" in await page()

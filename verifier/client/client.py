@@ -176,6 +176,41 @@ class AttestationClient:
         ear = await self.verify_ear(_token(reply), audience=audience, nonce=nonce)
         return _ear_of(ear, attester_id)
 
+    async def log_proof(self, attester_id: str, *, sequence: int | None = None) -> bytes:
+        """Proof that a verdict, the latest one without a `sequence`, is in the verifier's transparency log: a file to be kept.
+
+        It is not checked here, but for whose verdict it is: `attestctl audit verify FILE --key KEY` does, offline. A verdict
+        that was just given is waited for.
+
+        Raises:
+            RefusedError: `not-found`: no such verdict, or it is from before there was a log.
+            UnavailableError, ReplyError.
+        """
+        query = {"attester": attester_id} | ({} if sequence is None else {"sequence": str(sequence)})
+        reply = await self._transport.get("/v1/log/proof/inclusion", query)
+        try:
+            entry = msgspec.json.decode(reply.decode(_LogProof).entry, type=_LogEntry)
+        except UNREADABLE as error:
+            raise ReplyError(f"a proof of no verdict: {error}") from error
+        if entry.attester_id != attester_id or sequence not in {None, entry.sequence}:
+            raise ReplyError(f"a proof of another verdict: {entry.attester_id}, sequence {entry.sequence}")
+        return reply.content
+
+    async def log_checkpoint(self, *, cosigned: bool = False) -> str:
+        """The signed state of the transparency log, or the newest that a witness has cosigned: text to be kept.
+
+        It is not checked here.
+
+        Raises:
+            RefusedError, UnavailableError, ReplyError.
+        """
+        query = {"cosigned": "true"} if cosigned else {}
+        reply = await self._transport.get("/v1/log/checkpoint", query, accept="text/plain")
+        try:
+            return reply.content.decode()
+        except UnicodeDecodeError as error:
+            raise ReplyError(f"a checkpoint that is no text: {error.reason}") from error
+
     async def appraise(
         self, bundle: Mapping[str, object] | bytes, nonce: bytes, *, attester_id: str | None = None
     ) -> Verdict:
@@ -272,6 +307,15 @@ class AttestationClient:
 class _Appraisal(msgspec.Struct):
     nonce: bytes
     verdict: Verdict
+
+
+class _LogProof(msgspec.Struct):
+    entry: str
+
+
+class _LogEntry(msgspec.Struct):
+    attester_id: str
+    sequence: int
 
 
 class _Bulk(msgspec.Struct):

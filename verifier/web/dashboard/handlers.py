@@ -88,6 +88,8 @@ async def overview(call: PageCall) -> web.StreamResponse:
         waiting=(await services.approvals.list(tenant, EnrollmentStatus.PENDING, None, _FEW)).items,
         alarms=await services.expiry.alarms(tenant),
         rejudgings=await services.rejudgings.unfinished(tenant),
+        log=await services.sequencer.figures(),
+        damage=services.sequencer.damage,
     )
 
 
