@@ -54,6 +54,7 @@ soak: setup ## Everything at once for an hour, with flat memory and file handles
 
 fuzz: setup ## Look for inputs that break a parser, with coverage as guide (SECONDS=300 for each; ONLY="attest ima"; CORPUS=folder)
 	@scripts/fuzz.sh $(VENV) $(ONLY) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CORPUS),--corpus $(CORPUS))
+	@$(if $(ONLY),true,$(BIN)/python -m tests.stateful $(if $(SECONDS),--seconds $(SECONDS)))
 
 lint: setup ## ruff, mypy --strict, import layers
 	@$(BIN)/ruff check .

@@ -11,6 +11,7 @@ from rich.table import Table
 from tests.bench import (
     access,
     agent,
+    bombs,
     certificates,
     core,
     dashboard,
@@ -33,6 +34,7 @@ BENCHES = (
     core.BENCHES
     | access.BENCHES
     | agent.BENCHES
+    | bombs.BENCHES
     | certificates.BENCHES
     | dashboard.BENCHES
     | ima.BENCHES
