@@ -2,9 +2,9 @@
 
 Work that costs much passes through a limited number of slots. Behind them stand three queues of bounded length: machines
 that are new and ask to be enrolled, those that have begun (activations, challenges, evidence with a boot log), and steady
-ones (the small request of every few minutes). They take turns while they wait, and a part of the slots is for steady ones
-alone, so that ten thousand guests that boot do not hold them up. Of the other turns one is for a new machine and three for
-such as have begun, which is what a new one needs: so many begin as come to an end.
+ones (the small request of every few minutes). They take turns while they wait, and half of the slots, and of the
+turns where all wait, are for steady ones, so that ten thousand guests that boot do not hold them up. Of the other turns one is
+for a new machine and three for such as have begun, which is what a new one needs: so many begin as come to an end.
 
 Who finds its queue full is sent away at once, before its body is read, with a time to come back. Those times follow each
 other at the pace at which guests are served, and differ by chance: so many come back each second as there is room for.
@@ -31,8 +31,8 @@ _LONGEST: Final = 300
 _WEIGHT: Final = 0.05
 """Of the newest measurement in the mean of the service time."""
 _FIRST_GUESS: Final = 0.002
-_RESERVED: Final = 4
-"""One of so many slots is for steady machines alone."""
+_RESERVED: Final = 2
+"""One of so many slots is for steady machines alone: what they ask for costs little, and what others do a multiple."""
 _EARLY: Final = 0.5
 """Of the time that those who come back are reckoned to take: there had better be a queue than nothing to do."""
 _SPREAD: Final = 0.25
@@ -52,6 +52,10 @@ class Party(enum.Enum):
     """One that asks to be enrolled."""
 
 
+_TURNS: Final = (
+    *(Party.STEADY, Party.BOOTED, Party.STEADY, Party.NEW),
+    *(Party.STEADY, Party.BOOTED, Party.STEADY, Party.BOOTED),
+)
 _ERRANDS: Final = {Party.STEADY: 1, Party.BOOTED: 2, Party.NEW: 4}
 """Requests that a guest will make, the one that was sent away among them, until it is steady."""
 
@@ -151,7 +155,7 @@ class Admission:
         self._inside = dict.fromkeys(Party, 0)
         self._arriving: dict[Party, dict[asyncio.Timeout, float]] = {party: {} for party in Party}
         """Since when, the oldest first."""
-        self._order = deque((Party.STEADY, Party.BOOTED, Party.NEW, Party.BOOTED, Party.BOOTED))
+        self._order = deque(_TURNS)
         """Whose turn is next; what was taken goes to the end."""
         self._booked = dict.fromkeys(Party, 0.0)
         """When the last of those sent away is reckoned to have been served."""

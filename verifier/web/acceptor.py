@@ -28,7 +28,7 @@ from verifier.web.proxy_header import read_header
 
 PATIENCE: Final = 15.0
 """Seconds for a whole handshake."""
-STILL: Final = 2.0
+STILL: Final = 5.0
 """Seconds after which a handshake makes room for whoever waits."""
 _GOODBYE: Final = 3.0
 """Seconds that a client has to close a connection which was closed here."""

@@ -80,6 +80,8 @@ class Dispatcher:
             limit = asyncio.timeout(_LONGEST)
             try:
                 async with limit, ticket.turn():
+                    if request.transport is None:
+                        raise OverloadedError(_RETRY, "whoever asked is gone: nothing was done")
                     response = await self._answer(call)
                     request[STEADY] = party is Party.STEADY
                     return response

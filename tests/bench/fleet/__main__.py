@@ -277,6 +277,7 @@ def _storm_rows(seen: Storm, row: Callable[..., None]) -> None:
         "most that waited",
         ", ".join(f"{name} {count:.0f}" for name, count in seen.queues.items()) or "not seen",
     )
+    row("connections closed", ", ".join(f"{why} {count:.0f}" for why, count in seen.closed.items()) or "none")
     row("memory at its peak", ", ".join(f"{value:.0f}" for value in seen.peak_mb), "MB")
     row("attesters in the API", "not asked" if seen.attesters is None else seen.attesters)
 

@@ -20,6 +20,14 @@ from tests.bench.fleet.crew import Outcome
 _WAITING = re.compile(r'^vtpm_attest_queue_waiting\{.*queue="([^"]+)".*\} ([0-9.e+]+)$', re.MULTILINE)
 
 
+_CLOSED = re.compile(
+    r'^vtpm_attest_connections_(?:shed|given_up)_total(?:\{.*what="([^"]+)".*\})? ([0-9.e+]+)$', re.MULTILINE
+)
+_KERNEL = re.compile(
+    r"^vtpm_attest_(connections_waiting|handshakes|connections)(?:\{.*\})? ([0-9.e+]+)$", re.MULTILINE
+)
+
+
 @dataclass(frozen=True)
 class Storm:
     """What a boot storm showed."""
@@ -37,6 +45,8 @@ class Storm:
     """Of all times to come back, in seconds: least, median, most; then how many different ones."""
     queues: dict[str, float]
     """The most that waited in each, as `/metrics` said once a second."""
+    closed: dict[str, float]
+    """Connections that the verifier closed: given up, by why, or `shed` to make room."""
     peak_mb: list[float]
     """The most memory that each of the verifier's processes ever had."""
     attesters: int | None
@@ -53,6 +63,7 @@ class Watcher:
         self._tls.check_hostname = False
         self._over = threading.Event()
         self.most: dict[str, float] = collections.defaultdict(float)
+        self.closed: dict[str, float] = {}
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -77,8 +88,11 @@ class Watcher:
             except OSError:
                 continue
             waiting: dict[str, float] = collections.defaultdict(float)
-            for queue, value in _WAITING.findall(page):
+            for queue, value in (*_WAITING.findall(page), *_KERNEL.findall(page)):
                 waiting[queue] += float(value)
+            self.closed = {
+                what or "shed": float(value) for what, value in _CLOSED.findall(page) if float(value)
+            }
             for queue, total in waiting.items():
                 self.most[queue] = max(self.most[queue], total)
 
@@ -125,6 +139,7 @@ def storm(outcomes: list[Outcome], watcher: Watcher | None, guests: int) -> tupl
             sent_away={party: len(times) for party, times in away.items()},
             retry_after=[every[0], median(every), every[-1], len(set(every))] if every else [],
             queues={} if watcher is None else {k: v for k, v in sorted(watcher.most.items()) if v},
+            closed={} if watcher is None else watcher.closed,
             peak_mb=[round(value, 1) for value in peak],
             attesters=listed,
         ),
