@@ -198,3 +198,5 @@ async def _within(seconds: float) -> AsyncIterator[None]:
             if "closed" not in str(error):  # its other errors are bugs of ours
                 raise
             raise StoreUnavailable(f"PostgreSQL has cut the connection: {error}") from error
+        except asyncpg.InternalClientError as error:  # its farewell came between two statements
+            raise StoreUnavailable(f"PostgreSQL has cut the connection: {error}") from error

@@ -30,8 +30,9 @@ CUT: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.ConnectionDoesNotExistError,
+    asyncpg.InternalClientError,
 )
-"""The connection is gone, for whatever reason."""
+"""The connection is gone, for whatever reason; the last: the driver lost its place when the server took its leave."""
 _ATTEMPTS: Final = 5
 _FAREWELL: Final = 5.0
 _HOT: Final = HotStatements(postgresql.insert)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
+from verifier.errors import StoreUnavailable
+from verifier.store.postgresql_backend import _within
 from verifier.store.postgresql_hot import Line
 
 
@@ -83,3 +85,56 @@ async def test_nothing_runs_outside_a_transaction_where_the_connection_is_cut_on
     with pytest.raises(ConnectionError):
         await Line(connect).transaction(work)
     assert len(made) == 1
+
+
+class OutOfStep(Cut):
+    """As when the server's farewell came between two statements and has not been read: the driver lost its place."""
+
+    lost = True
+
+    async def execute(self, query: str) -> str:
+        if self.lost:
+            raise asyncpg.InternalClientError(
+                "cannot switch to state 12; another operation (2) is in progress"
+            )
+        return await super().execute(query)
+
+
+async def test_a_connection_that_is_out_of_step_is_left_for_another():
+    made: list[OutOfStep] = []
+
+    async def connect():
+        made.append(OutOfStep())
+        made[-1].lost = False
+        return made[-1]
+
+    async def work(given):
+        await given.execute("the first")
+
+    line = Line(connect)
+    await line.transaction(work)
+    made[0].lost = True
+    await line.transaction(work)
+    assert [each.closed for each in made] == [True, False]
+    assert made[1].said == ["BEGIN", "the first", "COMMIT"]
+
+
+async def test_a_connection_that_gets_out_of_step_is_an_outage_and_dropped():
+    connection = Cut()
+
+    async def connect():
+        return connection
+
+    async def work(given):
+        await OutOfStep().execute("the second")
+
+    with pytest.raises(StoreUnavailable, match="state 12"):
+        async with _within(10):
+            await Line(connect).transaction(work)
+    assert connection.closed
+
+
+async def test_another_error_of_the_driver_is_a_bug():
+    with pytest.raises(asyncpg.InterfaceError):
+        async with _within(10):
+            raise asyncpg.InterfaceError("the server expects 2 arguments")
