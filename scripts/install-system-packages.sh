@@ -8,7 +8,7 @@
 set -euo pipefail
 
 packages=(libtss2-dev swtpm swtpm-tools tpm2-tools pkg-config gcc python3-dev python3-venv openssl ca-certificates)
-[ "${1:-}" != test ] || packages=(postgresql softhsm2 faketime cryptsetup-bin chromium fonts-dejavu-core nginx-light prometheus pebble zsh fish jq xxd)
+[ "${1:-}" != test ] || packages=(postgresql softhsm2 faketime cryptsetup-bin chromium fonts-dejavu-core nginx-light libnginx-mod-stream prometheus pebble zsh fish jq xxd)
 [ "${1:-}" != deb ] || packages=(dpkg-dev debhelper dh-python fakeroot lintian mmdebstrap libtss2-dev python3-dev pkg-config gcc)
 [ "${1:-}" != peer ] || packages=(tpm2-tools libefivar1)
 [ "${1:-}" != vm ] || packages=(qemu-system-x86 qemu-utils ovmf mmdebstrap systemd-boot-efi sbsigntool binutils busybox-static

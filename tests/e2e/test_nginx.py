@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import socket
 import ssl
 from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -20,6 +22,7 @@ from tests.conftest import ROOT
 from tests.e2e.test_attested_only import Service, ear_of
 from tests.eventually import eventually
 from tests.harness import BIN, FakeClock, boot_log, running, settings_for
+from verifier.logs import configure_logs
 from verifier.ports import Scope
 
 EXAMPLES = ROOT / "docs" / "examples" / "nginx"
@@ -300,3 +303,50 @@ async def test_without_a_guard_nginx_asks_the_verifier(verifier, nginx, tmp_path
             await verifier.post(f"/v1/attesters/{good.attester_id}/revoke", {}, scope=Scope.OPERATOR)
             assert await status(good.attester_id) == 403
     assert len(seen) == 1
+
+
+STREAM = """\
+load_module {module};
+daemon off;
+{user}
+pid {here}/nginx.pid;
+error_log stderr warn;
+events {{}}
+stream {{
+    server {{
+        listen 127.0.0.1:{port};
+        proxy_pass {verifier};
+        proxy_bind 127.0.0.2;
+        proxy_protocol on;
+    }}
+}}
+"""
+MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
+
+
+async def test_a_balancer_that_passes_tls_through_names_the_client(nginx, tmp_path):
+    if not MODULE.exists():
+        pytest.skip(
+            "SKIPPED FOR WANT OF NGINX' STREAM MODULE: scripts/install-system-packages.sh test installs it"
+        )
+    settings = settings_for(
+        tmp_path, '[listen]\nproxies = ["127.0.0.2/32"]\nproxy_protocol = true\n', LOG_ACCESS="true"
+    )
+    port, stream = free_port(), io.StringIO()
+    async with running(settings) as verifier:
+        user = "user root;" if os.geteuid() == 0 else ""
+        address = verifier.secure_url.removeprefix("https://")
+        file = tmp_path / "nginx.conf"
+        file.write_text(STREAM.format(module=MODULE, user=user, here=tmp_path, port=port, verifier=address))
+        configure_logs("json", "info", stream)
+        async with process(nginx, "-e", "stderr", "-c", file):
+            await listening(port)
+            connector = aiohttp.TCPConnector(local_addr=("127.0.0.7", 0))
+            trusted = ssl.create_default_context(cafile=verifier.service.tls.ca)
+            async with (
+                aiohttp.ClientSession(connector=connector) as client,
+                client.get(f"https://127.0.0.1:{port}/healthz", ssl=trusted) as reply,
+            ):
+                assert reply.status == 200
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [one["peer"] for one in lines if one["event"] == "http.request"] == ["127.0.0.7"]
