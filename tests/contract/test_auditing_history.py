@@ -11,16 +11,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection, delete, insert, select, text, update
 
-from tests.contract.doctoring import KEY, ROUNDS, dropped, inserted, newest_shown, sequence
+from tests.contract.doctoring import KEY, MACHINES, ROUNDS, SECOND, dropped, inserted, newest_shown, sequence
 from tests.contract.records import audit_entry, recording
 from verifier.auditing import tree
 from verifier.auditing.audit import audit_database
 from verifier.auditing.findings import Trust, moment
+from verifier.auditing.opening import reading
 from verifier.errors import VerifierFault
 from verifier.reasons import Tier
 from verifier.store import open_store
 from verifier.store.schema import attestation, audit, latest
-from verifier.store.schema_log import log_batch
+from verifier.store.schema_log import log_batch, log_tile
 from verifier.transparency.entries import audit_entry as audit_entry_of
 from verifier.transparency.merkle import leaf_hash
 
@@ -164,3 +165,32 @@ def latest_apart():
         latest.c.attester_id == attestation.c.attester_id, latest.c.sequence == attestation.c.sequence
     )
     return ~newest.exists()
+
+
+def test_what_retention_drops_of_the_log_is_not_missed(made):
+    """Verdicts, their transactions and whole tiles of their hashes go; root, growth and decisions stay provable."""
+
+    async def run() -> int:
+        store = await open_store(made.url)
+        now = datetime.now(UTC)
+        for number in range(200):
+            at = now + (ROUNDS + number) * SECOND
+            await asyncio.gather(*(store.record(recording(each, at=at)) for each in MACHINES))
+        await store._backend.write(sequence)
+        before = now + timedelta(days=2)
+        gone = await store.purge_history(before)
+        await store.purge_log(before, now)
+        await store.close()
+        return gone.rows
+
+    gone = asyncio.run(run())
+    tiles = select(log_tile.c.number).where(log_tile.c.level == 0).order_by(log_tile.c.number)
+    left = reading(made.url, lambda connection: list(connection.execute(tiles).scalars()))
+    assert left == [0, 1, 3], "a tile that has nothing but old verdicts is dropped"
+    report = made.audit()
+    assert list(report.findings) == []
+    assert (report.verdicts, report.not_kept) == (3, gone)
+    assert made.audit(kept=2).findings.count == 0, "and what was kept before is proven all the same"
+    # Nothing else is excused by that.
+    first = made.doctor(delete(audit).where(audit.c.subject == "x-20")).findings.first(1)[0]
+    assert first.problem == "a verdict or a decision that was logged is not there any more"

@@ -111,15 +111,18 @@ class _Audit:
 
 
 def _oldest_kept(connection: Connection) -> tuple[int, int] | None:
-    """Index and time of the oldest verdict that is not kept for being the latest of its attester."""
+    """Index and time of the oldest verdict that is not kept for being the latest of its attester; if all are, of those."""
     newest = and_(
         latest.c.attester_id == attestation.c.attester_id, latest.c.sequence == attestation.c.sequence
     )
     joined = attestation.join(log_batch, log_batch.c.id == attestation.c.log_batch).outerjoin(latest, newest)
     index = log_batch.c.first_index + attestation.c.log_place
-    query = select(func.min(index), func.min(attestation.c.judged_at)).where(latest.c.attester_id.is_(None))
-    first, at = connection.execute(query.select_from(joined)).one()
-    return None if first is None else (first, at)
+    query = select(func.min(index), func.min(attestation.c.judged_at)).select_from(joined)
+    for one in (query.where(latest.c.attester_id.is_(None)), query):
+        first, at = connection.execute(one).one()
+        if first is not None:
+            return first, at
+    return None
 
 
 def audit_database(

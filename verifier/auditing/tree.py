@@ -54,7 +54,7 @@ def first_needed(
     Args:
         connection: of the snapshot.
         slots: filled with the hashes of all rows.
-        oldest: index and time of the oldest verdict that is not kept for being the latest of its attester.
+        oldest: index and time of the oldest verdict that history has.
         since: from when on the auditor says that history is kept; None: as the oldest verdict tells.
     """
     if since is None:
