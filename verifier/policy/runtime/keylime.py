@@ -225,6 +225,8 @@ class _Import:
 def _digest(text: str) -> tuple[HashAlg, bytes] | None:
     alg = _ALG_BY_DIGITS.get(len(text))
     try:
-        return None if alg is None else (alg, bytes.fromhex(text))
+        digest = bytes.fromhex(text)
     except ValueError:
         return None
+    # `fromhex` passes over blanks, which would make a digest that is too short.
+    return None if alg is None or len(digest) != alg.size else (alg, digest)
