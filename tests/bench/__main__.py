@@ -21,6 +21,7 @@ from tests.bench import (
     log_writing,
     memory,
     rejudging,
+    replicas,
     runtime_sets,
     steady,
     store,
@@ -44,6 +45,7 @@ BENCHES = (
     | events.BENCHES
     | rejudging.BENCHES
     | store.BENCHES
+    | replicas.BENCHES
     | steady.BENCHES
     | memory.BENCHES
     | transparency.BENCHES
