@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 
 from rich.console import Console
 from rich.table import Table
@@ -56,10 +57,12 @@ BENCHES = (
 def main(wanted: list[str]) -> int:
     results: list[Result] = []
     console = Console()
-    with console.status("measuring"):
-        for name, bench in BENCHES.items():
-            if not wanted or any(word in name for word in wanted):
-                results.extend(bench())
+    for name, bench in BENCHES.items():
+        if not wanted or any(word in name for word in wanted):
+            started = time.monotonic()
+            results.extend(bench())
+            _write(results)
+            print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column, justify in (
         ("work", "left"),
@@ -81,10 +84,14 @@ def main(wanted: list[str]) -> int:
             mark,
         )
     console.print(table)
+    return 0 if all(r.ok for r in results) else 1
+
+
+def _write(results: list[Result]) -> None:
+    """After each bench: what was measured is there should a later one be broken off."""
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
     (build / "bench.json").write_text(json.dumps([r.as_dict() for r in results], indent=1) + "\n")
-    return 0 if all(r.ok for r in results) else 1
 
 
 if __name__ == "__main__":

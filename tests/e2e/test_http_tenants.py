@@ -96,6 +96,7 @@ async def furnish(verifier) -> Estate:
         "host-0a",
         "4c4c4544-0042-3510-8052-b4c04f4b0a0a",
     }
+    ids["/v1/log"] = {"level": "0", "number": "000.p/1"} | ids["/v1/attesters"]
     return Estate(ids, marks)
 
 
@@ -105,7 +106,9 @@ PROOFS = {"/v1/log/proof/inclusion", "/v1/log/proof/consistency"}
 
 def filled(path: str, estate: Estate) -> str:
     values = estate.ids.get("/".join(path.split("/")[:3]), {})
-    return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], path)
+    query = "?attester={id}" if path == "/v1/log/proof/inclusion" else ""
+    query = "?from=0" if path == "/v1/log/proof/consistency" else query
+    return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], path + query)
 
 
 def shown(content: bytes, estate: Estate, path: str) -> set[str]:
