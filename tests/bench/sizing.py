@@ -33,6 +33,9 @@ WORKERS: Final = 4
 """Of one replica."""
 ROW_BYTES: Final = {"sqlite": 470, "postgresql": 520}
 """Of a steady attestation's growth, the row and its index entries, kept for `history.keep`; the rest is evidence."""
+GUEST_BYTES: Final = 6_351
+"""Of a guest's own rows and index entries on PostgreSQL, as 100,000 of them took (`tests.bench.populate`). What a few hundred new
+ones add to a database is more: pages that are only begun, their evidence, and events."""
 FLEETS: Final = (10_000, 100_000, 1_000_000)
 
 
@@ -148,7 +151,7 @@ def _plan(m: Measured, guests: int) -> dict[str, str]:
         "memory of a worker that keeps them all": _size(150e6 + 35e3 * guests / (replicas * WORKERS)),
         "CPU of PostgreSQL, busy cores": f"{database:.2f}",
         f"cores of PostgreSQL at {BUSY:.0%}": f"{max(2, math.ceil(database / BUSY)):,}",
-        "attesters, keys, boots: what should fit into memory": _size(guests * m.boot_bytes),
+        "attesters, keys, boots: what should fit into memory": _size(guests * GUEST_BYTES),
         "rows a day": f"{day / 1e6:,.1f} million",
         "rows of a weekly partition": f"{7 * day / 1e6:,.0f} million",
         f"history, {HISTORY_DAYS} days": _size(history),
