@@ -148,7 +148,7 @@ def _plan(m: Measured, guests: int) -> dict[str, str]:
         f"workers at {BUSY:.0%} each": f"{workers:,}",
         f"replicas of {WORKERS} workers, one to spare": f"{replicas:,}",
         "connections for each worker, all replicas up": f"{guests / (replicas * WORKERS):,.0f}",
-        "memory of a worker that keeps them all": _size(150e6 + 35e3 * guests / (replicas * WORKERS)),
+        "memory of a worker that keeps them all": _size(150e6 + 40e3 * guests / (replicas * WORKERS)),
         "CPU of PostgreSQL, busy cores": f"{database:.2f}",
         f"cores of PostgreSQL at {BUSY:.0%}": f"{max(2, math.ceil(database / BUSY)):,}",
         "attesters, keys, boots: what should fit into memory": _size(guests * GUEST_BYTES),
