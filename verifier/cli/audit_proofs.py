@@ -26,6 +26,7 @@ def proof(
     *,
     sequence: int | None = None,
     decision: int | None = None,
+    checkpoint: Path | None = None,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     key: Keys = (),
     where: Where | None = None,
@@ -40,6 +41,7 @@ def proof(
         attester_id: whose verdict.
         sequence: number of the verdict, as `attestctl history` lists them; the newest one that is in the log by default.
         decision: number of a decision, as `attestctl audit` lists them, instead of a verdict.
+        checkpoint: one kept from before (`attestctl audit checkpoint`): the log must have grown out of it, or it of that.
         out: file for the proof; stdout by default.
     """
     at = where or Where()
@@ -47,9 +49,13 @@ def proof(
         if (attester_id is None) == (decision is None):
             raise InputError("name either an attester or, with --decision, a decision")
         keys = log_keys.log_keys(key)
+        kept = log_keys.kept_checkpoint(checkpoint, keys)
         query = {"attester": attester_id, "sequence": sequence, "audit": decision}
         bundle = at.ask(lambda remote: log_remote.fetch_bundle(remote, query))
         proven = bundle.proven(keys)
+        if kept is not None:
+            both = sorted((kept, proven.state.checkpoint), key=lambda each: each.size)
+            at.ask(lambda remote: log_remote.prove_growth(remote, *both))
     except LogError as error:
         _say_tampered(f"the verifier's proof does not hold: {error}")
         return EXIT_TAMPERED

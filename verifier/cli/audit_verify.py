@@ -54,7 +54,8 @@ def verify(
     Args:
         proofs: files of `attestctl audit proof`.
         database: URL of a database, as in the setting database.url; a copy will do, and its service may be running.
-        checkpoint: one kept from before (`attestctl audit checkpoint`): what was in the log then must be in it now.
+        checkpoint: one kept from before (`attestctl audit checkpoint`): what was in the log then must be in it now. A
+            single proof can only be held against one of its very size.
         quorum: how many of the witnesses must have cosigned; all of them by default.
         kept_since: from when on no verdict may be missing (the setting history.keep says how long they are kept);
             by default the time of the oldest one that is there.
@@ -244,13 +245,16 @@ def _read(path: Path) -> Bundle:
 
 
 def _against(kept: Checkpoint | None, proven: Proven) -> str | None:
-    """What a proof says against a kept checkpoint, without asking for more proofs."""
+    """What a kept checkpoint says of the state that a proof leads to: nothing, by itself, unless it is of that size."""
     state = proven.state.checkpoint
-    if kept is None or kept.size != state.size:
-        if kept is not None and kept.size > state.size:
-            return f"is of an older state ({state.size} leaves) than the one kept ({kept.size}): fetch a newer one"
+    if kept is None or kept == state:
         return None
-    return None if kept.root == state.root else f"shows another log of {state.size} leaves than the one kept"
+    if kept.size == state.size:
+        return f"shows another log of {state.size} leaves than the one kept"
+    return (
+        f"is of {state.size} leaves, the kept checkpoint of {kept.size}: that the one grew out of the other only the"
+        " verifier can prove, and `attestctl audit proof --checkpoint FILE` asks it to"
+    )
 
 
 def _print_proof(document: Mapping[str, Any]) -> None:

@@ -152,6 +152,24 @@ def test_a_proof_of_another_log_than_the_kept_one_is_refused(log, call, tmp_path
     assert "another log of 20 leaves than the one kept" in out
 
 
+def test_a_proof_is_held_against_a_kept_checkpoint_where_the_verifier_can_be_asked(log, call, tmp_path):
+    call("checkpoint", "--keep", "kept.txt")
+    log.grow(10)
+    assert (
+        call("proof", "att-1", "--sequence", "6", "--checkpoint", "kept.txt", "--out", "proof.json")[0] == 0
+    )
+    code, out, _ = call("verify", "proof.json", "--checkpoint", "kept.txt")
+    assert (code, "only the verifier can prove" in out) == (TAMPERED, True), (
+        "what nobody proved does not pass"
+    )
+    rewritten(log)
+    code, _, err = call(
+        "proof", "att-1", "--sequence", "6", "--checkpoint", "kept.txt", "--out", "other.json"
+    )
+    assert (code, "does not begin with the 20 leaves" in err) == (TAMPERED, True)
+    assert not (tmp_path / "other.json").exists()
+
+
 def test_a_quorum_of_witnesses_can_be_demanded(log, call, tmp_path):
     call("witness-key", WITNESS, "--out", "w.key")
     key = KeySigner.parse((tmp_path / "w.key").read_text()).key
