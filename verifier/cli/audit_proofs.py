@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,9 @@ from verifier.cli.remote import Remote
 from verifier.errors import VtpmAttestError
 from verifier.keys.files import PUBLIC, write_file
 from verifier.transparency.bundle import Bundle
+from verifier.transparency.checkpoint import Checkpoint
 from verifier.transparency.errors import LogError
+from verifier.transparency.notes import VerifierKey
 
 
 def proof(
@@ -51,11 +54,7 @@ def proof(
         keys = log_keys.log_keys(key)
         kept = log_keys.kept_checkpoint(checkpoint, keys)
         query = {"attester": attester_id, "sequence": sequence, "audit": decision}
-        bundle = at.ask(lambda remote: log_remote.fetch_bundle(remote, query))
-        proven = bundle.proven(keys)
-        if kept is not None:
-            both = sorted((kept, proven.state.checkpoint), key=lambda each: each.size)
-            at.ask(lambda remote: log_remote.prove_growth(remote, *both))
+        bundle, state = at.ask(lambda remote: _proven(remote, query, keys, kept))
     except LogError as error:
         _say_tampered(f"the verifier's proof does not hold: {error}")
         return EXIT_TAMPERED
@@ -66,14 +65,28 @@ def proof(
         output.print_text(content)
         return 0
     output.write(out, content.encode())
-    size = proven.state.checkpoint.size
     if at.json:
-        output.print_json({"out": str(out), "index": bundle.index, "size": size})
+        output.print_json({"out": str(out), "index": bundle.index, "size": state.size})
     else:
         output.out.print(
-            f"{escape(str(out))}: leaf {bundle.index} of {size:,}; attestctl audit verify {escape(str(out))}"
+            f"{escape(str(out))}: leaf {bundle.index} of {state.size:,}; attestctl audit verify {escape(str(out))}"
         )
     return 0
+
+
+def _proven(
+    remote: Remote,
+    query: Mapping[str, object | None],
+    keys: Sequence[VerifierKey],
+    kept: Checkpoint | None,
+) -> tuple[Bundle, Checkpoint]:
+    """A proof, and the state of the log that it is for; believed, and held against the kept one."""
+    bundle = log_remote.fetch_bundle(remote, query)
+    state = bundle.proven(keys).state.checkpoint
+    if kept is not None:
+        older, newer = sorted((kept, state), key=lambda each: each.size)
+        log_remote.prove_growth(remote, older, newer)
+    return bundle, state
 
 
 def checkpoint(
