@@ -216,6 +216,17 @@ class ServiceMachine(Story):
         resolved(line)
         self.look_at(line)
 
+    @rule(target=machines, machine=machines)
+    def is_copied_found_and_resolved(self, machine: Machine) -> Machine:
+        """The way of a clone, which chance alone seldom goes to its end."""
+        copy = self.is_copied(machine=machine, renamed=True)
+        for one in (machine, copy, machine):
+            self.attests(machine=one)
+        self.incident_is_resolved(machine=machine)
+        for one in (copy, machine):
+            self.attests(machine=one)
+        return copy
+
     @rule(tenant=tenants, severity=st.sampled_from(["warning", "contraindicated"]))
     def policy_changes(self, tenant: str, severity: str) -> None:
         self.site.apply_policy(tenant, severity)
