@@ -61,10 +61,10 @@ class Striker:
 
 
 @cache
-def library() -> Path:
+def library(source: Path = SOURCE) -> Path:
     """Built once for each process of tests."""
-    built = Path(mkdtemp(prefix="vtpm-strike-")) / "striking.so"
-    command = ["cc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(built), str(SOURCE), "-ldl"]
+    built = Path(mkdtemp(prefix="vtpm-strike-")) / f"{source.stem}.so"
+    command = ["cc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", str(built), str(source), "-ldl"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"the library that strikes could not be built: {done.stderr}"
+    assert done.returncode == 0, f"a library for tests could not be built: {done.stderr}"
     return built

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import tempfile
@@ -100,13 +101,29 @@ def _check(config: Path | None) -> None:
         raise VerifierFault(str(error)) from error
 
 
-def _usable(config: Path | None) -> bool:
+async def _usable(config: Path | None) -> bool:
+    """Whether the successor of a single process would start: a rehearsal, as the process that would find out too late is gone."""
     try:
         _check(config)
     except VerifierFault as error:
         host.say(f"attest-verifier: not reloaded, the running settings stay: {error}")
         return False
+    program = (
+        f"from verifier.cli.serving import rehearse; rehearse({None if config is None else str(config)!r})"
+    )
+    rehearsal = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.DEVNULL
+    )
+    if await rehearsal.wait() != 0:
+        host.say("attest-verifier: not reloaded, what runs goes on; why is said above")
+        return False
     return True
+
+
+def rehearse(config: str | None) -> None:
+    """All of a start but the serving; leaves with an exit code where that is not possible."""
+    settings = host.read_settings(None if config is None else Path(config), quiet=True)
+    host.guarded(lambda: host.run(root.prepare(settings)))
 
 
 def _announce(sockets: Sockets, tls: TlsFiles, workers: int = 1) -> None:

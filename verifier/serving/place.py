@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,8 +56,8 @@ class Alone:
     sockets: Sockets
     manager: Manager
     announce: Callable[[TlsFiles], None]
-    usable: Callable[[], bool]
-    """Whether the settings as they are now could be started with; says so itself where not."""
+    usable: Callable[[], Awaitable[bool]]
+    """Whether what is configured now could be started with; says so itself where not."""
     alone: bool = True
     metrics: None = None
 
@@ -81,11 +81,19 @@ class Alone:
             except TimeoutError:
                 self.manager.alive()
                 continue
-            if ending is Ending.RELOAD and not self.usable():
+            if ending is Ending.RELOAD and not await self._usable(beat):
                 continue
             if ending is Ending.RELOAD:
                 self.manager.reloading()
             return ending
+
+    async def _usable(self, beat: float | None) -> bool:
+        """Ask, and feed the watchdog meanwhile."""
+        asked = asyncio.ensure_future(self.usable())
+        while not asked.done():
+            await asyncio.wait({asked}, timeout=beat)
+            self.manager.alive()
+        return asked.result()
 
     def stopping(self) -> None:
         """Nothing: whether this is the end or a new beginning, `until_told` has said."""
