@@ -120,10 +120,16 @@ class Story(RuleBasedStateMachine):
             own = [line for line in self.lines if line.tenant == tenant]
             listed = self.site.call("GET", "/v1/attesters", tenant=tenant).json["attesters"]
             assert sorted(one["id"] for one in listed) == sorted(line.attester_id for line in own)
-            found = {number: one["kind"] for number, one in self.incidents(tenant).items()}
+            found = self.incidents(tenant)
             for line in own:
                 self.look_at(line)
-                kind = found.pop(line.attester_id, None)
+                incident = found.pop(line.attester_id, None)
+                kind = None if incident is None else incident["kind"]
+                if incident is not None:
+                    shown = [
+                        (one["smbios_uuid"], one["boot_id"], one["parted"]) for one in incident["guests"]
+                    ]
+                    assert shown == line.seen, "who is listed as part of it, and whether its state had parted"
                 wanted = (
                     {"ratchet-foreign", "rollback", "clone-proven"}
                     if line.grave
