@@ -301,3 +301,23 @@ async def test_the_overview_says_how_the_transparency_log_stands(verifier):
     assert "No witnesses." in await page()
     sequencer.damage = "tile 0/0 <is> missing"
     assert "tile 0/0 &lt;is&gt; missing" in await page()
+
+
+async def test_the_overview_shows_at_once_who_became_contraindicated_here(verifier):
+    guests = [await verifier.guest(seed) for seed in (1, 2)]
+    cookie, _ = await session(verifier)
+    shown = []
+    for guest in guests:
+        guest.reboot(boot_log(secure=False))
+        await guest.attest()
+        shown.append(await contraindicated(verifier, cookie))
+    path = f"/v1/attesters/{guests[0].attester_id}/revoke"
+    await verifier.call("POST", path, scope=Scope.OPERATOR)
+    shown.append(await contraindicated(verifier, cookie))
+    assert shown == [{"guest-1"}, {"guest-1", "guest-2"}, {"guest-2"}]
+
+
+async def contraindicated(verifier, cookie) -> set[str]:
+    """Whom the overview lists as such."""
+    page = (await look(verifier, "/dashboard", cookie)).content.decode()
+    return set(re.findall(r"guest-\d", page.partition('id="bad"')[2]))

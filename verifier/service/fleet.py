@@ -9,6 +9,7 @@ from typing import Final
 from verifier.errors import NotFoundError
 from verifier.ports import AttesterState, Clock, FleetFilter, Page, Store
 from verifier.ports_observe import OpenCounts, about
+from verifier.reasons import Tier
 from verifier.service.events import Change
 from verifier.service.fleet_counts import FleetCounts
 from verifier.service.model import AttesterView, VerdictView
@@ -34,10 +35,12 @@ class FleetService:
         self._counts = counts
         self.pages: Remembered[Hashable, str] = Remembered(clock)
         """ETags of listings, by what was asked."""
+        self._contraindicated: Remembered[int, tuple[AttesterView, ...]] = Remembered(clock)
 
     def changed(self, change: Change) -> None:
         """This process has changed an attester: what is remembered of its fleet counts no more."""
         self.pages.changed(change.tenant)
+        self._contraindicated.changed(change.tenant)
         if change.counts:
             self._counts.changed(change.tenant)
 
@@ -60,6 +63,16 @@ class FleetService:
         now = self._clock.now()
         page = await self._store.list_attesters(tenant, where, now=now, cursor=cursor, limit=limit)
         return Page(items=tuple(view_attester(state, now) for state in page.items), cursor=page.cursor)
+
+    async def contraindicated(self, tenant: str, most: int) -> tuple[AttesterView, ...]:
+        """The first of them; at most 2 s old. Where they are rare, a database looks at much of the fleet to find them."""
+        known = self._contraindicated.get(tenant, most)
+        if known is None:
+            asked = self._contraindicated.asking(tenant)
+            found = await self.list(tenant, FleetFilter(tier=Tier.CONTRAINDICATED), None, most)
+            known = tuple(found.items)
+            self._contraindicated.keep(tenant, most, known, asked)
+        return known
 
     async def attester(self, tenant: str, attester_id: str) -> AttesterView:
         """One attester; raises `NotFoundError`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Final
 
@@ -16,7 +16,6 @@ from verifier.ports_enrollment import EnrollmentStatus
 from verifier.reasons import Reason, Tier
 from verifier.service.approvals import MAX_REASON, Approval
 from verifier.service.incidents import Resolution
-from verifier.service.model import AttesterView
 from verifier.service.rate import RateLimitedError
 from verifier.service.tokens import api_secret_hash, is_session
 from verifier.web.dashboard import inventory_pages, pictures, policy_pages, sign_in_pages
@@ -83,7 +82,7 @@ async def overview(call: PageCall) -> web.StreamResponse:
         counts=counts,
         total=sum(counts.values()),
         plot=pictures.plot(await services.samples.since(tenant, _SPAN, _POINTS)),
-        bad=await _contraindicated(call) if counts[Tier.CONTRAINDICATED.label] else (),
+        bad=await services.fleet.contraindicated(tenant, _FEW) if counts[Tier.CONTRAINDICATED.label] else (),
         incidents=(await services.incidents.list(tenant, None, _FEW)).items,
         waiting=(await services.approvals.list(tenant, EnrollmentStatus.PENDING, None, _FEW)).items,
         alarms=await services.expiry.alarms(tenant),
@@ -91,12 +90,6 @@ async def overview(call: PageCall) -> web.StreamResponse:
         log=await services.sequencer.figures(),
         damage=services.sequencer.damage,
     )
-
-
-async def _contraindicated(call: PageCall) -> Sequence[AttesterView]:
-    """A few of them. To find that there are none takes a look at the whole fleet."""
-    bad = FleetFilter(tier=Tier.CONTRAINDICATED)
-    return (await call.services.fleet.list(call.tenant, bad, None, _FEW)).items
 
 
 async def attesters(call: PageCall) -> web.StreamResponse:
