@@ -15,7 +15,7 @@ from tests.contract.records import audit_entry as entry
 from verifier.ports import Scope
 from verifier.reasons import Tier
 from verifier.service import audit_entries
-from verifier.store import log_batches
+from verifier.store import audit_log, log_batches
 from verifier.store.schema import attestation, audit
 from verifier.store.schema_log import log_batch
 from verifier.transparency.entries import audit_entry, verdict_entry
@@ -95,6 +95,18 @@ async def test_what_is_undone_leaves_no_leaf(store):
             await store.add_token(token(id="tok-9"), entry(subject=f"again-{again}"))
     assert len(await leaves_of(store)) == len(before) + 2
     await every_row_is_one_leaf(store, len(before) + 2)
+
+
+async def test_an_entry_whose_change_failed_is_in_nobody_elses_batch(store):
+    def fails(connection):
+        audit_log.append(connection, entry(subject="never"))
+        raise ZeroDivisionError
+
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            await store._backend.write(fails)
+        await store.add_audit(entry(subject="done"))
+    await every_row_is_one_leaf(store, 2)
 
 
 async def test_an_id_that_two_writers_made_is_made_again(postgresql_database, monkeypatch):

@@ -355,6 +355,10 @@ async def test_leaves_go_with_their_history_and_the_tree_stays(log, monkeypatch)
     await enrol(log.store, "att-1")
     await enrol(log.store, "att-2")
     await attest(log.store, 1, "att-2", at=NOW)
+    await attest(log.store, 300, at=NOW)
+    await log.extend()
+    early = await log.opened()
+    log.clock.at += timedelta(hours=2)
     await attest(log.store, 600, at=NOW)
     await log.extend()
     middle = await log.opened()
@@ -366,17 +370,19 @@ async def test_leaves_go_with_their_history_and_the_tree_stays(log, monkeypatch)
     before = log.clock.at - timedelta(days=4)
     await log.store.purge_history(before)
     gone = await log.store.purge_log(before, log.clock.at)
-    assert gone == 600
+    assert gone == 900
     assert await log.store.purge_log(before, log.clock.at) == 0
     levels = [(one["level"], one["number"]) for one in await log.rows(select(log_tile))]
-    # The first has entries of the audit log, and the latest verdict of whoever fell silent; the last one is not whole.
-    assert sorted(levels) == [(0, 0), (0, 2), (1, 0)]
+    # The first has entries of the audit log, and the latest verdict of whoever fell silent; a checkpoint that is kept
+    # ends in the second; the last one is not whole.
+    assert sorted(levels) == [(0, 0), (0, 1), (0, 3), (1, 0)]
     keys = log.keys.trusted()
     assert (await log.proofs.verdict("default", "att-2", 1)).proven(keys).state.checkpoint == newest
-    assert (await log.proofs.verdict("default", "att-1", 605)).proven(keys)
-    (await log.proofs.growth(middle.size, newest.size)).prove(middle, newest)
+    assert (await log.proofs.verdict("default", "att-1", 905)).proven(keys)
+    for old in (early, middle):
+        (await log.proofs.growth(old.size, newest.size)).prove(old, newest)
     with pytest.raises(NotFoundError, match="history"):
-        await log.proofs.growth(300, newest.size)
+        await log.proofs.growth(600, newest.size)
     assert await log.extend() == 0
     await attest(log.store, 300, at=log.clock.at)
     assert await log.extend() == 300

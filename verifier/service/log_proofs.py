@@ -10,6 +10,7 @@ from verifier.errors import EvidenceError, NotFoundError, StoreUnavailable
 from verifier.ports import Clock
 from verifier.ports_log import LogStore, StoredCheckpoint, StoredLeaf
 from verifier.reasons import Reason
+from verifier.service.admission import OverloadedError
 from verifier.service.recorder import Recorder
 from verifier.transparency import cosignature, tiles
 from verifier.transparency.bundle import Bundle, Consistency
@@ -21,6 +22,7 @@ from verifier.transparency.tiles import HEIGHT, TILE, TileReader
 _PATIENCE: Final = 5.0
 """Seconds: a verdict that was just given is in the tree before that."""
 _LOOK_EVERY: Final = 0.1
+_RETRY: Final = 5
 _ROUNDS: Final = 10
 
 T = TypeVar("T")
@@ -73,7 +75,7 @@ class LogProofs:
 
         Raises:
             NotFoundError: no such verdict, or it is from before there was a log.
-            StoreUnavailable: it is not in the tree yet.
+            OverloadedError: it is not in the tree yet.
         """
         name = attester_id if sequence is None else f"{attester_id}/{sequence}"
         return await self._proven(
@@ -142,7 +144,9 @@ class LogProofs:
                         break
                     await asyncio.sleep(_LOOK_EVERY)
         except TimeoutError as error:
-            raise StoreUnavailable(f"no {kind} {name!r} yet: it waits for its place in the tree") from error
+            raise OverloadedError(
+                _RETRY, f"{kind}: {name!r} still waits for its place in the tree"
+            ) from error
         index, size = leaf.index, newest.size
         proof = await self._read(lambda read: tiles.inclusion(index, size, read), (index,), size)
         return Bundle(leaf.entry, index, proof, newest.note)

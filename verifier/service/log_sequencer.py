@@ -13,9 +13,10 @@ from typing import Final
 
 import structlog
 
-from verifier.errors import LogDamagedError, StoreUnavailable, VerifierFault
+from verifier.errors import LogDamagedError, VerifierFault
 from verifier.ports import Clock
 from verifier.ports_log import Extended, Growth, LogFigures, LogKeys, LogStore, StoredHead
+from verifier.service.admission import OverloadedError
 from verifier.service.recorder import Recorder
 from verifier.transparency import checkpoint, tiles
 from verifier.transparency.checkpoint import Checkpoint
@@ -25,6 +26,9 @@ from verifier.transparency.notes import VerifierKey
 from verifier.transparency.tiles import TileReader
 
 _AFTER_FAULT: Final = 2.0
+_AT_LEAST: Final = 0.05
+"""Seconds between two looks, however often the log is to be signed."""
+_RETRY: Final = 60
 _log = structlog.get_logger("vtpm_attest.log")
 
 
@@ -67,7 +71,7 @@ class LogSequencer:
         """Extend for ever."""
         signed = False
         while True:
-            pause = self._pause.total_seconds()
+            pause = max(self._pause.total_seconds(), _AT_LEAST)
             try:
                 if not signed:
                     await self.sign()
@@ -118,11 +122,9 @@ class LogSequencer:
         return await self._store.log_figures()
 
     def check(self) -> None:
-        """Raises `StoreUnavailable` where verdicts have to be in the log and it takes none."""
+        """Raises `OverloadedError` where verdicts have to be in the log and it takes none."""
         if self._required and self.damage is not None:
-            raise StoreUnavailable(
-                f"the transparency log is damaged, and verdicts have to be in it: {self.damage}"
-            )
+            raise OverloadedError(_RETRY, "the transparency log is damaged, and verdicts have to be in it")
 
     def _grow(self, stored: StoredHead, leaves: bytes, read: TileReader) -> Growth | None:
         """`verifier.ports_log.Grow`."""
