@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from datetime import datetime, timedelta
 from typing import Final
@@ -77,7 +78,7 @@ class PolicyService:
                 not here; nothing is stored.
         """
         text = _text(source)
-        policy = self.read(source)
+        policy = await asyncio.to_thread(self.read, source)
         await check_sets(self._references, policy)
         record = PolicyRecord(
             id=policy.id, tenant=tenant, revision=policy.revision, source=text, created_at=self._clock.now()
@@ -148,7 +149,7 @@ class PolicyService:
     async def _read_current(self, key: tuple[str, str], now: datetime) -> Policy | None:
         changes = self._changes
         record = await self._store.current_policy(*key)
-        found = None if record is None else self._parse(record)
+        found = None if record is None else await self._parse(record)
         if changes != self._changes:
             return found  # changed while it was read: true for whoever asked, and not to be kept
         self._current[key] = (now, found)
@@ -169,15 +170,16 @@ class PolicyService:
             return known
         self._misses += 1
         record = await self._store.policy_revision(tenant, policy_id, revision)
-        return None if record is None else self._parse(record)
+        return None if record is None else await self._parse(record)
 
-    def _parse(self, record: PolicyRecord) -> Policy:
+    async def _parse(self, record: PolicyRecord) -> Policy:
         key = (record.tenant, record.revision)
         if key in self._parsed:
             self._parsed.move_to_end(key)
             return self._parsed[key]
         try:
-            policy = parse_source(record.source, self._signers)
+            # Some are large enough to keep everybody waiting.
+            policy = await asyncio.to_thread(parse_source, record.source, self._signers)
         except PolicyError as error:
             raise StoredDataDamaged(f"stored policy {record.id} ({record.revision}): {error}") from error
         if policy.revision != record.revision:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,8 @@ from tests.harness import POLICY, FakeClock
 from tests.unit.service.policy_store import PolicyStore
 from verifier.errors import NotFoundError, PolicyError, StoredDataDamaged
 from verifier.policy.assignment import PolicyRef
+from verifier.policy.source import parse_source
+from verifier.service import policies as module
 from verifier.service.events import LocalEvents
 from verifier.service.policies import PolicyService
 from verifier.service.recorder import Recorder
@@ -124,3 +128,20 @@ def test_reading_a_policy_keeps_nothing(policies, store):
     for source in (b"\xff", b"x: 1"):
         with pytest.raises(PolicyError):
             policies.read(source)
+
+
+async def test_nobody_else_waits_while_a_large_policy_is_read(policies, store, clock, monkeypatch):
+    others_go_on = threading.Event()
+
+    def slow(source, signers=None):
+        assert others_go_on.wait(10), "the event loop stood still"
+        return parse_source(source, signers)
+
+    monkeypatch.setattr(module, "parse_source", slow)
+    another = PolicyService(store, Recorder(store, LocalEvents()), clock)
+    for reading in (policies.register("default", POLICY.encode(), "t"), another.load("default", CURRENT)):
+        others_go_on.clear()
+        task = asyncio.create_task(reading)
+        await asyncio.sleep(0.05)
+        others_go_on.set()
+        assert (await task).id == "secure-boot"
