@@ -234,7 +234,7 @@ class Harness:
         }
 
     def rows(self) -> dict[str, int]:
-        """How many rows every table has: what was stored."""
+        """How many rows every table has: what was stored; not where the log has brought it by now, by itself."""
         path = self.service.settings.state_dir / "verifier.db"
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
             names = [
@@ -243,7 +243,7 @@ class Harness:
             return {
                 name: connection.execute(f'select count(*) from "{name}"').fetchone()[0]
                 for name in names
-                if not name.startswith("sqlite_")
+                if not name.startswith("sqlite_") and name not in ("log_tile", "log_checkpoint", "log_head")
             }
 
 

@@ -153,7 +153,7 @@ async def test_a_changed_tier_is_an_event_and_the_act_one_entry(store):
     await store.rejudge([again(first), again(second, tier=second.tier)], ACT)
     ((kind, subject, tier, data, at),) = await store._backend.rows(
         select(event.c.kind, event.c.subject, event.c.tier, event.c.data, event.c.at)
-        .order_by(event.c.position)
+        .order_by(event.c.sequence)
         .offset(events)
     )
     assert (kind, subject, tier) == (EventKind.VERDICT_CHANGED, "att-1", Tier.WARNING)

@@ -80,9 +80,8 @@ JUMPS = (3 * HOURS, 0, -3 * HOURS, 0, 400 * DAYS, 0, -400 * DAYS, 0)
 @pytest.mark.parametrize(
     ("cluster", "jumps"),
     [
-        pytest.param("sqlite", JUMPS[:3], id="sqlite"),
-        pytest.param("sqlite", JUMPS, id="sqlite, also by a year", marks=pytest.mark.slow),
-        pytest.param("postgresql", JUMPS, id="postgresql, also by a year", marks=pytest.mark.slow),
+        pytest.param("sqlite", JUMPS, id="sqlite", marks=pytest.mark.slow),
+        pytest.param("postgresql", JUMPS, id="postgresql", marks=pytest.mark.slow),
     ],
     indirect=["cluster"],
 )

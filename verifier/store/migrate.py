@@ -39,6 +39,8 @@ _IN_THE_WAY: Final = frozenset({"55P03", "40P01", "40001"})
 _ATTEMPTS: Final = 300
 _PAUSE: Final = 1.0
 """Seconds, about; with the attempts, some ten minutes in all."""
+_TURN: Final = 0.2
+"""Seconds after which whoever waits for another process to be done asks again."""
 
 _log = structlog.get_logger("vtpm_attest.migrate")
 T = TypeVar("T")
@@ -185,14 +187,21 @@ async def _on_postgresql(location: Location, work: Callable[[Connection], T]) ->
         await engine.dispose()
 
 
+async def _is_mine(keeper: AsyncConnection) -> bool:
+    """Take the lock, of the session, if nobody has it.
+
+    Asked for again and again, not waited for: a statement that waits is one that an index made CONCURRENTLY waits for.
+    """
+    taken = await keeper.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK})
+    return bool(taken.scalar())
+
+
 async def _upgrade_online(location: Location) -> None:
     engine = postgresql_engine(location)
     try:
         async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as keeper:
-            if not await keeper.run_sync(pending):
-                return
-            # Of the session, which ends with this: others wait here, and find everything done.
-            await keeper.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+            while await keeper.run_sync(pending) and not await _is_mine(keeper):
+                await asyncio.sleep(_TURN)
             await keeper.execute(text(_PATIENCE))
             for revision in _steps(await keeper.run_sync(pending)):
                 await _patiently(revision, partial(_apply_online, engine, keeper, revision))
