@@ -77,15 +77,9 @@ async def refuse(member: Member, evidence: m.AttestationRequest) -> None:
 JUMPS = (3 * HOURS, 0, -3 * HOURS, 0, 400 * DAYS, 0, -400 * DAYS, 0)
 
 
-@pytest.mark.parametrize(
-    ("cluster", "jumps"),
-    [
-        pytest.param("sqlite", JUMPS, id="sqlite", marks=pytest.mark.slow),
-        pytest.param("postgresql", JUMPS, id="postgresql", marks=pytest.mark.slow),
-    ],
-    indirect=["cluster"],
-)
-async def test_the_clock_jumps(tmp_path, cluster, jumps):
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["sqlite", "postgresql"], indirect=True)
+async def test_the_clock_jumps(tmp_path, cluster):
     clock = Clock(tmp_path)
     async with site(tmp_path, workers=2, cluster=cluster, environment=clock.environment) as verifier:
         crowd = Crowd(verifier)
@@ -95,7 +89,7 @@ async def test_the_clock_jumps(tmp_path, cluster, jumps):
         old = [await spent(crowd, replayer)]
         async with crowd.attesting():
             await crowd.several_rounds(1)
-            for jump in jumps:
+            for jump in JUMPS:
                 clock.turn(jump)
                 for evidence in old:
                     await refuse(replayer, evidence)

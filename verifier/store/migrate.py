@@ -200,7 +200,7 @@ async def _upgrade_online(location: Location) -> None:
     engine = postgresql_engine(location)
     try:
         async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as keeper:
-            while await keeper.run_sync(pending) and not await _is_mine(keeper):
+            while await keeper.run_sync(pending) and not await _is_mine(keeper):  # noqa: ASYNC110 - another process has it
                 await asyncio.sleep(_TURN)
             await keeper.execute(text(_PATIENCE))
             for revision in _steps(await keeper.run_sync(pending)):
