@@ -5,23 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
+from verifier.crypto.refusals import REFUSALS
 from verifier.errors import RefusedError
 from verifier.reasons import Reason
-
-_REFUSALS: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-"""What `cryptography` raises for certificates it does not read; OpenSSL, which verified it, is less strict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +33,7 @@ def read_client_certificate(der: bytes) -> ClientCertificate:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         names = x509.SubjectAlternativeName([])
-    except _REFUSALS as error:
+    except REFUSALS as error:  # OpenSSL, which verified it, is less strict
         raise RefusedError(Reason.UNAUTHENTICATED, "the client certificate cannot be read") from error
     return ClientCertificate(
         names=frozenset(

@@ -15,18 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from verifier.crypto.keys import PublicKey
+from verifier.crypto.refusals import REFUSALS
 from verifier.crypto.weak_keys import weakness
 from verifier.tcg.ima.signature import FileSignature
 
-_UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-"""What `cryptography` raises for certificates and keys it does not read."""
 _HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
     "sha224": hashes.SHA224(),
     "sha256": hashes.SHA256(),
@@ -108,7 +100,7 @@ def key_of_certificate(der: bytes) -> tuple[bytes, bytes, str] | None:
         except x509.ExtensionNotFound:
             identifier = x509.SubjectKeyIdentifier.from_public_key(certificate.public_key()).digest
         return identifier[-4:], public, certificate.subject.rfc4514_string()
-    except _UNREADABLE:
+    except REFUSALS:
         return None
 
 

@@ -16,27 +16,18 @@ from datetime import datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
 from verifier.crypto import der
 from verifier.crypto.cert_algorithms import read_signature_algorithm
 from verifier.crypto.certificate import Certificate, KeyUsage, SignatureAlgorithm
 from verifier.crypto.names import canonical_name, display_name
 from verifier.crypto.paths import ValidPath, signature_holds
+from verifier.crypto.refusals import REFUSALS
 from verifier.errors import MalformedInputError, RefusedError
 from verifier.reasons import Reason
 
 STRUCTURE: Final = "CertificateList"
 MAX_CRL: Final = 16 * 1024 * 1024
-_REFUSALS: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-"""What `cryptography` raises for lists it does not read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +84,7 @@ def parse_crl(data: bytes) -> RevocationList:
         issuer_key, issuer_text = canonical_name(issuer), display_name(issuer)
     except MalformedInputError as error:
         raise MalformedInputError(STRUCTURE, error.offset or 0, error.detail) from error
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise MalformedInputError(STRUCTURE, 0, str(error)) from error
     return RevocationList(
         issuer_key=issuer_key,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
 from verifier.crypto.cert_algorithms import read_key, read_signature_algorithm
 from verifier.crypto.certificate import (
@@ -14,6 +13,7 @@ from verifier.crypto.certificate import (
     KeyUsage,
 )
 from verifier.crypto.der import Envelope
+from verifier.crypto.refusals import REFUSALS
 
 _USAGE_BITS = {
     "digital_signature": KeyUsage.DIGITAL_SIGNATURE,
@@ -24,14 +24,6 @@ _USAGE_BITS = {
     "key_cert_sign": KeyUsage.KEY_CERT_SIGN,
     "crl_sign": KeyUsage.CRL_SIGN,
 }
-_REFUSALS = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-    x509.InvalidVersion,
-)
 
 
 class NotStrictError(Exception):
@@ -50,7 +42,7 @@ def read_strict(envelope: Envelope) -> Certificate:
         parsed = x509.load_der_x509_certificate(envelope.der)
         not_before, not_after = parsed.not_valid_before_utc, parsed.not_valid_after_utc
         extensions = _read_extensions(parsed.extensions)
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise NotStrictError(str(error)) from error
     return Certificate(
         der=envelope.der,
