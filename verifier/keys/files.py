@@ -38,6 +38,14 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def stamp_of(path: Path) -> int:
+    """Changes with the file; -1 where it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return -1
+
+
 def write_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
     """Replace `path` atomically and durably; raises `VerifierFault` when that cannot be done, and nothing has changed."""
     try:

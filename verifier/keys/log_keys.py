@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from verifier.errors import VerifierFault
-from verifier.keys.files import locked, write_file
+from verifier.keys.files import locked, stamp_of, write_file
 from verifier.transparency.errors import NoteError
 from verifier.transparency.notes import KeySigner, Signer, VerifierKey
 
@@ -76,10 +76,7 @@ class FileLogKeys:
         return tuple(signer.key for signer in self.signers())
 
     def _refresh(self) -> None:
-        try:
-            stamp = (self._directory / _INDEX).stat().st_mtime_ns
-        except OSError:
-            stamp = -1
+        stamp = stamp_of(self._directory / _INDEX)
         if stamp == self._stamp:
             return
         try:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from verifier.errors import VerifierFault
-from verifier.keys.files import locked, write_file
+from verifier.keys.files import locked, stamp_of, write_file
 from verifier.keys.jose import SigningKey, software_key, thumbprint
 
 _INDEX: Final = "keys.json"
@@ -88,7 +88,7 @@ class FileSigner:
         self._stamp = 0
 
     def _refresh(self) -> None:
-        stamp = _stamp_of(self._directory / _INDEX)
+        stamp = stamp_of(self._directory / _INDEX)
         if stamp == self._stamp:
             return
         try:
@@ -130,14 +130,6 @@ def _add_key(directory: Path, others: tuple[KeyEntry, ...], now: datetime) -> Ke
     write_file(_key_path(directory, entry.kid), pem)
     write_file(directory / _INDEX, msgspec.json.format(msgspec.json.encode([entry, *others])))
     return entry
-
-
-def _stamp_of(index: Path) -> int:
-    """Changes with the file; -1 where it is not there."""
-    try:
-        return index.stat().st_mtime_ns
-    except OSError:
-        return -1
 
 
 def _read_keys(directory: Path) -> tuple[_KeptKey, ...]:

@@ -217,16 +217,7 @@ class Recorder:
 
     async def evidence_read(self, verdict: VerdictRecord, now: datetime, actor: str) -> None:
         """Somebody is given the evidence of a verdict."""
-        audit = AuditEntry(
-            tenant=verdict.tenant,
-            at=now,
-            actor=actor,
-            action="evidence.read",
-            subject=verdict.attester_id,
-            reason="",
-            detail={"sequence": verdict.sequence, "evidence_sha256": verdict.evidence_sha256.hex()},
-        )
-        await self._store.add_audit(audit)
+        await self._store.add_audit(audit_entries.evidence_read(verdict, now, actor))
         self._log.info("evidence.read", attester=verdict.attester_id, sequence=verdict.sequence, actor=actor)
 
     async def lineage_resolved(
@@ -248,9 +239,7 @@ class Recorder:
 
     async def attester_revoked(self, tenant: str, attester_id: str, now: datetime, actor: str) -> bool:
         """The attester's word counts for nothing from now on."""
-        audit = AuditEntry(
-            tenant=tenant, at=now, actor=actor, action="attester.revoked", subject=attester_id, reason=""
-        )
+        audit = audit_entries.attester_revoked(tenant, attester_id, now, actor)
         done = await self._store.revoke_attester(tenant, attester_id, now, audit)
         if done:
             self._events.changed(tenant, attester_id)
@@ -261,15 +250,7 @@ class Recorder:
         self, tenant: str, attester_id: str, policy_id: str | None, actor: str, now: datetime
     ) -> bool:
         """Which policy judges an attester; None: the default."""
-        audit = AuditEntry(
-            tenant=tenant,
-            at=now,
-            actor=actor,
-            action="policy.assigned",
-            subject=attester_id,
-            reason="",
-            detail={"policy": policy_id},
-        )
+        audit = audit_entries.policy_assigned(tenant, attester_id, policy_id, now, actor)
         done = await self._store.assign_policy(tenant, attester_id, policy_id, audit)
         if done:
             self._events.changed(tenant, attester_id)
@@ -288,40 +269,13 @@ class Recorder:
         self, tenant: str, assignment: Assignment, replacing: Sequence[str], actor: str
     ) -> None:
         """A policy judges the attesters with these labels from their next attestation on."""
-        audit = AuditEntry(
-            tenant=tenant,
-            at=assignment.changed_at,
-            actor=actor,
-            action="assignment.put",
-            subject=assignment.id,
-            reason="",
-            detail={
-                "policy": assignment.policy_id,
-                "revision": assignment.revision,
-                "mode": assignment.mode.value,
-                "priority": assignment.priority,
-                "selector": dict(assignment.selector),
-                "replacing": list(replacing),
-            },
-        )
+        audit = audit_entries.assignment_put(tenant, assignment, replacing, actor)
         await self._store.put_assignment(tenant, assignment, audit, replacing=replacing)
         self._log.info(audit.action, assignment=assignment.id, actor=actor, **audit.detail)
 
     async def assignment_removed(self, tenant: str, removed: Assignment, actor: str, now: datetime) -> bool:
         """An assignment no longer holds; False where it was gone already."""
-        audit = AuditEntry(
-            tenant=tenant,
-            at=now,
-            actor=actor,
-            action="assignment.removed",
-            subject=removed.id,
-            reason="",
-            detail={
-                "policy": removed.policy_id,
-                "mode": removed.mode.value,
-                "selector": dict(removed.selector),
-            },
-        )
+        audit = audit_entries.assignment_removed(tenant, removed, now, actor)
         done = await self._store.remove_assignment(tenant, removed.id, audit)
         if done:
             self._log.info(audit.action, assignment=removed.id, actor=actor, **audit.detail)
@@ -331,15 +285,7 @@ class Recorder:
         self, tenant: str, attester_id: str, labels: Mapping[str, str], actor: str, now: datetime
     ) -> bool:
         """An attester has these labels, which choose its policies."""
-        audit = AuditEntry(
-            tenant=tenant,
-            at=now,
-            actor=actor,
-            action="attester.labelled",
-            subject=attester_id,
-            reason="",
-            detail={"labels": dict(labels)},
-        )
+        audit = audit_entries.attester_labelled(tenant, attester_id, labels, now, actor)
         done = await self._store.set_labels(tenant, attester_id, labels, audit)
         if done:
             self._events.changed(tenant, attester_id)
