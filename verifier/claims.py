@@ -12,6 +12,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from verifier.quirks import Quirk
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
@@ -426,8 +428,7 @@ class RuntimeFacts(NamedTuple):
     allowed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ProvenClaims:
+class ProvenClaims(Struct, frozen=True):
     """Everything a policy may judge."""
 
     quote: QuoteFacts

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from verifier.tcg.attest import ClockInfo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImaPiece:
+class ImaPiece(Struct, frozen=True, kw_only=True):
     """A proven part of a boot's list, as it came with one attestation.
 
     Attributes:

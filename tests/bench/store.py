@@ -7,16 +7,18 @@ Counted is the CPU time of this process; what PostgreSQL's own processes use bes
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import os
 import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from msgspec import structs
 
 from tests.bench.measure import Result
 from tests.contract import records
@@ -48,7 +50,7 @@ _FINDINGS: Final = tuple(
 _numbers = itertools.count(1)
 
 
-@dataclasses.dataclass
+@dataclass
 class _Machine:
     """An attester that does not reboot."""
 
@@ -69,11 +71,11 @@ class _Machine:
         if self.position == 0:
             blobs[records.sha256(_LOG)] = _LOG
         expiry = int(made.nonce_expires_at.timestamp()).to_bytes(4, "big")
-        item = dataclasses.replace(
+        item = structs.replace(
             made,
             nonce_hash=expiry + os.urandom(28),
-            verdict=dataclasses.replace(made.verdict, findings=_FINDINGS, boot_id=_BOOT_ID),
-            boot=dataclasses.replace(made.boot, boot_id=_BOOT_ID),
+            verdict=structs.replace(made.verdict, findings=_FINDINGS, boot_id=_BOOT_ID),
+            boot=structs.replace(made.boot, boot_id=_BOOT_ID),
             identity=self.identity,
             blobs=blobs,
             lineage=self._line(clock, at, number),

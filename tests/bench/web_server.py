@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import sys
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import uvloop
 from aiohttp import web
+from msgspec import structs
 
 from tests.contract.records import enrol, recording
 from tests.harness import settings_for
@@ -33,7 +33,7 @@ async def _listen(app: web.Application, context) -> int:
 
 def _quiet(item: Recording) -> Recording:
     """Without findings: those of the store's own tests are not all that the wire has."""
-    return dataclasses.replace(item, verdict=dataclasses.replace(item.verdict, findings=()))
+    return structs.replace(item, verdict=structs.replace(item.verdict, findings=()))
 
 
 async def serve(folder: Path, attesters: int) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import structs
 from sqlalchemy import Connection, create_engine, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -78,7 +79,7 @@ def sequence(connection: Connection, signer: KeySigner = KEY) -> str:
     return note
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Made:
     """A database with some history in it, and what an auditor kept of its log."""
 
@@ -132,7 +133,7 @@ async def fill(url: str, copy: Path | None = None) -> Made:
     for number in range(ROUNDS):
         tier, at = TIERS[number % 2], now + number * SECOND
         batch = (
-            dataclasses.replace(one, boot_goes_on=False)
+            structs.replace(one, boot_goes_on=False)
             for one in (recording(each, at=at, tier=tier) for each in MACHINES)
         )
         await asyncio.gather(*map(store.record, batch))

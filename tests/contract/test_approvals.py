@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 
 import pytest
+from msgspec import structs
 
 from tests.contract.records import MINUTE, NOW, audit_entry, enrol, enrollment, recording, sha256, token
 from verifier.appraisal.lineage import Incident, IncidentKind, Lineage
@@ -269,7 +270,7 @@ async def test_evidence_judged_before_the_replacement_is_not_stored_after_it(sto
     position = (await store.attester_state("att-old")).position
     waiting = await pending(store)
     await store.decide_enrollment("default", decision(waiting.id, replaces="att-old"))
-    late = dataclasses.replace(recording("att-old"), lineage=Lineage(), position=position)
+    late = structs.replace(recording("att-old"), lineage=Lineage(), position=position)
     with pytest.raises(StateMovedError):
         await store.record(late)
 
@@ -410,7 +411,7 @@ async def test_what_waits_for_a_person_is_counted_per_tenant(store):
     for number, kind in enumerate((None, IncidentKind.ROLLBACK, IncidentKind.ROLLBACK), start=1):
         await enrol(store, f"att-{number}")
         line = Lineage(incident=None if kind is None else Incident(kind=kind, since=NOW))
-        await store.record(dataclasses.replace(recording(f"att-{number}"), lineage=line))
+        await store.record(structs.replace(recording(f"att-{number}"), lineage=line))
     found = await store.open_counts("default", NOW)
     assert found.pending_enrollments == 1
     assert found.incidents == {kind.value: 2 * (kind is IncidentKind.ROLLBACK) for kind in IncidentKind}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import shutil
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 from sqlalchemy import Connection, delete, insert, select, text, update
 
 from tests.contract.doctoring import KEY, MACHINES, ROUNDS, SECOND, dropped, inserted, newest_shown, sequence
@@ -131,7 +131,7 @@ def judged_again(made) -> None:
         for _ in range(2):
             await store.record(recording("att-1", at=later))
         before = (await store.attester_state("att-2")).latest
-        again = dataclasses.replace(before, tier=Tier.NONE, rejudged_at=datetime.now(UTC))
+        again = structs.replace(before, tier=Tier.NONE, rejudged_at=datetime.now(UTC))
         assert None not in await store.rejudge([again], audit_entry(action="policy.rejudged"))
         for _ in range(2):
             await store.record(recording("att-2", at=later))

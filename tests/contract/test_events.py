@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from datetime import timedelta
+
+from msgspec import structs
 
 from tests.contract.records import MINUTE, NOW, audit_entry, enrol, enrollment, policy, recording
 from verifier.appraisal.lineage import Incident, IncidentKind, Lineage
@@ -70,7 +71,7 @@ async def test_only_a_change_of_tier_is_an_event_and_it_says_from_what_to_what(s
 async def test_what_was_refused_is_no_event(store):
     await enrol(store, "att-1")
     once = recording("att-1", tier=Tier.AFFIRMING)
-    again = dataclasses.replace(once, verdict=dataclasses.replace(once.verdict, tier=Tier.NONE))
+    again = structs.replace(once, verdict=structs.replace(once.verdict, tier=Tier.NONE))
     assert await store.record(once) is not None
     assert await store.record(again) is None, "its nonce is spent"
     assert not await store.revoke_attester("other", "att-1", NOW)
@@ -117,7 +118,7 @@ async def test_an_incident_is_told_of_when_it_opens_and_when_it_gets_worse(store
     await enrol(store, "att-1")
     for kind in (None, IncidentKind.ROLLBACK, IncidentKind.ROLLBACK, IncidentKind.CLONE_PROVEN):
         line = Lineage(incident=None if kind is None else Incident(kind=kind, since=NOW))
-        await store.record(dataclasses.replace(recording("att-1"), lineage=line))
+        await store.record(structs.replace(recording("att-1"), lineage=line))
     state = await store.attester_state("att-1")
     audit = audit_entry(action="incident.resolved", subject="inc-1", detail={"attester": "att-1"})
     assert await store.resolve_lineage("default", "att-1", state.position, Lineage(), audit)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from datetime import timedelta
+
+from msgspec import structs
 
 from tests.contract.records import NOW, enrol, recording, sha256
 
@@ -55,7 +56,7 @@ async def test_a_log_named_without_being_sent_counts_as_used(store):
     await store.record(first)
     steady = recording("att-1", at=NOW, boot_log=OLD)
     named = {digest: data for digest, data in steady.blobs.items() if digest != sha256(OLD)}
-    await store.record(dataclasses.replace(steady, blobs=named))
+    await store.record(structs.replace(steady, blobs=named))
     assert await store.purge_evidence(NOW - DAY) == 1  # the first quote
     assert await held(store, "att-1", 2) == {"quote", "boot-log"}
 

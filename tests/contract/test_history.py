@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 from sqlalchemy.exc import IntegrityError
 
 from tests.contract.records import NOW, enrol, recording
@@ -147,7 +147,7 @@ async def test_a_week_goes_as_a_whole_when_it_is_over_but_for_what_stands_now(po
 
 def saying(attester_id, what, at):
     made = recording(attester_id, at=at)
-    return dataclasses.replace(made, verdict=dataclasses.replace(made.verdict, findings=({"code": what},)))
+    return structs.replace(made, verdict=structs.replace(made.verdict, findings=({"code": what},)))
 
 
 async def test_judgements_go_with_the_verdicts_that_named_them(store):

@@ -6,6 +6,7 @@ import dataclasses
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from tests.contract.records import CLOCK, NOW, enrol, recording, sha256
 from verifier.errors import StateMovedError
@@ -15,7 +16,7 @@ from verifier.ports_ima import BootKey, ImaPiece
 DAY = timedelta(days=1)
 LOG = b"boot log" * 100
 BOOT = BootKey(attester_id="att-1", clock=CLOCK, boot_log_sha256=sha256(LOG))
-NEXT_CLOCK = dataclasses.replace(CLOCK, reset_count=7)
+NEXT_CLOCK = structs.replace(CLOCK, reset_count=7)
 
 
 def piece(start: int, content: bytes) -> ImaPiece:
@@ -26,9 +27,9 @@ def proving(start: int, content: bytes, state: str | None = None, **changes):
     """A recording whose quote proved `content` of the list."""
     position = changes.pop("position", None)
     made = recording("att-1", **changes)
-    return dataclasses.replace(
+    return structs.replace(
         made,
-        boot=dataclasses.replace(made.boot, ima=state),
+        boot=structs.replace(made.boot, ima=state),
         blobs={**made.blobs, sha256(content): content},
         evidence={**made.evidence, "ima-list": sha256(content).hex()},
         ima_piece=piece(start, content),

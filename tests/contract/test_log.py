@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
@@ -63,7 +63,7 @@ async def test_what_is_judged_again_is_a_leaf_beside_its_entry(store):
     for attester_id in ("att-1", "att-2"):
         await enrol(store, attester_id)
         verdict = await store.record(recording(attester_id))
-    again = dataclasses.replace(verdict, tier=Tier.WARNING, rejudged_at=NOW + MINUTE)
+    again = structs.replace(verdict, tier=Tier.WARNING, rejudged_at=NOW + MINUTE)
     assert None not in await store.rejudge([again], entry(action="policy.rejudged"))
     await every_row_is_one_leaf(store, 2 + 2 + 1 + 1)
     (together,) = [one for one in await rows(store, log_batch) if one["leaf_count"] == 2]

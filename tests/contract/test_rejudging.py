@@ -7,6 +7,7 @@ import dataclasses
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 from sqlalchemy import func, select, update
 
 from tests.contract.records import MINUTE, NOW, audit_entry, enrol, recording, sha256
@@ -31,7 +32,7 @@ def again(record, **changes):
         ),
         "vector": {"executables": 33},
     }
-    return dataclasses.replace(record, **made | changes)
+    return structs.replace(record, **made | changes)
 
 
 async def judged(store, *ids, **changes):
@@ -60,7 +61,7 @@ async def test_the_new_verdict_is_the_latest_and_names_the_same_evidence(store):
     assert stored == again(first, sequence=2)
     assert after.latest == stored
     assert (after.latest.judged_at, after.latest.rejudged_at) == (NOW, LATER)
-    assert dataclasses.replace(after, latest=None) == dataclasses.replace(before, latest=None)
+    assert structs.replace(after, latest=None) == structs.replace(before, latest=None)
     evidence = [await store.evidence_of("default", "att-1", sequence) for sequence in (1, 2)]
     assert evidence[0] == evidence[1] is not None
     assert await store.history("default", "att-1", before=None, limit=10) == (stored, first)
@@ -68,14 +69,14 @@ async def test_the_new_verdict_is_the_latest_and_names_the_same_evidence(store):
 
 async def test_open_challenges_stay_good_and_the_next_attestation_follows(store):
     (first,) = await judged(store, "att-1")
-    judged_before = dataclasses.replace(recording("att-1", at=LATER), position=1)
+    judged_before = structs.replace(recording("att-1", at=LATER), position=1)
     await store.rejudge([again(first)], ACT)
     following = await store.record(judged_before)
     assert following.sequence == 3
     state = await whole(store, "att-1")
     assert (state.position, state.latest.rejudged_at, state.latest.judged_at) == (2, None, LATER)
     with pytest.raises(StateMovedError):
-        await store.record(dataclasses.replace(recording("att-1"), position=1))
+        await store.record(structs.replace(recording("att-1"), position=1))
 
 
 async def test_trust_never_ends_later_than_before(store):
@@ -185,9 +186,7 @@ async def test_verdicts_are_replaced_while_their_attesters_attest(database):
     one, two = await database.open(), await database.open()
     ids = [f"att-{number:02}" for number in range(40)]
     firsts = await judged(one, *ids)
-    attesting = [
-        two.record(dataclasses.replace(recording(key, at=LATER), position=1)) for key in reversed(ids)
-    ]
+    attesting = [two.record(structs.replace(recording(key, at=LATER), position=1)) for key in reversed(ids)]
     results = await asyncio.gather(
         one.rejudge([again(first) for first in firsts], ACT),
         one.rejudge([again(first, tier=Tier.NONE) for first in reversed(firsts)], ACT),

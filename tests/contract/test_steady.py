@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 from sqlalchemy import delete, func, select, update
 
 from tests.contract.conftest import Database
@@ -22,12 +22,12 @@ LOG = b"boot log" * 100
 
 def at_position(item, position, **changes):
     """Judged at a position, of a boot that goes on."""
-    return dataclasses.replace(item, position=position, boot_goes_on=position != 0, **changes)
+    return structs.replace(item, position=position, boot_goes_on=position != 0, **changes)
 
 
 def at(minutes, **clock):
     moment = NOW + timedelta(minutes=minutes)
-    return recording("att-1", at=moment, clock=dataclasses.replace(CLOCK, **clock), boot_log=LOG)
+    return recording("att-1", at=moment, clock=structs.replace(CLOCK, **clock), boot_log=LOG)
 
 
 async def boots(store):
@@ -41,7 +41,7 @@ class TestBoots:
         for position, clock in enumerate((10, 20, 30)):
             assert await store.record(at_position(at(position, clock=clock, safe=clock < 30), position))
         state = await store.attester_state("att-1")
-        assert state.boot.clock == dataclasses.replace(CLOCK, clock=30, safe=False)
+        assert state.boot.clock == structs.replace(CLOCK, clock=30, safe=False)
         assert state.boot.seen_at == NOW + timedelta(minutes=2)
         assert state.boot.firmware_version == at(0).boot.firmware_version
 
@@ -50,7 +50,7 @@ class TestBoots:
         for position, clock in enumerate((10, 20)):
             await store.record(at_position(at(position, reset_count=1, clock=clock), position))
         rebooted = at_position(at(5, reset_count=2, clock=25), 2)
-        await store.record(dataclasses.replace(rebooted, boot_goes_on=False))
+        await store.record(structs.replace(rebooted, boot_goes_on=False))
         begun = values.micros(NOW)
         minute = 60_000_000
         assert await boots(store) == [
@@ -62,8 +62,8 @@ class TestBoots:
         await enrol(store, "att-1")
         await store.record(at_position(at(0), 0))
         item = at_position(at(1), 1)
-        changed = dataclasses.replace(item.boot, ima='{"entries":7}', userspace_log_sha256=sha256(b"u"))
-        await store.record(dataclasses.replace(item, boot=changed, boot_goes_on=False))
+        changed = structs.replace(item.boot, ima='{"entries":7}', userspace_log_sha256=sha256(b"u"))
+        await store.record(structs.replace(item, boot=changed, boot_goes_on=False))
         await store.record(at_position(at(2), 2))
         state = await store.attester_state("att-1")
         assert (state.boot.ima, state.boot.userspace_log_sha256) == (changed.ima, sha256(b"u"))
@@ -100,7 +100,7 @@ class TestContents:
         await store.record(at(0))
         for days, brings in ((1, True), (2, False), (3, False)):
             item = recording("att-1", at=NOW + timedelta(days=days), boot_log=LOG)
-            await store.record(item if brings else dataclasses.replace(item, blobs={}))
+            await store.record(item if brings else structs.replace(item, blobs={}))
             ((used,),) = await store._backend.rows(
                 select(blob.c.last_used_at).where(blob.c.digest == sha256(LOG))
             )
@@ -109,10 +109,8 @@ class TestContents:
     async def test_a_failed_transaction_is_no_promise(self, store):
         """What it would have stored is stored by the next."""
         await enrol(store, "att-1")
-        broken = dataclasses.replace(
-            at(0), verdict=dataclasses.replace(at(0).verdict, policy_revision=object())
-        )
-        with_log = dataclasses.replace(broken, blobs=at(0).blobs)
+        broken = structs.replace(at(0), verdict=structs.replace(at(0).verdict, policy_revision=object()))
+        with_log = structs.replace(broken, blobs=at(0).blobs)
         (failed,) = await asyncio.gather(store.record(with_log), return_exceptions=True)
         assert isinstance(failed, Exception)
         assert await store.blob(sha256(LOG)) is None
@@ -123,7 +121,7 @@ class TestContents:
 async def judged_again(store):
     """The verdict at hand, judged again from stored evidence."""
     verdict = (await store.attester_state("att-1")).latest
-    await store.rejudge([dataclasses.replace(verdict, rejudged_at=NOW)], audit_entry())
+    await store.rejudge([structs.replace(verdict, rejudged_at=NOW)], audit_entry())
 
 
 async def enrolled_again(store):
@@ -157,7 +155,7 @@ class TestJudgedBy:
             state = await store.attester_state("att-1")
             line = Lineage(clock=CLOCK, step=minutes) if minutes < 3 else None
             item = at_position(at(minutes, clock=minutes), state.position, judged_by=state, lineage=line)
-            item = dataclasses.replace(item, identity=state.attester.identity)
+            item = structs.replace(item, identity=state.attester.identity)
             left = state.after(item, await store.record(item))
             assert left == await store.attester_state("att-1"), minutes
 
@@ -167,9 +165,9 @@ class TestJudgedBy:
         state = await store.attester_state("att-1")
         item = at_position(at(1), state.position, judged_by=state, identity=state.attester.identity)
         assert state.after(item, item.verdict) is not None
-        assert state.after(dataclasses.replace(item, boot_goes_on=False), item.verdict) is None
+        assert state.after(structs.replace(item, boot_goes_on=False), item.verdict) is None
         other = GuestIdentity(hostname="renamed")
-        assert state.after(dataclasses.replace(item, identity=other), item.verdict) is None
+        assert state.after(structs.replace(item, identity=other), item.verdict) is None
 
     @pytest.mark.parametrize("change", CHANGES)
     async def test_nothing_is_stored_that_was_judged_by_what_is_no_more(self, store, change):
@@ -184,13 +182,13 @@ class TestJudgedBy:
         with pytest.raises(StateMovedError):
             await store.record(item)
         assert await store.attester_state("att-1") == now
-        assert await store.record(dataclasses.replace(item, judged_by=now)) is not None
+        assert await store.record(structs.replace(item, judged_by=now)) is not None
 
     async def test_a_restored_database_at_the_same_position_is_another(self, store):
         await enrol(store, "att-1")
         await store.record(at(0))
         state = await store.attester_state("att-1")
-        lost = dataclasses.replace(state, latest=dataclasses.replace(state.latest, evidence_sha256=bytes(32)))
+        lost = structs.replace(state, latest=structs.replace(state.latest, evidence_sha256=bytes(32)))
         with pytest.raises(StateMovedError):
             await store.record(at_position(at(1), state.position, judged_by=lost))
 

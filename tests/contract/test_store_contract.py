@@ -9,6 +9,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 from sqlalchemy import select
 
 from tests.contract.records import (
@@ -279,7 +280,7 @@ class TestRecording:
         await enrol(store, "att-1")
         item = recording("att-1")
         stored = await store.record(item)
-        assert stored == dataclasses.replace(item.verdict, sequence=1)
+        assert stored == structs.replace(item.verdict, sequence=1)
         state = await store.attester_state("att-1")
         assert state is not None
         assert state.latest == stored
@@ -343,8 +344,8 @@ class TestRecording:
         spent = os.urandom(32)
         await store.record(recording("att-1", nonce_hash=spent))
         good = [recording("att-1") for _ in range(10)]
-        bad_blob = dataclasses.replace(recording("att-1"), blobs={sha256(b"said"): b"is not"})
-        no_text = dataclasses.replace(recording("att-1"), nonce_expires_at=NOW.replace(tzinfo=None))
+        bad_blob = structs.replace(recording("att-1"), blobs={sha256(b"said"): b"is not"})
+        no_text = structs.replace(recording("att-1"), nonce_expires_at=NOW.replace(tzinfo=None))
         batch = [
             *good[:5],
             recording("att-1", nonce_hash=spent),
@@ -367,7 +368,7 @@ class TestRecording:
     async def test_an_unknown_attester_or_tenant_spends_no_nonce(self, store):
         await enrol(store, "att-1")
         item = recording("att-1")
-        foreign = dataclasses.replace(item, verdict=dataclasses.replace(item.verdict, tenant=OTHER))
+        foreign = structs.replace(item, verdict=structs.replace(item.verdict, tenant=OTHER))
         with pytest.raises(NotFoundError):
             await store.record(foreign)
         with pytest.raises(NotFoundError):
@@ -392,9 +393,7 @@ class TestRecording:
     async def test_a_boot_without_a_log_is_a_boot(self, store):
         await enrol(store, "att-1")
         item = recording("att-1")
-        item = dataclasses.replace(
-            item, boot=dataclasses.replace(item.boot, boot_log_sha256=None, boot_id=None)
-        )
+        item = structs.replace(item, boot=structs.replace(item.boot, boot_log_sha256=None, boot_id=None))
         await store.record(item)
         state = await store.attester_state("att-1")
         assert state is not None
@@ -405,8 +404,8 @@ class TestRecording:
         await enrol(store, "att-1")
         for minutes, held in enumerate((sha256(b"a log"), sha256(b"a longer log"), None)):
             item = recording("att-1", at=NOW + minutes * MINUTE)
-            boot = dataclasses.replace(item.boot, userspace_log_sha256=held)
-            await store.record(dataclasses.replace(item, boot=boot))
+            boot = structs.replace(item.boot, userspace_log_sha256=held)
+            await store.record(structs.replace(item, boot=boot))
             state = await store.attester_state("att-1")
             assert state is not None
             assert state.boot == boot
@@ -421,7 +420,7 @@ class TestRecording:
         state = await store.attester_state("att-1")
         assert state is not None
         assert state.attester.smbios_uuids == {before.identity.smbios_uuid, "b"}
-        assert state.attester.identity == dataclasses.replace(before.identity, os_release="13")
+        assert state.attester.identity == structs.replace(before.identity, os_release="13")
 
     async def test_a_guest_cannot_fill_the_store_with_uuids(self, store):
         await enrol(store, "att-1")
@@ -440,7 +439,7 @@ class TestRecording:
         first = recording("att-1", boot_log=b"the same log")
         await store.record(first)
         again = recording("att-1", boot_log=b"the same log")
-        again = dataclasses.replace(
+        again = structs.replace(
             again, blobs={key: value for key, value in again.blobs.items() if value != b"the same log"}
         )
         await store.record(again)
@@ -452,7 +451,7 @@ class TestRecording:
         await enrol(store, "att-1")
         await store.record(recording("att-1"))
         later = recording("att-1", at=NOW + timedelta(days=3))
-        await store.record(dataclasses.replace(later, blobs={}))
+        await store.record(structs.replace(later, blobs={}))
         log = bytes.fromhex(later.evidence["boot-log"])
         day = datetime(2026, 3, 4, tzinfo=UTC)
         ((used,),) = await store._backend.rows(select(blob.c.last_used_at).where(blob.c.digest == log))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from msgspec import structs
 
 from tests.harness import POLICY, Guest, boot_log, running, settings_for
 from verifier.errors import EvidenceError, StoredDataDamaged
@@ -163,7 +164,7 @@ async def test_evidence_that_is_not_there_is_told_by_name_and_never_judged(verif
     await guest.attest()
     case, logs = await stored(verifier, guest)
     policy = parse_source(POLICY)
-    older = dataclasses.replace(case, verdict=dataclasses.replace(case.verdict, endorsement=None))
+    older = dataclasses.replace(case, verdict=structs.replace(case.verdict, endorsement=None))
     (digest,) = logs
     for broken, given, named in ((case, {}, digest.hex()), (older, logs, "EK")):
         with pytest.raises(EvidenceError, match=named) as caught:

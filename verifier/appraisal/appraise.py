@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from typing import NamedTuple
 
@@ -154,7 +153,7 @@ def judge(
     if outcome is None:
         return Judged(log_findings, _evaluate(policy, claims, evidence, memo), claims)
     outcome = settle_boot_aggregate(outcome, facts.pcrs, boot)
-    claims = dataclasses.replace(claims, runtime=outcome.claims)
+    claims = structs.replace(claims, runtime=outcome.claims)
     return Judged(log_findings, outcome.findings + _evaluate(policy, claims, evidence, memo), claims)
 
 

@@ -20,8 +20,7 @@ from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
 
 
-@dataclass(frozen=True, slots=True)
-class PcrRequest:
+class PcrRequest(Struct, frozen=True):
     """What the quote had to cover: PCR indices of one bank."""
 
     bank: HashAlg
@@ -46,8 +45,7 @@ class RatchetEvidence(Struct, frozen=True):
     nonce: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NvCertificate:
+class NvCertificate(Struct, frozen=True):
     """An NV index, certified by the AK over the nonce. Nothing in it is believed yet.
 
     Attributes:

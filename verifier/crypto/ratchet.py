@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+from msgspec import Struct
 
 from verifier.crypto.mac import Mac
 from verifier.tcg.algorithms import HashAlg
@@ -26,8 +27,7 @@ _INDEX_LABEL: Final = b"vtpm-attest ratchet index v1\x00"
 _VALUE_LABEL: Final = b"vtpm-attest ratchet value v1\x00"
 
 
-@dataclass(frozen=True, slots=True)
-class RatchetChain:
+class RatchetChain(Struct, frozen=True):
     """What this verifier hands out to one attester, and where the attester keeps it.
 
     A value is bound to the content it may be extended into and to the nonce it came with. So whoever shows a content,

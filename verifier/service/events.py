@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from verifier.ports import VerdictRecord
 from verifier.ports_trust import ExpiryAlarm
@@ -13,8 +14,7 @@ from verifier.ports_trust import ExpiryAlarm
 _QUEUE: Final = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(Struct, frozen=True, kw_only=True):
     """This process has changed what is stored about an attester, durably."""
 
     tenant: str

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
+from msgspec import Struct
 
 from verifier.errors import StoredDataDamaged, VerifierFault
 from verifier.ports import Store
@@ -19,8 +19,7 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 _log: Final = structlog.get_logger("vtpm_attest.logs_held")
 
 
-@dataclass(frozen=True, slots=True)
-class HeldLog:
+class HeldLog(Struct, frozen=True):
     """A boot log and the SHA-256 that was computed from these very bytes."""
 
     content: bytes

@@ -127,7 +127,7 @@ class SentList:
         if self.missed:
             return ImaKept()
         if not ends:
-            held = replace(self.record, resend=self.record.resend or resend)
+            held = structs.replace(self.record, resend=self.record.resend or resend)
             return ImaKept(
                 record=None if held == self.record else held,
                 held=held,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -14,8 +13,7 @@ from verifier.ports import BootRecord
 from verifier.service.model import ImaWanted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImaRecord:
+class ImaRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Kept with a boot, written with the attestation that changed it.
 
     Attributes:
@@ -29,7 +27,7 @@ class ImaRecord:
     offset: int = 0
     base: int = 0
     resend: bool = False
-    states: Mapping[bytes, ImaState] = field(default_factory=dict)
+    states: Mapping[bytes, ImaState] = msgspec.field(default_factory=dict)
 
     @property
     def proven(self) -> int:

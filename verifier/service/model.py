@@ -72,16 +72,14 @@ class IssuedChallenge(Struct, frozen=True, kw_only=True):
     """What it shall extend into that index first; None where nothing is known of the index, or no value is due."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImaWanted:
+class ImaWanted(Struct, frozen=True, kw_only=True):
     """The IMA list is asked for: from `offset` on if the attester is still in the boot it calls `boot_id`, else whole."""
 
     offset: int = 0
     boot_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImaPart:
+class ImaPart(Struct, frozen=True, kw_only=True):
     """A part of the guest's binary IMA list, from byte `offset` on. It may be megabytes, so it is not copied."""
 
     content: memoryview | bytes

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import structs
 
 from verifier.appraisal.appraise import appraise_again
 from verifier.appraisal.evidence import Evidence, Expectation, PcrRequest
@@ -152,7 +154,7 @@ def _demand(stored: StoredEvidence, policy: Policy | None) -> PcrRequest:
     request = demanded(policy)
     if policy is not None:
         return request
-    return replace(request, pcrs=request.pcrs & _covered(stored, request.bank.label))
+    return structs.replace(request, pcrs=request.pcrs & _covered(stored, request.bank.label))
 
 
 def _covered(stored: StoredEvidence, bank: str) -> frozenset[int]:

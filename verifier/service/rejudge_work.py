@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+
+from msgspec import structs
 
 from verifier.appraisal.result import Appraisal
 from verifier.appraisal.staged import PolicySet, StagedPolicy
@@ -106,7 +108,7 @@ def _rejudge(
         return Untried(code=Reason.EVIDENCE_UNAVAILABLE, detail=str(error))
     validity = batch.validity_without_policy if policies.primary is None else policies.primary.validity
     verdict = _verdict(case.verdict, appraisal, validity, batch.at)
-    same = replace(verdict, rejudged_at=case.verdict.rejudged_at) == _plain(case.verdict)
+    same = structs.replace(verdict, rejudged_at=case.verdict.rejudged_at) == _plain(case.verdict)
     return Rejudged(verdict=None if same else verdict, tried=compare(case.verdict.tier, before, appraisal))
 
 
@@ -114,7 +116,7 @@ def _verdict(
     replaced: VerdictRecord, appraisal: Appraisal, validity: timedelta, at: datetime
 ) -> VerdictRecord:
     """The new verdict is about the old evidence: it ends when that is too old for the policy, and never later than before."""
-    return replace(
+    return structs.replace(
         replaced,
         tier=appraisal.tier,
         vector={claim.value: value for claim, value in appraisal.vector.items()},
@@ -128,7 +130,7 @@ def _verdict(
 
 def _plain(verdict: VerdictRecord) -> VerdictRecord:
     """As `_verdict` makes them, to be compared."""
-    return replace(verdict, vector=dict(verdict.vector), findings=tuple(map(dict, verdict.findings)))
+    return structs.replace(verdict, vector=dict(verdict.vector), findings=tuple(map(dict, verdict.findings)))
 
 
 _MEMO: Final = AppraisalMemo()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, assert_never
 
+from msgspec import structs
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -293,4 +293,4 @@ def _as_of(state: AttesterState, now: datetime) -> AttesterState:
         or state.latest.holds_at(now)
     ):
         return state
-    return dataclasses.replace(state, attester=dataclasses.replace(state.attester, lifecycle=Lifecycle.STALE))
+    return structs.replace(state, attester=structs.replace(state.attester, lifecycle=Lifecycle.STALE))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from typing import Final
+
+from msgspec import structs
 
 from verifier.ports import GuestIdentity
 from verifier.store import values
@@ -17,11 +18,9 @@ MAX_UUIDS: Final = 64
 def merged(before: GuestIdentity, said: GuestIdentity) -> GuestIdentity:
     """What the guest says of itself now; what it does not mention stays as it was."""
     new = {
-        name.name: value
-        for name in dataclasses.fields(said)
-        if (value := getattr(said, name.name)) is not None
+        name.name: value for name in structs.fields(said) if (value := getattr(said, name.name)) is not None
     }
-    return dataclasses.replace(before, **new)
+    return structs.replace(before, **new)
 
 
 def identity_values(attester_id: str, identity: GuestIdentity, uuids: frozenset[str]) -> Values:

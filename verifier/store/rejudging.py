@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from msgspec import structs
 from sqlalchemy import Connection, RowMapping, and_, bindparam, select, update
 
 from verifier.ports import Lifecycle, VerdictRecord
@@ -154,7 +155,7 @@ def _store(
             {**kept, **said}, sequence, item.reasons, now["tier"], now["labels"]
         )
         judgements[item.judgement["digest"]] = item.judgement
-        stored[item.verdict.attester_id] = replace(
+        stored[item.verdict.attester_id] = structs.replace(
             item.verdict, sequence=sequence, valid_until=values.moment(said["valid_until"])
         )
     if batch[Step.EVENTS]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+from msgspec import Struct
 
 from verifier.errors import EvidenceError, MalformedInputError
 from verifier.reasons import Reason
@@ -38,8 +39,7 @@ _ORDINARY_NV_HEAD: Final = struct.pack(">IHH", TPM_GENERATED_VALUE, TPM_ST_ATTES
 _ORDINARY_NV_SIZES: Final = (32, 34, 32)
 
 
-@dataclass(frozen=True, slots=True)
-class ClockInfo:
+class ClockInfo(Struct, frozen=True):
     """TPMS_CLOCK_INFO (Part 2, section 10.11.1).
 
     Attributes:
@@ -55,8 +55,7 @@ class ClockInfo:
     safe: bool
 
 
-@dataclass(frozen=True, slots=True)
-class QuoteAttest:
+class QuoteAttest(Struct, frozen=True):
     """A quote as a TPM2_Quote makes it. Proves nothing until its signature is verified.
 
     Attributes:
@@ -76,8 +75,7 @@ class QuoteAttest:
     pcr_digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NvCertifyAttest:
+class NvCertifyAttest(Struct, frozen=True):
     """NV contents as TPM2_NV_Certify makes it (TPMS_NV_CERTIFY_INFO, Part 2, section 10.12.8).
 
     Proves nothing until its signature is verified; then it proves the contents at `offset` of the index whose

@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from verifier.errors import UnsupportedError
 from verifier.tcg.algorithms import HASH_BY_ID, TPM_ALG_ECDSA, TPM_ALG_RSAPSS, TPM_ALG_RSASSA, HashAlg
@@ -30,8 +31,7 @@ class RsaScheme(enum.Enum):
 _RSA_SCHEMES: Final = {scheme.value: scheme for scheme in RsaScheme}
 
 
-@dataclass(frozen=True, slots=True)
-class RsaSignature:
+class RsaSignature(Struct, frozen=True):
     """TPMS_SIGNATURE_RSASSA or TPMS_SIGNATURE_RSAPSS; `signature` is a big-endian number."""
 
     scheme: RsaScheme
@@ -39,8 +39,7 @@ class RsaSignature:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class EcdsaSignature:
+class EcdsaSignature(Struct, frozen=True):
     """TPMS_SIGNATURE_ECDSA; the numbers are as sent, of any value."""
 
     hash_alg: HashAlg

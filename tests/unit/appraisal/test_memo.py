@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from msgspec import structs
 
 from tests.logs import agile_log
 from tests.unit.appraisal.machines import LINE, LOG, NOW, SHA256, Machine, boot_events, golden
@@ -249,8 +250,8 @@ def test_every_claim_that_depends_on_the_clock_is_named_as_such(clock):
     """The one thing of a quote that the key may leave out; asked of every claim that a captured boot can prove."""
     read = set()
     for boot in ("uki-sb-on", "grub-sb-on", "windows-sb-on"):
-        claims = dataclasses.replace(captured(boot), endorsement=EVERYTHING, runtime=RAN)
-        later = dataclasses.replace(claims, quote=claims.quote._replace(clock=clock))
+        claims = structs.replace(captured(boot), endorsement=EVERYTHING, runtime=RAN)
+        later = structs.replace(claims, quote=claims.quote._replace(clock=clock))
         for name, entry in CATALOGUE.items():
             first, second = entry.read(View(claims, SHA256)), entry.read(View(later, SHA256))
             assert first == second or name.startswith("quote.clock.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from msgspec import structs
@@ -396,7 +396,7 @@ def test_a_certificate_that_does_not_hold_is_a_finding_and_proves_nothing(tamper
     if tamper.attest_type is not None:
         quote = guest.evidence()
         evidence = structs.replace(
-            quote, nvpcrs=(replace(quote.nvpcrs[0], attest=quote.attest, signature=quote.signature),)
+            quote, nvpcrs=(structs.replace(quote.nvpcrs[0], attest=quote.attest, signature=quote.signature),)
         )
     else:
         evidence = guest.evidence(tamper=tamper)
@@ -410,7 +410,7 @@ def test_a_certificate_is_believed_only_for_the_index_whose_name_it_has() -> Non
     guest = Guest.booted()
     evidence = guest.evidence()
     one, other = evidence.nvpcrs
-    crossed = structs.replace(evidence, nvpcrs=(replace(one, public=other.public), one, one))
+    crossed = structs.replace(evidence, nvpcrs=(structs.replace(one, public=other.public), one, one))
     result = guest.judged(crossed)
     problems = [f.message for f in result.findings if f.reason is Reason.NV_INDEX_INVALID]
     assert len(problems) == 2

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
+from msgspec import structs
 
 from tests.conftest import ROOT
 from tests.unit.policy.test_evaluate import BOOT, CLAIMS, QUOTE, SHA256, digest, event
@@ -22,7 +23,7 @@ def read(name: str, claims: ProvenClaims = CLAIMS, bank: HashAlg = SHA256):
 
 
 def with_boot(**changes) -> ProvenClaims:
-    return replace(CLAIMS, boot=replace(BOOT, **changes))
+    return structs.replace(CLAIMS, boot=replace(BOOT, **changes))
 
 
 @cache
@@ -74,7 +75,7 @@ def test_a_claim_of_a_captured_boot_has_the_type_it_says(scenario: str, name: st
 
 @pytest.mark.parametrize("name", [name for name, entry in CATALOGUE.items() if entry.reads_log])
 def test_without_a_log_in_the_policys_bank_nothing_is_proven_of_the_boot(name: str) -> None:
-    assert read(name, replace(CLAIMS, boot=None)) is None
+    assert read(name, structs.replace(CLAIMS, boot=None)) is None
     assert read(name, bank=HashAlg.SHA384) is None
 
 
@@ -83,18 +84,18 @@ def test_a_claim_is_unproven_where_the_log_explains_none_of_its_pcrs(name: str) 
     claims = captured("uki-sb-on")
     assert claims.boot is not None
     unexplained = replace(claims.boot, unlogged_pcrs=tuple(sorted(CATALOGUE[name].pcrs)))
-    assert read(name, replace(claims, boot=unexplained)) is None
+    assert read(name, structs.replace(claims, boot=unexplained)) is None
     unquoted = {
         pcr: value for pcr, value in claims.quote.pcrs[SHA256].items() if pcr not in CATALOGUE[name].pcrs
     }
-    assert read(name, replace(claims, quote=claims.quote._replace(pcrs={SHA256: unquoted}))) is None
+    assert read(name, structs.replace(claims, quote=claims.quote._replace(pcrs={SHA256: unquoted}))) is None
 
 
 def test_identity_is_known_only_of_an_enrolled_machine() -> None:
     names = [name for name in CATALOGUE if name.startswith("identity.")]
     assert all(read(name) is None for name in names)
     facts = EndorsementFacts(endorsed_by="certificate", manufacturer="VMware", virtual=True)
-    known = replace(CLAIMS, endorsement=facts)
+    known = structs.replace(CLAIMS, endorsement=facts)
     assert read("identity.endorsed_by", known) == "certificate"
     assert read("identity.ek.virtual", known) is True
     assert read("identity.ek.model", known) is None
@@ -112,7 +113,7 @@ def test_a_bound_event_that_is_named_like_a_section_is_none() -> None:
     forged = event(9, 11, "forged", name=".linux")
     real = event(1, 11, "kernel", name=".linux", bound=False)
     quote = QUOTE._replace(pcrs={SHA256: {11: bytes(32)}})
-    claims = replace(with_boot(events=(forged, real, forged)), quote=quote)
+    claims = structs.replace(with_boot(events=(forged, real, forged)), quote=quote)
     assert read("boot.uki.sections", claims) == {".linux": digest("kernel").hex()}
 
 
@@ -139,7 +140,7 @@ def test_arguments_are_the_words_of_the_proven_line() -> None:
 def test_phases_need_an_explained_pcr_11() -> None:
     claims = with_boot(boot_phases=("enter-initrd",))
     assert read("boot.phases", claims) is None
-    quoted = replace(claims, quote=QUOTE._replace(pcrs={SHA256: {11: bytes(32)}}))
+    quoted = structs.replace(claims, quote=QUOTE._replace(pcrs={SHA256: {11: bytes(32)}}))
     assert read("boot.phases", quoted) == ["enter-initrd"]
 
 
@@ -192,4 +193,4 @@ def windows() -> ProvenClaims:
     details = boot.details
     assert details is not None
     changed = replace(boot, decode=lambda: replace(details, windows=facts))
-    return replace(captured("uki-sb-on"), boot=changed)
+    return structs.replace(captured("uki-sb-on"), boot=changed)

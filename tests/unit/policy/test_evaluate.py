@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from verifier.claims import Binding, BootFacts, EventFact, ProvenClaims, QuoteFacts, SecureBootFacts
 from verifier.findings import Status
@@ -77,11 +78,11 @@ def hexed(*texts: str) -> str:
 
 
 def without_log() -> ProvenClaims:
-    return replace(CLAIMS, boot=None)
+    return structs.replace(CLAIMS, boot=None)
 
 
 def unexplained(pcr: int) -> ProvenClaims:
-    return replace(CLAIMS, boot=replace(BOOT, unlogged_pcrs=(pcr,)))
+    return structs.replace(CLAIMS, boot=replace(BOOT, unlogged_pcrs=(pcr,)))
 
 
 SEQUENCE = f"sequence: {{pcr: 4, steps: [{{label: loader, any_of: {hexed('loader')}}}, {{label: kernel, any_of: {hexed('kernel', 'kernel2')}}}]}}"
@@ -168,20 +169,24 @@ def test_a_deviation_names_its_place_and_what_was_found(name: str) -> None:
         ("secure_boot: enabled", unexplained(7), Reason.SECURE_BOOT_UNPROVEN),
         (
             "secure_boot: enabled",
-            replace(CLAIMS, boot=replace(BOOT, secure_boot=SecureBootFacts())),
+            structs.replace(CLAIMS, boot=replace(BOOT, secure_boot=SecureBootFacts())),
             Reason.SECURE_BOOT_UNPROVEN,
         ),
         (
             "command_line: {forbid: [x]}",
-            replace(CLAIMS, boot=replace(BOOT, kernel_command_line=None)),
+            structs.replace(CLAIMS, boot=replace(BOOT, kernel_command_line=None)),
             Reason.COMMAND_LINE_UNPROVEN,
         ),
         (
             PASSES["pcr"][0],
-            replace(CLAIMS, quote=QUOTE._replace(pcrs={HashAlg.SHA1: {}})),
+            structs.replace(CLAIMS, quote=QUOTE._replace(pcrs={HashAlg.SHA1: {}})),
             Reason.PCR_NOT_QUOTED,
         ),
-        (SEQUENCE, replace(CLAIMS, boot=replace(BOOT, banks=(HashAlg.SHA1,))), Reason.BOOT_LOG_MISSING),
+        (
+            SEQUENCE,
+            structs.replace(CLAIMS, boot=replace(BOOT, banks=(HashAlg.SHA1,))),
+            Reason.BOOT_LOG_MISSING,
+        ),
     ],
 )
 def test_what_cannot_be_judged_is_said_and_never_passes(
@@ -196,12 +201,12 @@ def test_what_cannot_be_judged_is_said_and_never_passes(
 
 def test_an_added_event_is_one_finding_however_many_follow() -> None:
     extra = replace(BOOT, events=(event(9, 4, "implant", bound=False), *EVENTS))
-    (finding,) = judge(SEQUENCE, replace(CLAIMS, boot=extra))
+    (finding,) = judge(SEQUENCE, structs.replace(CLAIMS, boot=extra))
     assert (finding.reason, finding.event_index, finding.expected) == (Reason.EVENT_UNEXPECTED, 9, "nothing")
 
 
 def test_a_missing_event_is_named_by_its_label() -> None:
-    (finding,) = judge(SEQUENCE, replace(CLAIMS, boot=replace(BOOT, events=EVENTS[1:])))
+    (finding,) = judge(SEQUENCE, structs.replace(CLAIMS, boot=replace(BOOT, events=EVENTS[1:])))
     assert finding.reason is Reason.EVENT_MISSING
     assert "loader" in finding.message
 
@@ -209,7 +214,7 @@ def test_a_missing_event_is_named_by_its_label() -> None:
 def test_an_event_that_must_stand_once_may_not_stand_twice() -> None:
     twice = replace(BOOT, events=(*EVENTS, event(3, 8, "quiet", name="login")))
     (finding,) = judge(
-        FAILS["event by name"][0].replace(hexed("x"), hexed("quiet")), replace(CLAIMS, boot=twice)
+        FAILS["event by name"][0].replace(hexed("x"), hexed("quiet")), structs.replace(CLAIMS, boot=twice)
     )
     assert (finding.reason, finding.event_index) == (Reason.EVENT_UNEXPECTED, 3)
 
@@ -217,10 +222,10 @@ def test_an_event_that_must_stand_once_may_not_stand_twice() -> None:
 def test_taking_an_events_name_away_does_not_hide_it_from_a_never_rule() -> None:
     """An edited text unbinds an event; absence of its name then proves nothing."""
     nameless = replace(BOOT, events=(event(2, 8, "quiet", bound=False),))
-    (finding,) = judge("event: {pcr: 8, name: login, occurs: never}", replace(CLAIMS, boot=nameless))
+    (finding,) = judge("event: {pcr: 8, name: login, occurs: never}", structs.replace(CLAIMS, boot=nameless))
     assert (finding.reason, finding.status) == (Reason.EVENT_DATA_UNBOUND, Status.NOT_EVALUATED)
     rule = f"event: {{pcr: 8, name: login, occurs: never, any_of: {hexed('quiet')}}}"
-    (by_digest,) = judge(rule, replace(CLAIMS, boot=nameless))
+    (by_digest,) = judge(rule, structs.replace(CLAIMS, boot=nameless))
     assert (by_digest.reason, by_digest.status) == (Reason.EVENT_UNEXPECTED, Status.FAILED)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from tests.unit.policy.test_catalogue import captured
 from tests.unit.policy.test_evaluate import BOOT, CLAIMS, judge, without_log
@@ -21,7 +22,7 @@ def cel(expression: str, claims: ProvenClaims = CLAIMS):
 
 
 def with_line(line: str | None) -> ProvenClaims:
-    return replace(CLAIMS, boot=replace(BOOT, kernel_command_line=line))
+    return structs.replace(CLAIMS, boot=replace(BOOT, kernel_command_line=line))
 
 
 def test_a_true_expression_passes() -> None:
@@ -78,7 +79,7 @@ def test_long_values_are_shown_in_part() -> None:
 def test_identity_can_be_judged_where_enrolment_proved_it() -> None:
     facts = EndorsementFacts(endorsed_by="certificate", virtual=True)
     rule = "identity.endorsed_by == 'certificate' && identity.ek.virtual"
-    assert cel(rule, replace(CLAIMS, endorsement=facts)).status is Status.PASSED
+    assert cel(rule, structs.replace(CLAIMS, endorsement=facts)).status is Status.PASSED
     assert cel(rule).reason is Reason.CLAIM_UNPROVEN
 
 

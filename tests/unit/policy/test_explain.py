@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec import structs
 
 from tests.unit.policy.test_catalogue import captured
 from verifier.claims import ProvenClaims
@@ -110,7 +109,7 @@ def test_what_no_rule_read_has_the_policys_reason() -> None:
 
 def test_without_a_log_there_is_nothing_to_explain_and_everything_to_tell() -> None:
     policy = parse_policy(HEAD + "  - {id: rule, claim: configuration, cel: boot.secure_boot.enabled}" + TAIL)
-    claims: ProvenClaims = replace(captured(SCENARIO), boot=None)
+    claims: ProvenClaims = structs.replace(captured(SCENARIO), boot=None)
     findings = evaluate(policy, claims)
     assert explain_events(policy, claims, findings) == ()
     assert [finding.rule for finding in beside_events(findings)] == ["rule"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from tests.unit.policy.test_evaluate import CLAIMS
 from tests.unit.policy.test_evaluate_cel import cel
@@ -69,7 +70,7 @@ DEMANDS = {
 
 
 def judged(expression: str, facts: EndorsementFacts | None):
-    return cel(expression, replace(CLAIMS, endorsement=facts))
+    return cel(expression, structs.replace(CLAIMS, endorsement=facts))
 
 
 def test_every_claim_of_the_identity_is_looked_at_here():

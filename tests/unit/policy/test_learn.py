@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from msgspec import structs
 
 from tests.unit.appraisal.test_userspace import Guest
 from tests.unit.policy.test_catalogue import captured
@@ -91,7 +92,7 @@ def test_a_new_firmware_breaks_events_and_not_claims() -> None:
     blob = next(e for e in claims.boot.events if e.type_name == "EV_EFI_PLATFORM_FIRMWARE_BLOB")
     updated = blob._replace(digests={SHA256: bytes(32)})
     events = tuple(updated if e is blob else e for e in claims.boot.events)
-    next_boot = replace(claims, boot=replace(claims.boot, events=events))
+    next_boot = structs.replace(claims, boot=replace(claims.boot, events=events))
     assert wrong(proposal("uki-sb-on").source, next_boot) == {"pcr-0"}
     assert wrong(proposal("uki-sb-on", style=Style.CLAIMS).source, next_boot) == set()
 
@@ -122,7 +123,7 @@ def with_details(**changes) -> ProvenClaims:
     boot = captured("grub-sb-on").boot
     assert boot is not None
     found = details(**changes)
-    return replace(captured("grub-sb-on"), boot=replace(boot, decode=lambda: found))
+    return structs.replace(captured("grub-sb-on"), boot=replace(boot, decode=lambda: found))
 
 
 def by_claims(*boots: ProvenClaims) -> dict[str, dict]:
@@ -162,13 +163,13 @@ def test_lists_too_long_for_an_expression_are_not_learned() -> None:
 def test_firmware_errors_are_not_made_golden() -> None:
     claims = captured("grub-sb-on")
     assert claims.boot is not None
-    failed = replace(claims, boot=replace(claims.boot, error_separators=(3,)))
+    failed = structs.replace(claims, boot=replace(claims.boot, error_separators=(3,)))
     assert "error-separators" not in by_claims(failed)
 
 
 def test_boots_that_prove_nothing_in_common_teach_no_claims() -> None:
     with pytest.raises(PolicyError, match="learn events instead"):
-        learn({"a": replace(CLAIMS, boot=None)}, OPTIONS, Style.CLAIMS)
+        learn({"a": structs.replace(CLAIMS, boot=None)}, OPTIONS, Style.CLAIMS)
 
 
 def test_without_a_log_there_is_only_what_is_untouched() -> None:
@@ -181,19 +182,21 @@ def test_without_a_log_there_is_only_what_is_untouched() -> None:
 
 def test_a_pcr_that_is_touched_in_some_boots_only_has_values() -> None:
     boot = replace(BOOT, events=(), unlogged_pcrs=())
-    source = learn({"a": CLAIMS, "b": replace(CLAIMS, boot=boot)}, OPTIONS).source
+    source = learn({"a": CLAIMS, "b": structs.replace(CLAIMS, boot=boot)}, OPTIONS).source
     assert "pcr" in rules(source)["pcr-4"]
 
 
 def test_events_missing_in_a_boot_become_optional() -> None:
     extra = replace(BOOT, events=(*BOOT.events, event(3, 4, "tool", bound=False)))
-    steps = rules(learn({"a": CLAIMS, "b": replace(CLAIMS, boot=extra)}, OPTIONS).source)["pcr-4"]["sequence"]
+    source = learn({"a": CLAIMS, "b": structs.replace(CLAIMS, boot=extra)}, OPTIONS).source
+    steps = rules(source)["pcr-4"]["sequence"]
     assert [step.get("optional", False) for step in steps["steps"]] == [False, False, True]
 
 
 def test_long_texts_are_cut_in_labels() -> None:
     boot = replace(BOOT, events=(event(0, 8, "x" * 200, name="kernel_cmdline"),))
-    label = rules(learn({"a": replace(CLAIMS, boot=boot)}, OPTIONS).source)["pcr-8"]["sequence"]["steps"][0]
+    source = learn({"a": structs.replace(CLAIMS, boot=boot)}, OPTIONS).source
+    label = rules(source)["pcr-8"]["sequence"]["steps"][0]
     assert label["label"].endswith("…")
 
 
@@ -202,7 +205,7 @@ def test_boots_that_cannot_share_a_policy_are_refused() -> None:
         learn({}, OPTIONS)
     with pytest.raises(PolicyError, match="a has no quoted sha384 PCRs"):
         learn({"a": CLAIMS}, LearnOptions(id="x", description="", bank=HashAlg.SHA384))
-    other = replace(CLAIMS, quote=QUOTE._replace(pcrs={SHA256: {1: bytes(32)}}))
+    other = structs.replace(CLAIMS, quote=QUOTE._replace(pcrs={SHA256: {1: bytes(32)}}))
     with pytest.raises(PolicyError, match="no quoted PCR in common"):
         learn({"a": CLAIMS, "b": other}, OPTIONS)
 

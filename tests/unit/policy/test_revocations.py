@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tests.event_logs import CORPUS
 from tests.unit.policy.test_catalogue import captured
@@ -89,7 +90,7 @@ def with_dbx(
     kinds = {"sha256": frozenset(digests), "x509-sha256": frozenset(tbs)}
     dbx = SignatureDatabase(8, certificates, kinds, len(digests) + len(certificates) + len(tbs))
     details = replace(claims.boot.details, databases={**claims.boot.details.databases, "dbx": dbx})
-    return replace(claims, boot=replace(claims.boot, decode=lambda: details))
+    return structs.replace(claims, boot=replace(claims.boot, decode=lambda: details))
 
 
 def required(*digests: bytes) -> str:
@@ -145,10 +146,10 @@ def test_an_unproven_dbx_or_level_is_not_an_empty_one() -> None:
     claims = captured("uki-sb-on")  # no shim
     for rule, evidence, what in (
         ("{sbat: {shim: 1}}", claims, "SbatLevel is not proven"),
-        (required(DIGESTS[0]), replace(claims, boot=None), "dbx is not proven"),
+        (required(DIGESTS[0]), structs.replace(claims, boot=None), "dbx is not proven"),
         (
             "{require: ['" + "ab" * 32 + "'], sbat: {shim: 1}}",
-            replace(claims, boot=None),
+            structs.replace(claims, boot=None),
             "dbx and shim's SbatLevel are",
         ),
     ):
@@ -160,7 +161,7 @@ def test_an_unproven_dbx_or_level_is_not_an_empty_one() -> None:
 def test_a_dbx_of_a_pcr_that_does_not_replay_proves_nothing() -> None:
     claims = with_dbx(*DIGESTS)
     assert claims.boot is not None
-    unexplained = replace(claims, boot=replace(claims.boot, unlogged_pcrs=(7,)))
+    unexplained = structs.replace(claims, boot=replace(claims.boot, unlogged_pcrs=(7,)))
     assert judged(required(DIGESTS[0]), unexplained).status is Status.NOT_EVALUATED
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import UTC, datetime
 
 import pytest
+from msgspec import structs
 
 from verifier.appraisal.ima.state import INITIAL
 from verifier.errors import StoredDataDamaged
@@ -26,7 +26,7 @@ def boot(**changes) -> BootRecord:
         seen_at=datetime(2026, 1, 1, tzinfo=UTC),
         ima=RECORD.to_json(),
     )
-    return dataclasses.replace(made, **changes)
+    return structs.replace(made, **changes)
 
 
 def test_a_record_is_read_back_equal():
@@ -48,6 +48,6 @@ def test_a_list_is_asked_for_from_where_it_is_proven_in_the_boot_it_belongs_to()
         None,
         boot(ima=None),
         boot(boot_id=None),
-        boot(ima=dataclasses.replace(RECORD, resend=True).to_json()),
+        boot(ima=structs.replace(RECORD, resend=True).to_json()),
     ):
         assert wanted(other) == ImaWanted()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec import structs
 
 from tests.conftest import shared_path
 from verifier.findings import Finding, Severity, Status
@@ -155,7 +155,7 @@ COPIED = found(Reason.CLONE_SUSPECTED, Claim.INSTANCE_IDENTITY, Status.FAILED)
     ],
 )
 def test_the_whole_is_never_better_than_its_parts_and_a_part_nobody_judged_is_not_there(findings, tier, boot):
-    shown = view(attester(), replace(record(tier), findings=findings), NOW)
+    shown = view(attester(), structs.replace(record(tier), findings=findings), NOW)
     parts = submodules(shown)
     assert parts["vtpm"].tier is tier
     assert all(part.tier <= parts["vtpm"].tier for part in parts.values())
@@ -170,14 +170,14 @@ def test_the_whole_is_never_better_than_its_parts_and_a_part_nobody_judged_is_no
     ("who", "at", "tier"), [(attester(), LATE, Tier.NONE), (REVOKED, NOW, Tier.CONTRAINDICATED)]
 )
 def test_what_is_over_for_the_whole_is_over_for_every_part(who, at, tier):
-    parts = submodules(view(who, replace(record(), findings=(SIGNED, GOLDEN)), at))
+    parts = submodules(view(who, structs.replace(record(), findings=(SIGNED, GOLDEN)), at))
     assert {part.tier for part in parts.values()} == {tier}
     assert parts["boot"].vector == {}
 
 
 def test_the_older_profile_has_the_shape_of_the_samples_of_its_makers():
     sample = json.loads(shared_path("corpus/veraison_ear/ear/ear-claims-tv-ok.json").read_text())
-    shown = view(attester(), replace(record(), findings=(SIGNED, GOLDEN)), NOW)
+    shown = view(attester(), structs.replace(record(), findings=(SIGNED, GOLDEN)), NOW)
     claims = ear_claims(shown, IDENTITY, NOW, None, profile=Profile.VERAISON)
     assert claims["eat_profile"] == sample["eat_profile"]
     assert set(sample) - {"ear.raw-evidence"} <= set(claims)

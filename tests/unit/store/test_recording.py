@@ -6,6 +6,7 @@ import dataclasses
 from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
 from tests.contract.records import CLOCK, NOW, recording, sha256
 from verifier.errors import NotFoundError
@@ -106,9 +107,7 @@ def test_a_long_claim_is_a_short_key():
 
 def _verdict(findings=None, **changes):
     verdict = recording("a").verdict
-    return dataclasses.replace(
-        verdict, **changes, findings=verdict.findings if findings is None else findings
-    )
+    return structs.replace(verdict, **changes, findings=verdict.findings if findings is None else findings)
 
 
 def test_the_last_judgements_are_packed_once_and_the_oldest_forgotten():
@@ -136,7 +135,7 @@ def test_the_same_findings_with_something_else_are_another_judgement(changes):
 
 def test_a_finding_that_is_no_json_is_the_callers_bug():
     item = recording("a")
-    broken = dataclasses.replace(item, verdict=dataclasses.replace(item.verdict, findings=({"x": object()},)))
+    broken = structs.replace(item, verdict=structs.replace(item.verdict, findings=({"x": object()},)))
     with pytest.raises(TypeError):
         under_test.prepare(broken, Judgements())
 
@@ -173,11 +172,11 @@ def test_what_was_only_named_is_written_when_it_comes():
     """Marking what is not there stores nothing."""
     held, log = Held(), b"boot log"
     item = recording("a", boot_log=log)
-    (named,) = _prepared(dataclasses.replace(item, blobs={}))
+    (named,) = _prepared(structs.replace(item, blobs={}))
     plan = under_test.plan([named], {"a": _known()}, {named.nonce_hash}, held, LogBatch(1))
     assert sha256(log) in plan.touched
     _stored(plan, held)
-    (named, brought) = _prepared(dataclasses.replace(item, blobs={}), recording("a", boot_log=log))
+    (named, brought) = _prepared(structs.replace(item, blobs={}), recording("a", boot_log=log))
     plan = under_test.plan([named], {"a": _known()}, {named.nonce_hash}, held, LogBatch(1))
     assert not plan.touched
     plan = under_test.plan([brought], {"a": _known()}, {brought.nonce_hash}, held, LogBatch(1))
@@ -197,8 +196,8 @@ def test_held_remembers_a_bounded_number_the_last_used_last():
 
 
 def test_a_boot_that_goes_on_is_left_alone():
-    item = dataclasses.replace(recording("a"), position=0)
-    changed, same = _prepared(item, dataclasses.replace(item, boot_goes_on=True))
+    item = structs.replace(recording("a"), position=0)
+    changed, same = _prepared(item, structs.replace(item, boot_goes_on=True))
     assert dict(
         under_test.plan([changed], {"a": _known()}, {item.nonce_hash}, Held(), LogBatch(1)).rows()
     ).keys() >= {
@@ -208,19 +207,19 @@ def test_a_boot_that_goes_on_is_left_alone():
     steps = dict(under_test.plan([same], {"a": _known()}, {item.nonce_hash}, Held(), LogBatch(1)).rows())
     assert not steps.keys() & {Step.LEFT_BOOTS, Step.BOOTS}
     # Whose state nobody looked at cannot know that it goes on.
-    (blind,) = _prepared(dataclasses.replace(item, boot_goes_on=True, position=None))
+    (blind,) = _prepared(structs.replace(item, boot_goes_on=True, position=None))
     assert under_test.plan([blind], {"a": _known()}, {item.nonce_hash}, Held(), LogBatch(1)).boots
 
 
 @pytest.mark.parametrize(
     ("change", "same"),
     [
-        ({"clock": dataclasses.replace(CLOCK, clock=7, safe=False)}, True),
+        ({"clock": structs.replace(CLOCK, clock=7, safe=False)}, True),
         ({"seen_at": NOW + timedelta(hours=1)}, True),
         ({"boot_id": None}, True),
         ({"ima": None}, True),
-        ({"clock": dataclasses.replace(CLOCK, reset_count=1)}, False),
-        ({"clock": dataclasses.replace(CLOCK, restart_count=1)}, False),
+        ({"clock": structs.replace(CLOCK, reset_count=1)}, False),
+        ({"clock": structs.replace(CLOCK, restart_count=1)}, False),
         ({"firmware_version": 1}, False),
         ({"boot_log_sha256": None}, False),
         ({"boot_id": "other"}, False),
@@ -229,8 +228,8 @@ def test_a_boot_that_goes_on_is_left_alone():
     ],
 )
 def test_which_boot_goes_on(change, same):
-    boot = dataclasses.replace(recording("a").boot, ima="{1}")
-    assert boot.goes_on_as(dataclasses.replace(boot, **change)) is same
-    assert {field.name for field in dataclasses.fields(boot)} == {
+    boot = structs.replace(recording("a").boot, ima="{1}")
+    assert boot.goes_on_as(structs.replace(boot, **change)) is same
+    assert {field.name for field in structs.fields(boot)} == {
         "clock", "firmware_version", "boot_log_sha256", "boot_id", "seen_at", "userspace_log_sha256", "ima",
     }  # fmt: skip

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from verifier.appraisal.ima.state import INITIAL, ImaState
 
 
-@dataclass(frozen=True, slots=True)
-class ImaSegment:
+class ImaSegment(Struct, frozen=True):
     """A part of the guest's binary list. Nothing in it is believed yet.
 
     Attributes:
@@ -22,8 +21,7 @@ class ImaSegment:
     size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ImaEvidence:
+class ImaEvidence(Struct, frozen=True):
     """A segment and the state it is judged from.
 
     Attributes:
