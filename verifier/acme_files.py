@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from verifier.errors import VerifierFault
 from verifier.keys.files import PUBLIC, write_file
-from verifier.keys.tls import read_certificate
+from verifier.keys.pem import read_certificate
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Final
 from verifier.inventory.anchor_files import read_anchor_bytes
 from verifier.inventory_wiring import enrollment_rules, question
 from verifier.keys.ak_ca import AkCa
-from verifier.keys.endings import own_endings
+from verifier.keys.endings import OwnEndings
 from verifier.keys.fixed_signer import open_fixed
 from verifier.keys.secret import nonce_key, ratchet_key
 from verifier.keys.signer import FileSigner
@@ -234,9 +234,7 @@ def wire(
         trust=anchors,
         ak_certificates=_ak_certificates(settings, ak_ca, recorder, clock),
         endorsements=EndorsementReview(store=store, trust=anchors, recorder=recorder, clock=clock),
-        expiry=ExpiryWatch(
-            trust=anchors, recorder=recorder, clock=clock, own=lambda: own_endings(tls, ak_ca)
-        ),
+        expiry=ExpiryWatch(trust=anchors, recorder=recorder, clock=clock, own=OwnEndings(tls, ak_ca)),
         ear=ear,
         recorder=recorder,
         clock=clock,

@@ -21,9 +21,10 @@ from verifier.inventory_wiring import follow, sources
 from verifier.keys import log_keys as log_key_files
 from verifier.keys.files import ensure_directory
 from verifier.keys.log_keys import LogKeyEntry
+from verifier.keys.pem import read_certificate
 from verifier.keys.secret import session_key
 from verifier.keys.signer import KeyEntry, rotate
-from verifier.keys.tls import TlsFiles, own_tls, read_certificate
+from verifier.keys.tls import TlsFiles, own_tls
 from verifier.keys.tls_live import LiveTls
 from verifier.log_wiring import KEYS as LOG_KEYS
 from verifier.log_wiring import log_keys, wire_log
@@ -286,10 +287,15 @@ def following(service: Service) -> AbstractAsyncContextManager[None]:
 
 
 async def prepare(settings: Settings) -> TlsFiles:
-    """Make keys, certificate and database, register policies: once, before several workers would do so at once."""
+    """Make keys, certificate and database, register policies: once, before several workers would do so at once.
+
+    Raises:
+        VerifierFault: something of it cannot be used, the files of TLS among it.
+    """
     async with open_service(settings) as service:
         await report_trust(service.services.trust, service.trust, settings.enrollment.methods)
         await register_policies(service)
+        service.tls.context(client_anchors(settings))
         return service.tls
 
 

@@ -12,15 +12,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from verifier.errors import VerifierFault
-from verifier.keys.files import PUBLIC, locked, write_file
-from verifier.keys.tls import key_usage, read_certificate, write_key
+from verifier.keys.files import PUBLIC, RESTORE, locked, write_file
+from verifier.keys.pem import read_certificate, read_p256, write_key
+from verifier.keys.tls import key_usage, look_at_ca_key, read_ca_key
+from verifier.keys.watched import tell_made
 from verifier.ports_trust import AkCertificateRequest, IssuedCertificate
 
 AK_PURPOSE: Final = x509.ObjectIdentifier("2.23.133.8.3")
@@ -33,6 +36,7 @@ _ISSUING_LIFETIME: Final = timedelta(days=365)
 _RENEW_BEFORE: Final = timedelta(days=60)
 _BACKDATE: Final = timedelta(minutes=5)
 _LOOK_EVERY: Final = timedelta(minutes=5)
+_log: Final = structlog.get_logger("vtpm_attest.keys")
 
 
 class AkCa:
@@ -100,8 +104,11 @@ class AkCa:
         now = self._now()
         if timedelta(0) <= now - self._looked_at < _LOOK_EVERY:
             return
-        self._key, self._issuing, self._root = self._open()
         self._looked_at = now
+        try:
+            self._key, self._issuing, self._root = self._open()
+        except VerifierFault as error:
+            _log.error("ak-ca.damaged", problem=str(error), effect="the CA that was read before issues on")
 
     def _open(self) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate, x509.Certificate]:
         directory, now = self._directory, self._now()
@@ -112,7 +119,8 @@ class AkCa:
             if not _still_good(directory / "issuing.pem", root, now):
                 _make_issuing(directory, root, now)
             issuing = read_certificate(directory / "issuing.pem")
-            key = _load_key(directory / "issuing.key", issuing)
+            key = read_ca_key(directory / "issuing.key", issuing)
+            look_at_ca_key(directory / "root.key", root)
         return key, issuing, root
 
 
@@ -129,20 +137,25 @@ def _names(request: AkCertificateRequest) -> list[x509.GeneralName]:
 
 def _make_root(directory: Path, now: datetime) -> None:
     """The certificate is written last, so that a root without its key never stands."""
+    if (directory / "issuing.pem").exists() or (directory / "issuing.key").exists():
+        raise VerifierFault(
+            f"{directory / 'root.pem'} is gone, and whoever trusts AK certificates of this verifier knows no other root;"
+            f" {RESTORE}, or remove all of {directory}: then they have to be told of a new one"
+        )
     key = ec.generate_private_key(ec.SECP256R1())
     name = _ca_name("vtpm-attest AK root", key)
     certificate = _ca_builder(name, name, key, (now, now + _ROOT_LIFETIME), path_length=1).sign(key, SHA256())
     write_key(directory / "root.key", key)
     write_file(directory / "root.pem", certificate.public_bytes(Encoding.PEM), PUBLIC)
+    tell_made(directory)
 
 
 def _make_issuing(directory: Path, root: x509.Certificate, now: datetime) -> None:
-    try:
-        root_key = _load_key(directory / "root.key", root)
-    except FileNotFoundError as error:
+    if not (directory / "root.key").exists():
         raise VerifierFault(
             f"the CA for AK certificates has to be renewed and {directory / 'root.key'} is not there; put it back"
-        ) from error
+        )
+    root_key = read_ca_key(directory / "root.key", root)
     key = ec.generate_private_key(ec.SECP256R1())
     end = min(now + _ISSUING_LIFETIME, root.not_valid_after_utc)
     certificate = (
@@ -193,18 +206,6 @@ def _still_good(path: Path, root: x509.Certificate, now: datetime) -> bool:
     if not path.exists() or not path.with_suffix(".key").exists():
         return False
     certificate = read_certificate(path)
-    try:
-        _load_key(path.with_suffix(".key"), certificate)
-    except VerifierFault:
+    if read_p256(path.with_suffix(".key")).public_key() != certificate.public_key():
         return False
     return certificate.issuer == root.subject and certificate.not_valid_after_utc - now > _RENEW_BEFORE
-
-
-def _load_key(path: Path, certificate: x509.Certificate) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except ValueError as error:
-        raise VerifierFault(f"{path} is not a private key") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-        raise VerifierFault(f"{path} does not belong to its certificate")
-    return key

@@ -13,6 +13,7 @@ from verifier.errors import VerifierFault
 
 PRIVATE: Final = 0o600
 PUBLIC: Final = 0o644
+RESTORE: Final = "put it back from a backup"
 
 
 def ensure_directory(path: Path) -> None:
@@ -72,10 +73,11 @@ def _write(path: Path, content: bytes, mode: int) -> None:
 
 
 def read_secret(path: Path, size: int) -> bytes:
-    """A raw secret of exactly `size` bytes; raises `VerifierFault` when it has another length."""
-    content = path.read_bytes()
+    """A raw secret of exactly `size` bytes; raises `VerifierFault` when it cannot be read, or has another length."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise VerifierFault(f"{path} cannot be read: {error.strerror}") from error
     if len(content) != size:
-        raise VerifierFault(
-            f"{path} has {len(content)} bytes, not {size}; restore it from a backup or remove it"
-        )
+        raise VerifierFault(f"{path} has {len(content)} bytes, not {size}; {RESTORE}")
     return content

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from verifier.crypto.refusals import REFUSALS
 from verifier.errors import VerifierFault
+from verifier.keys.files import RESTORE
 from verifier.keys.jose import SigningKey, jwk, p256, software_key
+from verifier.keys.pem import read_p256
 from verifier.keys.pkcs11 import SCHEME, open_key
 
 
@@ -53,21 +56,17 @@ def open_fixed(key: str, published: Sequence[Path]) -> FixedSigner:
 
 def _private(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as error:
-        raise VerifierFault(f"ear.key: {path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError) as error:
-        raise VerifierFault(f"ear.key: {path} is not an unencrypted PEM private key") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise VerifierFault(f"ear.key: {path} is not a P-256 key")
-    p256(key.public_key(), path)
-    return key
+        return read_p256(path)
+    except VerifierFault as error:
+        raise VerifierFault(f"ear.key: {error}") from error
 
 
 def _public(path: Path) -> ec.EllipticCurvePublicKey:
     try:
         return p256(load_pem_public_key(path.read_bytes()), path)
     except OSError as error:
-        raise VerifierFault(f"ear.published_keys: {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise VerifierFault(f"ear.published_keys: {path} is not a PEM public key") from error
+        raise VerifierFault(
+            f"ear.published_keys: {path} cannot be read: {error.strerror}; {RESTORE}"
+        ) from error
+    except REFUSALS as error:
+        raise VerifierFault(f"ear.published_keys: {path} is not a PEM public key; {RESTORE}") from error

@@ -9,25 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
 
 import msgspec
-import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
 from verifier.errors import VerifierFault
-from verifier.keys.files import locked, stamp_of, write_file
+from verifier.keys.files import RESTORE, locked, write_file
+from verifier.keys.pem import read_key, write_key
+from verifier.keys.watched import INDEX, WatchedKeys, left_behind, tell_adopted, tell_made
 from verifier.transparency.errors import NoteError
 from verifier.transparency.notes import KeySigner, Signer, VerifierKey
-
-_INDEX: Final = "keys.json"
-_log: Final = structlog.get_logger("vtpm_attest.keys")
 
 
 class LogKeyEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,45 +41,29 @@ class FileLogKeys:
     """
 
     def __init__(self, directory: Path, origin: str, now: Callable[[], datetime]) -> None:
-        self._directory = directory
         self._now = now
-        if not (directory / _INDEX).exists():
+        if not (directory / INDEX).exists():
             with locked(directory):
-                if not (directory / _INDEX).exists():
+                if not (directory / INDEX).exists() and not _adopted(directory, origin, now()):
                     _add_key(directory, origin, (), now())
-        self._stamp = 0
-        self._keys: tuple[tuple[LogKeyEntry, KeySigner], ...] = ()
-        self._refresh()
+                    tell_made(directory)
+        self._keys = WatchedKeys(directory, _read_keys)
 
     @property
     def origin(self) -> str:
         """The name of the log."""
-        return self._keys[0][1].key.name
+        return self._keys.now()[0][1].key.name
 
     def signers(self) -> tuple[Signer, ...]:
         """The newest key first."""
-        self._refresh()
         now = self._now()
-        return tuple(key for entry, key in self._keys if entry.retire_at is None or entry.retire_at > now)
+        return tuple(
+            key for entry, key in self._keys.now() if entry.retire_at is None or entry.retire_at > now
+        )
 
     def trusted(self) -> tuple[VerifierKey, ...]:
         """The public parts of those."""
         return tuple(signer.key for signer in self.signers())
-
-    def _refresh(self) -> None:
-        stamp = stamp_of(self._directory / _INDEX)
-        if stamp == self._stamp:
-            return
-        try:
-            self._keys = tuple(
-                (entry, _load(self._directory, entry)) for entry in read_index(self._directory)
-            )
-        except VerifierFault as error:
-            if not self._keys:
-                raise
-            # Half-written or gone: whoever restores it is not waited for with what can be signed as well.
-            _log.error("log-keys.damaged", problem=str(error), effect="the keys that were read before go on")
-        self._stamp = stamp
 
 
 def rotate(directory: Path, overlap: timedelta, now: datetime) -> tuple[LogKeyEntry, tuple[LogKeyEntry, ...]]:
@@ -100,14 +75,15 @@ def rotate(directory: Path, overlap: timedelta, now: datetime) -> tuple[LogKeyEn
     with locked(directory):
         entries = read_index(directory)
         kept = [entry for entry in entries if entry.retire_at is None or entry.retire_at > now]
-        for gone in [entry for entry in entries if entry not in kept]:
-            _path(directory, VerifierKey.parse(gone.key)).unlink(missing_ok=True)
         ends = now + overlap
         retiring = tuple(
             msgspec.structs.replace(one, retire_at=min(one.retire_at or ends, ends)) for one in kept
         )
         origin = VerifierKey.parse(entries[0].key).name
-        return _add_key(directory, origin, retiring, now), retiring
+        added = _add_key(directory, origin, retiring, now)
+        for gone in [entry for entry in entries if entry not in kept]:  # the index names them no longer
+            _path(directory, VerifierKey.parse(gone.key)).unlink(missing_ok=True)
+        return added, retiring
 
 
 def read_index(directory: Path) -> tuple[LogKeyEntry, ...]:
@@ -116,46 +92,68 @@ def read_index(directory: Path) -> tuple[LogKeyEntry, ...]:
     Raises:
         VerifierFault: there is no index, or it cannot be read.
     """
-    path = directory / _INDEX
+    path = directory / INDEX
     try:
         entries = msgspec.json.decode(path.read_bytes(), type=tuple[LogKeyEntry, ...])
         for entry in entries:
             VerifierKey.parse(entry.key)
     except OSError as error:
-        raise VerifierFault(f"cannot read the keys of the log, {path}: {error.strerror}") from error
-    except (msgspec.MsgspecError, NoteError) as error:
-        raise VerifierFault(f"{path} is damaged: {error}") from error
+        raise VerifierFault(
+            f"cannot read the keys of the log, {path}: {error.strerror}; {RESTORE}"
+        ) from error
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, NoteError) as error:
+        raise VerifierFault(f"{path} is damaged: {error}; {RESTORE}") from error
     if not entries:
-        raise VerifierFault(f"{path} is damaged: it has no key")
+        raise VerifierFault(f"{path} is damaged: it has no key; {RESTORE}")
     return entries
+
+
+def _adopted(directory: Path, origin: str, now: datetime) -> bool:
+    """Whether there was a key without an index: it is listed from now on."""
+    left = left_behind(directory, "log-*.pem")
+    if left is None:
+        return False
+    key = KeySigner(origin, _private(left)).key
+    if left != _path(directory, key):  # its file is named after key and log
+        raise VerifierFault(
+            f"{left} is the key of a log of another name than {origin!r}; {RESTORE} with {INDEX}"
+        )
+    _write_index(directory, (LogKeyEntry(key=key.encode(), created_at=now),))
+    tell_adopted(directory, left)
+    return True
 
 
 def _add_key(directory: Path, origin: str, others: tuple[LogKeyEntry, ...], now: datetime) -> LogKeyEntry:
     private = Ed25519PrivateKey.generate()
     key = KeySigner(origin, private).key
     entry = LogKeyEntry(key=key.encode(), created_at=now)
-    write_file(
-        _path(directory, key), private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
-    write_file(directory / _INDEX, msgspec.json.format(msgspec.json.encode([entry, *others])))
+    write_key(_path(directory, key), private)
+    _write_index(directory, (entry, *others))
     return entry
+
+
+def _write_index(directory: Path, entries: tuple[LogKeyEntry, ...]) -> None:
+    write_file(directory / INDEX, msgspec.json.format(msgspec.json.encode(entries)))
+
+
+def _read_keys(directory: Path) -> tuple[tuple[LogKeyEntry, KeySigner], ...]:
+    return tuple((entry, _load(directory, entry)) for entry in read_index(directory))
 
 
 def _load(directory: Path, entry: LogKeyEntry) -> KeySigner:
     public = VerifierKey.parse(entry.key)
     path = _path(directory, public)
-    try:
-        private = load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as error:
-        raise VerifierFault(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise VerifierFault(f"{path} is not a private key") from error
-    if not isinstance(private, Ed25519PrivateKey):
-        raise VerifierFault(f"{path} is not an Ed25519 key")
-    signer = KeySigner(public.name, private)
+    signer = KeySigner(public.name, _private(path))
     if signer.key != public:
-        raise VerifierFault(f"{path} is another key than {directory / _INDEX} lists")
+        raise VerifierFault(f"{path} is another key than {directory / INDEX} lists; {RESTORE}")
     return signer
+
+
+def _private(path: Path) -> Ed25519PrivateKey:
+    key = read_key(path)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise VerifierFault(f"{path} is not an Ed25519 key; {RESTORE}")
+    return key
 
 
 def _path(directory: Path, key: VerifierKey) -> Path:

@@ -11,7 +11,8 @@ from typing import Final
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from verifier.keys.files import locked, read_secret, write_file
+from verifier.errors import VerifierFault
+from verifier.keys.files import RESTORE, locked, read_secret, write_file
 
 _SIZE: Final = 32
 _NONCE_INFO: Final = b"vtpm-attest nonce key v1"
@@ -19,6 +20,8 @@ _SESSION_INFO: Final = b"vtpm-attest session key v1"
 _WEBHOOK_INFO: Final = b"vtpm-attest webhook key v1"
 _RATCHET_INFO: Final = b"vtpm-attest ratchet key v1"
 _SECRETS_INFO: Final = b"vtpm-attest secrets key v1"
+_MADE_LATER: Final = Path("ak-ca", "root.pem")
+"""Every start makes it, after the secret."""
 
 
 def nonce_key(state_dir: Path) -> bytes:
@@ -65,6 +68,15 @@ def _derived(state_dir: Path, info: bytes) -> bytes:
     path = state_dir / "service.secret"
     with locked(state_dir):
         if not path.exists():
-            write_file(path, secrets.token_bytes(_SIZE))
+            _make(path)
         secret = read_secret(path, _SIZE)
     return HKDF(algorithm=SHA256(), length=_SIZE, salt=None, info=info).derive(secret)
+
+
+def _make(path: Path) -> None:
+    if (path.parent / _MADE_LATER).exists():
+        raise VerifierFault(
+            f"{path} is gone, and this is no first start; {RESTORE}, or, if there is none, put 32 new random bytes there"
+            " (head -c 32 /dev/urandom): webhooks and secrets for machines then have to be made anew"
+        )
+    write_file(path, secrets.token_bytes(_SIZE))

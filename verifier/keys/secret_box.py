@@ -68,8 +68,8 @@ def open_keys(files: Sequence[Path], state_dir: Path) -> KeyRing:
 def _read(path: Path) -> bytes:
     try:
         return read_secret(path, _SIZE)
-    except OSError as error:
-        raise VerifierFault(f"secrets.keys: {path} cannot be read: {error.strerror}") from error
+    except VerifierFault as error:
+        raise VerifierFault(f"secrets.keys: {error}") from error
 
 
 def _key_id(key: bytes) -> str:

@@ -9,24 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
 
 import msgspec
-import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
 from verifier.errors import VerifierFault
-from verifier.keys.files import locked, stamp_of, write_file
+from verifier.keys.files import RESTORE, locked, write_file
 from verifier.keys.jose import SigningKey, software_key, thumbprint
-
-_INDEX: Final = "keys.json"
-_log: Final = structlog.get_logger("vtpm_attest.keys")
+from verifier.keys.pem import read_p256, write_key
+from verifier.keys.watched import INDEX, WatchedKeys, left_behind, tell_adopted, tell_made
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,13 +42,12 @@ class FileSigner:
     def __init__(self, directory: Path, now: Callable[[], datetime]) -> None:
         self._directory = directory
         self._now = now
-        if not (directory / _INDEX).exists():
+        if not (directory / INDEX).exists():
             with locked(directory):
-                if not (directory / _INDEX).exists():
+                if not _entries(directory, now()):
                     _add_key(directory, (), now())
-        self._stamp = 0
-        self._keys: tuple[_KeptKey, ...] = ()
-        self._refresh()
+                    tell_made(directory)
+        self._keys = WatchedKeys(directory, _read_keys)
 
     async def sign_jwt(self, claims: Mapping[str, object]) -> str:
         """Compact JWS over `claims`."""
@@ -68,37 +58,19 @@ class FileSigner:
         return self._active().cwt(claims)
 
     def _active(self) -> SigningKey:
-        self._refresh()
-        for kept in self._keys:
+        for kept in self._keys.now():
             if kept.entry.retire_at is None:
                 return kept.key
         raise VerifierFault(f"no active signing key in {self._directory}")
 
     def jwks(self) -> Mapping[str, object]:
         """Public keys a relying party may still meet (RFC 7517); never a private part."""
-        self._refresh()
         now = self._now()
-        live = [
-            kept.key.jwk for kept in self._keys if kept.entry.retire_at is None or kept.entry.retire_at > now
-        ]
-        return {"keys": live}
+        return {"keys": [kept.key.jwk for kept in self._keys.now() if not _expired(kept.entry, now)]}
 
     def forget(self) -> None:
         """Read the index anew, whatever its change time is said to be: a network file system may be late with that."""
-        self._stamp = 0
-
-    def _refresh(self) -> None:
-        stamp = stamp_of(self._directory / _INDEX)
-        if stamp == self._stamp:
-            return
-        try:
-            self._keys = _read_keys(self._directory)
-        except VerifierFault as error:
-            if not self._keys:
-                raise
-            # Half-written or gone: whoever restores it is not waited for with what can be signed as well.
-            _log.error("keys.damaged", problem=str(error), effect="the keys that were read before go on")
-        self._stamp = stamp
+        self._keys.forget()
 
 
 def rotate(directory: Path, overlap: timedelta, now: datetime) -> tuple[KeyEntry, tuple[KeyEntry, ...]]:
@@ -107,12 +79,13 @@ def rotate(directory: Path, overlap: timedelta, now: datetime) -> tuple[KeyEntry
     `overlap` should be at least the longest validity of a verdict, or EARs in circulation stop verifying.
     """
     with locked(directory):
-        entries = _read_index(directory) if (directory / _INDEX).exists() else ()
+        entries = _entries(directory, now)
         kept = tuple(_retire(entry, now + overlap) for entry in entries if not _expired(entry, now))
-        for entry in entries:
+        added = _add_key(directory, kept, now)
+        for entry in entries:  # once the index names them no longer
             if _expired(entry, now):
                 _key_path(directory, entry.kid).unlink(missing_ok=True)
-        return _add_key(directory, kept, now), kept
+        return added, kept
 
 
 def _expired(entry: KeyEntry, now: datetime) -> bool:
@@ -123,38 +96,47 @@ def _retire(entry: KeyEntry, at: datetime) -> KeyEntry:
     return entry if entry.retire_at is not None else msgspec.structs.replace(entry, retire_at=at)
 
 
+def _entries(directory: Path, now: datetime) -> tuple[KeyEntry, ...]:
+    """What the index lists; none before the first start. The index is written where only that is missing."""
+    if (directory / INDEX).exists():
+        return _read_index(directory)
+    left = left_behind(directory, "ear-*.pem")
+    if left is None:
+        return ()
+    kid = thumbprint(read_p256(left).public_key())
+    if left != _key_path(directory, kid):
+        raise VerifierFault(f"{left} is another key than its name says; {RESTORE}")
+    entry = KeyEntry(kid=kid, created_at=now)
+    _write_index(directory, (entry,))
+    tell_adopted(directory, left)
+    return (entry,)
+
+
 def _add_key(directory: Path, others: tuple[KeyEntry, ...], now: datetime) -> KeyEntry:
     private = ec.generate_private_key(ec.SECP256R1())
     entry = KeyEntry(kid=thumbprint(private.public_key()), created_at=now)
-    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    write_file(_key_path(directory, entry.kid), pem)
-    write_file(directory / _INDEX, msgspec.json.format(msgspec.json.encode([entry, *others])))
+    write_key(_key_path(directory, entry.kid), private)
+    _write_index(directory, (entry, *others))
     return entry
 
 
+def _write_index(directory: Path, entries: tuple[KeyEntry, ...]) -> None:
+    write_file(directory / INDEX, msgspec.json.format(msgspec.json.encode(entries)))
+
+
 def _read_keys(directory: Path) -> tuple[_KeptKey, ...]:
-    try:
-        return tuple(_KeptKey(entry, _load_key(directory, entry.kid)) for entry in _read_index(directory))
-    except OSError as error:
-        raise VerifierFault(f"cannot read signing keys: {error}") from error
+    entries = _read_index(directory)
+    return tuple(_KeptKey(entry, read_p256(_key_path(directory, entry.kid))) for entry in entries)
 
 
 def _read_index(directory: Path) -> tuple[KeyEntry, ...]:
+    path = directory / INDEX
     try:
-        return msgspec.json.decode((directory / _INDEX).read_bytes(), type=tuple[KeyEntry, ...])
+        return msgspec.json.decode(path.read_bytes(), type=tuple[KeyEntry, ...])
+    except OSError as error:
+        raise VerifierFault(f"cannot read {path}: {error.strerror}; {RESTORE}") from error
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise VerifierFault(f"{directory / _INDEX} is damaged: {error}") from error
-
-
-def _load_key(directory: Path, kid: str) -> ec.EllipticCurvePrivateKey:
-    path = _key_path(directory, kid)
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except ValueError as error:
-        raise VerifierFault(f"{path} is not a private key") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise VerifierFault(f"{path} is not a P-256 key")
-    return key
+        raise VerifierFault(f"{path} is damaged: {error}; {RESTORE}") from error
 
 
 def _key_path(directory: Path, kid: str) -> Path:

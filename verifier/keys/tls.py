@@ -15,23 +15,23 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from verifier.crypto.refusals import REFUSALS
 from verifier.errors import VerifierFault
-from verifier.keys.files import PUBLIC, locked, write_file
+from verifier.keys.files import PUBLIC, RESTORE, locked, write_file
+from verifier.keys.pem import read_certificate, read_key, read_p256, write_key
+from verifier.keys.watched import tell_made
 
 _CA_LIFETIME: Final = timedelta(days=3650)
 _SERVER_LIFETIME: Final = timedelta(days=90)
 _RENEW_BEFORE: Final = timedelta(days=30)
+_log: Final = structlog.get_logger("vtpm_attest.keys")
 _BACKDATE: Final = timedelta(minutes=5)  # guests whose clock is a little behind must be able to connect
 
 
@@ -50,7 +50,9 @@ class ClientAnchors:
                 if path is not None:
                     context.load_verify_locations(path)
             except (OSError, ssl.SSLError) as error:
-                raise VerifierFault(f"cannot use client_certificates file {path}: {error}") from error
+                raise VerifierFault(
+                    f"cannot use client_certificates file {path}: {error}; mend it, or {RESTORE}"
+                ) from error
         if self.crl is not None:
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
 
@@ -74,12 +76,23 @@ class TlsFiles:
         context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
         context.options |= ssl.OP_NO_RENEGOTIATION
         try:
-            context.load_cert_chain(self.certificate, self.key)
+            # Without the empty passphrase OpenSSL asks the terminal for one, and waits.
+            context.load_cert_chain(self.certificate, self.key, password="")
         except (OSError, ssl.SSLError) as error:
-            raise VerifierFault(f"cannot use TLS certificate {self.certificate}: {error}") from error
+            raise VerifierFault(self._problem(error)) from error
         if clients is not None:
             clients.load_into(context)
         return context
+
+    def _problem(self, error: Exception) -> str:
+        """Which of the two files it is: OpenSSL does not say."""
+        try:
+            certificate, key = read_certificate(self.certificate), read_key(self.key)
+        except VerifierFault as fault:
+            return str(fault)
+        if key.public_key() != certificate.public_key():
+            return f"the key {self.key} does not belong to {self.certificate}; put the two there that were made together"
+        return f"cannot use TLS certificate {self.certificate}: {error}; {RESTORE}"
 
     def ca_der(self) -> bytes | None:
         """The CA certificate agents pin, as DER."""
@@ -98,6 +111,9 @@ def own_tls(directory: Path, names: Iterable[str], now: datetime) -> TlsFiles:
 
     The certificate is renewed when it is within 30 days of its end, when a name is missing in it, or when
     another CA signed it.
+
+    Raises:
+        VerifierFault: a file is damaged, or the CA is gone that agents pinned. Nothing was changed.
     """
     files = TlsFiles(
         certificate=directory / "server.pem", key=directory / "server.key", ca=directory / "ca.pem"
@@ -105,14 +121,21 @@ def own_tls(directory: Path, names: Iterable[str], now: datetime) -> TlsFiles:
     wanted = tuple(dict.fromkeys(names))
     with locked(directory):
         if not (directory / "ca.pem").exists():
-            _make_ca(directory, now)
+            _make_ca(files, directory, now)
         ca = read_certificate(directory / "ca.pem")
         if not _still_good(files.certificate, ca, wanted, now):
             _issue(directory, ca, wanted, now)
+        look_at_ca_key(directory / "ca.key", ca)
     return files
 
 
-def _make_ca(directory: Path, now: datetime) -> None:
+def _make_ca(files: TlsFiles, directory: Path, now: datetime) -> None:
+    """Unless something is there that one of before has signed."""
+    if files.certificate.exists() or files.key.exists():
+        raise VerifierFault(
+            f"{directory / 'ca.pem'} is gone, and agents trust no other; {RESTORE} (the second certificate of"
+            f" {files.certificate.name} is the same), or remove all of {directory}: then every agent has to be told of a new CA"
+        )
     key = ec.generate_private_key(ec.SECP256R1())
     ski = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     # The name carries the key's id: two verifiers' CAs never share a name.
@@ -132,12 +155,11 @@ def _make_ca(directory: Path, now: datetime) -> None:
     )
     write_key(directory / "ca.key", key)
     write_file(directory / "ca.pem", certificate.public_bytes(Encoding.PEM), PUBLIC)
+    tell_made(directory)
 
 
 def _issue(directory: Path, ca: x509.Certificate, names: tuple[str, ...], now: datetime) -> None:
-    ca_key = load_pem_private_key((directory / "ca.key").read_bytes(), password=None)
-    if not isinstance(ca_key, ec.EllipticCurvePrivateKey) or ca_key.public_key() != ca.public_key():
-        raise VerifierFault(f"{directory / 'ca.key'} does not belong to ca.pem")
+    ca_key = read_ca_key(directory / "ca.key", ca)
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
         x509.CertificateBuilder()
@@ -168,20 +190,37 @@ def _still_good(path: Path, ca: x509.Certificate, names: tuple[str, ...], now: d
     if not path.exists() or not key.exists():
         return False
     certificate = read_certificate(path)
-    if load_pem_private_key(key.read_bytes(), password=None).public_key() != certificate.public_key():
-        return False
-    if certificate.issuer != ca.subject or certificate.not_valid_after_utc - now < _RENEW_BEFORE:
-        return False
-    extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    try:
+        if read_key(key).public_key() != certificate.public_key():
+            return False
+        if certificate.issuer != ca.subject or certificate.not_valid_after_utc - now < _RENEW_BEFORE:
+            return False
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (*REFUSALS, x509.ExtensionNotFound) as error:
+        raise VerifierFault(f"{path} is damaged: {error}; {RESTORE}, or remove it") from error
     return {_general_name(name) for name in names} <= set(extension.value)
 
 
-def read_certificate(path: Path) -> x509.Certificate:
-    """The first certificate of a PEM file; raises `VerifierFault`."""
+def read_ca_key(path: Path, ca: x509.Certificate) -> ec.EllipticCurvePrivateKey:
+    """The key of a CA of ours; raises `VerifierFault`."""
+    key = read_p256(path)
+    if key.public_key() != ca.public_key():
+        raise VerifierFault(f"{path} does not belong to the certificate beside it; {RESTORE}")
+    return key
+
+
+def look_at_ca_key(path: Path, ca: x509.Certificate) -> None:
+    """Tell when it is damaged, long before it is needed. It need not be there: it may be kept elsewhere until then."""
+    if not path.exists():
+        return
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise VerifierFault(f"cannot read certificate {path}: {error}") from error
+        read_ca_key(path, ca)
+    except VerifierFault as error:
+        _log.error(
+            "keys.ca-unusable",
+            problem=str(error),
+            effect="what it signed is good until its end, and not renewed",
+        )
 
 
 def _general_name(name: str) -> x509.GeneralName:
@@ -204,8 +243,3 @@ def key_usage(*, ca: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    """PKCS#8 PEM, for this user alone."""
-    write_file(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

@@ -61,7 +61,7 @@ def test_a_cwt_library_verifies_what_is_signed(tmp_path):
     [
         (lambda path: openssl_key(path, "p384"), "P-256"),
         (lambda path: path.write_text("no key"), "not an unencrypted PEM private key"),
-        (lambda path: None, "cannot be read"),
+        (lambda path: None, "ear.key: cannot read"),
     ],
 )
 def test_another_kind_of_key_stops_the_start(tmp_path, write, told):
