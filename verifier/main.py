@@ -329,6 +329,7 @@ async def serve(settings: Settings, place: Place) -> Ending:
         tasks.append(asyncio.create_task(background.repeat(EVERY, sweep, "memory.sweep-failed")))
         tasks.append(asyncio.create_task(background.repeat(TRIM_EVERY, trim, "memory.trim-failed")))
         try:
+            place.hear()
             for one in place.sockets:
                 # A copy: the site closes what it is given, and the queue has to outlive it.
                 await Acceptor(runner, one.dup(), runner.app[DOOR], tls.context, balancers).start()

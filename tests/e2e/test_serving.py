@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import time
 from pathlib import Path
+from subprocess import PIPE
 
 import aiohttp
 import pytest
@@ -179,6 +180,29 @@ async def test_a_single_process_takes_up_new_settings_in_its_place(tmp_path):
             async with calls.session.get(f"{service.url}/.well-known/openid-configuration") as reply:
                 assert (await reply.json())["issuer"] == "https://another.example"
         assert calls.failed == []
+
+
+def test_a_stop_as_soon_as_it_listens_is_a_stop_in_order(tmp_path):
+    call = [str(BIN), "serve", "--config", str(configuration(tmp_path))]
+    with (tmp_path / "stderr").open("ab") as log, subprocess.Popen(call, stdout=PIPE, stderr=log) as process:
+        assert b"listening on" in process.stdout.readline()
+        process.terminate()
+        assert process.wait(LONG) == 0, (tmp_path / "stderr").read_text()
+
+
+async def test_one_reload_after_the_other_ends_no_process(tmp_path):
+    """The second while the first is under way: of a process that has not yet begun to hear signals, too."""
+    async with served(tmp_path) as service:
+        begun = 1
+        while begun < 3:
+            service.process.send_signal(signal.SIGHUP)
+            with contextlib.suppress(TimeoutError):
+                line = await asyncio.wait_for(service.process.stdout.readline(), 0.05)
+                assert line, f"ended by {await service.process.wait()}"
+                begun += b"listening on" in line
+        service.process.send_signal(signal.SIGTERM)
+        # Either by the one that serves, or between two of them.
+        assert await asyncio.wait_for(service.process.wait(), LONG) in {0, -signal.SIGTERM}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

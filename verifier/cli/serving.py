@@ -59,7 +59,7 @@ def _alone(config: Path | None, settings: Settings, sockets: Sockets, manager: M
         usable=lambda: _usable(config),
     )
     ending = host.guarded(lambda: host.run_serving(root.serve(settings, place)))
-    if ending is Ending.RELOAD:
+    if ending is Ending.RELOAD and not place.stopped():
         successor = hand_to_successor(environment(), sockets)
         os.execve(sys.executable, _command(config), successor)  # noqa: S606 - itself
     manager.stopping()
@@ -114,7 +114,12 @@ async def _usable(config: Path | None) -> bool:
     rehearsal = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, stdout=asyncio.subprocess.DEVNULL
     )
-    if await rehearsal.wait() != 0:
+    try:
+        code = await rehearsal.wait()
+    except asyncio.CancelledError:
+        rehearsal.kill()
+        raise
+    if code != 0:
         host.say("attest-verifier: not reloaded, what runs goes on; why is said above")
         return False
     return True

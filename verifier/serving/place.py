@@ -6,7 +6,7 @@ import asyncio
 import enum
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from verifier.keys.tls import TlsFiles
@@ -39,6 +39,9 @@ class Place(Protocol):
     def metrics(self) -> Exchange | None:
         """Shared with other workers; None: there are none."""
 
+    def hear(self) -> None:
+        """From now on a signal is for `until_told`: called before a connection is accepted."""
+
     def ready(self, tls: TlsFiles) -> None:
         """Connections are accepted."""
 
@@ -60,6 +63,16 @@ class Alone:
     """Whether what is configured now could be started with; says so itself where not."""
     alone: bool = True
     metrics: None = None
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _reload: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self) -> None:
+        """SIGTERM, SIGINT and SIGHUP, the one included that came while this process started in the place of another."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def ready(self, tls: TlsFiles) -> None:
         """Tell people and the service manager."""
@@ -68,32 +81,31 @@ class Alone:
 
     async def until_told(self) -> Ending:
         """SIGTERM, SIGINT, or SIGHUP with settings that can be used; meanwhile the watchdog is fed."""
-        endings: asyncio.Queue[Ending] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, endings.put_nowait, Ending.STOP)
-        loop.add_signal_handler(signal.SIGHUP, endings.put_nowait, Ending.RELOAD)
-        beat = self.manager.watchdog / 2 if self.manager.watchdog else None
-        while True:
-            try:
-                async with asyncio.timeout(beat):
-                    ending = await endings.get()
-            except TimeoutError:
-                self.manager.alive()
-                continue
-            if ending is Ending.RELOAD and not await self._usable(beat):
-                continue
-            if ending is Ending.RELOAD:
+        while await self._before_a_stop(self._reload.wait()):
+            self._reload.clear()
+            if await self._before_a_stop(self.usable()):
+                # Another one waits for the successor, which would be ended by it before it can hear.
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
                 self.manager.reloading()
-            return ending
+                return Ending.RELOAD
+        return Ending.STOP
 
-    async def _usable(self, beat: float | None) -> bool:
-        """Ask, and feed the watchdog meanwhile."""
-        asked = asyncio.ensure_future(self.usable())
-        while not asked.done():
-            await asyncio.wait({asked}, timeout=beat)
-            self.manager.alive()
-        return asked.result()
+    async def _before_a_stop(self, work: Awaitable[bool]) -> bool:
+        """Whether it came true; given up, and false, as soon as it is to end."""
+        beat = self.manager.watchdog / 2 if self.manager.watchdog else None
+        stop, asked = asyncio.create_task(self._stop.wait()), asyncio.ensure_future(work)
+        try:
+            while not (stop.done() or asked.done()):
+                await asyncio.wait({stop, asked}, timeout=beat, return_when=asyncio.FIRST_COMPLETED)
+                self.manager.alive()
+            return not stop.done() and asked.result()
+        finally:
+            stop.cancel()
+            asked.cancel()
+
+    def stopped(self) -> bool:
+        """Whether it is to end, also where that was said after the reload had begun."""
+        return self._stop.is_set()
 
     def stopping(self) -> None:
         """Nothing: whether this is the end or a new beginning, `until_told` has said."""
@@ -105,6 +117,7 @@ class Worker:
 
     placement: Placement
     alone: bool = False
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def sockets(self) -> Sockets:
@@ -117,23 +130,25 @@ class Worker:
         directory = self.placement.metrics
         return None if directory is None else Exchange(directory, self.placement.slot)
 
+    def hear(self) -> None:
+        """SIGTERM, or the end of the parent."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        # A Ctrl-C reaches every process of the terminal; the parent decides.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, _leave_it)
+        loop.add_reader(self.placement.parent, self._stop.set)
+
     def ready(self, tls: TlsFiles) -> None:  # noqa: ARG002 - the parent announces
         """Tell the parent."""
         self.placement.ready()
 
     async def until_told(self) -> Ending:
-        """SIGTERM, or the end of the parent."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
-        # A Ctrl-C reaches every process of the terminal; the parent decides.
-        for number in (signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, _leave_it)
-        loop.add_reader(self.placement.parent, stop.set)
+        """Once `hear` was told."""
         try:
-            await stop.wait()
+            await self._stop.wait()
         finally:
-            loop.remove_reader(self.placement.parent)
+            asyncio.get_running_loop().remove_reader(self.placement.parent)
         return Ending.STOP
 
     def stopping(self) -> None:
