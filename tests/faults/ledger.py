@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import defaultdict
 from typing import Any, NamedTuple
@@ -70,7 +71,21 @@ def check(crowd: Crowd) -> None:
         for key, mine in history.items()
         if latest.get(key) != mine[-1].sequence
     ]
-    assert not problems, "\n".join(problems[:20]) + f"\n{site.log[-3000:]}"
+    assert not problems, "\n".join([*problems[:20], *_own_faults(site.log), site.log[-3000:]])
+
+
+def _own_faults(log: str) -> list[str]:
+    """What a verifier called a fault of its own, and where that came from."""
+    found = []
+    for line in log.splitlines():
+        if '"internal-fault"' in line and line.startswith("{"):
+            said = json.loads(line)
+            for error in said.get("exception", []):
+                frames = [
+                    f"{frame['filename']}:{frame['lineno']} {frame['name']}" for frame in error["frames"]
+                ]
+                found.append("\n  ".join([f"{error['exc_type']}: {error['exc_value']}", *frames[-6:]]))
+    return found[:10]
 
 
 def _gaps(history: dict[str, list[Stored]]) -> list[str]:

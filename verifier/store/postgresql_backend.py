@@ -158,7 +158,7 @@ class PostgresqlBackend:
     async def _turn_away(self) -> None:
         """Of several servers another one takes writes now: that is found by connecting anew."""
         for line in (self._writer, *self._readers.values()):
-            line.drop()
+            line.turn_away()
         await self._engine.dispose()
 
     async def _rows(

@@ -71,6 +71,7 @@ class Line:
         self._connect = connect
         self._opened = opened
         self._connection: HotConnection | None = None
+        self._elsewhere = False
 
     async def read(self, query: str, *values: object) -> Sequence[Row]:
         """The rows of a query."""
@@ -112,7 +113,9 @@ class Line:
         return self._connection
 
     async def _first(self, statement: Callable[[HotConnection], Awaitable[T]]) -> T:
-        """What is sent first; on a new connection if the one at hand was cut since it was used last."""
+        """What is sent first; on a new connection if the one at hand was cut, or turned away from, since it was used last."""
+        if self._elsewhere:
+            self.drop()
         if self._connection is not None and not self._connection.is_closed():
             try:
                 return await statement(self._connection)
@@ -126,9 +129,14 @@ class Line:
             self._opened()
         return self._connection
 
+    def turn_away(self) -> None:
+        """Connect anew for what comes next. For anybody, at any time: whoever uses the line now does so to the end."""
+        self._elsewhere = True
+
     def drop(self) -> None:
-        """Let go of the connection without a word."""
+        """Let go of the connection without a word. For its user alone."""
         connection, self._connection = self._connection, None
+        self._elsewhere = False
         if connection is not None:
             connection.terminate()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 import pytest
 
@@ -117,6 +119,33 @@ async def test_a_connection_that_is_out_of_step_is_left_for_another():
     await line.transaction(work)
     assert [each.closed for each in made] == [True, False]
     assert made[1].said == ["BEGIN", "the first", "COMMIT"]
+
+
+async def test_whoever_turns_a_line_away_leaves_what_is_under_way_alone():
+    """The driver has no words for a connection that another task ends under a statement."""
+    made: list[Cut] = []
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    class Slow(Cut):
+        async def fetch(self, query: str, *values: object) -> list[tuple[str, int]]:
+            asked.set()
+            await answered.wait()
+            if self.closed:
+                raise AttributeError("'NoneType' object has no attribute 'bind_execute'")
+            return [(query, len(made))]
+
+    async def connect():
+        made.append(Slow())
+        return made[-1]
+
+    line = Line(connect)
+    first = asyncio.create_task(line.read("SELECT 1"))
+    await asked.wait()
+    line.turn_away()
+    answered.set()
+    assert await first == [("SELECT 1", 1)]
+    assert await line.read("SELECT 2") == [("SELECT 2", 2)]
+    assert [each.closed for each in made] == [True, False]
 
 
 async def test_a_connection_that_gets_out_of_step_is_an_outage_and_dropped():
