@@ -23,6 +23,7 @@ import aiohttp
 from aiohttp import web
 
 from tests.logs import EV_EFI_BOOT_SERVICES_APPLICATION, EV_IPL, Written, agile_log, secure_boot, separators
+from tests.once import migrated
 from tests.simulator import SoftwareCa, SoftwareTpm
 from verifier.main import Service, following, open_service, register_policies
 from verifier.ports import DEFAULT_TENANT, Scope, Workers
@@ -426,6 +427,8 @@ async def running(
 ) -> AsyncIterator[Harness]:
     """The service on free ports of the loopback: without TLS for the tests' own calls, with it for attestctl."""
     clock = clock or FakeClock()
+    if not settings.database:
+        migrated(settings.state_dir / "verifier.db")
     async with (
         open_service(settings, clock=clock, workers=workers, references=references) as service,
         following(service),

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.contract.doctoring import Made, fill
+from tests.once import migrated
 from tests.postgresql import Cluster, started
 from verifier.store import SqlStore, open_store, upgrade
 from verifier.store.schema import metadata
@@ -69,6 +70,7 @@ async def postgresql_database(cluster) -> AsyncIterator[Database]:
 async def database(request, tmp_path) -> AsyncIterator[Database]:
     """An empty database of each kind."""
     if request.param == "sqlite":
+        migrated(tmp_path / "verifier.db")
         found = Database(f"sqlite:///{tmp_path}/verifier.db", "verifier.db")
     else:
         # One for all: making a database costs more than most tests. Emptied before, so that a failure can be seen.

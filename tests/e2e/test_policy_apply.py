@@ -136,12 +136,12 @@ async def test_ctrl_c_between_pages_says_how_to_go_on_and_that_goes_on(verifier,
     asked = small_pages(verifier, monkeypatch)
     service = verifier.service.services.rejudging
     faster = service.__class__.page
-    second = asyncio.Event()
+    second, over = asyncio.Event(), asyncio.Event()
 
     async def stuck(command):
         if command.cursor is not None:
             second.set()
-            await asyncio.sleep(30)
+            await over.wait()
         return await faster(service, command)
 
     monkeypatch.setattr(service.__class__, "page", lambda _, command: stuck(command))
@@ -166,6 +166,7 @@ async def test_ctrl_c_between_pages_says_how_to_go_on_and_that_goes_on(verifier,
     assert {sequence for _, sequence in (await statuses(verifier)).values()} == {2}
     assert asked[0] is None
     assert None not in asked[1:]
+    over.set()
 
 
 async def test_a_verifier_that_fails_in_the_middle_is_told_with_how_to_go_on(verifier, lax, monkeypatch):
