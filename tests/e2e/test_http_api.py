@@ -215,7 +215,9 @@ async def test_join_tokens_run_out_expire_and_are_asked_for(verifier, clock):
         wrong = await begin(text)
         assert (wrong.status, wrong.code) == (401, "join-token-invalid")
     last = await verifier.token(Scope.JOIN, uses=1)
-    answers = await asyncio.gather(*(begin(last) for _ in range(5)))
+    machines = [Guest.booted(verifier, seed) for seed in range(2, 7)]
+    asked = (verifier.post("/v1/enrollments", one.enrollment(last)) for one in machines)
+    answers = await asyncio.gather(*asked)
     assert sorted(answer.status for answer in answers) == [201, 401, 401, 401, 401]
     short = await verifier.token(Scope.JOIN, lifetime=timedelta(minutes=1))
     clock.advance(minutes=1)
