@@ -8,6 +8,7 @@ import json
 import pytest
 import zstandard
 
+from tests.eventually import eventually
 from tests.harness import b64, running, settings_for, unb64
 
 # --- rule 9: hostile input
@@ -118,6 +119,20 @@ async def test_rule_9_a_body_over_the_limit_is_refused_before_it_is_read(verifie
 
     streamed = await verifier.call("POST", "/v1/challenges", data=chunks(), headers=headers)
     assert (streamed.status, streamed.code) == (413, "body-too-large")
+
+
+async def test_who_leaves_in_the_middle_of_a_refused_body_is_gone(verifier):
+    """Otherwise the service waits for the rest of it, also when it is to end."""
+    server = verifier.runner.server
+    server._kwargs["lingering_time"] = 3600.0
+    host, _, port = verifier.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /v1/challenges HTTP/1.1\r\nHost: verifier.test\r\nContent-Type: application/json\r\n")
+    writer.write(b"Content-Length: 9999999\r\n\r\n" + bytes(1000))
+    assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    assert server.connections
+    writer.close()
+    await eventually(lambda: not server.connections)
 
 
 async def test_rule_9_a_body_that_does_not_arrive_is_given_up(tmp_path):

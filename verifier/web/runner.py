@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 import structlog
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from verifier.reasons import Reason
@@ -32,12 +32,14 @@ _log = structlog.get_logger("vtpm_attest.web")
 class _Handler(web.RequestHandler):
     """One connection."""
 
-    __slots__ = ("_head", "origin")
+    __slots__ = ("_head", "_rest", "origin")
 
     def __init__(self, manager: _Server, **kwargs: Any) -> None:  # noqa: ANN401 - aiohttp's own
         super().__init__(manager, **kwargs)
         self._head: asyncio.TimerHandle | None = None
         """Ends the connection unless a request has come by then."""
+        self._rest: StreamReader | None = None
+        """Of a body that was answered before all of it came: read and thrown away, lest the answer be lost."""
         self.origin: str | None = None
         """Whose it is by a balancer's word; None: its peer's."""
 
@@ -60,9 +62,11 @@ class _Handler(web.RequestHandler):
             self._expect_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Nothing is expected of it any more."""
+        """Nothing is expected of it any more, and no rest of a body waited for."""
         self.has_head()
         super().connection_lost(exc)
+        if self._rest is not None:
+            self._rest.feed_eof()
 
     def has_head(self) -> None:
         """A request has come."""
@@ -74,6 +78,7 @@ class _Handler(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send the answer; only then does the connection count as idle, and may be closed."""
+        self._rest = None if request.content.is_eof() else request.content
         try:
             if isinstance(resp, web.Response) and (size := _in_parts(resp)):
                 return await self._taken(super().finish_response(request, resp, start_time), size)
