@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -25,6 +26,22 @@ def pytest_configure(config):
     os.environ["SSL_CERT_FILE"] = os.devnull
     if "TMPDIR" not in os.environ and _usable(MEMORY):
         os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call):
+    """A failure is told whatever is collected meanwhile.
+
+    Pytest parses the test's source for it. Before Python 3.11.8 that ends in a SystemError of the AST constructor where the
+    collector runs something that parses, too (python/cpython#106905).
+    """
+    if call.excinfo is None:
+        return (yield)
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def _usable(folder: Path) -> bool:
