@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Hundreds of processes: each would compile the whole program again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo test vm-test vm-test-all deb deb-test lifecycles faults soak fuzz lint format bench bench-peer fleet coverage clean images wheels wheels-test audit requirements
 
