@@ -10,13 +10,16 @@ import enum
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
 from verifier.quirks import Quirk
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
+from verifier.tcg.event_types import EventType
+
+_OF_WINDOWS: Final = frozenset({12, 13})
 
 
 class CertifiedIndex(NamedTuple):
@@ -304,6 +307,15 @@ class BootFacts:
     """PCRs that the log does not lead to as it stands, each with the known quirk that fits: names, and no facts."""
     decode: Callable[[], BootDetails] | None = field(default=None, compare=False, repr=False)
     """Decodes the details, once; most policies never ask, and decoding costs as much as all the rest."""
+    tagged: bool = field(init=False, compare=False, repr=False)
+    """PCRs 12 and 13 have events such as only Windows measures there: the details will say more of it."""
+
+    def __post_init__(self) -> None:
+        """Work out once what is asked at every attestation."""
+        tagged = any(
+            one.event_type == EventType.EV_EVENT_TAG and one.pcr in _OF_WINDOWS for one in self.events
+        )
+        object.__setattr__(self, "tagged", tagged)
 
     @property
     def details(self) -> BootDetails | None:
@@ -311,8 +323,7 @@ class BootFacts:
         return None if self.decode is None else self.decode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloudInstance:
+class CloudInstance(Struct, frozen=True, kw_only=True):
     """The instance a cloud certified the AK for; the cloud's word (Google writes it into its AK certificates)."""
 
     project_id: str
@@ -322,8 +333,7 @@ class CloudInstance:
     instance_name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceFacts:
+class DeviceFacts(Struct, frozen=True, kw_only=True):
     """A device identity (IAK, IDevID) that is tied to this TPM; its maker's word."""
 
     issuer: str
@@ -333,8 +343,7 @@ class DeviceFacts:
     """Of the hardware module, hex."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InventoryFacts:
+class InventoryFacts(Struct, frozen=True, kw_only=True):
     """What the operator's inventories say of this TPM's machine now; their word, which no TPM has signed.
 
     There are none while the sources they would rest on are not current.
@@ -352,8 +361,7 @@ class InventoryFacts:
     """The machine's files are; None: the source does not say."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndorsementFacts:
+class EndorsementFacts(Struct, frozen=True, kw_only=True):
     """On whose word the keys are a TPM's, and what that word says of it.
 
     `endorsed_by` and `methods` are the verifier's own. All else is the statement of the CA that issued the

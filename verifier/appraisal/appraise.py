@@ -163,8 +163,7 @@ def conclude(
     """The verdict. `staged` are findings of further policies, which have been cut to what they may do."""
     place, late = _place(examined, judged)
     findings = examined.findings + late + judged.all
-    moving = findings + tuple(finding for finding in staged if finding.tier is not Tier.AFFIRMING)
-    tier, vector = summed(moving)
+    tier, vector = summed(findings + tuple([one for one in staged if one.tier is not Tier.AFFIRMING]))
     return Appraisal(
         authenticated=examined.authenticated,
         tier=tier,
@@ -230,9 +229,10 @@ def _evaluate(
         return evaluate(policy, claims)
     boot = boot_key(
         None if claims.boot is None else claims.boot.digest,
-        claims.quote,
+        claims.quote.pcrs,
         evidence.kernel_command_line,
         userspace_sha256(evidence),
+        claims.quote.indices,
         policy.tolerated,
     )
     key = evaluation_key(policy, boot, claims.quote, claims.endorsement, claims.runtime)

@@ -133,8 +133,8 @@ def left_behind(line: Lineage, *contents: bytes | None) -> tuple[bytes, ...]:
     Its first stays: it is what the agent began with, and no value that could prove it later led there.
     """
     new = [content for content in contents if content is not None]
-    trail = (*(one for one in line.trail if one not in new), *new)
-    return trail if len(trail) <= MAX_TRAIL else (trail[0], *trail[1 - MAX_TRAIL :])
+    trail = [one for one in line.trail if one not in new] + new
+    return tuple(trail if len(trail) <= MAX_TRAIL else [trail[0], *trail[1 - MAX_TRAIL :]])
 
 
 def seen(line: Lineage, guest: Guest) -> tuple[Guest, ...]:
@@ -143,7 +143,8 @@ def seen(line: Lineage, guest: Guest) -> tuple[Guest, ...]:
     Where they become too many, earlier boots of a machine go first, so that its reboots push no other guest out.
     """
     key = guest_key(guest)
-    kept = [*(one for one in line.guests if guest_key(one) != key), guest]
+    kept = [one for one in line.guests if guest_key(one) != key]
+    kept.append(guest)
     while len(kept) > MAX_GUESTS:
         spare = (one for number, one in enumerate(kept) if _has_later_boot(one, kept[number + 1 :]))
         kept.remove(next(spare, kept[0]))

@@ -10,16 +10,15 @@ signed it, the nonce, the clock and the history are judged anew every time: noth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from verifier.claims import BootFacts, CertifiedIndex, EndorsementFacts, QuoteFacts, RuntimeFacts
 from verifier.findings import Finding
-from verifier.policy.model import CelRule, Policy, Toleration
+from verifier.policy.model import Policy, Toleration
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
 
 PcrValues = tuple[tuple[HashAlg, tuple[tuple[int, bytes], ...]], ...]
-_CLOCK: Final = "quote.clock."
 
 
 class LogNames(NamedTuple):
@@ -61,7 +60,7 @@ class EvaluationKey(NamedTuple):
     firmware_version: int
     endorsement: EndorsementFacts | None
     clock: ClockInfo | None
-    """None where no rule of the policy reads it."""
+    """None where no rule of the policy reads it: it is another one in every quote."""
     runtime: RuntimeFacts | None = None
 
 
@@ -122,16 +121,16 @@ class LocalMemo:
 
 def boot_key(
     log_sha256: bytes | None,
-    quote: QuoteFacts,
+    pcrs: Mapping[HashAlg, Mapping[int, bytes]],
     kernel_command_line: str | None,
     userspace_sha256: bytes | None = None,
+    indices: tuple[CertifiedIndex, ...] = (),
     tolerated: tuple[Toleration, ...] = (),
 ) -> BootKey:
-    """The key of what a log, and systemd's behind it, prove against this quote under a policy that tolerates this."""
-    pcrs = _ordered(quote.pcrs)
+    """The key of what a log, and systemd's behind it, prove against these values under a policy that tolerates this."""
     if log_sha256 is None or userspace_sha256 is None:
-        return BootKey(log_sha256, pcrs, kernel_command_line, tolerated=tolerated)
-    return BootKey(log_sha256, pcrs, kernel_command_line, userspace_sha256, quote.indices, tolerated)
+        userspace_sha256, indices = None, ()
+    return BootKey(log_sha256, _ordered(pcrs), kernel_command_line, userspace_sha256, indices, tolerated)
 
 
 def evaluation_key(
@@ -148,22 +147,11 @@ def evaluation_key(
         quote.signature_hash,
         quote.firmware_version,
         endorsement,
-        quote.clock if reads_clock(policy) else None,
+        quote.clock if policy.reads_clock else None,
         runtime,
-    )
-
-
-def reads_clock(policy: Policy) -> bool:
-    """Whether a rule of the policy reads the TPM's clock, which is another one in every quote.
-
-    Only CEL expressions can; a test holds every claim of the catalogue against this.
-    """
-    return any(
-        isinstance(rule, CelRule) and any(name.startswith(_CLOCK) for name in rule.program.references)
-        for rule in policy.rules
     )
 
 
 def _ordered(pcrs: Mapping[HashAlg, Mapping[int, bytes]]) -> PcrValues:
     banks = sorted(pcrs.items(), key=lambda item: item[0].label) if len(pcrs) > 1 else pcrs.items()
-    return tuple((bank, tuple(sorted(values.items()))) for bank, values in banks)
+    return tuple([(bank, tuple(sorted(values.items()))) for bank, values in banks])

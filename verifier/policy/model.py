@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 from verifier.findings import Severity
 from verifier.policy.catalogue import CATALOGUE
@@ -14,6 +15,8 @@ from verifier.policy.runtime.section import RuntimeSection
 from verifier.quirks import Quirk
 from verifier.reasons import Claim
 from verifier.tcg.algorithms import HashAlg
+
+_CLOCK: Final = "quote.clock."
 
 
 class LogUse(enum.StrEnum):
@@ -214,6 +217,13 @@ class Policy:
     unjudged: Mapping[int, str]
     tolerated: tuple[Toleration, ...] = ()
     runtime: RuntimeSection | None = None
+    reads_clock: bool = field(init=False, compare=False, repr=False)
+    """Whether a rule reads the TPM's clock. Only CEL expressions can; a test holds every claim of the catalogue against this."""
+
+    def __post_init__(self) -> None:
+        """Work out once what is asked at every attestation."""
+        read = any(name.startswith(_CLOCK) for rule in self.rules for name in references(rule))
+        object.__setattr__(self, "reads_clock", read)
 
     @property
     def needs_boot_log(self) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from verifier.appraisal.alike import of_these
 from verifier.appraisal.correlate import InventoryView
@@ -25,7 +25,7 @@ def endorsement_facts(attester: AttesterRecord, inventory: InventoryView | None 
     proven = _of_record((attester.ek_profile, attester.endorsed_by, attester.ek_issuer))
     if inventory is None:
         return proven
-    return replace(proven, inventory=inventory_facts(inventory))
+    return structs.replace(proven, inventory=inventory_facts(inventory))
 
 
 @lru_cache(maxsize=1024)

@@ -97,8 +97,11 @@ def quoted_digest(
     parts: list[bytes] = []
     for selection in selections:
         bank = values.get(selection.bank, {})
-        sent = [bank.get(pcr, b"") for pcr in selection.pcrs]
-        if {len(value) for value in sent} - {selection.bank.size}:
+        try:
+            sent = [bank[pcr] for pcr in selection.pcrs]
+        except KeyError:
+            raise _faulty(selection, bank) from None
+        if set(map(len, sent)) - {selection.bank.size}:
             raise _faulty(selection, bank)
         parts += sent
     digest: bytes = new(b"".join(parts)).digest()

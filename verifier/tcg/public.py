@@ -45,18 +45,19 @@ class ObjectAttributes(enum.IntFlag):
 
 
 _LABELS: Final = {
-    ObjectAttributes.FIXED_TPM: "fixedTPM",
-    ObjectAttributes.FIXED_PARENT: "fixedParent",
-    ObjectAttributes.SENSITIVE_DATA_ORIGIN: "sensitiveDataOrigin",
-    ObjectAttributes.RESTRICTED: "restricted",
-    ObjectAttributes.DECRYPT: "decrypt",
-    ObjectAttributes.SIGN: "sign",
+    int(ObjectAttributes.RESTRICTED): "restricted",
+    int(ObjectAttributes.FIXED_TPM): "fixedTPM",
+    int(ObjectAttributes.FIXED_PARENT): "fixedParent",
+    int(ObjectAttributes.DECRYPT): "decrypt",
+    int(ObjectAttributes.SIGN): "sign",
+    int(ObjectAttributes.SENSITIVE_DATA_ORIGIN): "sensitiveDataOrigin",
 }
+"""As Part 2 writes them, in the order in which they are missed."""
 _BOUND_TO_TPM: Final = (
-    ObjectAttributes.RESTRICTED,
-    ObjectAttributes.FIXED_TPM,
-    ObjectAttributes.FIXED_PARENT,
+    ObjectAttributes.RESTRICTED | ObjectAttributes.FIXED_TPM | ObjectAttributes.FIXED_PARENT
 )
+_OF_AK: Final = _BOUND_TO_TPM | ObjectAttributes.SIGN | ObjectAttributes.SENSITIVE_DATA_ORIGIN
+_OF_EK: Final = _BOUND_TO_TPM | ObjectAttributes.DECRYPT
 
 
 class EccCurve(enum.Enum):
@@ -194,8 +195,7 @@ def ak_attribute_problems(public: Public) -> tuple[str, ...]:
     Empty proves that a TPM which really holds an object of this *name* signs nothing with it but structures
     of its own making. It does not prove that a TPM holds it: that takes credential activation.
     """
-    required = (*_BOUND_TO_TPM, ObjectAttributes.SIGN, ObjectAttributes.SENSITIVE_DATA_ORIGIN)
-    problems = _attribute_problems(public, required=required, forbidden=ObjectAttributes.DECRYPT)
+    problems = _attribute_problems(public, required=_OF_AK, forbidden=ObjectAttributes.DECRYPT)
     if public.name_alg is HashAlg.SHA1:
         # Activation proves the name alone. Two areas of one SHA-1 name can be made: an external key to be
         # loaded into a real TPM, and this one with the attributes it could never be loaded with.
@@ -210,17 +210,18 @@ def ek_attribute_problems(public: Public) -> tuple[str, ...]:
 
     Empty does not prove that it is one: that takes its certificate, an inventory or an operator.
     """
-    required = (*_BOUND_TO_TPM, ObjectAttributes.DECRYPT)
-    return tuple(_attribute_problems(public, required=required, forbidden=ObjectAttributes.SIGN))
+    return tuple(_attribute_problems(public, required=_OF_EK, forbidden=ObjectAttributes.SIGN))
 
 
 def _attribute_problems(
-    public: Public, *, required: tuple[ObjectAttributes, ...], forbidden: ObjectAttributes
+    public: Public, *, required: ObjectAttributes, forbidden: ObjectAttributes
 ) -> list[str]:
-    bits = public.attributes.value  # plain numbers: this is asked at every attestation
-    problems = [f"{_LABELS[bit]} is not set" for bit in required if not bits & bit.value]
-    if bits & forbidden.value:
-        problems.append(f"{_LABELS[forbidden]} is set")
+    bits, needed, barred = int(public.attributes), int(required), int(forbidden)
+    if bits & (needed | barred) == needed:  # asked at every attestation
+        return []
+    problems = [f"{label} is not set" for bit, label in _LABELS.items() if bit & needed and not bits & bit]
+    if bits & barred:
+        problems.append(f"{_LABELS[barred]} is set")
     return problems
 
 

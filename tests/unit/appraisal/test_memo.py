@@ -12,7 +12,7 @@ from tests.unit.appraisal.machines import LINE, LOG, NOW, SHA256, Machine, boot_
 from tests.unit.policy.test_catalogue import NEVER_MEASURED, captured
 from verifier.appraisal.appraise import appraise
 from verifier.appraisal.evidence import History, JudgedHistory
-from verifier.appraisal.memo import BootKey, EvaluationKey, LocalMemo, boot_key, evaluation_key, reads_clock
+from verifier.appraisal.memo import BootKey, EvaluationKey, LocalMemo, boot_key, evaluation_key
 from verifier.claims import (
     CloudInstance,
     DeviceFacts,
@@ -160,7 +160,7 @@ def test_another_policy_revision_is_evaluated_anew_over_the_same_facts(machine, 
 
 
 def test_another_endorsement_is_evaluated_anew(machine, warm):
-    facts = dataclasses.replace(ENDORSED, virtual=False)
+    facts = structs.replace(ENDORSED, virtual=False)
     assert hits(warm, machine, endorsement=facts) == 1
     assert hits(warm, machine, endorsement=ENDORSED, ak_activated=False) == 1
 
@@ -205,18 +205,18 @@ def facts(**changes):
     ],
 )
 def test_keys_differ_in_every_bank_index_and_value(other):
-    assert boot_key(b"", facts(), None) != boot_key(b"", other, None)
+    assert boot_key(b"", facts().pcrs, None) != boot_key(b"", other.pcrs, None)
 
 
 def test_keys_do_not_depend_on_the_order_of_what_is_equal():
     one = facts(pcrs={SHA256: {0: bytes(32), 7: bytes(32)}, HashAlg.SHA1: {0: bytes(20)}})
     two = facts(pcrs={HashAlg.SHA1: {0: bytes(20)}, SHA256: {7: bytes(32), 0: bytes(32)}})
-    assert boot_key(b"", one, None) == boot_key(b"", two, None)
+    assert boot_key(b"", one.pcrs, None) == boot_key(b"", two.pcrs, None)
 
 
 @pytest.mark.parametrize("change", [{"firmware_version": 2}, {"signature_hash": HashAlg.SHA384}])
 def test_what_a_policy_can_read_of_the_quote_is_in_the_key(change):
-    policy, boot = golden(), boot_key(b"", facts(), None)
+    policy, boot = golden(), boot_key(b"", facts().pcrs, None)
     assert evaluation_key(policy, boot, facts(), None) != evaluation_key(policy, boot, facts(**change), None)
 
 
@@ -236,8 +236,8 @@ unjudged: [{{pcrs: [0], why: a policy for tests}}]
 def test_a_policy_that_reads_the_clock_is_evaluated_at_every_clock(machine):
     reading = parse_policy(CEL.format(cel="quote.clock.reset_count < 1000u"))
     other = parse_policy(CEL.format(cel="quote.signature_hash == 'sha256'"))
-    assert reads_clock(reading)
-    assert not reads_clock(other)
+    assert reading.reads_clock
+    assert not other.reads_clock
     memo = Spy()
     for expected in (0, 0):
         assert hits(memo, machine, policy=reading) == expected

@@ -64,7 +64,7 @@ def judged(policy: Path, entry: dict, ak: str) -> Appraisal:
     bundle = read_bundle(folder, ak=ak)
     facts = None
     if "endorsement" in entry:
-        facts = EndorsementFacts(**(dict.fromkeys(EndorsementFacts.__slots__) | entry["endorsement"]))
+        facts = EndorsementFacts(**(dict.fromkeys(EndorsementFacts.__struct_fields__) | entry["endorsement"]))
     expectation = Expectation(
         bundle.ak_public,
         ak_activated=facts is not None,  # only activation ties an EK to the AK that signed

@@ -16,8 +16,8 @@ from verifier.tcg.userspace_log import UserspaceLog
 
 _ALWAYS: Final = frozenset({0, UKI_PCR})
 """What these hold without any event follows from the log's locality, or from phases that no log tells of."""
-_SOMETHING: Final = 0x5A
-"""Byte of the value that stands for whatever was extended: neither zeros nor ones, as PCRs are after a reset."""
+_SOMETHING: Final = {bank: bytes((0x5A,)) * bank.size for bank in HashAlg}
+"""Stands for whatever was extended: neither zeros nor ones, as PCRs are after a reset."""
 
 
 def measured_pcrs(log: ParsedEventLog, userspace: UserspaceLog | None) -> frozenset[int]:
@@ -32,14 +32,10 @@ def told_to_log(
     pcrs: Mapping[HashAlg, Mapping[int, bytes]], measured: frozenset[int]
 ) -> dict[HashAlg, Mapping[int, bytes]]:
     """The quoted PCRs with every value that does not matter replaced by one that says as much as does."""
-    return {
-        bank: {
-            pcr: value if pcr in measured else _stands_for(pcr, value, bank) for pcr, value in values.items()
-        }
-        for bank, values in pcrs.items()
-    }
-
-
-def _stands_for(pcr: int, value: bytes, bank: HashAlg) -> bytes:
-    unused = initial_value(pcr, bank)
-    return unused if value == unused else bytes((_SOMETHING,)) * bank.size
+    told: dict[HashAlg, Mapping[int, bytes]] = {}
+    for bank, values in pcrs.items():
+        told[bank] = known = dict(values)
+        for pcr in known.keys() - measured:
+            if known[pcr] != initial_value(pcr, bank):
+                known[pcr] = _SOMETHING[bank]
+    return told

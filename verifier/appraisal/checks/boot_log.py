@@ -60,12 +60,12 @@ def _outcome(
         logs = _read(log, evidence)
         measured = measured_pcrs(logs.boot, logs.userspace)
         memo.keep_measured(names, measured)
-    seen = quote._replace(pcrs=told_to_log(quote.pcrs, measured))
-    key = boot_key(names.boot, seen, evidence.kernel_command_line, names.userspace, tolerated)
+    told = told_to_log(quote.pcrs, measured)
+    key = boot_key(names.boot, told, evidence.kernel_command_line, names.userspace, quote.indices, tolerated)
     outcome = memo.boot(key)
     if outcome is None:
         logs = logs or _read(log, evidence)
-        outcome = _hold_against(logs, seen, evidence.kernel_command_line, tolerated)
+        outcome = _hold_against(logs, quote._replace(pcrs=told), evidence.kernel_command_line, tolerated)
         memo.keep_boot(key, outcome, len(log) + len(evidence.userspace_log or b""))
     return outcome
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from msgspec import structs
 
 from verifier.appraisal.checks.clock import ClockRelation, clock_findings, clock_relation, history_finding
-from verifier.appraisal.checks.guests import Who, both_kernels, identify, known_uuids, listed
+from verifier.appraisal.checks.guests import Who, both_kernels, identify, listed, several_uuids
 from verifier.appraisal.checks.ratchet import ratchet_finding, read_ratchet
 from verifier.appraisal.evidence import Evidence, Expectation, History
 from verifier.appraisal.lineage import (
@@ -27,12 +27,10 @@ from verifier.appraisal.place import ON_LINE, PARTED, Place, RatchetRelation, Sh
 from verifier.appraisal.result import Finding, Severity, Status
 from verifier.claims import BootFacts, QuoteFacts
 from verifier.reasons import Reason
-from verifier.tcg.event_types import EventType
 
 _GRAVITY: Final = {kind: number for number, kind in enumerate(IncidentKind)}
 _BACK: Final = PARTED - {RatchetRelation.FOREIGN}
 _GOES_ON: Final = frozenset({RatchetRelation.SAME, RatchetRelation.NEXT})
-_TAGGED_PCRS: Final = frozenset({12, 13})
 
 
 class HistoryOutcome(NamedTuple):
@@ -104,9 +102,7 @@ def check_boot_counter(
 
 def windows_boot_counter(boot: BootFacts | None) -> BootCounter | None:
     """The counter as the Windows boot manager measured it; None for other systems."""
-    if boot is None or not any(
-        event.pcr in _TAGGED_PCRS and event.event_type == EventType.EV_EVENT_TAG for event in boot.events
-    ):
+    if boot is None or not boot.tagged:
         return None  # decoding the details of every Linux log would cost as much as all other checks
     details = boot.details
     if details is None or details.windows is None:
@@ -209,7 +205,7 @@ def _incident(who: Who, clock: ClockRelation, shown: Shown, history: History) ->
         return IncidentKind.CLONE_PROVEN
     if went_back or foreign:
         return _graver(prior, IncidentKind.ROLLBACK if went_back else IncidentKind.RATCHET_FOREIGN)
-    if len(known_uuids(history, who.smbios_uuid)) > 1:
+    if several_uuids(history, who.smbios_uuid):
         return _graver(prior, IncidentKind.CLONE_SUSPECTED)
     return prior
 

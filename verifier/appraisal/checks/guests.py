@@ -103,6 +103,13 @@ def known_uuids(history: History, claimed: str | None) -> list[str]:
     return sorted(found.values())
 
 
+def several_uuids(history: History, claimed: str | None) -> bool:
+    """Whether there is more than one of them."""
+    if history.smbios_uuids <= {claimed}:  # as of nearly every machine
+        return False
+    return len(known_uuids(history, claimed)) > 1
+
+
 def listed(place: Place, history: History) -> tuple[str | None, str]:
     """The guests of an incident, for people: whoever was seen before, and who speaks now."""
     key = (machine_of(place.smbios_uuid), place.boot_id, place.parted)
