@@ -9,6 +9,7 @@ from tests.faults.striking import Strike
 from tests.faults.world import sweep, world
 
 QUICK = operations.enrolment
+TORN = (operations.enrolment, operations.attestation_after_reboot, operations.policy)
 
 
 @pytest.fixture
@@ -35,6 +36,15 @@ def each(*, quick: bool):
 async def test_killed_before_every_write(tmp_path, cluster, operation):
     async with world(tmp_path, cluster) as made:
         assert await sweep(made, operation, Strike.KILL) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("operation", TORN, ids=lambda one: one.__name__)
+async def test_killed_in_the_middle_of_every_write(tmp_path, operation):
+    """Half of it is in the file, or on its way to the client."""
+    async with world(tmp_path) as made:
+        assert await sweep(made, operation, Strike.TEAR) > 0
+        assert made.torn, "no write was torn"
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,9 @@ Deed: TypeAlias = Callable[[], Awaitable[Answer]]
 Operation: TypeAlias = Callable[["World", int], AsyncGenerator[Deed, Answer | None]]
 """Yields what shall be struck at; is sent the answer, None where there was none, and goes on as the client would."""
 MOST_STEPS: Final = 400
+WAL_HEADER: Final = 32
+WAL_FRAME: Final = 24 + 4096
+"""Of a page, with its own header: https://www.sqlite.org/fileformat2.html#walformat"""
 
 
 @dataclass
@@ -40,6 +43,8 @@ class World(Harness):
     good: Guest | None = None
     bad: Guest | None = None
     problems: list[str] = field(default_factory=list)
+    torn: int = 0
+    """How often a part of a frame was at the end of SQLite's log after a kill."""
 
     async def token(self, scope: Scope, **options: Any) -> str:
         if "uses" in options:
@@ -82,6 +87,7 @@ class World(Harness):
         if what in {Strike.KILL, Strike.TEAR} and reached:
             async with asyncio.timeout(30):
                 await asyncio.shield(self.child.ended)
+            self.torn += self._torn()
             await self.start()
         elif answer is None:
             self.problems.append(f"cut without a reason: {fault_of(self.child)}")
@@ -91,6 +97,14 @@ class World(Harness):
                 self.problems.append(f"{answer.status} {answer.code}: {answer.content!r}")
             answer = None
         return answer, reached
+
+    def _torn(self) -> bool:
+        log = self.site.state / "verifier.db-wal"
+        return (
+            log.exists()
+            and log.stat().st_size > WAL_HEADER
+            and (log.stat().st_size - WAL_HEADER) % WAL_FRAME != 0
+        )
 
     def note(self, answer: Answer) -> Any:
         """A verdict somebody was told."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -18,8 +19,20 @@ MOST: Final = 256
 _running = threading.BoundedSemaphore(MOST)
 
 
+class _Asked(NamedTuple):
+    """A lookup, and where it is waited for."""
+
+    loop: asyncio.AbstractEventLoop
+    host: str
+    port: int
+    family: socket.AddressFamily
+
+
+_under_way: Final[dict[_Asked, asyncio.Future[list[Any]]]] = {}
+
+
 class SystemResolver(AbstractResolver):
-    """Each lookup in a thread of its own that the end of the process does not wait for."""
+    """Each name that is looked up in a thread of its own that the end of the process does not wait for."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -43,29 +56,33 @@ class SystemResolver(AbstractResolver):
 
 
 async def _beside(host: str, port: int, family: socket.AddressFamily) -> list[Any]:
-    if not _running.acquire(blocking=False):
-        raise OSError(None, f"{host}: {MOST} lookups of names are under way already")
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[Any]] = loop.create_future()
+    """Whoever asks what is being looked up already waits for that: a name that hangs hangs once, however often it is tried."""
+    asked = _Asked(asyncio.get_running_loop(), host, port, family)
+    answer = _under_way.get(asked)
+    if answer is None:
+        if not _running.acquire(blocking=False):
+            raise OSError(None, f"{host}: {MOST} lookups of names are under way already")
+        answer = _under_way[asked] = asked.loop.create_future()
+        threading.Thread(target=_look, args=(asked, answer), name="name-lookup", daemon=True).start()
+    return await asyncio.shield(answer)
 
-    def tell(found: list[Any] | None, error: OSError | None) -> None:
-        if answer.done():  # nobody waits any more
-            return
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(found or [])
 
-    def look() -> None:
-        found, problem = None, None
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
-        except OSError as error:
-            problem = error
-        finally:
-            _running.release()
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(tell, found, problem)
+def _look(asked: _Asked, answer: asyncio.Future[list[Any]]) -> None:
+    found: list[Any] | OSError
+    try:
+        found = socket.getaddrinfo(asked.host, asked.port, type=socket.SOCK_STREAM, family=asked.family)
+    except OSError as error:
+        found = error
+    finally:
+        _running.release()
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        asked.loop.call_soon_threadsafe(_tell, asked, answer, found)
 
-    threading.Thread(target=look, name="name-lookup", daemon=True).start()
-    return await answer
+
+def _tell(asked: _Asked, answer: asyncio.Future[list[Any]], found: list[Any] | OSError) -> None:
+    del _under_way[asked]
+    if isinstance(found, OSError):
+        answer.set_exception(found)
+        answer.exception()  # nobody may be waiting any more
+    else:
+        answer.set_result(found)
