@@ -22,6 +22,7 @@ from aiohttp import web
 
 from tests.bench.fleet.http import MSGPACK, Connection
 from verifier.keys.tls import own_tls
+from verifier.logs import configure_logs
 
 _SECONDS: Final = 3.0
 _MOST: Final = 64
@@ -74,6 +75,9 @@ def _cpu(pid: int) -> float:
 
 
 async def _serve(folder: Path, size: int) -> None:
+    configure_logs(
+        "console", "warning", sys.stderr
+    )  # whoever measures reads the port from this process's output
     reply = os.urandom(size)
 
     async def answer(request: web.Request) -> web.Response:
