@@ -148,6 +148,17 @@ async def test_settings_that_cannot_be_used_leave_the_running_workers_alone(tmp_
         assert service.workers() == before
 
 
+async def test_an_anchor_that_is_half_there_is_named_when_workers_are_reloaded(tmp_path):
+    config = configuration(tmp_path)
+    anchor = min((tmp_path / "anchors").glob("*"))
+    async with served(tmp_path, "--workers", "2", config=config) as service:
+        before = service.workers()
+        anchor.write_bytes(anchor.read_bytes()[:100])
+        service.process.send_signal(signal.SIGHUP)
+        await until(lambda: all(map(gone, before)))
+        assert anchor.name in (tmp_path / "stderr").read_text()
+
+
 async def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path):
     async with served(tmp_path, "--workers", "2") as service:
         workers = service.workers()

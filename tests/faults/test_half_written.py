@@ -38,7 +38,8 @@ async def test_a_half_written_file_is_named_and_changes_nothing(tmp_path, name, 
 
                 await eventually(told)
                 await crowd.several_rounds(1)
-                assert before <= set(replica.processes())
+                # A file in the folder of anchors is passed over: workers begin anew with the others.
+                assert name == "anchor" or before <= set(replica.processes())
             file.write_bytes(whole)
             replica.signal(signal.SIGHUP)
             await asyncio.sleep(1)

@@ -82,7 +82,8 @@ def _supervise(
         manager=manager,
         # Beyond what a worker gives its own requests.
         grace=root.SHUTDOWN + 10,
-        usable=lambda: _check(config),
+        # Nobody else names what of the anchors is passed over: workers leave that to their parent.
+        usable=lambda: _usable(config, quiet=False),
     )
     host.guarded(lambda: host.run(supervisor.run(lambda: _announce(slots[0], tls, len(slots)))))
 
@@ -101,16 +102,15 @@ def _check(config: Path | None) -> None:
         raise VerifierFault(str(error)) from error
 
 
-async def _usable(config: Path | None) -> bool:
-    """Whether the successor of a single process would start: a rehearsal, as the process that would find out too late is gone."""
+async def _usable(config: Path | None, *, quiet: bool = True) -> bool:
+    """Whether a successor would start: a rehearsal, as the single process that would find out too late is gone."""
     try:
         _check(config)
     except VerifierFault as error:
         host.say(f"attest-verifier: not reloaded, the running settings stay: {error}")
         return False
-    program = (
-        f"from verifier.cli.serving import rehearse; rehearse({None if config is None else str(config)!r})"
-    )
+    named = None if config is None else str(config)
+    program = f"from verifier.cli.serving import rehearse; rehearse({named!r}, quiet={quiet})"
     rehearsal = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, stdout=asyncio.subprocess.DEVNULL
     )
@@ -125,9 +125,9 @@ async def _usable(config: Path | None) -> bool:
     return True
 
 
-def rehearse(config: str | None) -> None:
+def rehearse(config: str | None, *, quiet: bool) -> None:
     """All of a start but the serving; leaves with an exit code where that is not possible."""
-    settings = host.read_settings(None if config is None else Path(config), quiet=True)
+    settings = host.read_settings(None if config is None else Path(config), quiet=quiet)
     host.guarded(lambda: host.run(root.prepare(settings)))
 
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from asyncio.subprocess import Process
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -52,7 +52,7 @@ class Supervisor:
         slots: what each worker listens on. Kept open here, so no queued connection is lost between two workers.
         manager: who wants to know.
         grace: seconds a worker has to finish what it began.
-        usable: raises `VerifierFault` where the settings as they are now cannot be used.
+        usable: whether what is configured now could be started with; says so itself where not.
     """
 
     command: Sequence[str]
@@ -60,7 +60,7 @@ class Supervisor:
     environment: Mapping[str, str]
     manager: Manager
     grace: float
-    usable: Callable[[], None]
+    usable: Callable[[], Awaitable[bool]]
     _children: dict[int, _Child] = field(default_factory=dict)
     _watchers: set[asyncio.Task[None]] = field(default_factory=set)
     _pauses: dict[int, float] = field(default_factory=dict)
@@ -109,8 +109,7 @@ class Supervisor:
         """New workers with the settings of now beside the old ones; these end when the new ones answer."""
         self.manager.reloading()
         try:
-            self.usable()
-            fresh = await self._generation()
+            fresh = await self._successors()
         except VerifierFault as error:
             _log.error("workers.reload-failed", problem=str(error), effect="the running workers go on")
         else:
@@ -120,6 +119,12 @@ class Supervisor:
             _log.info("workers.reloaded", workers=len(fresh))
             await self._end([*old.values()])
         self.manager.ready(self._status())
+
+    async def _successors(self) -> dict[int, _Child]:
+        """Workers with what is configured now, or `VerifierFault`."""
+        if not await self.usable():
+            raise VerifierFault("what is configured now cannot be started with; why is said above")
+        return await self._generation()
 
     async def _generation(self) -> dict[int, _Child]:
         """A worker on every slot, all of them ready; or none, and `VerifierFault`."""

@@ -19,6 +19,10 @@ signal.pause()
 """
 
 
+async def usable() -> bool:
+    return True
+
+
 async def test_a_program_that_is_gone_for_a_moment(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "_FIRST_PAUSE", 0.01)
     program, away = tmp_path / "worker", tmp_path / "away"
@@ -30,7 +34,7 @@ async def test_a_program_that_is_gone_for_a_moment(tmp_path, monkeypatch):
         environment=dict(os.environ),
         manager=Manager(None, None),
         grace=5,
-        usable=lambda: None,
+        usable=usable,
     )
     ready = asyncio.Event()
     running = asyncio.create_task(parent.run(ready.set))
