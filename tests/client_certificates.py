@@ -26,6 +26,7 @@ class ClientCa:
 
     directory: Path
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+    lifetime: timedelta = timedelta(days=1)
 
     def __post_init__(self) -> None:
         self.directory.mkdir(exist_ok=True)
@@ -58,7 +59,7 @@ class ClientCa:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_after(now + self.lifetime)
         )
 
 

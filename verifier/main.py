@@ -19,7 +19,7 @@ from verifier.errors import EvidenceError, VerifierFault
 from verifier.inventory.live import LiveInventory
 from verifier.inventory_wiring import follow, sources
 from verifier.keys import log_keys as log_key_files
-from verifier.keys.files import ensure_directory
+from verifier.keys.files import ensure_directory, exposed
 from verifier.keys.log_keys import LogKeyEntry
 from verifier.keys.pem import read_certificate
 from verifier.keys.secret import session_key
@@ -274,6 +274,16 @@ async def _register(service: Service, source: bytes) -> PolicyRecord:
     return await policies.register(DEFAULT_TENANT, source, "start", current=known is None)
 
 
+def tell_exposed(settings: Settings) -> None:
+    """Keys that others of this machine may read are told; they are used all the same."""
+    for path in exposed(settings.state_dir):
+        _log.warning(
+            "keys.exposed",
+            file=str(path),
+            next=f"chmod 600 {path}; and rotate it if anybody may have read it",
+        )
+
+
 def following(service: Service) -> AbstractAsyncContextManager[None]:
     """Hear of other replicas' changes from now on; follow the inventories, and keep what they say, while this is open."""
     service.store.follow()
@@ -294,6 +304,7 @@ async def prepare(settings: Settings) -> TlsFiles:
     """
     async with open_service(settings) as service:
         await report_trust(service.services.trust, service.trust, settings.enrollment.methods)
+        tell_exposed(settings)
         await register_policies(service)
         service.tls.context(client_anchors(settings))
         return service.tls
@@ -310,6 +321,7 @@ async def serve(settings: Settings, place: Place) -> Ending:
     async with open_service(settings) as service, following(service):
         if place.alone:
             await report_trust(service.services.trust, service.trust, settings.enrollment.methods)
+            tell_exposed(settings)
         await register_policies(service)
         tls = LiveTls(service.tls, client_anchors(settings))
         balancers = balancers_of(settings)

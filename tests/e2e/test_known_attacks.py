@@ -258,7 +258,9 @@ async def test_attack_cross_tenant_evidence_of_one_machine(verifier):
     """One machine, enrolled in two tenants with the same keys: what it says to one of them counts nothing with the other."""
     here, there = Guest.booted(verifier), Guest.booted(verifier)
     there.tpm = here.tpm
-    here.keeps_ratchet = there.keeps_ratchet = False  # the TPM keeps one, for one verifier
+    here.keeps_ratchet = there.keeps_ratchet = (
+        False  # an answer to the other's challenge would move that one's on
+    )
     await here.enroll()
     await there.enroll(await verifier.token(Scope.JOIN, tenant="globex"))
     assert here.attester_id != there.attester_id

@@ -26,13 +26,13 @@ from verifier.settings import Settings
 UNUSABLE = 69
 
 
-def pair(directory: Path, authority: Path) -> TlsFiles:
+def pair(directory: Path, authority: Path, now: datetime | None = None) -> TlsFiles:
     """A certificate of an authority, as somebody brings it; each time another."""
     directory.mkdir(parents=True)
     for name in ("ca.pem", "ca.key"):
         if (authority / name).exists():
             shutil.copy(authority / name, directory)
-    made = own_tls(directory, ["localhost", "127.0.0.1"], datetime.now(UTC))
+    made = own_tls(directory, ["localhost", "127.0.0.1"], now or datetime.now(UTC))
     if not (authority / "ca.pem").exists():
         authority.mkdir()
         for name in ("ca.pem", "ca.key"):

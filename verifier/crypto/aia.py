@@ -13,9 +13,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from asn1crypto import pem
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
-from cryptography.x509 import InvalidVersion
 
 from verifier.crypto import der
 from verifier.crypto.anchors import TrustAnchors
@@ -23,6 +21,7 @@ from verifier.crypto.cert_reader import parse_authority, parse_certificate
 from verifier.crypto.certificate import Certificate
 from verifier.crypto.nv_content import unwrap
 from verifier.errors import EvidenceError
+from verifier.refusals import REFUSALS
 
 MAX_REPLY: Final = 64 * 1024
 """Bytes of an answer; an issuer's certificate has two thousand."""
@@ -185,7 +184,7 @@ def read_issuers(body: bytes) -> tuple[bytes, ...]:
                 for certificate in (_unpack(block) if label == "PKCS7" else (block,))
             )
         return _unpack(body)
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidVersion, EvidenceError):
+    except (*REFUSALS, EvidenceError):
         return ()
 
 

@@ -8,9 +8,9 @@ from datetime import datetime
 
 from cryptography import x509
 
-from verifier.crypto.refusals import REFUSALS
 from verifier.errors import RefusedError
 from verifier.reasons import Reason
+from verifier.refusals import REFUSALS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

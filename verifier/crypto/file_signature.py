@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from verifier.crypto.keys import PublicKey
-from verifier.crypto.refusals import REFUSALS
 from verifier.crypto.weak_keys import weakness
+from verifier.refusals import REFUSALS
 from verifier.tcg.ima.signature import FileSignature
 
 _HASHES: Final[dict[str, hashes.HashAlgorithm]] = {

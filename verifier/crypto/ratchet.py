@@ -44,7 +44,7 @@ class RatchetChain(Struct, frozen=True):
 
     @property
     def index(self) -> int:
-        """NV index. One per attester id, so that several verifiers can have theirs in one TPM."""
+        """NV index. One per attester id, so that several verifiers, and tenants of one, can have theirs in one TPM."""
         return _place_of(self.attester_id)[0]
 
     @property

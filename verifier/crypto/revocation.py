@@ -22,9 +22,9 @@ from verifier.crypto.cert_algorithms import read_signature_algorithm
 from verifier.crypto.certificate import Certificate, KeyUsage, SignatureAlgorithm
 from verifier.crypto.names import canonical_name, display_name
 from verifier.crypto.paths import ValidPath, signature_holds
-from verifier.crypto.refusals import REFUSALS
 from verifier.errors import MalformedInputError, RefusedError
 from verifier.reasons import Reason
+from verifier.refusals import REFUSALS
 
 STRUCTURE: Final = "CertificateList"
 MAX_CRL: Final = 16 * 1024 * 1024

@@ -13,7 +13,7 @@ from verifier.crypto.certificate import (
     KeyUsage,
 )
 from verifier.crypto.der import Envelope
-from verifier.crypto.refusals import REFUSALS
+from verifier.refusals import REFUSALS
 
 _USAGE_BITS = {
     "digital_signature": KeyUsage.DIGITAL_SIGNATURE,

@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Final
 
 from asn1crypto import pem
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
-from cryptography.x509 import InvalidVersion
 
 from verifier.crypto.anchors import MAX_BUNDLE, AnchorCollection, Rejected, TrustAnchors, UnusableAnchor
 from verifier.crypto.revocation import MAX_CRL, parse_crl
 from verifier.errors import EvidenceError, MalformedInputError
 from verifier.inventory import cabinet
+from verifier.refusals import REFUSALS
 
 __all__ = ["MAX_ARCHIVE", "MAX_FILES", "AnchorCollection", "Rejected", "read_anchor_bytes", "read_anchors"]
 
@@ -172,7 +171,7 @@ def _take(source: str, data: bytes, findings: _Findings) -> None:
             _take_der(source, data, findings)
         else:
             findings.ignored.append(source)
-    except (EvidenceError, ValueError, TypeError, UnsupportedAlgorithm, InvalidVersion) as error:
+    except (*REFUSALS, EvidenceError) as error:
         findings.rejected.append(Rejected(source, "", str(error)))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from verifier.crypto.cert_reader import parse_certificate
 from verifier.crypto.nv_content import unwrap
 from verifier.errors import MalformedInputError
 from verifier.reasons import Reason
+from verifier.refusals import REFUSALS
 
 
 def certificate_fingerprint(der: bytes) -> bytes:
@@ -36,7 +36,7 @@ def request_fingerprint(der: bytes) -> bytes:
     try:
         key = x509.load_der_x509_csr(der).public_key()
         spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except REFUSALS as error:
         raise MalformedInputError(
             "CertificationRequest", 0, str(error), reason=Reason.EK_CERTIFICATE_MALFORMED
         ) from error

@@ -13,6 +13,7 @@ from verifier.errors import VerifierFault
 
 PRIVATE: Final = 0o600
 PUBLIC: Final = 0o644
+_OTHERS: Final = 0o007
 RESTORE: Final = "put it back from a backup"
 
 
@@ -72,12 +73,26 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         os.close(directory)
 
 
+def unreadable(path: Path, error: OSError) -> VerifierFault:
+    """What to say of a file that is there, or should be, and is not to be read."""
+    theirs = "give it to the user that the service runs as, with mode 0600"
+    step = theirs if isinstance(error, PermissionError) else RESTORE
+    return VerifierFault(f"cannot read {path}: {error.strerror}; {step}")
+
+
+def exposed(state_dir: Path) -> tuple[Path, ...]:
+    """Private files there that every user of the machine may read or write, as after a careless restore."""
+    patterns = ("service.secret", "*/*.key", "keys/ear-*.pem", "log/log-*.pem")
+    private = (path for pattern in patterns for path in sorted(state_dir.glob(pattern)))
+    return tuple(path for path in private if path.stat().st_mode & _OTHERS)
+
+
 def read_secret(path: Path, size: int) -> bytes:
     """A raw secret of exactly `size` bytes; raises `VerifierFault` when it cannot be read, or has another length."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise VerifierFault(f"{path} cannot be read: {error.strerror}") from error
+        raise unreadable(path, error) from error
     if len(content) != size:
         raise VerifierFault(f"{path} has {len(content)} bytes, not {size}; {RESTORE}")
     return content

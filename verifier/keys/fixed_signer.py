@@ -9,12 +9,12 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from verifier.crypto.refusals import REFUSALS
 from verifier.errors import VerifierFault
-from verifier.keys.files import RESTORE
+from verifier.keys.files import RESTORE, unreadable
 from verifier.keys.jose import SigningKey, jwk, p256, software_key
 from verifier.keys.pem import read_p256
 from verifier.keys.pkcs11 import SCHEME, open_key
+from verifier.refusals import REFUSALS
 
 
 class FixedSigner:
@@ -65,8 +65,6 @@ def _public(path: Path) -> ec.EllipticCurvePublicKey:
     try:
         return p256(load_pem_public_key(path.read_bytes()), path)
     except OSError as error:
-        raise VerifierFault(
-            f"ear.published_keys: {path} cannot be read: {error.strerror}; {RESTORE}"
-        ) from error
+        raise VerifierFault(f"ear.published_keys: {unreadable(path, error)}") from error
     except REFUSALS as error:
         raise VerifierFault(f"ear.published_keys: {path} is not a PEM public key; {RESTORE}") from error

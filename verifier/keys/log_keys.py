@@ -14,7 +14,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from verifier.errors import VerifierFault
-from verifier.keys.files import RESTORE, locked, write_file
+from verifier.keys.files import RESTORE, locked, unreadable, write_file
 from verifier.keys.pem import read_key, write_key
 from verifier.keys.watched import INDEX, WatchedKeys, left_behind, tell_adopted, tell_made
 from verifier.transparency.errors import NoteError
@@ -98,9 +98,7 @@ def read_index(directory: Path) -> tuple[LogKeyEntry, ...]:
         for entry in entries:
             VerifierKey.parse(entry.key)
     except OSError as error:
-        raise VerifierFault(
-            f"cannot read the keys of the log, {path}: {error.strerror}; {RESTORE}"
-        ) from error
+        raise unreadable(path, error) from error
     except (msgspec.MsgspecError, UnicodeError, RecursionError, NoteError) as error:
         raise VerifierFault(f"{path} is damaged: {error}; {RESTORE}") from error
     if not entries:

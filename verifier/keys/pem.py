@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from verifier.crypto.refusals import REFUSALS
 from verifier.errors import VerifierFault
-from verifier.keys.files import RESTORE, write_file
+from verifier.keys.files import RESTORE, unreadable, write_file
+from verifier.refusals import REFUSALS
 
 _CUT: Final = "or only half of one"
 
@@ -27,7 +27,7 @@ def read_key(path: Path) -> PrivateKeyTypes:
     try:
         return load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
-        raise VerifierFault(f"cannot read {path}: {error.strerror}; {RESTORE}") from error
+        raise unreadable(path, error) from error
     except REFUSALS as error:
         raise VerifierFault(f"{path} is not an unencrypted PEM private key, {_CUT}; {RESTORE}") from error
 
@@ -50,6 +50,6 @@ def read_certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except OSError as error:
-        raise VerifierFault(f"cannot read certificate {path}: {error.strerror}; {RESTORE}") from error
+        raise unreadable(path, error) from error
     except REFUSALS as error:
         raise VerifierFault(f"{path} is not a PEM certificate, {_CUT}; {RESTORE}") from error

@@ -14,7 +14,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from verifier.errors import VerifierFault
-from verifier.keys.files import RESTORE, locked, write_file
+from verifier.keys.files import RESTORE, locked, unreadable, write_file
 from verifier.keys.jose import SigningKey, software_key, thumbprint
 from verifier.keys.pem import read_p256, write_key
 from verifier.keys.watched import INDEX, WatchedKeys, left_behind, tell_adopted, tell_made
@@ -134,7 +134,7 @@ def _read_index(directory: Path) -> tuple[KeyEntry, ...]:
     try:
         return msgspec.json.decode(path.read_bytes(), type=tuple[KeyEntry, ...])
     except OSError as error:
-        raise VerifierFault(f"cannot read {path}: {error.strerror}; {RESTORE}") from error
+        raise unreadable(path, error) from error
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise VerifierFault(f"{path} is damaged: {error}; {RESTORE}") from error
 

@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from verifier.crypto.refusals import REFUSALS
 from verifier.errors import VerifierFault
 from verifier.keys.files import PUBLIC, RESTORE, locked, write_file
 from verifier.keys.pem import read_certificate, read_key, read_p256, write_key
 from verifier.keys.watched import tell_made
+from verifier.refusals import REFUSALS
 
 _CA_LIFETIME: Final = timedelta(days=3650)
 _SERVER_LIFETIME: Final = timedelta(days=90)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 from verifier.errors import PolicyError
 from verifier.policy.document import MAX_SOURCE
 from verifier.reasons import Reason
+from verifier.refusals import REFUSALS
 
 PAYLOAD_TYPE: Final = "application/vnd.vtpm-attest.policy.v1+yaml"
 MAX_SIGNATURES: Final = 16
@@ -179,7 +180,7 @@ def load_public_key(pem: bytes, where: str) -> PublicKey:
     """A signer's public key; raises `PolicyError` naming `where` for anything but P-256 and Ed25519."""
     try:
         return _checked(load_pem_public_key(pem), where)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except REFUSALS as error:
         raise PolicyError(f"not a PEM public key: {error}", where=where) from error
 
 
@@ -189,7 +190,7 @@ def load_private_key(pem: bytes, where: str) -> PrivateKey:
         key = load_pem_private_key(pem, password=None)
     except TypeError:
         raise PolicyError("the key is encrypted; decrypt it first (openssl pkey)", where=where) from None
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except REFUSALS as error:
         raise PolicyError(f"not a PEM private key: {error}", where=where) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
         raise _wrong_key(where)

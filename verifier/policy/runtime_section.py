@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Final, TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
@@ -22,18 +21,10 @@ from verifier.policy.runtime.reference import (
     TargetRule,
 )
 from verifier.policy.runtime.section import Exclude, NamedSet, RuntimeSection
+from verifier.refusals import REFUSALS
 
 PCR: Final = 10
 _KEY_ID: Final = 4
-_UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-"""What `cryptography` raises for certificates and keys it does not read."""
 W_ = TypeVar("W_", Handling, SignatureUse)
 
 
@@ -126,7 +117,7 @@ def _key(pem: str) -> SigningKey:
         (certificate,) = found
         extensions = certificate.extensions
         public = certificate.public_key()
-    except _UNREADABLE as error:
+    except REFUSALS as error:
         raise PolicyError(f"not an X.509 certificate or public key in PEM: {error}", where=where) from error
     try:
         identifier = extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest

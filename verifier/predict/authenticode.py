@@ -14,12 +14,13 @@ from typing import Any, ClassVar, Final
 
 from asn1crypto import algos, cms, core, parser
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from verifier.errors import MalformedInputError, UnsupportedError
 from verifier.predict.pe import PeImage, authenticode_digest, parse_pe
+from verifier.refusals import REFUSALS
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
 from verifier.tcg.guid import guid_bytes
 
@@ -44,19 +45,7 @@ _HASHES: Final[dict[HashAlg, hashes.HashAlgorithm]] = {
 }
 
 
-_UNREADABLE: Final = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OverflowError,
-    RecursionError,
-    NotImplementedError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
+_UNREADABLE: Final = (*REFUSALS, KeyError, IndexError, OverflowError, RecursionError, NotImplementedError)
 """What the two libraries raise for certificates and signatures that they cannot read."""
 
 

@@ -169,3 +169,28 @@ def test_an_answer_that_is_no_certificate_is_none(body: bytes) -> None:
 def test_damaged_pkcs7_is_none() -> None:
     bundle = pkcs7.serialize_certificates([x509.load_der_x509_certificate(MIDDLE.der)], Encoding.DER)
     assert read_issuers(bundle[:60]) == ()
+
+
+TWICE = pki.Ca.root("Twice", extra=(pki.basic_constraints(ca=True),)).der
+SIGNED_DATA = "1.2.840.113549.1.7.2"
+
+
+def in_pkcs7(*certificates: bytes) -> bytes:
+    """As a CA would write them that does not look."""
+    data = pki.seq(pki.oid("1.2.840.113549.1.7.1"))
+    signed = pki.seq(
+        pki.integer(1), pki.tlv(0x31), data, pki.tlv(0xA0, b"".join(certificates)), pki.tlv(0x31)
+    )
+    return pki.seq(pki.oid(SIGNED_DATA), pki.tlv(0xA0, signed))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [TWICE, pki.pem("CERTIFICATE", TWICE), in_pkcs7(TWICE), pki.pem("PKCS7", in_pkcs7(MIDDLE.der, TWICE))],
+    ids=["DER", "PEM", "PKCS7", "PKCS7 in PEM"],
+)
+def test_an_issuer_with_an_extension_twice_is_no_issuer_and_no_fault(body: bytes) -> None:
+    issuers = read_issuers(body)
+    assert set(issuers) <= {TWICE, MIDDLE.der}
+    below = pki.Ca.root("Twice").ek()
+    assert missing(below, *issuers) == ()

@@ -297,3 +297,23 @@ def test_a_cabinet_whose_folders_share_their_blocks_is_refused_before_they_are_a
     path.write_bytes(head + struct.pack("<IHH", 36 + 8 * folders, blocks, 0) * folders + bytes(8 * blocks))
     with pytest.raises(MalformedInputError, match="more data blocks than there is room for"):
         read_anchors(path)
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["DER", "PKCS7"])
+def test_a_certificate_with_an_extension_twice_is_refused_by_name_and_the_rest_is_read(tmp_path, wrapped):
+    twice = pki.Ca.root("Twice", extra=(pki.basic_constraints(ca=True),)).der
+    signed = pki.seq(
+        pki.integer(1),
+        pki.tlv(0x31),
+        pki.seq(pki.oid("1.2.840.113549.1.7.1")),
+        pki.tlv(0xA0, twice),
+        pki.tlv(0x31),
+    )
+    bundle = pki.seq(pki.oid("1.2.840.113549.1.7.2"), pki.tlv(0xA0, signed))
+    (tmp_path / "good.der").write_bytes(ROOT.der)
+    (tmp_path / "odd.der").write_bytes(bundle if wrapped else twice)
+    found = read_anchors(tmp_path)
+    assert found.anchors == TrustAnchors.from_der([ROOT.der])
+    (refused,) = found.rejected
+    assert "odd.der" in refused.source
+    assert "a second time" in refused.problem

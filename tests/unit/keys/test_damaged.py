@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from verifier.errors import VerifierFault
 from verifier.keys import log_keys
 from verifier.keys.ak_ca import AkCa
 from verifier.keys.endings import OwnEndings
+from verifier.keys.files import exposed
 from verifier.keys.fixed_signer import open_fixed
 from verifier.keys.log_keys import FileLogKeys
 from verifier.keys.secret import nonce_key
@@ -178,6 +180,37 @@ def test_every_key_that_is_made_is_told(tmp_path, folder):
     with structlog.testing.capture_logs() as logs:
         start(tmp_path)
     assert logs == []
+
+
+def test_a_file_of_another_user_is_said_to_be_that(state, monkeypatch):
+    read = Path.read_bytes
+
+    def denied(self):
+        if self.name in {"service.secret", "keys.json", "ca.pem", "issuing.key"}:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return read(self)
+
+    starts = {
+        "service.secret": lambda: nonce_key(state),
+        "keys/keys.json": lambda: FileSigner(state / "keys", lambda: NOW),
+        "log/keys.json": lambda: FileLogKeys(state / "log", "test/log", lambda: NOW),
+        "tls/ca.pem": lambda: own_tls(state / "tls", ["localhost"], NOW),
+        "ak-ca/issuing.key": lambda: AkCa(state / "ak-ca", lambda: NOW),
+    }
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    for name, opened in starts.items():
+        with pytest.raises(VerifierFault) as caught:
+            opened()
+        assert f"cannot read {state / name}: Permission denied; give it to the user" in str(caught.value)
+
+
+def test_private_files_that_everybody_may_read_are_found(state):
+    assert exposed(state) == ()
+    names = ("service.secret", "ak-ca/root.key", "tls/server.key", "keys/ear-*.pem", "log/log-*.pem")
+    for path in (paths := [found(state, name) for name in names]):
+        path.chmod(0o644)
+    found(state, "tls/ca.key").chmod(0o640)
+    assert exposed(state) == tuple(paths)
 
 
 # --- under a service that runs

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
@@ -22,6 +21,7 @@ from verifier.policy.runtime.entry import KIND_OF, Entry, Kind, Source, logged_p
 from verifier.policy.runtime.errors import RuntimeSetError
 from verifier.policy.runtime.patterns import REGEX, Patterns
 from verifier.policy.runtime.runtime_set import Head, RuntimeSet, assemble
+from verifier.refusals import REFUSALS
 from verifier.tcg.algorithms import HashAlg
 
 MAX_POLICY: Final = 1024 * 1024 * 1024
@@ -205,7 +205,7 @@ class _Import:
                 self._key(base64.b64decode(public, validate=True), key_id)
                 for public, key_id in zip(text["pubkeys"], text["keyids"], strict=True)
             ]
-        except (msgspec.DecodeError, ValueError, KeyError, TypeError, UnsupportedAlgorithm) as error:
+        except (*REFUSALS, msgspec.DecodeError, KeyError) as error:
             self.losses.append(f"verification-keys: cannot be read ({error})")
             return []
 
