@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 
@@ -58,7 +59,7 @@ async def test_a_lost_secret_costs_one_more_question(tmp_path):
     settings, clock = settings_for(tmp_path), FakeClock()
     async with running(settings, clock) as verifier:
         guest = await lived(verifier)
-    (settings.state_dir / "service.secret").unlink()
+    (settings.state_dir / "service.secret").write_bytes(os.urandom(32))  # what a start asks for
     async with running(settings, clock) as verifier:
         moved(guest, verifier)
         refused = await guest.attest(guest.carried)
