@@ -459,7 +459,7 @@ class TestPostgresql:
         await asyncio.gather(
             store._backend.write(change("att-1", "att-2")), store._backend.write(change("att-2", "att-1"))
         )
-        assert len(begun) == 3
+        assert len(begun) >= 3  # whoever starts again may be the faster one once more
         states = [await store.attester_state(name) for name in ("att-1", "att-2")]
         assert len({state.attester.policy_id for state in states}) == 1
 
