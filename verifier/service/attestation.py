@@ -52,7 +52,7 @@ from verifier.service.model import AttestCommand, AttestOutcome, LogReference
 from verifier.service.nonces import Nonces, spent_as
 from verifier.service.rate import Rates
 from verifier.service.recorder import Recorder
-from verifier.service.verdicts import finding_mappings, view
+from verifier.service.verdicts import finding_mappings, vector_mapping, view
 from verifier.tcg.attest import ClockInfo, parse_quote
 
 _ATTEMPTS: Final = 8
@@ -282,7 +282,7 @@ class AttestationService:
         if ima is not None:
             evidence = structs.replace(evidence, pcrs=ima.pcrs)
         arguments = (evidence, expectation, policies, history_of(state), now, self._memo, enter, ima)
-        if sum(len(log.content) for log in logs if log is not None) > _OFFLOAD_ABOVE:
+        if sum([len(log.content) for log in logs if log is not None]) > _OFFLOAD_ABOVE:
             return await asyncio.to_thread(appraise_staged, *arguments), ima
         return appraise_staged(*arguments), ima
 
@@ -334,7 +334,7 @@ class AttestationService:
             tenant=attester.tenant,
             sequence=0,
             tier=appraisal.tier,
-            vector={claim.value: value for claim, value in appraisal.vector.items()},
+            vector=vector_mapping(appraisal.vector),
             findings=finding_mappings(appraisal.findings),
             endorsement=facts_mapping(judged.endorsement),
             policy_id=appraisal.policy_id,

@@ -36,7 +36,7 @@ from verifier.service.inventory import InventoryService
 from verifier.service.lineage import RatchetRules, history_of, refuse_copy
 from verifier.service.model import AttestCommand, LogReference, VerdictView
 from verifier.service.rate import RateLimitedError
-from verifier.service.verdicts import finding_mapping, view
+from verifier.service.verdicts import finding_mapping, vector_mapping, view
 from verifier.tcg.attest import parse_quote
 
 BINDING: Final = b"vtpm-attest appraisal v1"
@@ -240,7 +240,7 @@ def _verdict(
         tenant=state.attester.tenant,
         sequence=0,
         tier=appraisal.tier,
-        vector={claim.value: value for claim, value in appraisal.vector.items()},
+        vector=vector_mapping(appraisal.vector),
         findings=tuple(map(finding_mapping, appraisal.findings)),
         policy_id=appraisal.policy_id,
         policy_revision=appraisal.policy_revision,

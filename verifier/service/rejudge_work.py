@@ -22,7 +22,7 @@ from verifier.service.ima_work import reference_of
 from verifier.service.memo import AppraisalMemo
 from verifier.service.rejudge import Case, rejudge_staged
 from verifier.service.trial import Tried, Untried, compare, parsed
-from verifier.service.verdicts import finding_mapping, read_finding
+from verifier.service.verdicts import finding_mapping, read_finding, vector_mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,7 @@ def _verdict(
     return structs.replace(
         replaced,
         tier=appraisal.tier,
-        vector={claim.value: value for claim, value in appraisal.vector.items()},
+        vector=vector_mapping(appraisal.vector),
         findings=tuple(finding_mapping(finding) for finding in appraisal.findings),
         policy_id=appraisal.policy_id,
         policy_revision=appraisal.policy_revision,

@@ -60,6 +60,18 @@ finding_mappings: Final = of_these(_mapped)
 """These findings as they are stored and sent. Nobody may change them."""
 
 
+def vector_mapping(vector: Mapping[Claim, int]) -> Mapping[str, int]:
+    """A vector as it is stored and sent. Nobody may change it: most verdicts have the same."""
+    return _named((vector,))
+
+
+def _by_name(vectors: tuple[Mapping[Claim, int], ...]) -> Mapping[str, int]:
+    return {claim.value: value for claim, value in vectors[0].items()}
+
+
+_named: Final = of_these(_by_name)
+
+
 def read_finding(stored: Mapping[str, object]) -> Finding:
     """The reverse of `finding_mapping`.
 

@@ -73,7 +73,7 @@ def check_history(
         ratchet_finding(shown, line),
         both_kernels(who, clock, line),
     ]
-    return HistoryOutcome(tuple(one for one in findings if one is not None), place)
+    return HistoryOutcome(tuple([one for one in findings if one is not None]), place)
 
 
 def check_boot_counter(
