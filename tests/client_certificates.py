@@ -50,6 +50,20 @@ class ClientCa:
         private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return certificate, private
 
+    def revoke(self, lifetime: timedelta) -> Path:
+        """A list of nobody, good for so long."""
+        now = datetime.now(UTC)
+        built = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificate.subject)
+            .last_update(now - timedelta(hours=1))
+            .next_update(now + lifetime)
+            .sign(self.key, SHA256())
+        )
+        path = self.directory / "crl.pem"
+        path.write_bytes(built.public_bytes(Encoding.PEM))
+        return path
+
     def _builder(self, key: ec.EllipticCurvePrivateKey, name: str) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (

@@ -130,15 +130,18 @@ class Estate(Harness):
 
 
 @asynccontextmanager
-async def estate(directory: Path) -> AsyncIterator[Estate]:
+async def estate(directory: Path, *, listed: bool = False) -> AsyncIterator[Estate]:
+    """`listed`: client certificates need a revocation list that is not overdue; it is good for an hour."""
     hands = Clock(directory)
     clients = ClientCa(directory / "clients")
+    crl = f'crl = "{clients.revoke(SHORT)}"' if listed else ""
     (issuer := directory / "issuer").mkdir()
     async with provider_running(issuer) as provider:
         more = f"""
             [client_certificates]
             ca = "{clients.path}"
             roles = ["uri:{NAME}=dashboard"]
+            {crl}
             [bearer]
             issuer = "{provider.issuer}"
             audience = "{AUDIENCE}"
@@ -190,6 +193,30 @@ async def test_credentials_of_callers(tmp_path):
             await verifier.command("tokens", "create", "--scope", "dashboard", "--expires", "1h", "--json")
         )
         assert (await verifier.call("GET", "/v1/attesters", token=new["token"])).status == 200
+
+
+@pytest.mark.slow
+async def test_the_revocation_list_of_callers(tmp_path):
+    async with estate(tmp_path, listed=True) as verifier, aiohttp.ClientSession() as session:
+        certificate = verifier.certificate("long", LONG)
+        token = await verifier.token(Scope.DASHBOARD)
+        assert await asked(session, verifier.url, ssl=certificate) == 200
+        verifier.turn(LATER)
+        async with aiohttp.ClientSession() as fresh:
+            with pytest.raises((aiohttp.ClientError, ssl.SSLError, ConnectionError)):
+                await asked(fresh, verifier.url, ssl=certificate)
+        assert (await verifier.call("GET", "/v1/attesters", token=token)).status == 200, "tokens need no list"
+        verifier.clients.revoke(LONG)
+        verifier.site.replicas[0].signal(signal.SIGHUP)
+
+        async def taken_up() -> bool:
+            async with aiohttp.ClientSession() as fresh:
+                try:
+                    return await asked(fresh, verifier.url, ssl=certificate) == 200
+                except (aiohttp.ClientError, ssl.SSLError, ConnectionError):
+                    return False
+
+        await eventually(taken_up)
 
 
 @pytest.mark.slow
