@@ -9,6 +9,8 @@ from tests.faults.striking import Strike
 from tests.faults.world import sweep, world
 
 QUICK = operations.enrolment
+EVERY = {operations.rejudging: 9}
+"""The steps between are left out where each takes long: whoever was killed is waited for."""
 TORN = (operations.enrolment, operations.attestation_after_reboot, operations.policy)
 
 
@@ -35,7 +37,7 @@ def each(*, quick: bool):
 @pytest.mark.parametrize(("cluster", "operation"), each(quick=True), indirect=["cluster"])
 async def test_killed_before_every_write(tmp_path, cluster, operation):
     async with world(tmp_path, cluster) as made:
-        assert await sweep(made, operation, Strike.KILL) > 0
+        assert await sweep(made, operation, Strike.KILL, every=EVERY.get(operation, 1)) > 0
 
 
 @pytest.mark.slow
@@ -52,7 +54,7 @@ async def test_killed_in_the_middle_of_every_write(tmp_path, operation):
 )
 async def test_the_disk_is_full_from_every_write_on(tmp_path, operation):
     async with world(tmp_path) as made:
-        assert await sweep(made, operation, Strike.FULL) > 0
+        assert await sweep(made, operation, Strike.FULL, every=EVERY.get(operation, 1)) > 0
 
 
 @pytest.mark.parametrize(
@@ -60,4 +62,4 @@ async def test_the_disk_is_full_from_every_write_on(tmp_path, operation):
 )
 async def test_the_disk_fails_at_every_write_once(tmp_path, operation):
     async with world(tmp_path) as made:
-        assert await sweep(made, operation, Strike.BROKEN) > 0
+        assert await sweep(made, operation, Strike.BROKEN, every=EVERY.get(operation, 1)) > 0
