@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import math
 import select
 import socket
 import ssl
@@ -30,11 +31,14 @@ PATIENCE: Final = 15.0
 """Seconds for a whole handshake."""
 STILL: Final = 5.0
 """Seconds after which a handshake makes room for whoever waits."""
+_GRACE: Final = 1.0
+"""Seconds that a client has, once nobody listens any more, to go on with what it has just begun."""
 _GOODBYE: Final = 3.0
 """Seconds that a client has to close a connection which was closed here."""
 _AT_ONCE: Final = 16
 """Connections taken from one queue before others in the process have their turn."""
 _LOOK_AGAIN: Final = 0.25
+_LOOK_AT_BEGUN: Final = 0.01
 _NO_MEANS: Final = 1.0
 """Seconds to wait where the system has no descriptor or no memory for a further connection."""
 _UNACKED: Final = 24
@@ -79,14 +83,24 @@ class Door:
         self._acceptors.append(acceptor)
 
     def closed(self, acceptor: Acceptor) -> None:
-        """It does not any more; once none does, what had begun is given up."""
+        """It does not any more."""
         self._acceptors.remove(acceptor)
         self._paused.discard(acceptor)
-        if not self._acceptors:
-            if self._look is not None:
-                self._look.cancel()
-            for task in tuple(self._under_way):
-                task.cancel()
+
+    async def finish(self) -> None:
+        """Once nobody listens: who connected a moment ago has its first request answered; the others are given up."""
+        if self._acceptors:
+            return
+        if self._look is not None:
+            self._look.cancel()
+        while self._newest() > self._now() - _GRACE:  # noqa: ASYNC110 - no event says that a request was read
+            await asyncio.sleep(_LOOK_AT_BEGUN)
+        for task in tuple(self._under_way):
+            task.cancel()
+
+    def _newest(self) -> float:
+        """When the last of those came that have not asked for anything yet."""
+        return max([*self._under_way.values(), *self._kept.silent.values()], default=-math.inf)
 
     def has_room(self) -> bool:
         """Whether one more may come in now; makes room where there is somebody who can spare it."""
@@ -179,6 +193,7 @@ class Acceptor(web.BaseSite):
         self._leave()
         self._door.closed(self)
         self._listening.close()
+        await self._door.finish()
         await super().stop()
 
     def resume(self) -> None:

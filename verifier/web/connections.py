@@ -52,6 +52,8 @@ class Connections:
         self._open: set[Connection] = set()
         self._idle: OrderedDict[Connection, float] = OrderedDict()
         """Since when."""
+        self.silent: dict[Connection, float] = {}
+        """Those that have not asked for anything yet, since when."""
         self._steady: set[Connection] = set()
         """Of machines that attest again and again."""
         self._steady_idle: OrderedDict[Connection, float] = OrderedDict()
@@ -81,10 +83,12 @@ class Connections:
         while len(self._open) - len(self._closing) >= self._most and self._spares():
             pass
         self._open.add(connection)
+        self.silent[connection] = self._now()
         self.idle(connection)
 
     def busy(self, connection: Connection) -> None:
         """A request has come."""
+        self.silent.pop(connection, None)
         self._idle.pop(connection, None)
         self._steady_idle.pop(connection, None)
 
@@ -113,6 +117,7 @@ class Connections:
     def lost(self, connection: Connection) -> None:
         """It is closed, by whomever."""
         self._open.discard(connection)
+        self.silent.pop(connection, None)
         self._sending.pop(connection, None)
         self._closing.discard(connection)
         self._idle.pop(connection, None)

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -32,6 +33,7 @@ class Service:
         self.port, self.door, self.kept = port, door, kept
         self.tls = tls
         self.go_on = asyncio.Event()
+        self.stop: Callable[[], Awaitable[None]]
 
     async def silent(self, count: int) -> list[socket.socket]:
         """Clients that connect and say nothing."""
@@ -79,12 +81,13 @@ async def service(folder, handshakes=4, most=16, limit=64):
     app.add_routes([web.get("/wait", wait), web.get("/large", large), web.get("/quick", quick)])
     served = Runner(app, access_log=None, shutdown_timeout=1)
     await served.setup()
+    made.stop = served.cleanup
     await Acceptor(served, listening, door, files.context()).start()
     try:
         yield made
     finally:
         made.go_on.set()
-        await served.cleanup()
+        await made.stop()
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -117,6 +120,45 @@ def test_so_many_handshakes_at_once_and_the_kernel_holds_the_others(tmp_path, ru
             await eventually(lambda: (own.door.waiting, own.door.handshakes) == (0, 0))
             assert await own.ask("quick") == b"here"
 
+    run(test())
+
+
+def test_who_has_just_connected_is_answered_though_the_service_stops(tmp_path, run):
+    async def test() -> None:
+        async with service(tmp_path) as own:
+            (client,) = await own.silent(1)
+            begun = await own.connect()
+            await eventually(lambda: (own.door.handshakes, len(own.kept)) == (1, 1))
+            stopping = asyncio.create_task(own.stop())
+            await asyncio.sleep(0.05)
+            began = await asyncio.open_connection(
+                sock=client, ssl=own.tls, server_hostname="127.0.0.1", limit=LARGE
+            )
+            for _, writer in (begun, began):
+                writer.write(HEAD % b"quick" + b"\r\n")
+            for reader, writer in (begun, began):
+                assert (await reader.read()).endswith(b"here")
+                writer.close()
+            await stopping
+
+    run(test())
+
+
+def test_who_has_long_said_nothing_holds_up_no_stop(tmp_path, run, monkeypatch):
+    async def test() -> None:
+        async with service(tmp_path) as own:
+            (client,) = await own.silent(1)
+            reader, writer = await own.connect()
+            await eventually(lambda: (own.door.handshakes, len(own.kept)) == (1, 1))
+            await asyncio.sleep(0.2)
+            await asyncio.wait_for(own.stop(), 5)
+            assert await reader.read() == b""
+            assert own.door.failed["handshake-slow"] == 1
+            writer.close()
+            client.close()
+
+    monkeypatch.setattr(acceptor, "_GRACE", 0.1)
+    monkeypatch.setattr(acceptor, "PATIENCE", 60)
     run(test())
 
 
