@@ -24,7 +24,7 @@ demo: setup ## Three guests with software TPMs against a fresh verifier (KEEP=1 
 
 test: setup lint ## Everything CI runs
 	@scripts/install-system-packages.sh test
-	@$(BIN)/python -m pytest -n 2 tests --ignore tests/browser
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore tests/browser
 	@scripts/install-system-packages.sh deb && scripts/install-system-packages.sh vm || true
 	@# Guests boot on the core that the browser leaves idle.
 	@mkdir -p build; $(BIN)/python -m tests.vm --may-skip >build/vm-test.log 2>&1 & guests=$$!; trap "kill $$guests" INT TERM; \
@@ -33,7 +33,7 @@ test: setup lint ## Everything CI runs
 
 coverage: setup ## The tests once more, with what they reach held against its floors (a third slower than without)
 	@scripts/install-system-packages.sh test
-	@$(BIN)/python -m pytest -n 2 --cov --cov-report= tests --ignore tests/browser
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report= tests --ignore tests/browser
 	@$(BIN)/python scripts/coverage_gate.py
 
 vm-test: setup ## Guests that really boot, judged from outside: the good one and three tampered ones (ONLY="kernel initrd" chooses)

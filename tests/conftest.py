@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,13 @@ ROOM = 4 << 30
 
 
 def pytest_configure(config):
+    """Commands under test hear Ctrl-C also where a shell started all of this in the background, and so had it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    _waiting_for_no_disk(config)
+
+
+def _waiting_for_no_disk(config):
     """What `make test` runs waits for no disk, and reads no list of the system's authorities in every process.
 
     The slow ones, which have commands of their own, are about disks and about the system as it is.
