@@ -14,6 +14,12 @@ EVERY = {operations.rejudging: 9}
 TORN = (operations.enrolment, operations.attestation_after_reboot, operations.policy)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """What a killed process was re-judging is gone on with after a minute (`rejudgings.LEASE`)."""
+    monkeypatch.setattr("tests.eventually.PATIENCE", 150.0)
+
+
 @pytest.fixture
 def cluster(request):
     """None: SQLite."""
