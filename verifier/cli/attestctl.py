@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
@@ -37,6 +38,7 @@ from verifier.cli.examples import show_examples
 app = App(
     name="attestctl",
     help="Look into boot logs, appraise evidence offline, and ask a verifier about its fleet.",
+    version=lambda: f"attestctl {version('vtpm-attest')}",
     help_format="plaintext",
 )
 app.command(eventlog.eventlog)

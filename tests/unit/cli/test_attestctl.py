@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -52,6 +53,10 @@ def test_appraise_exits_with_the_verdict_and_prints_one_document(
     document = json.loads(out)
     assert document["status"] == status
     assert {finding["code"] for finding in document["findings"]} >= {"ak-unproven", "freshness-assumed"}
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    assert run("--version")[:2] == (0, f"attestctl {version('vtpm-attest')}\n")
 
 
 def test_appraise_answers_none_unless_the_ak_is_trusted(run: Run) -> None:
