@@ -73,6 +73,8 @@ def _look(asked: _Asked, answer: asyncio.Future[list[Any]]) -> None:
         found = socket.getaddrinfo(asked.host, asked.port, type=socket.SOCK_STREAM, family=asked.family)
     except OSError as error:
         found = error
+    except UnicodeError as error:  # no name at all: a label is empty or too long
+        found = OSError(None, f"{asked.host}: {error}")
     finally:
         _running.release()
     with suppress(RuntimeError):  # the loop is closed: nobody waits any more

@@ -64,3 +64,11 @@ async def test_a_name_that_is_not_there_is_said_to_all_who_wait(server):
     for error in await asyncio.gather(*waiting, return_exceptions=True):
         assert isinstance(error, socket.gaierror)
     assert asked == ["none.example"]
+
+
+@pytest.mark.parametrize("host", ["a..example", "a" * 64 + ".example"])
+async def test_what_can_be_no_name_is_refused_each_time_it_is_asked_for(host):
+    """The system's lookup does not even ask for it, and says so by an error of another kind."""
+    for _ in range(2):
+        with pytest.raises(OSError, match="label empty or too long"):
+            await asyncio.wait_for(SystemResolver().resolve(host, 443), 10)
