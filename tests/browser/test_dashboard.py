@@ -6,6 +6,7 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
 
 from tests.browser.conftest import shoot, sign_in
 
@@ -116,7 +117,8 @@ def test_reading_needs_no_script(open_page, fleet):
 def test_the_keyboard_is_enough(open_page, fleet):
     page = open_page()
     page.goto(fleet.url)
-    page.keyboard.type(fleet.dashboard)  # the field has the focus
+    expect(page.get_by_label("API token")).to_be_focused()  # by itself, once the page is drawn
+    page.keyboard.type(fleet.dashboard)
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"/dashboard$"))
     page.keyboard.press("Tab")
