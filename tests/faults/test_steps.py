@@ -20,7 +20,7 @@ TORN = (operations.enrolment, operations.attestation_after_reboot, operations.po
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
-    """What a killed process was re-judging is gone on with after a minute (`rejudgings.LEASE`)."""
+    """What a killed process was re-judging is gone on with once its claim has run out (`rejudgings.LEASE`)."""
     monkeypatch.setattr("tests.eventually.PATIENCE", 150.0)
 
 

@@ -1,6 +1,6 @@
 """The fleet judged again in the background: whoever asked may go away, and a replica that dies is replaced by another.
 
-All that is known of it is a row: how far the pages of `FleetRejudge` have come. A replica claims it for a minute at a
+All that is known of it is a row: how far the pages of `FleetRejudge` have come. A replica claims it for some seconds at a
 time. One that dies in the middle of a page leaves it as it was before or after that page; to judge a page again changes
 nothing, so whoever goes on may begin with it. Only the counts then lack what had been stored of that page.
 """
@@ -27,8 +27,9 @@ from verifier.service.policies import LOOKUP_LIFE, PolicyService
 from verifier.service.recorder import Recorder
 from verifier.service.trial import Untried
 
-LEASE: Final = timedelta(seconds=60)
-"""How long nobody goes on after a replica has died. A page takes a second or two."""
+LEASE: Final = timedelta(seconds=20)
+"""How long nobody goes on after a replica has died. A page takes a second or two; one that takes longer than this may be
+begun by another replica too, and whichever ends first goes on: that costs work, and nothing else."""
 _LOOK_EVERY: Final = 5.0
 _AFTER_FAULT: Final = 5.0
 _log = structlog.get_logger("vtpm_attest.rejudgings")
