@@ -146,7 +146,7 @@ class ExpiryAlarm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostEndorsement:
-    """An enrolled machine whose EK certificate would not be accepted now."""
+    """An enrolled machine whose certificate, of its EK or AK, would not be accepted now."""
 
     attester_id: str
     hostname: str | None

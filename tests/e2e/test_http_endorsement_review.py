@@ -11,6 +11,7 @@ import pytest
 
 from tests import pki
 from tests.harness import FakeClock, Guest, Harness, b64, running, settings_for
+from tests.simulator.ca import SoftwareCa
 from verifier.crypto.keys import public_key
 from verifier.ports import DEFAULT_TENANT, Scope
 from verifier.tcg.public import parse_public
@@ -134,3 +135,23 @@ async def test_the_command_lists_them(settings):
         assert (one["attester_id"], one["code"]) == (machine, "ek-certificate-revoked")
         code, out = await command()
         assert (code, machine in out) == (2, True)
+
+
+async def test_an_anchor_of_aks_that_is_removed_names_the_machines_below_it(tmp_path):
+    cloud = SoftwareCa("cloud", name="A cloud's AK CA")
+    (tmp_path / "nothing").mkdir()
+    more = '[enrollment]\nmethods = ["ak-certificate", "token"]'
+    settings = settings_for(tmp_path, more, TRUST_ANCHORS=str(tmp_path / "nothing"))
+    async with running(settings) as verifier:
+        await put(verifier, cloud.anchors_der[0], "set=cloud&purposes=ak")
+        guest = Guest.booted(verifier, 9)
+        certificate = cloud.issue_ak(public_key(parse_public(guest.tpm.ak_public)))
+        token = await verifier.token(Scope.JOIN)
+        body = guest.enrollment(token, ek_certificates=[], ak_certificates=[b64(certificate)])
+        begun = await verifier.post("/v1/enrollments", body)
+        assert begun.status == 201, begun.content
+        attester = (await guest.activate(begun.json)).json["attester_id"]
+        assert await review(verifier) == {}
+        await put(verifier, LAB.der, "set=cloud&mode=replace&purposes=ak")
+        assert await review(verifier) == {attester: "ek-certificate-untrusted"}
+        assert await told(verifier) == [(attester, "ek-certificate-untrusted")]

@@ -29,7 +29,6 @@ pytestmark = [
 ]
 CLOUD = SoftwareCa("cloud", name="A cloud's AK CA")
 MAKER = SoftwareCa("maker", name="A maker's device CA")
-AK_PURPOSE = x509.ObjectIdentifier("2.23.133.8.3")
 RESIDENCY, RESTRICTED = "2.23.133.11.1.1", "2.23.133.11.1.3"
 
 
@@ -76,18 +75,6 @@ def persist(machine, template: bytes, handle: int) -> None:
         esapi.flush_context(key)
 
 
-def ak_certificate(key, ca=CLOUD) -> bytes:
-    purposes = x509.ExtendedKeyUsage([AK_PURPOSE])
-    return ca.issue(
-        key,
-        eku=False,
-        usage=key_usage("digital_signature"),
-        extensions=[(purposes, False)],
-        san=False,
-        subject=x509.Name.from_rfc4514_string("CN=vm-1"),
-    )
-
-
 def iak_certificate(key, ca=MAKER) -> bytes:
     policies = x509.CertificatePolicies(
         [x509.PolicyInformation(x509.ObjectIdentifier(one), None) for one in (RESIDENCY, RESTRICTED)]
@@ -106,7 +93,7 @@ def google(machine, kind=AkKind.ECC_P256, *, ca=CLOUD, certified=None) -> None:
     """Template and certificate in NV; the key is made from the template."""
     index = {AkKind.ECC_P256: 0x01C10002, AkKind.RSA_2048: 0x01C10000}[kind]
     template = ak_template(kind, 77)
-    define_nv(machine, index, ak_certificate(certified or made_key(machine, template), ca) + b"\xff" * 40)
+    define_nv(machine, index, ca.issue_ak(certified or made_key(machine, template)) + b"\xff" * 40)
     define_nv(machine, index + 1, template[2:])
 
 
@@ -114,7 +101,7 @@ def azure(machine, *, ca=CLOUD) -> None:
     """A persistent key and its certificate in NV."""
     template = ak_template(AkKind.RSA_2048, 78)
     persist(machine, template, 0x81000003)
-    define_nv(machine, 0x01C101D0, ak_certificate(made_key(machine, template), ca))
+    define_nv(machine, 0x01C101D0, ca.issue_ak(made_key(machine, template)))
 
 
 def maker(machine, *, ca=MAKER) -> None:

@@ -130,8 +130,10 @@ class Estate(Harness):
 
 
 @asynccontextmanager
-async def estate(directory: Path, *, listed: bool = False) -> AsyncIterator[Estate]:
-    """`listed`: client certificates need a revocation list that is not overdue; it is good for an hour."""
+async def estate(directory: Path, *, listed: bool = False, extra: str = "") -> AsyncIterator[Estate]:
+    """`listed`: client certificates need a revocation list that is not overdue; it is good for an hour.
+    `extra` is TOML for the settings.
+    """
     hands = Clock(directory)
     clients = ClientCa(directory / "clients")
     crl = f'crl = "{clients.revoke(SHORT)}"' if listed else ""
@@ -147,6 +149,7 @@ async def estate(directory: Path, *, listed: bool = False) -> AsyncIterator[Esta
             audience = "{AUDIENCE}"
             roles = ["readers=relying-party"]
             ca = "{provider.tls.ca}"
+            {extra}
         """
         async with site(directory, more=more, environment=hands.environment) as made:
             connector = aiohttp.TCPConnector(ssl=made.tls())

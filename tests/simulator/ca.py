@@ -17,6 +17,7 @@ from tests.simulator.keys import private_key
 NOT_BEFORE = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 NOT_AFTER = dt.datetime(2050, 1, 1, tzinfo=dt.UTC)
 EK_CERTIFICATE_EKU = x509.ObjectIdentifier("2.23.133.8.1")
+AK_CERTIFICATE_EKU = x509.ObjectIdentifier("2.23.133.8.3")
 TPM_MANUFACTURER = x509.ObjectIdentifier("2.23.133.2.1")
 TPM_MODEL = x509.ObjectIdentifier("2.23.133.2.2")
 TPM_VERSION = x509.ObjectIdentifier("2.23.133.2.3")
@@ -116,6 +117,18 @@ class SoftwareCa:
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical=critical)
         return self._sign(builder, self._issuer_key)
+
+    def issue_ak(self, key, **changes) -> bytes:
+        """A certificate for an AK as clouds issue them (tcg-kp-AIKCertificate, no SAN), DER."""
+        return self.issue(
+            key,
+            eku=False,
+            usage=key_usage("digital_signature"),
+            extensions=[(x509.ExtendedKeyUsage([AK_CERTIFICATE_EKU]), False)],
+            san=False,
+            subject=x509.Name.from_rfc4514_string("CN=vm-1"),
+            **changes,
+        )
 
     def crl(
         self, *certificates: bytes, at: dt.datetime = NOT_BEFORE, until: dt.datetime = NOT_AFTER
