@@ -23,7 +23,7 @@ from verifier.keys.files import ensure_directory, exposed
 from verifier.keys.log_keys import LogKeyEntry
 from verifier.keys.pem import read_certificate
 from verifier.keys.secret import session_key
-from verifier.keys.signer import KeyEntry, rotate
+from verifier.keys.signer import Rotated, rotate
 from verifier.keys.tls import TlsFiles, own_tls
 from verifier.keys.tls_live import LiveTls
 from verifier.log_wiring import KEYS as LOG_KEYS
@@ -157,10 +157,15 @@ def _renew(live: LiveTls, settings: Settings, clock: Clock) -> None:
         _log.info("tls.certificate-taken-up", certificate=str(files.certificate), ends=ends.isoformat())
 
 
-def rotate_keys(settings: Settings, overlap: timedelta) -> tuple[KeyEntry, tuple[KeyEntry, ...]]:
+def rotate_keys(settings: Settings, overlap: timedelta) -> Rotated:
     """New EAR signing key; see `verifier.keys.signer.rotate`. Replicas that share the folder are told to read it."""
-    rotated = new, old = rotate(settings.state_dir / "keys", overlap, SystemClock().now())
-    asyncio.run(_tell_rotation(settings, f"ear:{new.kid}", [f"ear:{one.kid}" for one in old]))
+
+    def record(rotated: Rotated) -> None:
+        new, old = rotated
+        asyncio.run(_record_rotation(settings, f"ear:{new.kid}", [f"ear:{one.kid}" for one in old]))
+
+    rotated = rotate(settings.state_dir / "keys", overlap, SystemClock().now(), record)
+    asyncio.run(announce(settings.database_url, Announcement(Topic.KEYS)))
     return rotated
 
 
@@ -170,7 +175,7 @@ def log_keys_of(settings: Settings) -> tuple[LogKeyEntry, ...]:
     return log_key_files.read_index(settings.state_dir / LOG_KEYS)
 
 
-def rotate_log_keys(settings: Settings, overlap: timedelta) -> tuple[LogKeyEntry, tuple[LogKeyEntry, ...]]:
+def rotate_log_keys(settings: Settings, overlap: timedelta) -> log_key_files.Rotated:
     """New key of the transparency log, which is signed by the old one too for `overlap`, from now on.
 
     Raises:
@@ -178,36 +183,40 @@ def rotate_log_keys(settings: Settings, overlap: timedelta) -> tuple[LogKeyEntry
         LogDamagedError: the log is not what was signed. The keys are rotated.
     """
     log_keys_of(settings)
-    return asyncio.run(_rotate_log_keys(settings, overlap))
+    clock = SystemClock()
+
+    def record(rotated: log_key_files.Rotated) -> None:
+        new, old = rotated
+        asyncio.run(_recorded(settings, new.key, [one.key for one in old]))
+
+    overlap = max(overlap, _TO_SIGN_ANEW)
+    rotated = log_key_files.rotate(settings.state_dir / LOG_KEYS, overlap, clock.now(), record)
+    asyncio.run(_sign_anew(settings))
+    return rotated
 
 
-async def _rotate_log_keys(
-    settings: Settings, overlap: timedelta
-) -> tuple[LogKeyEntry, tuple[LogKeyEntry, ...]]:
+async def _sign_anew(settings: Settings) -> None:
+    """What is there has to be of a key that is trusted, also when the old one no longer is."""
     clock = SystemClock()
     store = await open_store(settings.database_url)
     try:
-        overlap = max(overlap, _TO_SIGN_ANEW)
-        rotated = new, old = log_key_files.rotate(settings.state_dir / LOG_KEYS, overlap, clock.now())
-        recorder = Recorder(store, LocalEvents())
-        await recorder.key_rotated(new.key, [one.key for one in old], clock.now(), "cli")
-        # What is there has to be of a key that is trusted, also when the old one no longer is.
-        sequencer, _ = wire_log(settings, store, recorder, clock)
+        sequencer, _ = wire_log(settings, store, Recorder(store, LocalEvents()), clock)
         await sequencer.extend()
         await sequencer.sign()
     finally:
         await store.close()
-    return rotated
 
 
-async def _tell_rotation(settings: Settings, key: str, retiring: Sequence[str]) -> None:
-    """Tell replicas and the audit log, where there is a database already."""
-    await announce(settings.database_url, Announcement(Topic.KEYS))
+async def _record_rotation(settings: Settings, key: str, retiring: Sequence[str]) -> None:
+    """Where there is a database already: a stolen key shall go although it is down."""
     try:
-        store = await open_store(settings.database_url, migrate=False)
+        await _recorded(settings, key, retiring, migrate=False)
     except VerifierFault as error:
         _log.warning("keys.rotation-not-recorded", key=key, problem=str(error))
-        return
+
+
+async def _recorded(settings: Settings, key: str, retiring: Sequence[str], *, migrate: bool = True) -> None:
+    store = await open_store(settings.database_url, migrate=migrate)
     try:
         await Recorder(store, LocalEvents()).key_rotated(key, retiring, SystemClock().now(), "cli")
     finally:

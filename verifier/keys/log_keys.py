@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from verifier.errors import VerifierFault
-from verifier.keys.files import RESTORE, locked, unreadable, write_file
+from verifier.keys.files import RESTORE, locked, removed_on_failure, unreadable, write_file
 from verifier.keys.pem import read_key, write_key
 from verifier.keys.watched import INDEX, WatchedKeys, left_behind, tell_adopted, tell_made
 from verifier.transparency.errors import NoteError
@@ -45,7 +46,7 @@ class FileLogKeys:
         if not (directory / INDEX).exists():
             with locked(directory):
                 if not (directory / INDEX).exists() and not _adopted(directory, origin, now()):
-                    _add_key(directory, origin, (), now())
+                    _write_index(directory, (_make_key(directory, origin, now()),))
                     tell_made(directory)
         self._keys = WatchedKeys(directory, _read_keys)
 
@@ -66,8 +67,16 @@ class FileLogKeys:
         return tuple(signer.key for signer in self.signers())
 
 
-def rotate(directory: Path, overlap: timedelta, now: datetime) -> tuple[LogKeyEntry, tuple[LogKeyEntry, ...]]:
-    """Make a new key; the present one signs beside it for `overlap`. Returns the new one and those that go.
+Rotated: TypeAlias = tuple[LogKeyEntry, tuple[LogKeyEntry, ...]]
+"""The new key, and those that go."""
+
+
+def rotate(
+    directory: Path, overlap: timedelta, now: datetime, record: Callable[[Rotated], None] = lambda _: None
+) -> Rotated:
+    """Make a new key; the present one signs beside it for `overlap`.
+
+    `record` is called before the new key signs anything; whatever it raises leaves the old one alone.
 
     Raises:
         VerifierFault: there is no key yet: the first start of the service makes it, and names the log.
@@ -80,7 +89,10 @@ def rotate(directory: Path, overlap: timedelta, now: datetime) -> tuple[LogKeyEn
             msgspec.structs.replace(one, retire_at=min(one.retire_at or ends, ends)) for one in kept
         )
         origin = VerifierKey.parse(entries[0].key).name
-        added = _add_key(directory, origin, retiring, now)
+        added = _make_key(directory, origin, now)
+        with removed_on_failure(_path(directory, VerifierKey.parse(added.key))):
+            record((added, retiring))
+            _write_index(directory, (added, *retiring))
         for gone in [entry for entry in entries if entry not in kept]:  # the index names them no longer
             _path(directory, VerifierKey.parse(gone.key)).unlink(missing_ok=True)
         return added, retiring
@@ -121,12 +133,11 @@ def _adopted(directory: Path, origin: str, now: datetime) -> bool:
     return True
 
 
-def _add_key(directory: Path, origin: str, others: tuple[LogKeyEntry, ...], now: datetime) -> LogKeyEntry:
+def _make_key(directory: Path, origin: str, now: datetime) -> LogKeyEntry:
     private = Ed25519PrivateKey.generate()
     key = KeySigner(origin, private).key
     entry = LogKeyEntry(key=key.encode(), created_at=now)
     write_key(_path(directory, key), private)
-    _write_index(directory, (entry, *others))
     return entry
 
 

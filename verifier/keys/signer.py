@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from verifier.errors import VerifierFault
-from verifier.keys.files import RESTORE, locked, unreadable, write_file
+from verifier.keys.files import RESTORE, locked, removed_on_failure, unreadable, write_file
 from verifier.keys.jose import SigningKey, software_key, thumbprint
 from verifier.keys.pem import read_p256, write_key
 from verifier.keys.watched import INDEX, WatchedKeys, left_behind, tell_adopted, tell_made
@@ -45,7 +46,7 @@ class FileSigner:
         if not (directory / INDEX).exists():
             with locked(directory):
                 if not _entries(directory, now()):
-                    _add_key(directory, (), now())
+                    _write_index(directory, (_make_key(directory, now()),))
                     tell_made(directory)
         self._keys = WatchedKeys(directory, _read_keys)
 
@@ -73,15 +74,26 @@ class FileSigner:
         self._keys.forget()
 
 
-def rotate(directory: Path, overlap: timedelta, now: datetime) -> tuple[KeyEntry, tuple[KeyEntry, ...]]:
-    """Make a new signing key; the old ones stay published for `overlap`. Returns the new and the retiring keys.
+Rotated: TypeAlias = tuple[KeyEntry, tuple[KeyEntry, ...]]
+"""The new key, and those that stay published for a while."""
+
+
+def rotate(
+    directory: Path, overlap: timedelta, now: datetime, record: Callable[[Rotated], None] = lambda _: None
+) -> Rotated:
+    """Make a new signing key; the old ones stay published for `overlap`.
+
+    `record` is called before the new key signs anything; whatever it raises leaves the old one in place.
 
     `overlap` should be at least the longest validity of a verdict, or EARs in circulation stop verifying.
     """
     with locked(directory):
         entries = _entries(directory, now)
         kept = tuple(_retire(entry, now + overlap) for entry in entries if not _expired(entry, now))
-        added = _add_key(directory, kept, now)
+        added = _make_key(directory, now)
+        with removed_on_failure(_key_path(directory, added.kid)):
+            record((added, kept))
+            _write_index(directory, (added, *kept))
         for entry in entries:  # once the index names them no longer
             if _expired(entry, now):
                 _key_path(directory, entry.kid).unlink(missing_ok=True)
@@ -112,11 +124,10 @@ def _entries(directory: Path, now: datetime) -> tuple[KeyEntry, ...]:
     return (entry,)
 
 
-def _add_key(directory: Path, others: tuple[KeyEntry, ...], now: datetime) -> KeyEntry:
+def _make_key(directory: Path, now: datetime) -> KeyEntry:
     private = ec.generate_private_key(ec.SECP256R1())
     entry = KeyEntry(kid=thumbprint(private.public_key()), created_at=now)
     write_key(_key_path(directory, entry.kid), private)
-    _write_index(directory, (entry, *others))
     return entry
 
 
