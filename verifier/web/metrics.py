@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from verifier.ports_announcements import AnnouncementState
 from verifier.ports_observe import CacheState, Observation, QueueState, RetentionState
 from verifier.web.acceptor import Door
 from verifier.web.connections import Connections
+from verifier.web.tallies import Tally, Timings
 
 METRICS_MEDIA_TYPE: Final = prom.CONTENT_TYPE_LATEST
 UNMATCHED: Final = "unmatched"
@@ -26,6 +27,8 @@ _OUTCOMES: Final = ("delivered", "failed", "dead")
 _REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _STAGE_BUCKETS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 
+_CLASSES: Final = tuple(f"{number}xx" for number in range(10))
+"""Of status codes, by their first digit."""
 _GIVEN_UP: Final = ("handshake-slow", "handshake-broken", "head", "answer")
 
 
@@ -50,8 +53,7 @@ class Counted:
 class Metrics:
     """Counts and times requests, verdicts and what is behind them.
 
-    On the hot path are only children made beforehand: looking one up by its labels is slow. What somebody else counts
-    (queues, caches) is read when the metrics are.
+    What somebody else counts (queues, caches) is read when the metrics are.
     """
 
     def __init__(
@@ -61,33 +63,32 @@ class Metrics:
         version: str,
         counted: Counted,
     ) -> None:
-        # Half as many series again, and nobody asks when a counter was made.
-        prom.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = prom.CollectorRegistry()
         self._registry.register(_Pulled(counted))
         prom.ProcessCollector(registry=self._registry)
         self._build(version)
-        verdicts = self._counter("verdicts", "Verdicts recorded, by tier", "status")
-        self._verdicts = {tier: verdicts.labels(tier) for tier in tiers}
-        self._reasons = self._counter(
+        self._verdicts = self._tally(
+            "verdicts", "Verdicts recorded, by tier", ("status",), ((tier,) for tier in tiers)
+        )
+        self._reasons = self._tally(
             "verdict_reasons",
             "Verdicts that are not affirming, by tier and family of reasons (first word of the code)",
-            "status",
-            "family",
+            ("status", "family"),
         )
-        self._problems = self._counter("problems", "Requests answered by a problem document, by code", "code")
-        self._responses = self._counter(
-            "responses", "Replies, by operation and class of status (2xx to 5xx)", "operation", "status"
+        self._problems = self._tally(
+            "problems", "Requests answered by a problem document, by code", ("code",)
         )
-        self._responses_of: dict[tuple[str, int], prom.Counter] = {}
-        self._seconds = self._histogram(
+        self._responses = self._tally(
+            "responses", "Replies, by operation and class of status (2xx to 5xx)", ("operation", "status")
+        )
+        self._seconds = self._timings(
             "request_seconds",
             "Time from the request's head to its reply",
             _REQUEST_BUCKETS,
             "operation",
             (*operations, UNMATCHED),
         )
-        self._stages = self._histogram(
+        self._stages = self._timings(
             "stage_seconds",
             "Time in one stage of an attestation that led to a verdict",
             _STAGE_BUCKETS,
@@ -97,27 +98,25 @@ class Metrics:
 
     def verdict(self, observation: Observation, status: str, ended: int) -> None:
         """A verdict was recorded: its tier, why it is not better, and where the time went until `ended`."""
-        self._verdicts[status].inc()
+        self._verdicts.add((status,))
         for family in observation.families:
-            self._reasons.labels(status, family).inc()
+            self._reasons.add((status, family))
         spent: dict[Stage, int] = {}  # a stage may be entered again: evidence overtaken is judged anew
-        for span in observation.spans(ended):
-            spent[span.stage] = spent.get(span.stage, 0) + span.ended - span.begun
+        stages = observation.stages
+        for at, (stage, begun) in enumerate(stages, 1):
+            end = stages[at][1] if at < len(stages) else ended
+            spent[stage] = spent.get(stage, 0) + end - begun
         for stage, nanoseconds in spent.items():
-            self._stages[stage].observe(nanoseconds / 1e9)
+            self._stages.add(stage, nanoseconds / 1e9)
 
     def problem(self, code: str) -> None:
         """A request was refused."""
-        self._problems.labels(code).inc()
+        self._problems.add((code,))
 
     def request(self, operation: str, status: int, seconds: float) -> None:
         """A request was answered."""
-        key = operation, status // 100
-        child = self._responses_of.get(key)
-        if child is None:
-            child = self._responses_of[key] = self._responses.labels(operation, f"{key[1]}xx")
-        child.inc()
-        self._seconds[operation].observe(seconds)
+        self._responses.add((operation, _CLASSES[status // 100]))
+        self._seconds.add(operation, seconds)
 
     def render_own(self) -> bytes:
         """What this process counts, as Prometheus text exposition."""
@@ -128,14 +127,19 @@ class Metrics:
         build = prom.Gauge(_PREFIX + "build_info", text, ("version", "python"), registry=self._registry)
         build.labels(version, platform.python_version()).set(1)
 
-    def _counter(self, name: str, text: str, *labels: str) -> prom.Counter:
-        return prom.Counter(_PREFIX + name, text, labels, registry=self._registry)
+    def _tally(
+        self, name: str, text: str, labels: Sequence[str], known: Iterable[tuple[str, ...]] = ()
+    ) -> Tally:
+        made = Tally(_PREFIX + name, text, labels, known)
+        self._registry.register(made)
+        return made
 
-    def _histogram(
-        self, name: str, text: str, buckets: Iterable[float], label: str, values: Iterable[str]
-    ) -> dict[str, prom.Histogram]:
-        made = prom.Histogram(_PREFIX + name, text, (label,), registry=self._registry, buckets=tuple(buckets))
-        return {value: made.labels(value) for value in values}
+    def _timings(
+        self, name: str, text: str, bounds: Sequence[float], label: str, values: Iterable[str]
+    ) -> Timings:
+        made = Timings(_PREFIX + name, text, bounds, label, values)
+        self._registry.register(made)
+        return made
 
 
 class _Pulled(Collector):
