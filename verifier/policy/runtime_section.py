@@ -117,13 +117,14 @@ def _key(pem: str) -> SigningKey:
         (certificate,) = found
         extensions = certificate.extensions
         public = certificate.public_key()
+        name = certificate.subject.rfc4514_string()  # read only now, too
     except REFUSALS as error:
         raise PolicyError(f"not an X.509 certificate or public key in PEM: {error}", where=where) from error
     try:
         identifier = extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
     except x509.ExtensionNotFound:
         identifier = None
-    return _signing_key(public, identifier, certificate.subject.rfc4514_string())
+    return _signing_key(public, identifier, name)
 
 
 def _signing_key(key: object, identifier: bytes | None, name: str) -> SigningKey:

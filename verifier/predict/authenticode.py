@@ -152,9 +152,17 @@ def is_module_signing_only(certificate: bytes) -> bool:
 def subject(certificate: bytes) -> str:
     """The subject of a DER certificate for people."""
     try:
-        return x509.load_der_x509_certificate(certificate).subject.rfc4514_string()
+        return subject_of(x509.load_der_x509_certificate(certificate))
     except _UNREADABLE:
         return f"{len(certificate)} bytes that are not a certificate"
+
+
+def subject_of(certificate: x509.Certificate) -> str:
+    """The subject of a certificate for people. It is read only now, and need not be readable for a signature to hold."""
+    try:
+        return certificate.subject.rfc4514_string()
+    except _UNREADABLE:
+        return "somebody whose name cannot be read"
 
 
 def _attribute_certificates(image: PeImage) -> Iterator[bytes]:

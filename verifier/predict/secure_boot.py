@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from verifier.predict.authenticode import BootImage, ImageSignature, RejectedSignature, subject
+from verifier.predict.authenticode import BootImage, ImageSignature, RejectedSignature, subject, subject_of
 from verifier.predict.errors import PredictionError
 from verifier.predict.model import PredictedEvent
 from verifier.predict.variables import SecureBootVariables, split_lists
@@ -170,9 +170,7 @@ def refuse_revoked(image: BootImage, database: Database) -> None:
                 HASH_BY_LABEL[kind.removeprefix("x509-")].digest(signed) in digests
                 for kind, digests in hashed.items()
             ):
-                raise PredictionError(
-                    f"{database.variable} revokes {own.subject.rfc4514_string()}", where=image.name
-                )
+                raise PredictionError(f"{database.variable} revokes {subject_of(own)}", where=image.name)
 
 
 def _digests(entries: Iterable[Signature], kind: str) -> frozenset[bytes]:
@@ -184,9 +182,7 @@ def _digests(entries: Iterable[Signature], kind: str) -> frozenset[bytes]:
 def describe_signatures(image: BootImage) -> str:
     """Who signed, or why a signature does not count, for the message of a refusal."""
     told = [
-        each.why
-        if isinstance(each, RejectedSignature)
-        else f"signed by {each.signer.subject.rfc4514_string()}"
+        each.why if isinstance(each, RejectedSignature) else f"signed by {subject_of(each.signer)}"
         for each in image.signatures
     ]
     return "; ".join(told) if told else "it is not signed, and its digest is not listed"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
 
+from tests import pki
 from verifier.errors import PolicyError
 from verifier.policy.diff import diff_policies
 from verifier.policy.parse import parse_policy
@@ -153,3 +155,12 @@ def test_a_diff_shows_what_changed_in_the_runtime_part():
     assert [each.where for each in diff_policies(after, after)] == []
     without = parse_policy(policy("null", pcrs="[7]"))
     assert "runtime.sets[0].sha256" in {each.where for each in diff_policies(before, without)}
+
+
+def test_a_certificate_whose_subject_cannot_be_read_is_refused():
+    """What nobody could be told of signs for nobody."""
+    der = pki.Ca.root("Unreadable").der
+    spoilt = pki.pem("CERTIFICATE", der.replace(b"Unreadable", b"\xff" * 10)).decode()
+    source = policy(f"{{{SET}, signatures: {{use: accepted, keys: [{json.dumps(spoilt)}]}}}}")
+    with pytest.raises(PolicyError, match=r"not an X\.509 certificate"):
+        parse_policy(source)
