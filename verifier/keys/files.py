@@ -49,7 +49,12 @@ def stamp_of(path: Path) -> int:
 
 
 def write_file(path: Path, content: bytes, mode: int = PRIVATE) -> None:
-    """Replace `path` atomically and durably; raises `VerifierFault` when that cannot be done, and nothing has changed."""
+    """Replace `path` atomically and durably.
+
+    Raises:
+        VerifierFault: it cannot be done. Either nothing has changed, or the new content is there and a power failure may
+            bring back the old.
+    """
     try:
         _write(path, content, mode)
     except OSError as error:

@@ -92,7 +92,7 @@ def rotate(
         added = _make_key(directory, origin, now)
         with removed_on_failure(_path(directory, VerifierKey.parse(added.key))):
             record((added, retiring))
-            _write_index(directory, (added, *retiring))
+        _write_index(directory, (added, *retiring))
         for gone in [entry for entry in entries if entry not in kept]:  # the index names them no longer
             _path(directory, VerifierKey.parse(gone.key)).unlink(missing_ok=True)
         return added, retiring

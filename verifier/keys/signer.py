@@ -93,7 +93,7 @@ def rotate(
         added = _make_key(directory, now)
         with removed_on_failure(_key_path(directory, added.kid)):
             record((added, kept))
-            _write_index(directory, (added, *kept))
+        _write_index(directory, (added, *kept))
         for entry in entries:  # once the index names them no longer
             if _expired(entry, now):
                 _key_path(directory, entry.kid).unlink(missing_ok=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
+import os
+import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -91,3 +94,20 @@ def test_a_full_disk_is_named_and_leaves_nothing_half_done(tmp_path, monkeypatch
         with pytest.raises(VerifierFault, match=r"cannot write .*: No space left on device"):
             work(tmp_path / "state")
     work(tmp_path / "state")
+
+
+def test_an_index_that_is_in_place_although_its_folder_could_not_be_synchronised_keeps_its_key(
+    tmp_path, monkeypatch
+):
+    signing(tmp_path)
+    index, synchronise = tmp_path / "keys.json", os.fsync
+
+    def failing(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode) and len(json.loads(index.read_text())) > 1:
+            raise OSError(errno.EIO, "Input/output error")
+        synchronise(handle)
+
+    monkeypatch.setattr(files.os, "fsync", failing)
+    with pytest.raises(VerifierFault, match=r"keys\.json"):
+        rotate(tmp_path, timedelta(hours=1), NOW)
+    signing(tmp_path)
