@@ -158,11 +158,15 @@ def _renew(live: LiveTls, settings: Settings, clock: Clock) -> None:
 
 
 def rotate_keys(settings: Settings, overlap: timedelta) -> Rotated:
-    """New EAR signing key; see `verifier.keys.signer.rotate`. Replicas that share the folder are told to read it."""
+    """New EAR signing key; see `verifier.keys.signer.rotate`. Replicas that share the folder are told to read it.
+
+    Raises:
+        VerifierFault: the database or the keys cannot be used; nothing was changed.
+    """
 
     def record(rotated: Rotated) -> None:
         new, old = rotated
-        asyncio.run(_record_rotation(settings, f"ear:{new.kid}", [f"ear:{one.kid}" for one in old]))
+        asyncio.run(_recorded(settings, f"ear:{new.kid}", [f"ear:{one.kid}" for one in old]))
 
     rotated = rotate(settings.state_dir / "keys", overlap, SystemClock().now(), record)
     asyncio.run(announce(settings.database_url, Announcement(Topic.KEYS)))
@@ -207,16 +211,8 @@ async def _sign_anew(settings: Settings) -> None:
         await store.close()
 
 
-async def _record_rotation(settings: Settings, key: str, retiring: Sequence[str]) -> None:
-    """Where there is a database already: a stolen key shall go although it is down."""
-    try:
-        await _recorded(settings, key, retiring, migrate=False)
-    except VerifierFault as error:
-        _log.warning("keys.rotation-not-recorded", key=key, problem=str(error))
-
-
-async def _recorded(settings: Settings, key: str, retiring: Sequence[str], *, migrate: bool = True) -> None:
-    store = await open_store(settings.database_url, migrate=migrate)
+async def _recorded(settings: Settings, key: str, retiring: Sequence[str]) -> None:
+    store = await open_store(settings.database_url)
     try:
         await Recorder(store, LocalEvents()).key_rotated(key, retiring, SystemClock().now(), "cli")
     finally:
