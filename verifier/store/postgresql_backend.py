@@ -32,8 +32,8 @@ from verifier.store.recording import Outcome, Plan, PreparedRecording
 from verifier.store.rows import Row, Values
 from verifier.store.statements import InsertInto, Lookup
 
-_POOL: Final = 4
-_OVERFLOW: Final = 12
+_POOL: Final = 16
+"""Connections that are kept once they were needed, the one used last first: to make one costs both sides as much as a guest that enrols."""
 _ATTEMPTS: Final = 5
 _SHORT: Final = 10.0
 """Seconds that the hot path waits for the server; a guest that is put off then comes back."""
@@ -57,8 +57,8 @@ class PostgresqlBackend:
         self._engine = postgresql_connections.engine(
             connector,
             pool_size=_POOL,
-            max_overflow=_OVERFLOW,
-            pool_pre_ping=True,
+            max_overflow=0,
+            pool_use_lifo=True,
             pool_timeout=_SHORT,
         )
         self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
