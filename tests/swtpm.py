@@ -87,6 +87,15 @@ def manufacture(
     return Manufactured(state, ca)
 
 
+def with_vendor_ca(folder: Path) -> Path:
+    """`folder`, with the CA of a vendor in it (`tpm-vendor-ca`), which the verifiers of tests trust.
+
+    `swtpm_setup` makes a CA only together with a first TPM.
+    """
+    manufacture(folder / "first-of-its-kind", folder / "tpm-vendor-ca")
+    return folder
+
+
 def _ca_config(ca: Path) -> Path:
     config = ca / "setup.conf"
     if config.exists():

@@ -19,7 +19,7 @@ from scripts.demo import BIN, Verifier, token
 from tests import swtpm
 from tests.harness import POLICY
 from tests.real_guests import Machine, booted, guest
-from tests.swtpm import manufacture
+from tests.swtpm import manufacture, with_vendor_ca
 
 pytestmark = [
     pytest.mark.swtpm,
@@ -32,7 +32,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def verifier(tmp_path_factory) -> Iterator[Verifier]:
     work = tmp_path_factory.mktemp("appraisals")
-    manufacture(work / "first-of-its-kind", work / "tpm-vendor-ca")  # the vendor's CA is the trust anchor
+    with_vendor_ca(work)
     with Verifier.running(work) as running:
         yield replace(running, join_token=token(running.config, "join"))
 

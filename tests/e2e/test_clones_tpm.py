@@ -19,7 +19,7 @@ from tests import swtpm
 from tests.conftest import ROOT
 from tests.dying import DIE_AT
 from tests.real_guests import Machine, Operator, booted, guest
-from tests.swtpm import manufacture
+from tests.swtpm import manufacture, with_vendor_ca
 
 pytestmark = [
     pytest.mark.swtpm,
@@ -39,9 +39,7 @@ def said(verdict) -> tuple[str, set[str]]:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("clones")
-    manufacture(folder / "first-of-its-kind", folder / "tpm-vendor-ca")  # the vendor's CA is the trust anchor
-    return folder
+    return with_vendor_ca(tmp_path_factory.mktemp("clones"))
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +332,7 @@ def test_a_verifier_killed_at_any_step_raises_no_alarm_and_clones_are_found(mort
 def mortal(tmp_path_factory):
     """A verifier that can be started again and again on one database, and what starts it."""
     work = tmp_path_factory.mktemp("mortal")
-    manufacture(work / "first-of-its-kind", work / "tpm-vendor-ca")
+    with_vendor_ca(work)
     with Verifier.running(work) as verifier:
         pass
     verifier = replace(verifier, join_token=token(verifier.config, "join", "--uses", "20"))

@@ -28,9 +28,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def verifier(tmp_path_factory: pytest.TempPathFactory):
     work = tmp_path_factory.mktemp("commands")
-    swtpm.manufacture(
-        work / "first-of-its-kind", work / "tpm-vendor-ca"
-    )  # the vendor's CA is the trust anchor
+    swtpm.with_vendor_ca(work)
     with Verifier.running(work) as running:
         yield running
 

@@ -12,7 +12,7 @@ import pytest
 from scripts.demo import Verifier, token
 from tests import swtpm
 from tests.real_guests import Operator, booted, guest
-from tests.swtpm import manufacture
+from tests.swtpm import manufacture, with_vendor_ca
 
 pytestmark = [
     pytest.mark.swtpm,
@@ -25,9 +25,7 @@ REFUSED, TRY_LATER = 65, 75
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("decisions")
-    manufacture(folder / "first-of-its-kind", folder / "tpm-vendor-ca")  # the vendor's CA is the trust anchor
-    return folder
+    return with_vendor_ca(tmp_path_factory.mktemp("decisions"))
 
 
 @pytest.fixture(scope="module")

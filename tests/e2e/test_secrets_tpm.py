@@ -31,7 +31,7 @@ from tests import swtpm
 from tests.conftest import ROOT
 from tests.dying import DIE_AT
 from tests.real_guests import BIN, Machine, Operator, booted, guest
-from tests.swtpm import manufacture, replay_boot_log
+from tests.swtpm import manufacture, replay_boot_log, with_vendor_ca
 
 pytestmark = [
     pytest.mark.swtpm,
@@ -82,7 +82,7 @@ class Mortal:
 @pytest.fixture(scope="module")
 def mortal(tmp_path_factory) -> Iterator[Mortal]:
     work = tmp_path_factory.mktemp("secrets")
-    manufacture(work / "first-of-its-kind", work / "tpm-vendor-ca")  # the vendor's CA is the trust anchor
+    with_vendor_ca(work)
     port = free_port()
     config = work / "verifier.toml"
     config.write_text(configuration(work, port))

@@ -16,7 +16,7 @@ from scripts import demo
 from scripts.demo import BIN, Verifier, token
 from tests import swtpm
 from tests.real_guests import Machine, Operator, booted, guest
-from tests.swtpm import manufacture
+from tests.swtpm import manufacture, with_vendor_ca
 
 pytestmark = [
     pytest.mark.slow,
@@ -35,9 +35,7 @@ DAMAGES = {
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("states")
-    manufacture(folder / "first-of-its-kind", folder / "tpm-vendor-ca")  # the vendor's CA is the trust anchor
-    return folder
+    return with_vendor_ca(tmp_path_factory.mktemp("states"))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests import swtpm
 from tests.packages.conftest import CRYPTOGRAPHY, PACKAGE, build
 from tests.packages.debian import DEB, Debian
 from tests.real_guests import Machine, Operator, booted, guest
-from tests.swtpm import manufacture
+from tests.swtpm import manufacture, with_vendor_ca
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def verifier(tmp_path_factory) -> Iterator[Verifier]:
     work = tmp_path_factory.mktemp("verifier")
-    manufacture(work / "first-of-its-kind", work / "tpm-vendor-ca")
+    with_vendor_ca(work)
     with Verifier.running(work) as running:
         yield replace(running, join_token=token(running.config, "join"))
 

@@ -13,7 +13,7 @@ from tests import swtpm
 from tests.conftest import ROOT
 from tests.packages.debian import can_boot
 from tests.real_guests import Operator, booted, guest
-from tests.swtpm import manufacture
+from tests.swtpm import manufacture, with_vendor_ca
 
 pytestmark = [
     pytest.mark.slow,
@@ -35,7 +35,7 @@ with socket.socket(socket.AF_UNIX) as connection:
 
 
 def test_a_socket_unit_gives_the_secret_to_whoever_connects(installed, tmp_path):
-    manufacture(tmp_path / "first-of-its-kind", tmp_path / "tpm-vendor-ca")
+    with_vendor_ca(tmp_path)
     with Verifier.running(tmp_path) as running:
         verifier = replace(running, join_token=token(running.config, "join"))
         operator = Operator(verifier, token(verifier.config, "operator"))
