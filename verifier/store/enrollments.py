@@ -87,6 +87,10 @@ _OFFERED: Final = (
 )
 
 
+class _UnpaidError(Exception):
+    """Undoes the transaction of a challenge whose token has no use left."""
+
+
 class Enrollments(StorePart):
     """The enrolment methods of the `Store` port, and the purge of what has expired."""
 
@@ -101,15 +105,20 @@ class Enrollments(StorePart):
 
         def run(connection: Connection) -> Filed:
             full = None if bounds is None else _full(connection, record, bounds)
-            if full is None and spends and not _paid(connection, record):
-                return Filed.UNPAID
-            if full is None:
-                asked = {"b_tenant": record.tenant, "b_ek": record.ek_fingerprint}
-                connection.execute(_SURPLUS, asked)
-                connection.execute(insert(enrollment), row)
-            return full or Filed.KEPT
+            if full is not None:
+                return full
+            asked = {"b_tenant": record.tenant, "b_ek": record.ek_fingerprint}
+            connection.execute(_SURPLUS, asked)
+            connection.execute(insert(enrollment), row)
+            # Last: whoever else brings this token waits for its row until the commit.
+            if spends and not _paid(connection, record):
+                raise _UnpaidError
+            return Filed.KEPT
 
-        return await self._backend.write(run)
+        try:
+            return await self._backend.write(run)
+        except _UnpaidError:
+            return Filed.UNPAID
 
     async def enrollment(self, enrollment_id: str) -> EnrollmentRecord | None:
         """An enrolment, expired or not."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, UpdateBase, delete, insert, or_, select, update
+from sqlalchemy import Connection, UpdateBase, bindparam, delete, insert, or_, select, update
 
 from verifier.ports import SESSION_ID, Scope, TokenRecord
 from verifier.ports_announcements import Topic
@@ -70,21 +70,24 @@ class Tokens(StorePart):
         return await self._backend.write(work)
 
 
+_SPEND: Final = (
+    update(token)
+    .where(
+        token.c.id == bindparam("b_id"),
+        token.c.revoked_at.is_(None),
+        or_(token.c.expires_at.is_(None), token.c.expires_at > bindparam("b_at")),
+        or_(token.c.uses_left.is_(None), token.c.uses_left > 0),
+        # As `values.scopes_text` writes it; scopes never change.
+        token.c.scopes.contains(f'"{Scope.JOIN.value}"', autoescape=True),
+    )
+    .values(uses_left=token.c.uses_left - 1, last_used_at=bindparam("b_at"))
+    .returning(token.c.tenant, token.c.uses_left)
+)
+
+
 def spend(connection: Connection, token_id: str, at: int) -> bool:
     """Take one use of a join token, if it has one and is good."""
-    taken = connection.execute(
-        update(token)
-        .where(
-            token.c.id == token_id,
-            token.c.revoked_at.is_(None),
-            or_(token.c.expires_at.is_(None), token.c.expires_at > at),
-            or_(token.c.uses_left.is_(None), token.c.uses_left > 0),
-            # As `values.scopes_text` writes it; scopes never change.
-            token.c.scopes.contains(f'"{Scope.JOIN.value}"', autoescape=True),
-        )
-        .values(uses_left=token.c.uses_left - 1, last_used_at=at)
-        .returning(token.c.tenant, token.c.uses_left)
-    ).first()
+    taken = connection.execute(_SPEND, {"b_id": token_id, "b_at": at}).first()
     if taken is not None and taken[1] == 0:
         used_up = AuditEntry(
             tenant=taken[0],
