@@ -95,7 +95,6 @@ class _Judge:
         if value is None:
             message = f"PCR {rule.pcr} ({self._bank.label}) was not quoted"
             return rule_finding(rule.head, Reason.PCR_NOT_QUOTED, Status.NOT_EVALUATED, message, pcr=rule.pcr)
-        expected = rule.accepted.describe()
         if value in rule.accepted.digests:
             message = f"PCR {rule.pcr} has a golden value"
             return rule_finding(rule.head, Reason.PCR_MATCHES, Status.PASSED, message, pcr=rule.pcr)
@@ -106,7 +105,7 @@ class _Judge:
             Status.FAILED,
             message,
             pcr=rule.pcr,
-            expected=expected,
+            expected=rule.accepted.describe(),
             actual=value.hex(),
         )
 
