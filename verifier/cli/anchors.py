@@ -163,7 +163,7 @@ def remove(which: str, /, *, config: host.Config = None, as_json: host.Json = Fa
 
 @app.command(name="review")
 def review(*, config: host.Config = None, as_json: host.Json = False) -> int:
-    """List enrolled machines whose EK certificate would no longer be accepted. Exit code: 0 none, 2 some.
+    """List enrolled machines whose certificate, of EK or AK, would no longer be accepted. Exit code: 0 none, 2 some.
 
     An anchor was removed, a revocation list came in, a date went by. They stay enrolled until you revoke them. A running
     service looks by itself after each change, and says so once in its log and audit log.
@@ -197,7 +197,7 @@ def review(*, config: host.Config = None, as_json: host.Json = False) -> int:
         output.out.print(table)
         output.err.print("next: attestctl revoke ATTESTER, or import the anchor again")
     else:
-        output.err.print("every EK certificate that was accepted still holds")
+        output.err.print("no machine was found whose certificate no longer holds")
     return _EXIT_SOME if lost else 0
 
 

@@ -71,7 +71,7 @@ def expiring(alarm: ExpiryAlarm, now: datetime) -> tuple[str, int, AuditEntry]:
 
 
 def endorsement_lost(tenant: str, lost: LostEndorsement, now: datetime) -> AuditEntry:
-    """An enrolled machine's EK certificate would not be accepted now."""
+    """The certificate of an enrolled machine's EK or AK would not be accepted now."""
     return AuditEntry(
         tenant=tenant,
         at=now,

@@ -72,7 +72,7 @@ class FleetMetrics:
         )
         self._lost = self._gauge(
             "endorsements_lost",
-            "Enrolled machines whose EK certificate would not be accepted now, as last reviewed by this process",
+            "Enrolled machines whose certificate, of EK or AK, would not be accepted now, as last reviewed by this process",
             "code",
         )
         self._inventory = {
