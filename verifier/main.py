@@ -161,7 +161,7 @@ def rotate_keys(settings: Settings, overlap: timedelta) -> Rotated:
     """New EAR signing key; see `verifier.keys.signer.rotate`. Replicas that share the folder are told to read it.
 
     Raises:
-        VerifierFault: the database or the keys cannot be used; nothing was changed.
+        VerifierFault: the database cannot be used, and no key was changed; or the keys cannot, and what their index says counts.
     """
 
     def record(rotated: Rotated) -> None:
@@ -183,7 +183,7 @@ def rotate_log_keys(settings: Settings, overlap: timedelta) -> log_key_files.Rot
     """New key of the transparency log, which is signed by the old one too for `overlap`, from now on.
 
     Raises:
-        VerifierFault: the database or the keys cannot be used; nothing was changed.
+        VerifierFault: as `rotate_keys`; where the database goes away once the keys are rotated, the service signs anew.
         LogDamagedError: the log is not what was signed. The keys are rotated.
     """
     log_keys_of(settings)

@@ -60,9 +60,7 @@ class Keyed(Harness):
         assert answer.json["verdict"]["status"] == "affirming"
         token = answer.json["ear"]
         kid = str(jwt.get_unverified_header(token)["kid"])
-        jwt.decode(
-            token, (await self.published())[kid], algorithms=["ES256"], options={"verify_signature": True}
-        )
+        jwt.decode(token, (await self.published())[kid], algorithms=["ES256"])
         return kid
 
     async def signs_log(self) -> str:
@@ -84,10 +82,8 @@ class Keyed(Harness):
 
     def recorded(self, key: str) -> bool:
         """Whether the audit log names it."""
-        return any(
-            key in row[0]
-            for row in query(self.site, "SELECT subject FROM audit WHERE action = 'key.rotated'")
-        )
+        named = query(self.site, "SELECT subject FROM audit WHERE action = 'key.rotated'")
+        return any(subject == key for (subject,) in named)
 
 
 @asynccontextmanager
@@ -114,7 +110,8 @@ async def test_a_rotation_that_is_struck_at_every_write(tmp_path, command, what)
     """Something that is published signs, and nothing that the audit log does not name; to run it again works."""
     async with keyed(tmp_path) as verifier:
         guest = await verifier.guest(901)
-        first = now = await signer(verifier, command, guest)
+        now = await signer(verifier, command, guest)
+        assert not verifier.recorded(now), "the first key was not rotated to"
         for after in range(MOST):
             before = now
             verifier.striker.arm(what, after)
@@ -131,7 +128,6 @@ async def test_a_rotation_that_is_struck_at_every_write(tmp_path, command, what)
             assert now == before or verifier.recorded(now), (
                 f"{what.name} at {after}: {now} was never recorded"
             )
-            assert now == before or before != first or not verifier.recorded(first)
             if not reached:
                 assert code == 0
                 break
@@ -159,6 +155,8 @@ async def test_keys_that_are_damaged_under_a_running_service(tmp_path, spoilt):
             whole = file.read_bytes()
             half(file)
             os.utime(verifier.site.state / folder / "keys.json")
+            if folder == "keys":
+                assert await verifier.signs(guest) == first
             assert (await guest.attest(want_ear=True)).json["verdict"]["status"] == "affirming"
             await eventually(lambda name=file.name: name in verifier.site.log)
             file.write_bytes(whole)

@@ -117,7 +117,7 @@ def _key(pem: str) -> SigningKey:
         (certificate,) = found
         extensions = certificate.extensions
         public = certificate.public_key()
-        name = certificate.subject.rfc4514_string()  # read only now, too
+        name = certificate.subject.rfc4514_string()  # parsed only when asked for
     except REFUSALS as error:
         raise PolicyError(f"not an X.509 certificate or public key in PEM: {error}", where=where) from error
     try:
