@@ -78,9 +78,23 @@ class Observation:
 
     def spans(self, ended: int) -> list[StageSpan]:
         """The stages, the last of them until `ended`."""
+        return [
+            StageSpan(stage, begun, end)
+            for (stage, begun), end in zip(self.stages, self._ends(ended), strict=False)
+        ]
+
+    def spent(self, ended: int) -> dict[Stage, int]:
+        """Nanoseconds in each stage; one may have been entered again: evidence overtaken is judged anew."""
+        spent: dict[Stage, int] = {}
+        for (stage, begun), end in zip(self.stages, self._ends(ended), strict=False):
+            spent[stage] = spent.get(stage, 0) + end - begun
+        return spent
+
+    def _ends(self, ended: int) -> list[int]:
+        """When each stage ended: as the next began."""
         ends = [at for _, at in self.stages[1:]]
         ends.append(ended)
-        return [StageSpan(stage, begun, end) for (stage, begun), end in zip(self.stages, ends, strict=False)]
+        return ends
 
     def note(self, part: Part) -> None:
         """Something was done for the request."""

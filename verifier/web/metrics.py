@@ -101,12 +101,7 @@ class Metrics:
         self._verdicts.add((status,))
         for family in observation.families:
             self._reasons.add((status, family))
-        spent: dict[Stage, int] = {}  # a stage may be entered again: evidence overtaken is judged anew
-        stages = observation.stages
-        for at, (stage, begun) in enumerate(stages, 1):
-            end = stages[at][1] if at < len(stages) else ended
-            spent[stage] = spent.get(stage, 0) + end - begun
-        for stage, nanoseconds in spent.items():
+        for stage, nanoseconds in observation.spent(ended).items():
             self._stages.add(stage, nanoseconds / 1e9)
 
     def problem(self, code: str) -> None:

@@ -21,7 +21,7 @@ HOSTILE = 'a"b\\c\nd {e} # TYPE x counter'
 
 
 def page(count: int) -> bytes:
-    disable_created_metrics()  # as the verifier has it
+    disable_created_metrics()  # the verifier tells no times of creation
     registry = CollectorRegistry()
     Counter("plain", "Without labels", registry=registry).inc(count)
     Counter("told", "A help text with {braces} and # marks", ["who"], registry=registry).labels(HOSTILE).inc(
