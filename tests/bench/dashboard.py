@@ -39,7 +39,7 @@ _LISTINGS: Final = {
     "first page, contraindicated (1 of 1,000)": "status=contraindicated",
     "first page, stale (none)": "status=stale",
     "first page, by label (1 of 100)": "label=site%3Dsite-7",
-    "first page, by the beginning of a name": "search=vm-0999",
+    "first page, by a part of the name": "search=vm-0999",
 }
 """What somebody opens first, and its query."""
 _ANEW: Final = ", counted anew"
@@ -151,16 +151,7 @@ class View:
             await self.verifier.service.services.fleet.status(DEFAULT_TENANT)
         cost = await self.fastest(path, rows, forget=name not in _NUMBERS)
         budget = FIRST_MS if name.endswith(("first page", *_NUMBERS)) else BUDGET_MS
-        engine = "SQLite" if self.cluster is None else "PostgreSQL"
-        return Result(
-            f"fleet of {COUNT:,}, {engine}: {name}",
-            cost,
-            "ms",
-            f"sign-in page {bare:.1f} ms",
-            cost / bare,
-            f"<= {budget:g} ms",
-            cost <= budget,
-        )
+        return self._result(f": {name}", cost, f"sign-in page {bare:.1f} ms", cost / bare, budget)
 
     async def least(self) -> float:
         """Milliseconds on the clock of 50 rows that are only read."""
@@ -171,16 +162,14 @@ class View:
     async def clocked(self, name: str, path: str, least: float) -> Result:
         """What passes on the clock until a page is there, as its reader feels it: on a machine with nothing else to do."""
         took = await _median(lambda: self._seen(path))
-        engine = "SQLite" if self.cluster is None else "PostgreSQL"
-        return Result(
-            f"fleet of {COUNT:,}, {engine}, on the clock: {name}",
-            took,
-            "ms",
-            f"50 rows read {least:.1f} ms",
-            took / least,
-            f"<= {FIRST_MS:g} ms",
-            took <= FIRST_MS,
+        return self._result(
+            f", on the clock: {name}", took, f"50 rows read {least:.1f} ms", took / least, FIRST_MS
         )
+
+    def _result(self, name: str, took: float, beside: str, ratio: float, budget: float) -> Result:
+        engine = "SQLite" if self.cluster is None else "PostgreSQL"
+        what = f"fleet of {COUNT:,}, {engine}{name}"
+        return Result(what, took, "ms", beside, ratio, f"<= {budget:g} ms", took <= budget)
 
     async def _seen(self, path: str) -> None:
         answer = await self._get(path)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from verifier.ports import DEFAULT_TENANT
 
 _AT_ONCE = 12
 
 
-async def test_what_many_ask_at_once_makes_no_connections_the_next_time(cluster, postgresql_database):
-    store = await postgresql_database.open()
-    await _many(store)
+@pytest.fixture
+async def store(postgresql_database):
+    """Whose connections many have used at once."""
+    opened = await postgresql_database.open()
+    await _many(opened)
+    return opened
+
+
+async def test_what_many_ask_at_once_makes_no_connections_the_next_time(cluster, postgresql_database, store):
     before = _sessions(cluster, postgresql_database.name)
 
     for _ in range(3):
@@ -20,8 +28,9 @@ async def test_what_many_ask_at_once_makes_no_connections_the_next_time(cluster,
     assert _sessions(cluster, postgresql_database.name) == before
 
 
-async def test_connections_that_were_cut_are_replaced_before_they_are_used(cluster, postgresql_database):
-    store = await postgresql_database.open()
+async def test_connections_that_were_cut_are_replaced_before_they_are_used(
+    cluster, postgresql_database, store
+):
     for _ in range(3):
         await _many(store)
         cluster.disconnect(postgresql_database.name)
@@ -30,10 +39,9 @@ async def test_connections_that_were_cut_are_replaced_before_they_are_used(clust
     assert await _many(store) == [None] * _AT_ONCE
 
 
-async def test_a_kept_connection_is_not_tested_with_a_transaction_each_time(cluster, postgresql_database):
-    store = await postgresql_database.open()
-    await _many(store)
-
+async def test_a_kept_connection_is_not_tested_with_a_transaction_each_time(
+    cluster, postgresql_database, store
+):
     before = _undone(cluster, postgresql_database.name)
     for _ in range(20):
         await _many(store)
