@@ -127,6 +127,8 @@ attester: Final = Table(
         sqlite_where=text("replaced_by IS NOT NULL"),
         postgresql_where=text("replaced_by IS NOT NULL"),
     ),
+    # PostgreSQL has `ix_attester_trigrams` beside it where it may (revision 0018). An attestation that confirms what its
+    # guest said before writes no column of this table.
     Index("ix_attester_search", "tenant", "id", "search_text"),
     UniqueConstraint("tenant", "ek_fingerprint"),
     ForeignKeyConstraint(

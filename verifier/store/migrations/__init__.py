@@ -16,6 +16,7 @@
 | 0012 | 0.1 | when a verdict was judged again from stored evidence | yes, nullable columns |
 | 0014 | 0.1 | secrets for machines, encrypted, and who may have them | yes, new tables |
 | 0016 | 0.1 | `attestation` divided by time on PostgreSQL; which older versions can work on the schema | yes: the old table becomes a partition, and no row is moved |
+| 0018 | 0.1 | on PostgreSQL an index of trigrams for searches, where `pg_trgm` may be used | yes, an index made beside replicas at work |
 
 A database of an unknown revision was made by a newer version. `schema_support` says from which revision on the code can go
 on; older code refuses it. The rules, and what a revision has to declare, are in docs/upgrading.md.
