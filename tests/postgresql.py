@@ -149,14 +149,16 @@ class Cluster:
         """Bytes of write-ahead log so far."""
         return int(self.rows("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint", "postgres")[0])
 
+    def processes(self) -> list[int]:
+        """The postmaster and those that it has started."""
+        assert self._process is not None
+        postmaster = self._process.pid
+        below = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        return [postmaster, *map(int, below)]
+
     def cpu(self) -> float:
         """CPU seconds of the server's processes so far, those that have ended included."""
-        assert self._process is not None
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        found = (
-            Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in (pid, *children)
-        )
+        found = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.processes())
         return sum(sum(map(int, fields[11:15])) for fields in found) / os.sysconf("SC_CLK_TCK")
 
     def disconnect(self, database: str) -> None:
@@ -169,10 +171,7 @@ class Cluster:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _signal(self, number: int) -> None:
-        assert self._process is not None
-        postmaster = self._process.pid
-        below = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-        for pid in (postmaster, *map(int, below)):
+        for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 

@@ -28,6 +28,7 @@ from tests.bench import (
     store,
     transparency,
     web,
+    workers,
 )
 from tests.bench.measure import Result
 from tests.conftest import ROOT
@@ -51,6 +52,7 @@ BENCHES = (
     | memory.BENCHES
     | transparency.BENCHES
     | log_writing.BENCHES
+    | workers.BENCHES
 )
 
 

@@ -6,6 +6,9 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from tests.bench.fleet.shares import NoShareError, limited
 from tests.conftest import ROOT
 
 
@@ -34,3 +37,22 @@ def test_a_mixed_fleet_is_judged_and_the_hostile_part_of_it_is_repelled():
 def test_guests_that_boot_at_once_all_get_their_verdict():
     report = generate("--guests", "8", "--storm")
     assert (report["attestations"], report["wrong"]) == (8, [])
+
+
+def test_workers_with_a_share_of_a_processor_use_no_more_and_are_told_of():
+    try:
+        with limited([list], 0.2):
+            pass
+    except NoShareError as error:
+        pytest.skip(f"SHARES OF A PROCESSOR NOT TESTED: {error}")
+    report = generate("--guests", "8", "--seconds", "3", "--workers", "2", "--share", "0.2")
+    assert (report["share"], report["wrong"]) == (0.2, [])
+    assert report["attestations"] > 0
+    assert 0 < report["busy"]["verifier"] < 0.6  # their parent has no part in it, nor a limit
+
+
+def test_a_share_of_somebody_elses_verifier_is_refused():
+    command = [sys.executable, "-m", "tests.bench.fleet", "--url", "https://attest.example", "--share", "0.5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "--share and --apart are for a verifier that is started for the run" in done.stderr

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import json
 import multiprocessing
+import os
+import signal
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +20,8 @@ from rich.table import Table
 
 from tests.bench.fleet import floor, host
 from tests.bench.fleet.crew import Outcome, Plan, work
+from tests.bench.fleet.processors import divided, family, keep_to
+from tests.bench.fleet.shares import NoShareError, limited
 from tests.bench.fleet.storm import Storm, Watcher, storm
 
 _EXAMPLES = """\
@@ -59,6 +65,12 @@ class Report:
     repelled: dict[str, int]
     broken: int
     wrong: list[str]
+    share: float | None = None
+    """Of a processor, for each worker; None: not limited."""
+    apart: bool = False
+    """A processor for each worker, others for guests and database."""
+    busy: dict[str, float] = field(default_factory=dict)
+    """Processors that each party used on average."""
     storm: Storm | None = None
 
 
@@ -76,6 +88,10 @@ def arguments() -> argparse.Namespace:
     add("--rate", type=float, help="attestations a second; without it as many as are answered")
     add("--crews", type=int, default=1, help="processes of the load generator")
     add("--workers", type=int, default=1, help="of the verifier")
+    add("--share", type=float, help="of a processor for each worker, 0.25 for instance, by control groups")
+    add(
+        "--apart", action="store_true", help="a processor for each worker, the others for guests and database"
+    )
     add("--database", choices=["sqlite", "postgresql"], default="sqlite")
     add("--rsa", type=float, default=0.0, help="share of guests with an RSA-2048 AK (they sign slowly)")
     add("--hostile", type=float, default=0.0, help="share that tampers, replays or forges")
@@ -92,11 +108,25 @@ def arguments() -> argparse.Namespace:
     add("--ca", type=Path)
     add("--token", help="join token with enough uses; its anchors must hold the simulator's CA")
     add("--json", action="store_true")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.url and (options.share or options.apart):
+        parser.error(
+            "--share and --apart are for a verifier that is started for the run, not for that at --url"
+        )
+    try:
+        if options.share is not None:
+            with limited([list], options.share):  # known now, not after all have enrolled
+                pass
+        if options.apart:
+            divided(os.sched_getaffinity(0), options.workers)
+    except (ValueError, NoShareError) as error:
+        parser.error(str(error))
+    return options
 
 
 def main() -> int:
     """Run, report; 1 where an answer was wrong."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))  # what was started is ended and removed
     options = arguments()
     console = Console(stderr=True)
     with console.status(f"{options.guests} guests"):
@@ -146,10 +176,12 @@ def run(options: argparse.Namespace, url: str, ca: Path, token: str, own: host.V
     for crew in crews:
         crew.start()
     watcher = Watcher(own) if own and options.storm else None
-    barrier.wait()
-    before = _spent(own)
-    barrier.wait()
-    spent = [now - then for now, then in zip(_spent(own), before, strict=True)]
+    barrier.wait()  # whoever is enrolled beforehand is
+    with _confined(options, own, [crew.pid or 0 for crew in crews]):
+        before = _spent(own)
+        barrier.wait()  # they begin
+        barrier.wait()  # and have ended
+        spent = [now - then for now, then in zip(_spent(own), before, strict=True)]
     resident = sorted((value / 1e6 for value in own.resident().values()), reverse=True) if own else []
     outcomes = [results.get(timeout=60) for _ in crews]
     for crew in crews:
@@ -159,6 +191,23 @@ def run(options: argparse.Namespace, url: str, ca: Path, token: str, own: host.V
         seen, wrong = storm(outcomes, watcher, options.guests + options.known)
         report = replace(report, storm=seen, wrong=[*report.wrong, *wrong])
     return report
+
+
+@contextlib.contextmanager
+def _confined(options: argparse.Namespace, own: host.Verifier | None, crews: list[int]) -> Iterator[None]:
+    """What `--share` and `--apart` leave to whom, until the end of the block."""
+    if own is None:
+        yield
+        return
+    if options.apart:
+        workers, others = divided(os.sched_getaffinity(0), options.workers)
+        keep_to(workers, own.processes())
+        keep_to(others, [*crews, *(own.cluster.processes() if own.cluster else ())])
+    if not options.share:
+        yield
+        return
+    with limited([partial(family, pid) for pid in own.workers()], options.share):
+        yield
 
 
 def _spent(own: host.Verifier | None) -> list[float]:
@@ -217,7 +266,18 @@ def summary(
         repelled=total("repelled"),
         broken=sum(out.broken for out in outcomes),
         wrong=[line for out in outcomes for line in out.wrong],
+        share=options.share,
+        apart=options.apart,
+        busy=_busy(outcomes, spent),
     )
+
+
+def _busy(outcomes: list[Outcome], spent: list[float]) -> dict[str, float]:
+    used = {"guests": sum(out.cpu for out in outcomes)}
+    if spent:
+        used |= {"verifier": spent[0], "database": spent[1]}
+    seconds = max((out.seconds for out in outcomes), default=0.0)
+    return {name: round(cpu / seconds, 3) for name, cpu in used.items()} if seconds else {}
 
 
 def table(report: Report) -> Table:
@@ -230,7 +290,9 @@ def table(report: Report) -> Table:
         text = f"{value:,.1f}" if isinstance(value, float) else str(value)
         made.add_row(name, f"{text} {unit}".rstrip())
 
-    row("verifier", f"{report.workers} worker(s), {report.database}")
+    limit = "" if report.share is None else f", {report.share:g} of a processor each"
+    limit += ", a processor for each" if report.apart else ""
+    row("verifier", f"{report.workers} worker(s), {report.database}{limit}")
     row("guests", report.guests)
     row("attestations", report.attestations)
     row("rate", report.per_second, "/s")
@@ -245,6 +307,7 @@ def table(report: Report) -> Table:
         row("a bare HTTPS POST", report.floor_cpu_us, "us")
         row("verifier against that", f"{report.verifier_cpu_us / report.floor_cpu_us:.1f}x")
     row("guests' CPU each", report.guests_cpu_us, "us")
+    row("processors used", ", ".join(f"{name} {used:.2f}" for name, used in report.busy.items()))
     row("request / reply each", f"{report.request_bytes:,.0f} / {report.reply_bytes:,.0f}", "bytes")
     if report.database_bytes is not None:
         row("database growth each", report.database_bytes, "bytes")

@@ -84,8 +84,12 @@ def conduct_of(seed: int, share: float) -> Conduct:
 
 def work(plan: Plan, barrier: Barrier, results: Queue[Outcome]) -> None:
     """The process."""
-    with asyncio.Runner(loop_factory=_loop) as runner:
-        results.put(runner.run(_run(plan, barrier)))
+    try:
+        with asyncio.Runner(loop_factory=_loop) as runner:
+            results.put(runner.run(_run(plan, barrier)))
+    except BaseException:
+        barrier.abort()  # nobody waits for it
+        raise
 
 
 async def _run(plan: Plan, barrier: Barrier) -> Outcome:
@@ -126,6 +130,7 @@ class Crew:
         """Prepare, wait for the other processes, and go."""
         await self._prepare(self.known if self.plan.storm else self.guests)
         await asyncio.to_thread(barrier.wait)
+        await asyncio.to_thread(barrier.wait)  # meanwhile the verifier was given its share of the machine
         everybody = [*self.guests, *self.known]
         before = [(g.connection.sent, g.connection.received) for g in everybody]
         started, cpu = time.perf_counter(), time.process_time()

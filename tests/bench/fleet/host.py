@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.fleet.processors import children, family
 from tests.conftest import ROOT
 from tests.harness import write_anchors
 from tests.postgresql import INSTALLED, Cluster, binaries
@@ -58,6 +59,8 @@ class Verifier:
     config: Path
     state: Path
     cluster: Cluster | None
+    count: int = 1
+    """Workers it was started with."""
 
     @property
     def database(self) -> str:
@@ -66,17 +69,11 @@ class Verifier:
 
     def processes(self) -> list[int]:
         """It and all below it."""
-        found, seen = [self.process.pid], 0
-        while seen < len(found):
-            pid = found[seen]
-            seen += 1
-            with contextlib.suppress(OSError):
-                found += [
-                    int(child)
-                    for task in Path(f"/proc/{pid}/task").iterdir()
-                    for child in (task / "children").read_text().split()
-                ]
-        return found
+        return family(self.process.pid)
+
+    def workers(self) -> list[int]:
+        """Those that serve: it, or those that it supervises."""
+        return [self.process.pid] if self.count == 1 else children(self.process.pid)
 
     def cpu(self) -> float:
         """Seconds of CPU that these processes have used so far."""
@@ -120,7 +117,7 @@ def verifier(*, workers: int = 1, database: str = "sqlite", more: str = "") -> I
             secret = api_token(config, "join", "--uses", "1000000")
             state = directory / "state"
             yield Verifier(
-                line.split()[-1], state / "tls" / "ca.pem", secret, process, config, state, cluster
+                line.split()[-1], state / "tls" / "ca.pem", secret, process, config, state, cluster, workers
             )
         finally:
             process.terminate()
