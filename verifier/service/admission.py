@@ -51,6 +51,9 @@ class Party(enum.Enum):
     NEW = "new"
     """One that asks to be enrolled."""
 
+    # Members are singletons; Enum's own hash is a Python call on every dictionary access.
+    __hash__ = object.__hash__
+
 
 _TURNS: Final = (
     *(Party.STEADY, Party.BOOTED, Party.STEADY, Party.NEW),
@@ -244,6 +247,8 @@ class Admission:
     def _leave(self, party: Party) -> None:
         """One slot less is held: to whoever is next, of those who may have it."""
         self._held[party] -= 1
+        if not any(self._waiting.values()):
+            return
         for at, following in enumerate(self._order):
             if self._hand_to(following):
                 del self._order[at]

@@ -104,6 +104,9 @@ class Step(enum.Enum):
     UUIDS = enum.auto()
     EVENTS = enum.auto()
 
+    # Members are singletons; Enum's own hash is a Python call on every dictionary access.
+    __hash__ = object.__hash__
+
 
 @dataclass(slots=True)
 class Plan:

@@ -55,7 +55,8 @@ async def attest(call: Call) -> Reply:
 
 def attesting(request: web.Request) -> Party:
     """A steady attestation is small; evidence of a boot has its log with it."""
-    small = request.content_length is not None and request.content_length <= LARGE
+    length = request.content_length
+    small = length is not None and length <= LARGE
     return Party.STEADY if small and hdrs.CONTENT_ENCODING not in request.headers else Party.BOOTED
 
 

@@ -58,7 +58,8 @@ def _ignore(_size: int) -> None:
 async def _read(
     request: web.Request, limit: int, timeout_seconds: float, grow: Callable[[int], None]
 ) -> bytearray:
-    if request.content_length is not None and request.content_length > limit:
+    length = request.content_length
+    if length is not None and length > limit:
         raise _too_large(limit)
     body = bytearray()  # grows in place: joining megabytes in the end would hold up the event loop
 

@@ -61,5 +61,6 @@ class Room:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._budget.give_back(self._taken)
-        self._taken = 0
+        if self._taken:
+            self._budget.give_back(self._taken)
+            self._taken = 0

@@ -67,8 +67,9 @@ async def _answer(request: web.Request, handler: Handler, metrics: Metrics) -> w
         reply = _refused(error, request)
         metrics.problem(reply.document.code)
         response = _problem_response(reply)
+    headers = response.headers
     for name, value in SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
+        headers.setdefault(name, value)
     return response
 
 

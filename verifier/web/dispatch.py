@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +21,7 @@ from verifier.service.rate import Rates
 from verifier.service.services import Services
 from verifier.web.bodies import read_body
 from verifier.web.body_room import BodyBudget, Room
+from verifier.web.deadlines import Deadlines
 from verifier.web.routing import STEADY, Access, Call, Reply, Route, WebConfig
 from verifier.web.wire_codec import (
     JSON,
@@ -54,6 +54,7 @@ class Dispatcher:
         self._budget = budget
         self._services = services
         self._config = config
+        self._deadlines = Deadlines()
         with suppress(msgspec.ValidationError):  # there are queries that have to say something
             self._no_query = msgspec.convert({}, route.query, strict=False)
 
@@ -74,19 +75,22 @@ class Dispatcher:
             return await self._answer(await self._call(request, principal, room))
         party = party if isinstance(party, Party) else party(request)
         with self._services.admission.enter(party) as ticket:
-            # Whoever sends its body slowly holds no slot meanwhile, and makes room where there is none.
-            async with nullcontext() if request.content.is_eof() else ticket.arrival():
+            if request.content.is_eof():
                 call = await self._call(request, principal, room)
-            limit = asyncio.timeout(_LONGEST)
+            else:  # whoever sends its body slowly holds no slot meanwhile, and makes room where there is none
+                async with ticket.arrival():
+                    call = await self._call(request, principal, room)
+            limit = self._deadlines.within(_LONGEST)
             try:
-                async with limit, ticket.turn():
-                    if request.transport is None:
-                        raise OverloadedError(_RETRY, "whoever asked is gone: nothing was done")
-                    response = await self._answer(call)
-                    request[STEADY] = party is Party.STEADY
-                    return response
+                with limit:
+                    async with ticket.turn():
+                        if request.transport is None:
+                            raise OverloadedError(_RETRY, "whoever asked is gone: nothing was done")
+                        response = await self._answer(call)
+                        request[STEADY] = party is Party.STEADY
+                        return response
             except TimeoutError as error:
-                if not limit.expired():
+                if not limit.expired:
                     raise
                 raise OverloadedError(_RETRY, f"not done within {_LONGEST:g} s; send it again") from error
 
