@@ -18,8 +18,13 @@ Nonce = Annotated[bytes, Meta(min_length=limits.NONCE_SIZE, max_length=limits.NO
 Sha256 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Text = Annotated[str, Meta(max_length=limits.MAX_TEXT)]
 Id = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
-Bank = Annotated[str, Meta(min_length=3, max_length=16, pattern="^[a-z0-9_]+$")]
+Bank = Annotated[str, Meta(min_length=3, max_length=16, extra_json_schema={"pattern": "^[a-z0-9_]+$"})]
+"""Which are known is for its reader to say; a pattern is looked for at some cost, each time."""
 PcrIndex = Annotated[int, Meta(ge=0, le=31)]
+PcrKey = Annotated[
+    str, Meta(min_length=1, max_length=2, extra_json_schema={"pattern": "^([0-9]|[0-2][0-9]|3[01])$"})
+]
+"""A number from 0 to 31 as a key: what else is two characters long is for its reader to refuse, as of `Bank`."""
 Digest = Annotated[bytes, Meta(min_length=20, max_length=64)]
 Tier = Literal["none", "affirming", "warning", "contraindicated"]
 
@@ -173,7 +178,7 @@ class PcrBank(Message, frozen=True, kw_only=True):
     """PCR values as read beside the quote; believed only when they hash to the quoted digest."""
 
     bank: Bank
-    values: Annotated[dict[Annotated[str, Meta(pattern="^[0-9]{1,2}$")], Digest], Meta(max_length=32)]
+    values: Annotated[dict[PcrKey, Digest], Meta(max_length=32)]
 
 
 class RatchetProof(Message, frozen=True, kw_only=True):

@@ -80,6 +80,9 @@ Problem = messages.Problem
 Verdict = messages.Verdict
 
 _MAX_OFFSET: Final = (1 << 63) - 1
+_PCRS: Final = 32
+"""TPM_PT_PCR_COUNT of every profile is below."""
+_INDICES: Final = {form.format(index): index for index in range(_PCRS) for form in ("{}", "{:02}")}
 _BODY: Final = "request body"
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 
@@ -312,9 +315,9 @@ def _banks(banks: list[messages.PcrBank]) -> Mapping[HashAlg, Mapping[int, bytes
 def _values(values: Mapping[str, bytes], alg: HashAlg, where: str) -> dict[int, bytes]:
     result: dict[int, bytes] = {}
     for text, value in values.items():
-        index = int(text)
-        if index > 31 or index in result:  # noqa: PLR2004 - TPM_PT_PCR_COUNT of every profile is below 32
-            raise _request_error(where, f"PCR {text!r} is out of range or given twice")
+        index = _INDICES.get(text)
+        if index is None or index in result:
+            raise _request_error(where, f"PCR {text!r} is no number from 0 to {_PCRS - 1}, or given twice")
         if len(value) != alg.size:
             raise _request_error(where, f"PCR {index} has {len(value)} bytes; {alg.label} has {alg.size}")
         result[index] = value

@@ -15,6 +15,7 @@ from verifier.errors import EvidenceError
 from verifier.ports import Lifecycle
 from verifier.reasons import Reason, Tier
 from verifier.service.model import ImaPart
+from verifier.tcg.algorithms import HashAlg
 from verifier.web import wire_codec as wire
 from verifier.web.messages import AttesterSummary
 
@@ -73,6 +74,26 @@ def test_a_pcr_written_twice_is_refused():
     values = {"1": "A" * 43 + "=", "01": "A" * 43 + "="}
     with pytest.raises(EvidenceError, match="given twice"):
         command(pcrs=[{"bank": "sha256", "values": values}])
+
+
+@pytest.mark.parametrize(("key", "index"), [("0", 0), ("07", 7), ("7", 7), ("31", 31)])
+def test_a_pcr_is_named_by_its_number(key, index):
+    found = command(pcrs=[{"bank": "sha256", "values": {key: "A" * 43 + "="}}])
+    assert found.pcrs == {HashAlg.SHA256: {index: bytes(32)}}
+
+
+@pytest.mark.parametrize("key", ["", "32", "-1", "007", "3\n", " 3", "+3", "\u0663", "x", "0x"])
+def test_what_is_no_number_of_a_pcr_is_refused(key):
+    with pytest.raises(EvidenceError) as caught:
+        command(pcrs=[{"bank": "sha256", "values": {key: "A" * 43 + "="}}])
+    assert caught.value.reason is Reason.MALFORMED_REQUEST
+
+
+@pytest.mark.parametrize("bank", ["sha999", "sha256\n", "SHA256", "sha 256"])
+def test_a_bank_that_is_not_known_is_refused(bank):
+    with pytest.raises(EvidenceError) as caught:
+        command(pcrs=[{"bank": bank, "values": {}}])
+    assert caught.value.reason is Reason.MALFORMED_REQUEST
 
 
 def test_a_log_over_the_limit_is_too_large_even_where_the_body_is_not():
