@@ -28,7 +28,7 @@ from verifier.store import (
 from verifier.store.leaves import LogBatch
 from verifier.store.location import parse_location
 from verifier.store.postgresql_backend import PostgresqlBackend
-from verifier.store.prepared import prepared, together, unnested
+from verifier.store.prepared import Common, prepared, together, unnested
 from verifier.store.recording import Plan, Step
 from verifier.store.schema import attestation
 from verifier.store.sqlite_backend import SqliteBackend
@@ -104,7 +104,10 @@ def code_of_before():
         patch.setattr(sqlite_backend, "_BATCH", on_sqlite)
         patch.setattr(postgresql_hot, "_STEADY", steady)
         patch.setattr(postgresql_hot, "_MANY", many)
-        patch.setattr(postgresql_hot, "_ALL_STEADY", together(*many.values()))
+        verdicts = Common(many[Step.ATTESTATIONS], many[Step.LATEST])
+        patch.setattr(postgresql_hot, "_VERDICTS", verdicts)
+        patch.setattr(postgresql_hot, "_BESIDE", (Step.BLOBS,))
+        patch.setattr(postgresql_hot, "_ALL_STEADY", together(many[Step.BLOBS], last=verdicts))
         patch.setattr(postgresql_hot, "_EACH", {step: one.text() for step, one in many.items()})
         yield
 

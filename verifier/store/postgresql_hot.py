@@ -5,7 +5,7 @@ Straight to asyncpg: to check a connection out of a pool, test it and compile a 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import asyncpg
@@ -17,9 +17,9 @@ from verifier.store.faults import begun_again
 from verifier.store.held import Held
 from verifier.store.leaves import LogBatch
 from verifier.store.log_batches import new_id
-from verifier.store.prepared import POSTGRESQL, prepared, together, unnested
+from verifier.store.prepared import POSTGRESQL, Common, prepared, together, unnested
 from verifier.store.recording import Plan, PreparedRecording, Step
-from verifier.store.rows import Row
+from verifier.store.rows import Row, Values
 from verifier.store.schema import attester, latest
 from verifier.store.statements import HotStatements, Insert, Lookup
 
@@ -45,7 +45,9 @@ _MANY: Final = {
     for step, statement in _HOT.batch.items()
     if step in _STEADY and isinstance(statement, Insert)
 }
-_ALL_STEADY: Final = together(*(_MANY[step] for step in _STEADY))
+_VERDICTS: Final = Common(_MANY[Step.ATTESTATIONS], _MANY[Step.LATEST])
+_BESIDE: Final = _STEADY[:2]
+_ALL_STEADY: Final = together(*(_MANY[step] for step in _BESIDE), last=_VERDICTS)
 _SPEND: Final = _NONCES.text()
 _EACH: Final = {step: many.text() for step, many in _MANY.items()}
 
@@ -186,6 +188,16 @@ _LOCK_KNOWN: Final = prepared(
 ).text
 
 
+def _steady_arrays(plan: Plan, planned: Mapping[Step, Sequence[Values]]) -> list[tuple[Any, ...]]:
+    """What `_ALL_STEADY` takes. Of several verdicts of an attester in one batch the newest is its latest."""
+    beside = [array for step in _BESIDE for array in _MANY[step].arrays(planned[step])]
+    verdicts = []
+    for row in plan.attestations:
+        newest = plan.latest[row["attester_id"]]
+        verdicts.append((row, newest, row["sequence"] == newest["sequence"]))
+    return beside + _VERDICTS.arrays(verdicts)
+
+
 async def write(connection: HotConnection, batch: Sequence[PreparedRecording], held: Held) -> Plan:
     """Store a batch of recordings in the caller's transaction."""
     found = await connection.fetch(_LOCK_KNOWN, sorted({item.attester_id for item in batch}))
@@ -200,8 +212,7 @@ async def write(connection: HotConnection, batch: Sequence[PreparedRecording], h
     for step, rows in planned.items():
         if at_once and step in _STEADY:
             if step is _STEADY[-1]:
-                arrays = [array for one in _STEADY for array in _MANY[one].arrays(planned[one])]
-                await connection.execute(_ALL_STEADY, *arrays)
+                await connection.execute(_ALL_STEADY, *_steady_arrays(plan, planned))
         elif step in _MANY:
             await connection.execute(_EACH[step], *_MANY[step].arrays(rows))
         else:

@@ -6,11 +6,13 @@ import pytest
 from sqlalchemy import bindparam, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from verifier.store.prepared import POSTGRESQL, prepared, together, unnested
-from verifier.store.schema import judgement, nonce
+from verifier.store.prepared import POSTGRESQL, Common, Unnested, prepared, together, unnested
+from verifier.store.recording import Step
+from verifier.store.schema import attester_uuid, judgement, nonce
 from verifier.store.statements import HotStatements, insert_all
 
 NONCE = {"tenant": "t", "expires_at": 7, "attester_id": "a", "hash": b"h"}
+UUID = {"attester_id": "a", "smbios_uuid": "u", "tenant": "t"}
 
 
 def test_values_go_by_position_however_often_they_are_used():
@@ -39,11 +41,41 @@ def test_rows_travel_as_columns():
     assert many.arrays([NONCE, NONCE | {"hash": b"i"}]) == [(b"h", b"i"), ("t", "t"), ("a", "a"), (7, 7)]
 
 
+def both():
+    """Two inserts; the second has four columns that the first has, and others."""
+    batch = HotStatements(postgresql.insert).batch
+    return Common(unnested(batch[Step.BLOBS]), unnested(batch[Step.JUDGEMENTS]))
+
+
 def test_several_inserts_in_one_statement_have_their_own_parameters():
     many = unnested(insert_all(postgresql.insert, nonce))
-    text = together(many, many)
+    text = together(many, many, last=both())
     assert text.startswith("WITH part0 AS (INSERT INTO nonce ")
-    assert [text.count(f"${number}::") for number in range(1, 10)] == [1] * 8 + [0]
+    sent = len(both().first.columns) + len(both().more) + 1
+    assert [text.count(f"${number}::") for number in range(1, 10 + sent)] == [1] * (8 + sent) + [0]
+
+
+def test_what_two_inserts_have_in_common_is_sent_once():
+    first = unnested(insert_all(postgresql.insert, nonce))
+    second = unnested(insert_all(postgresql.insert, attester_uuid))
+    rows = [(NONCE, UUID, False), (NONCE | {"attester_id": "b"}, UUID | {"attester_id": "b"}, True)]
+    made = Common(first, second)
+    assert made.more == ("smbios_uuid",)
+    assert made.arrays(rows) == [(b"h", b"h"), ("t", "t"), ("a", "b"), (7, 7), ("u", "u"), (False, True)]
+    assert made.parts(3) == {
+        "common (hash, tenant, attester_id, expires_at, smbios_uuid, taken)": "SELECT * FROM unnest("
+        "$3::BYTEA[], $4::TEXT[], $5::TEXT[], $6::BIGINT[], $7::TEXT[], $8::BOOLEAN[])",
+        "begun": "INSERT INTO nonce (hash, tenant, attester_id, expires_at)"
+        " SELECT hash, tenant, attester_id, expires_at FROM common",
+        "": "INSERT INTO attester_uuid (attester_id, smbios_uuid, tenant)"
+        " SELECT attester_id, smbios_uuid, tenant FROM common WHERE taken",
+    }
+
+
+def test_columns_of_one_name_must_be_of_one_type():
+    first, second = (Unnested("", {"name": kind}, "", tuple) for kind in ("TEXT", "BIGINT"))
+    with pytest.raises(ValueError, match="name is of another type"):
+        Common(first, second)
 
 
 def test_only_what_can_be_repeated_is():
