@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -13,8 +14,6 @@ from tests.bench.populate import populate
 from tests.contract.records import NOW, enrol, recording
 from verifier.ports import DEFAULT_TENANT, FleetFilter
 from verifier.reasons import Tier
-from verifier.store import statements
-from verifier.store.fleet import _listing
 from verifier.store.values import micros
 
 FLEET = 3_000
@@ -37,20 +36,16 @@ async def fleet(store):
     return store
 
 
-def statement(where: FleetFilter):
-    return statements.attester_page(_listing(DEFAULT_TENANT, where, micros(NOW)), PAGE + 1)
-
-
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for below in plan.get("Plans", ()):
         yield from nodes(below)
 
 
-async def explained(store, where: FleetFilter) -> dict[str, Any]:
+async def explained(store, where: FleetFilter, now: datetime = NOW) -> dict[str, Any]:
     def work(connection):
         connection.execute(text("ANALYZE"))
-        compiled = statement(where).compile(
+        compiled = store._statement(DEFAULT_TENANT, where, micros(now), None, PAGE + 1).compile(
             connection.engine, compile_kwargs={"literal_binds": True, "render_postcompile": True}
         )
         return connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled}").scalar()

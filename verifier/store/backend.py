@@ -26,6 +26,9 @@ class Backend(Protocol):
     partitioned: bool
     """Whether history is in partitions by time."""
 
+    index_suffices: bool
+    """Whether what an index holds is read from it alone, without a look at the rows."""
+
     @property
     def announcements(self) -> LocalAnnouncements:
         """Who is told of what is committed here."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from msgspec import structs
 from sqlalchemy import (
@@ -30,7 +30,7 @@ from verifier.ports_enrollment import AuditEntry, EnrollmentStatus
 from verifier.ports_events import EventKind, NewEvent
 from verifier.ports_observe import OpenCounts
 from verifier.reasons import Reason, Tier
-from verifier.store import event_log, statements, values
+from verifier.store import event_log, stale, statements, values
 from verifier.store.attestations import Attestations
 from verifier.store.audit_log import append
 from verifier.store.backend import changed
@@ -81,13 +81,21 @@ class Fleet(Attestations):
     ) -> Page[Row]:
         if not 1 <= limit <= MAX_PAGE:
             raise EvidenceError(Reason.MALFORMED_REQUEST, f"a page of {limit} is not within 1 and {MAX_PAGE}")
-        ids = _listing(tenant, where, values.micros(now))
-        if cursor is not None:
-            (key,) = ids.selected_columns
-            ids = ids.where(key > decode_cursor(cursor, tenant, where))
-        found = await self._backend.rows(statements.attester_page(ids, limit + 1))
+        after = None if cursor is None else decode_cursor(cursor, tenant, where)
+        found = await self._backend.rows(self._statement(tenant, where, values.micros(now), after, limit + 1))
         items, more = tuple(found[:limit]), bool(found) and found[-1][statements.STATE_PAGE] > limit
         return Page(items=items, cursor=encode_cursor(_id_of(items[-1]), tenant, where) if more else None)
+
+    def _statement(
+        self, tenant: str, where: FleetFilter, at: int, after: str | None, most: int
+    ) -> Select[*tuple[Any, ...]]:
+        if stale.alone(where) and not self._backend.index_suffices:
+            return statements.attester_page(stale.first(tenant, at, after, most), most)
+        ids = _listing(tenant, where, at)
+        if after is not None:
+            (key,) = ids.selected_columns
+            ids = ids.where(key > after)
+        return statements.attester_page(ids, most)
 
     def _state_or_damage(self, row: Row, now: datetime) -> AttesterState | DamagedState:
         try:

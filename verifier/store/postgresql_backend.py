@@ -49,6 +49,7 @@ class PostgresqlBackend:
 
     insert: InsertInto = staticmethod(postgresql.insert)
     partitioned = True
+    index_suffices = False
 
     def __init__(self, dsn: str) -> None:
         self._held = Held()

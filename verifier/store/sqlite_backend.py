@@ -261,6 +261,7 @@ class SqliteBackend:
 
     insert: InsertInto = staticmethod(sqlite.insert)
     partitioned = False
+    index_suffices = True
 
     def __init__(self, path: Path) -> None:
         self.announcements = LocalAnnouncements()

@@ -70,8 +70,12 @@ _SAME_AK: Final = and_(
 
 def holds_at(at: int) -> ColumnElement[bool]:
     """Whether an attester's latest verdict says anything of the present: `ports.holds_at`, in microseconds."""
-    ahead = at + CLOCK_SKEW // timedelta(microseconds=1)
-    return and_(latest.c.valid_until >= at, latest.c.judged_at <= ahead)
+    return and_(latest.c.valid_until >= at, latest.c.judged_at <= latest_judged(at))
+
+
+def latest_judged(at: int) -> int:
+    """When a verdict that holds at `at` was judged at the latest, in microseconds."""
+    return at + CLOCK_SKEW // timedelta(microseconds=1)
 
 
 def attester_states(*, with_lists: bool = True, source: FromClause = latest) -> Select[*tuple[Any, ...]]:
