@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from agent.wire.messages import PcrKey
 from verifier.service.background_check import CheckCommand
 from verifier.web import wire_codec as wire
 from verifier.web.messages import Body, Id, ProfileName
@@ -63,7 +62,7 @@ class CollectedEvidence(File, frozen=True, kw_only=True):
     ek_public: Bytes | None = None
     """TPM2B_PUBLIC of the EK."""
     quote: CollectedQuote
-    pcrs: Annotated[dict[Annotated[str, Meta(max_length=16)], dict[PcrKey, Hex]], Meta(max_length=8)]
+    pcrs: Annotated[dict[Annotated[str, Meta(max_length=16)], dict[wire.PcrKey, Hex]], Meta(max_length=8)]
     """By bank and index."""
     boot_log: bytes | None = None
     userspace_log: bytes | None = None

@@ -75,6 +75,7 @@ LogPart = messages.LogPart
 ImaMessage = messages.ImaPart
 NvCertificateMessage = messages.NvCertificate
 PcrBank = messages.PcrBank
+PcrKey = messages.PcrKey
 RatchetProof = messages.RatchetProof
 Problem = messages.Problem
 Verdict = messages.Verdict
