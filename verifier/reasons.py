@@ -21,10 +21,9 @@ class Tier(enum.IntEnum):
     NONE = 2
     CONTRAINDICATED = 3
 
-    @property
-    def label(self) -> str:
-        """Lower-case name on the wire."""
-        return self.name.lower()
+    def __init__(self, _value: int) -> None:
+        self.label = self.name.lower()
+        """On the wire."""
 
     @property
     def status(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from msgspec import Struct
 
@@ -22,6 +23,8 @@ from verifier.store.held import Held
 from verifier.store.judgements import Judgements
 from verifier.store.leaves import LogBatch
 from verifier.store.rows import Row, Values
+
+_ENROLLED: Final = Lifecycle.ENROLLED.value
 
 
 class PreparedRecording(Struct, frozen=True, kw_only=True):
@@ -229,7 +232,7 @@ def _verdict_values(verdict: VerdictRecord, judgement: bytes, judged_at: int) ->
     return {
         "attester_id": verdict.attester_id,
         "tenant": verdict.tenant,
-        "tier": verdict.tier.value,
+        "tier": int(verdict.tier),
         "judged_at": judged_at,
         "valid_until": values.micros(verdict.valid_until),
         "policy_id": verdict.policy_id,
@@ -358,7 +361,7 @@ def _plan_one(result: Plan, item: PreparedRecording, attester: Known, held: Held
     result.attestations.append(verdict)
     result.latest[item.attester_id] = {
         **item.verdict,
-        "lifecycle": Lifecycle.ENROLLED.value,
+        "lifecycle": _ENROLLED,
         "sequence": attester.sequence,
         **item.boot_key,
         "position": attester.position,

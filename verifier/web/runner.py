@@ -178,14 +178,15 @@ def _in_parts(response: web.Response) -> int:
 
 def _counted(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], kept: Connections) -> Any:  # noqa: ANN401 - aiohttp's own type is private
     async def counted(request: web.BaseRequest) -> web.StreamResponse:
-        if isinstance(request.protocol, _Handler):
-            kept.busy(request.protocol)
-            request.protocol.has_head()
+        protocol = request.protocol
+        if isinstance(protocol, _Handler):
+            kept.busy(protocol)
+            protocol.has_head()
         response = await handle(request)
         if (request.content_length or 0) > LARGE or response.status == HTTPStatus.SERVICE_UNAVAILABLE:
             response.force_close()  # who is sent away comes back in a while, and holds nothing until then
-        elif request.get(STEADY) and isinstance(request.protocol, _Handler):
-            kept.steady(request.protocol)
+        elif request.get(STEADY) and isinstance(protocol, _Handler):
+            kept.steady(protocol)
         return response
 
     return counted
