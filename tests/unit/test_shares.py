@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.fleet.processors import children, divided, family, keep_to
+from tests.bench.fleet.processors import children, divided, family, keep_to, waited
 from tests.bench.fleet.shares import Hierarchy, NoShareError, found, limited, quota
 from tests.bench.workers import result
 
@@ -165,6 +165,18 @@ def test_a_family_is_all_that_was_started_below(busy):
     another(process, started)
     assert set(children(process.pid)) == set(started)
     assert set(family(process.pid)) == {process.pid, *started}
+
+
+def test_who_stands_in_line_for_a_processor_is_seen_to(busy):
+    process, started = busy
+    first = min(os.sched_getaffinity(0))
+    another(process, started)
+    keep_to({first}, started)  # two that never rest, on one
+    before, deadline = waited(started), time.monotonic() + 20
+    while waited(started) - before < 0.2:
+        assert time.monotonic() < deadline, "neither ever waited"
+        time.sleep(0.02)
+    assert waited([process.pid]) < waited(started)  # it reads a pipe
 
 
 def test_each_worker_has_a_processor_and_somebody_the_rest():

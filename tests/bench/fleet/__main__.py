@@ -20,7 +20,7 @@ from rich.table import Table
 
 from tests.bench.fleet import floor, host
 from tests.bench.fleet.crew import Outcome, Plan, work
-from tests.bench.fleet.processors import divided, family, keep_to
+from tests.bench.fleet.processors import divided, family, keep_to, waited
 from tests.bench.fleet.shares import NoShareError, limited
 from tests.bench.fleet.storm import Storm, Watcher, storm
 
@@ -71,6 +71,8 @@ class Report:
     """A processor for each worker, others for guests and database."""
     busy: dict[str, float] = field(default_factory=dict)
     """Processors that each party used on average."""
+    lacked: dict[str, float] = field(default_factory=dict)
+    """And that it would have used beyond: its threads could run, and stood in line. Latencies are of that, too."""
     storm: Storm | None = None
 
 
@@ -211,12 +213,14 @@ def _confined(options: argparse.Namespace, own: host.Verifier | None, crews: lis
 
 
 def _spent(own: host.Verifier | None) -> list[float]:
-    """CPU seconds of the verifier and of PostgreSQL, bytes of the database and of PostgreSQL's write-ahead log."""
+    """Of the verifier and of PostgreSQL: CPU seconds, bytes of database and write-ahead log, seconds without a processor."""
     if own is None:
         return []
     server = own.cluster
-    apart = (0.0, 0.0) if server is None else (server.cpu(), float(server.wal()))
-    return [own.cpu(), apart[0], own.database_bytes(), apart[1]]
+    apart = (
+        (0.0, 0.0, 0.0) if server is None else (server.cpu(), float(server.wal()), waited(server.processes()))
+    )
+    return [own.cpu(), apart[0], own.database_bytes(), apart[1], waited(own.processes()), apart[2]]
 
 
 def summary(
@@ -238,7 +242,7 @@ def summary(
             whole += getattr(out, name)
         return dict(sorted(whole.items()))
 
-    verifier, database, grown, wal = (value / count for value in spent) if spent else (None,) * 4
+    verifier, database, grown, wal = (value / count for value in spent[:4]) if spent else (None,) * 4
     apart = options.database == "postgresql"
     per_second = sum(len(out.latencies) / out.seconds for out in outcomes if out.seconds)
     request, reply = (sum(getattr(out, way) for out in outcomes) / count for way in ("sent", "received"))
@@ -268,16 +272,16 @@ def summary(
         wrong=[line for out in outcomes for line in out.wrong],
         share=options.share,
         apart=options.apart,
-        busy=_busy(outcomes, spent),
+        busy=_processors(outcomes, sum(out.cpu for out in outcomes), spent[:2]),
+        lacked=_processors(outcomes, sum(out.waited for out in outcomes), spent[4:]),
     )
 
 
-def _busy(outcomes: list[Outcome], spent: list[float]) -> dict[str, float]:
-    used = {"guests": sum(out.cpu for out in outcomes)}
-    if spent:
-        used |= {"verifier": spent[0], "database": spent[1]}
+def _processors(outcomes: list[Outcome], guests: float, own: list[float]) -> dict[str, float]:
+    """How many each party had, or lacked, on average, of the seconds it did so in all."""
     seconds = max((out.seconds for out in outcomes), default=0.0)
-    return {name: round(cpu / seconds, 3) for name, cpu in used.items()} if seconds else {}
+    parties = zip(("guests", "verifier", "database"), (guests, *own), strict=False)
+    return {name: round(max(0.0, spent) / seconds, 3) for name, spent in parties} if seconds else {}
 
 
 def table(report: Report) -> Table:
@@ -307,7 +311,8 @@ def table(report: Report) -> Table:
         row("a bare HTTPS POST", report.floor_cpu_us, "us")
         row("verifier against that", f"{report.verifier_cpu_us / report.floor_cpu_us:.1f}x")
     row("guests' CPU each", report.guests_cpu_us, "us")
-    row("processors used", ", ".join(f"{name} {used:.2f}" for name, used in report.busy.items()))
+    for name, processors in (("used", report.busy), ("lacked", report.lacked)):
+        row(f"processors {name}", ", ".join(f"{party} {count:.2f}" for party, count in processors.items()))
     row("request / reply each", f"{report.request_bytes:,.0f} / {report.reply_bytes:,.0f}", "bytes")
     if report.database_bytes is not None:
         row("database growth each", report.database_bytes, "bytes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import os
 import random
 import ssl
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from tests.bench.fleet.guest import IMAGES, TAMPERED, Conduct, Guest, RefusedError
 from tests.bench.fleet.http import Connection, UnavailableError
+from tests.bench.fleet.processors import waited
 
 ENROLLING = 16
 """Guests of one process that enrol at the same time."""
@@ -72,6 +74,8 @@ class Outcome:
     received: int = 0
     seconds: float = 0.0
     cpu: float = 0.0
+    waited: float = 0.0
+    """Seconds in which it had work and no processor."""
 
 
 def conduct_of(seed: int, share: float) -> Conduct:
@@ -133,13 +137,14 @@ class Crew:
         await asyncio.to_thread(barrier.wait)  # meanwhile the verifier was given its share of the machine
         everybody = [*self.guests, *self.known]
         before = [(g.connection.sent, g.connection.received) for g in everybody]
-        started, cpu = time.perf_counter(), time.process_time()
+        started, cpu, stood = time.perf_counter(), time.process_time(), waited([os.getpid()])
         if self.plan.storm:
             await self._storm()
         else:
             await self._steady()
         out = self.outcome
         out.seconds, out.cpu = time.perf_counter() - started, time.process_time() - cpu
+        out.waited = max(0.0, waited([os.getpid()]) - stood)
         out.sent = sum(g.connection.sent - b[0] for g, b in zip(everybody, before, strict=True))
         out.received = sum(g.connection.received - b[1] for g, b in zip(everybody, before, strict=True))
         await asyncio.to_thread(barrier.wait)

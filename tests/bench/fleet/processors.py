@@ -25,6 +25,16 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def waited(pids: Iterable[int]) -> float:
+    """Seconds so far in which threads of these processes could have run and had no processor: others, or a limit, had it."""
+    found = 0
+    for pid in pids:
+        for task in _tasks(pid):
+            with contextlib.suppress(OSError):
+                found += int(Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[1])
+    return found / 1e9
+
+
 def divided(available: Iterable[int], workers: int) -> tuple[set[int], set[int]]:
     """A processor for each worker, and what is left for guests and database.
 
