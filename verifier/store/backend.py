@@ -29,6 +29,9 @@ class Backend(Protocol):
     index_suffices: bool
     """Whether what an index holds is read from it alone, without a look at the rows."""
 
+    plans_anew: bool
+    """Whether a listing is planned each time, so that it had better be quick to plan."""
+
     @property
     def announcements(self) -> LocalAnnouncements:
         """Who is told of what is committed here."""

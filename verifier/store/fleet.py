@@ -90,12 +90,14 @@ class Fleet(Attestations):
         self, tenant: str, where: FleetFilter, at: int, after: str | None, most: int
     ) -> Select[*tuple[Any, ...]]:
         if stale.alone(where) and not self._backend.index_suffices:
-            return statements.attester_page(stale.first(tenant, at, after, most), most)
+            return statements.attester_page(
+                stale.first(tenant, at, after, most), most, in_steps=self._backend.plans_anew
+            )
         ids = _listing(tenant, where, at)
         if after is not None:
             (key,) = ids.selected_columns
             ids = ids.where(key > after)
-        return statements.attester_page(ids, most)
+        return statements.attester_page(ids, most, in_steps=self._backend.plans_anew)
 
     def _state_or_damage(self, row: Row, now: datetime) -> AttesterState | DamagedState:
         try:

@@ -50,6 +50,7 @@ class PostgresqlBackend:
     insert: InsertInto = staticmethod(postgresql.insert)
     partitioned = True
     index_suffices = False
+    plans_anew = True
 
     def __init__(self, dsn: str) -> None:
         self._held = Held()

@@ -262,6 +262,7 @@ class SqliteBackend:
     insert: InsertInto = staticmethod(sqlite.insert)
     partitioned = False
     index_suffices = True
+    plans_anew = False
 
     def __init__(self, path: Path) -> None:
         self.announcements = LocalAnnouncements()

@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import (
+    LABEL_STYLE_TABLENAME_PLUS_COL,
     Column,
     ColumnElement,
     FromClause,
@@ -19,11 +20,14 @@ from sqlalchemy import (
     bindparam,
     case,
     func,
+    literal_column,
     null,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.selectable import LateralFromClause
 
 from verifier.ports import CLOCK_SKEW
 from verifier.store import event_log, rows
@@ -63,6 +67,11 @@ _SAME_BOOT: Final = and_(
     boot.c.boot_log_sha256 == latest.c.boot_log_sha256,
 )
 
+_SAME_ATTESTER: Final = attester.c.id == latest.c.attester_id
+_SAME_JUDGEMENT: Final = judgement.c.digest == latest.c.judgement
+_SAME_EK: Final = and_(
+    endorsement_key.c.tenant == attester.c.tenant, endorsement_key.c.fingerprint == attester.c.ek_fingerprint
+)
 _SAME_AK: Final = and_(
     attestation_key.c.attester_id == attester.c.id, attestation_key.c.name == attester.c.ak_name
 )
@@ -78,52 +87,79 @@ def latest_judged(at: int) -> int:
     return at + CLOCK_SKEW // timedelta(microseconds=1)
 
 
-def attester_states(*, with_lists: bool = True, source: FromClause = latest) -> Select[*tuple[Any, ...]]:
-    """Attester, keys, latest verdict with its judgement, and last boot; see `STATE_SLICES`.
-
-    Without lists, `BootRecord.ima` is None: it may be some 50 KB, which listings have no use for. `source` has `latest`
-    in it.
-    """
-    boot_columns = [
-        column if with_lists or column is not boot.c.ima else null().label("ima")
-        for column in rows.BOOT_COLUMNS
-    ]
-    same_ek = and_(
-        endorsement_key.c.tenant == attester.c.tenant,
-        endorsement_key.c.fingerprint == attester.c.ek_fingerprint,
-    )
-    return select(
-        *rows.ATTESTER_COLUMNS,
-        *rows.LATEST_COLUMNS,
-        *boot_columns,
-        *_body(judgement),
-        latest.c.position,
-        latest.c.lineage,
-    ).select_from(
-        source.join(attester, attester.c.id == latest.c.attester_id)
-        .join(endorsement_key, same_ek)
-        .join(attestation_key, _SAME_AK)
-        .outerjoin(boot, _SAME_BOOT)
-        .outerjoin(judgement, judgement.c.digest == latest.c.judgement)
-    )
+def attester_states(source: FromClause = latest) -> Select[*tuple[Any, ...]]:
+    """Attester, keys, latest verdict with its judgement, and last boot; see `STATE_SLICES`. `source` has `latest` in it."""
+    return _states(source.join(attester, _SAME_ATTESTER))
 
 
-def attester_page(ids: Select[str], most: int) -> Select[*tuple[Any, ...]]:
-    """`attester_states` without lists of the first `most` of these ids, in order; then how many ids those are.
+def attester_page(ids: Select[str], most: int, *, in_steps: bool = False) -> Select[*tuple[Any, ...]]:
+    """`attester_states` of the first `most` of these ids, in order; then how many ids those are.
+
+    Without lists: `BootRecord.ima` is None. It may be some 50 KB, which listings have no use for.
 
     The ids are taken first: PostgreSQL expects next to nothing of all these joins, and would make them for the whole
-    fleet before it takes the first rows.
+    fleet before it takes the first rows. It plans every page anew and weighs all orders of its joins, which took longer than to
+    read the rows: `in_steps` leaves it no choice but to look up the rest for each row of an attester.
     """
     (key,) = ids.selected_columns
     page = ids.order_by(key).limit(most).cte("page")
     many = select(func.count()).select_from(page).scalar_subquery()
-    states = attester_states(with_lists=False, source=page.join(latest, latest.c.attester_id == page.c[0]))
-    return states.add_columns(many).order_by(page.c[0])
+    shown = page.join(latest, latest.c.attester_id == page.c[0]).join(attester, _SAME_ATTESTER)
+    states = _STEPS.states(shown) if in_steps else _states(shown, with_lists=False)
+    return states.add_columns(many).order_by(latest.c.attester_id)
+
+
+def _shown(*, with_lists: bool) -> tuple[ColumnElement[Any], ...]:
+    boot_columns = [
+        column if with_lists or column is not boot.c.ima else null().label("ima")
+        for column in rows.BOOT_COLUMNS
+    ]
+    others = (*_body(judgement), latest.c.position, latest.c.lineage)
+    return (*rows.ATTESTER_COLUMNS, *rows.LATEST_COLUMNS, *boot_columns, *others)
+
+
+def _states(near: FromClause, *, with_lists: bool = True) -> Select[*tuple[Any, ...]]:
+    return select(*_shown(with_lists=with_lists)).select_from(
+        near.join(endorsement_key, _SAME_EK)
+        .join(attestation_key, _SAME_AK)
+        .outerjoin(boot, _SAME_BOOT)
+        .outerjoin(judgement, _SAME_JUDGEMENT)
+    )
+
+
+class _Steps:
+    """What is joined to `latest` and `attester`, looked up for each of their rows. Made once: that costs more than to read a page."""
+
+    def __init__(self) -> None:
+        keys = select(endorsement_key, attestation_key).join_from(endorsement_key, attestation_key, _SAME_AK)
+        self._keys = _looked_up(keys.where(_SAME_EK), "keys")
+        self._boot = _looked_up(select(boot).where(_SAME_BOOT), "last")
+        self._judgement = _looked_up(select(judgement).where(_SAME_JUDGEMENT), "judged")
+        self._columns = tuple(map(self._of, _shown(with_lists=False)))
+
+    def states(self, near: FromClause) -> Select[*tuple[Any, ...]]:
+        """The columns of `_states`."""
+        return select(*self._columns).select_from(
+            near.join(self._keys, true()).outerjoin(self._boot, true()).outerjoin(self._judgement, true())
+        )
+
+    def _of(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        tables = (self._keys, self._boot, self._judgement)
+        found = (table.corresponding_column(column) for table in tables if isinstance(column, Column))
+        return next((one for one in found if one is not None), column)
+
+
+def _looked_up(query: Select[*tuple[Any, ...]], name: str) -> LateralFromClause:
+    # OFFSET is what PostgreSQL does not look through.
+    apart = query.correlate(latest, attester).offset(literal_column("0"))
+    return apart.set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL).lateral(name)
 
 
 def _body(table: Table) -> tuple[Any, ...]:
     return table.c.digest, table.c.codec, table.c.size, table.c.content
 
+
+_STEPS: Final = _Steps()
 
 STANDING: Final = (
     latest.c.lifecycle,
