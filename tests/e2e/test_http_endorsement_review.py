@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.harness import FakeClock, Guest, Harness, b64, running, settings_for
 from tests.simulator.ca import SoftwareCa
 from verifier.crypto.keys import public_key
 from verifier.ports import DEFAULT_TENANT, Scope
+from verifier.settings import Settings
 from verifier.tcg.public import parse_public
 
 BINARY = {"Content-Type": "application/octet-stream"}
@@ -137,21 +139,38 @@ async def test_the_command_lists_them(settings):
         assert (code, machine in out) == (2, True)
 
 
-async def test_an_anchor_of_aks_that_is_removed_names_the_machines_below_it(tmp_path):
-    cloud = SoftwareCa("cloud", name="A cloud's AK CA")
+def cloud_settings(tmp_path: Path) -> Settings:
+    """Machines are known by certificates of their AKs."""
     (tmp_path / "nothing").mkdir()
     more = '[enrollment]\nmethods = ["ak-certificate", "token"]'
-    settings = settings_for(tmp_path, more, TRUST_ANCHORS=str(tmp_path / "nothing"))
-    async with running(settings) as verifier:
-        await put(verifier, cloud.anchors_der[0], "set=cloud&purposes=ak")
-        guest = Guest.booted(verifier, 9)
-        certificate = cloud.issue_ak(public_key(parse_public(guest.tpm.ak_public)))
-        token = await verifier.token(Scope.JOIN)
-        body = guest.enrollment(token, ek_certificates=[], ak_certificates=[b64(certificate)])
-        begun = await verifier.post("/v1/enrollments", body)
-        assert begun.status == 201, begun.content
-        attester = (await guest.activate(begun.json)).json["attester_id"]
+    return settings_for(tmp_path, more, TRUST_ANCHORS=str(tmp_path / "nothing"))
+
+
+async def known_by_ak(verifier: Harness, cloud: SoftwareCa) -> str:
+    """Enrol a machine whose AK a CA of this cloud vouches for; its attester id."""
+    await put(verifier, cloud.anchors_der[0], "set=cloud&purposes=ak")
+    guest = Guest.booted(verifier, 9)
+    certificate = cloud.issue_ak(public_key(parse_public(guest.tpm.ak_public)))
+    token = await verifier.token(Scope.JOIN)
+    body = guest.enrollment(token, ek_certificates=[], ak_certificates=[b64(certificate)])
+    begun = await verifier.post("/v1/enrollments", body)
+    assert begun.status == 201, begun.content
+    return str((await guest.activate(begun.json)).json["attester_id"])
+
+
+async def test_an_anchor_of_aks_that_is_removed_names_the_machines_below_it(tmp_path):
+    async with running(cloud_settings(tmp_path)) as verifier:
+        attester = await known_by_ak(verifier, SoftwareCa("cloud", name="A cloud's AK CA"))
         assert await review(verifier) == {}
         await put(verifier, LAB.der, "set=cloud&mode=replace&purposes=ak")
         assert await review(verifier) == {attester: "ek-certificate-untrusted"}
         assert await told(verifier) == [(attester, "ek-certificate-untrusted")]
+
+
+async def test_a_certificate_of_an_ak_that_has_ended_is_found(tmp_path):
+    clock = FakeClock()
+    async with running(cloud_settings(tmp_path), clock) as verifier:
+        attester = await known_by_ak(verifier, SoftwareCa("cloud", name="A cloud's AK CA"))
+        assert await told(verifier) == []
+        clock.advance(days=100 * 366)
+        assert await told(verifier) == [(attester, "ek-certificate-expired")]
