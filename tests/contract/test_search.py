@@ -127,6 +127,8 @@ async def test_the_index_is_made_where_somebody_else_keeps_the_extension(cluster
     cluster.sql('CREATE EXTENSION pg_trgm SCHEMA "Extensions"', name)
     await asyncio.to_thread(upgrade, cluster.url(name))
     assert indexes(cluster, name) == ["t"]
+    sampled = "SELECT attstattarget FROM pg_attribute WHERE attrelid = 'attester'::regclass AND attname = 'search_text'"
+    assert cluster.rows(sampled, name) == ["1000"]
 
 
 async def test_one_that_was_begun_and_not_finished_is_made_anew(cluster):

@@ -42,6 +42,9 @@ def ahead(connection: sa.Connection) -> None:
     connection.exec_driver_sql(
         f"CREATE INDEX CONCURRENTLY {_INDEX} ON attester USING gin (search_text {schema}.gin_trgm_ops)"
     )
+    # How many names have a text in them is guessed from a sample. One of 100 that happens to have one in it made PostgreSQL expect
+    # a hundredth of the fleet, and go through it in order.
+    connection.exec_driver_sql("ALTER TABLE attester ALTER COLUMN search_text SET STATISTICS 1000")
 
 
 def upgrade() -> None:
