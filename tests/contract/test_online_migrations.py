@@ -28,7 +28,7 @@ from verifier.store import (
 from verifier.store.leaves import LogBatch
 from verifier.store.location import parse_location
 from verifier.store.postgresql_backend import PostgresqlBackend
-from verifier.store.prepared import Common, prepared, together, unnested
+from verifier.store.prepared import prepared, several
 from verifier.store.recording import Plan, Step
 from verifier.store.schema import attestation
 from verifier.store.sqlite_backend import SqliteBackend
@@ -86,9 +86,8 @@ def unlogged(into):
 @contextmanager
 def code_of_before():
     """This program as it was before there was a log: no row is a leaf."""
-    steady = tuple(step for step in postgresql_hot._STEADY if step is not Step.LOG_BATCHES)
     on_postgresql = unlogged(postgresql.insert)
-    many = {step: unnested(on_postgresql[step]) for step in steady}
+    many = {step: several(on_postgresql[step]) for step in postgresql_hot._MANY if step in on_postgresql}
     on_sqlite = {
         step: prepared(statement, sqlite_backend._POSITIONAL)
         for step, statement in unlogged(sqlite.insert).items()
@@ -102,13 +101,7 @@ def code_of_before():
         patch.setattr(LogBatch, "add_audit", lambda batch, row: None)
         patch.setattr(log_batches, "of", lambda connection: LogBatch(0))
         patch.setattr(sqlite_backend, "_BATCH", on_sqlite)
-        patch.setattr(postgresql_hot, "_STEADY", steady)
         patch.setattr(postgresql_hot, "_MANY", many)
-        verdicts = Common(many[Step.ATTESTATIONS], many[Step.LATEST])
-        patch.setattr(postgresql_hot, "_VERDICTS", verdicts)
-        patch.setattr(postgresql_hot, "_BESIDE", (Step.BLOBS,))
-        patch.setattr(postgresql_hot, "_ALL_STEADY", together(many[Step.BLOBS], last=verdicts))
-        patch.setattr(postgresql_hot, "_EACH", {step: one.text() for step, one in many.items()})
         yield
 
 

@@ -5,7 +5,8 @@ Straight to asyncpg: to check a connection out of a pool, test it and compile a 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Final, Protocol, TypeVar
 
 import asyncpg
@@ -17,13 +18,14 @@ from verifier.store.faults import begun_again
 from verifier.store.held import Held
 from verifier.store.leaves import LogBatch
 from verifier.store.log_batches import new_id
-from verifier.store.prepared import POSTGRESQL, Common, prepared, together, unnested
+from verifier.store.prepared import POSTGRESQL, Common, Together, places_for, prepared, several
 from verifier.store.recording import Plan, PreparedRecording, Step
 from verifier.store.rows import Row, Values
 from verifier.store.schema import attester, latest
 from verifier.store.statements import HotStatements, Insert, Lookup
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 CUT: Final = (
     OSError,
@@ -37,19 +39,19 @@ _ATTEMPTS: Final = 5
 _FAREWELL: Final = 5.0
 _HOT: Final = HotStatements(postgresql.insert)
 _ROWS: Final = {step: prepared(statement, POSTGRESQL) for step, statement in _HOT.batch.items()}
-_NONCES: Final = unnested(_HOT.spend_nonce.returning(statements.NONCE_HASH))
+_MOST: Final = 32
+"""Rows in one statement: asyncpg keeps none of more than 15 KB, and to plan one costs more than to run it."""
+_NONCES: Final = several(_HOT.spend_nonce.returning(statements.NONCE_HASH))
 _STEADY: Final = (Step.BLOBS, Step.LOG_BATCHES, Step.ATTESTATIONS, Step.LATEST)
 """What every attestation writes: at once, where it is all there is to write or the rest comes before."""
 _MANY: Final = {
-    step: unnested(statement)
+    step: several(statement)
     for step, statement in _HOT.batch.items()
     if step in _STEADY and isinstance(statement, Insert)
 }
-_VERDICTS: Final = Common(_MANY[Step.ATTESTATIONS], _MANY[Step.LATEST])
-_BESIDE: Final = _STEADY[:2]
-_ALL_STEADY: Final = together(*(_MANY[step] for step in _BESIDE), last=_VERDICTS)
-_SPEND: Final = _NONCES.text()
-_EACH: Final = {step: many.text() for step, many in _MANY.items()}
+_ALL_STEADY: Final = Together(
+    _MANY[Step.BLOBS], _MANY[Step.LOG_BATCHES], Common(_MANY[Step.ATTESTATIONS], _MANY[Step.LATEST])
+)
 
 
 class HotConnection(Protocol):
@@ -188,33 +190,52 @@ _LOCK_KNOWN: Final = prepared(
 ).text
 
 
-def _steady_arrays(plan: Plan, planned: Mapping[Step, Sequence[Values]]) -> list[tuple[Any, ...]]:
-    """What `_ALL_STEADY` takes. Of several verdicts of an attester in one batch the newest is its latest."""
-    beside = [array for step in _BESIDE for array in _MANY[step].arrays(planned[step])]
-    verdicts = []
-    for row in plan.attestations:
-        newest = plan.latest[row["attester_id"]]
-        verdicts.append((row, newest, row["sequence"] == newest["sequence"]))
-    return beside + _VERDICTS.arrays(verdicts)
-
-
 async def write(connection: HotConnection, batch: Sequence[PreparedRecording], held: Held) -> Plan:
     """Store a batch of recordings in the caller's transaction."""
     found = await connection.fetch(_LOCK_KNOWN, sorted({item.attester_id for item in batch}))
     known = {row[0]: recording.known(row) for row in found}
     fresh: set[bytes] = set()
-    nonces = recording.spendable(batch, known)
-    if nonces:
-        fresh = {row[0] for row in await connection.fetch(_SPEND, *_NONCES.arrays(nonces))}
+    for nonces in _some(recording.spendable(batch, known)):
+        places = places_for(len(nonces))
+        spent = await connection.fetch(_NONCES.text(places), *_NONCES.values(nonces, places))
+        fresh |= {row[0] for row in spent}
     plan = recording.plan(batch, known, fresh, held, LogBatch(new_id()))
     planned = dict(plan.rows())
     at_once = planned.keys() >= set(_STEADY)
     for step, rows in planned.items():
         if at_once and step in _STEADY:
             if step is _STEADY[-1]:
-                await connection.execute(_ALL_STEADY, *_steady_arrays(plan, planned))
+                await _write_steady(connection, plan, planned)
         elif step in _MANY:
-            await connection.execute(_EACH[step], *_MANY[step].arrays(rows))
+            for some in _some(rows):
+                places = places_for(len(some))
+                await connection.execute(_MANY[step].text(places), *_MANY[step].values(some, places))
         else:
             await connection.executemany(_ROWS[step].text, list(map(_ROWS[step].row, rows)))
     return plan
+
+
+async def _write_steady(
+    connection: HotConnection, plan: Plan, planned: Mapping[Step, Sequence[Values]]
+) -> None:
+    """What every attestation writes."""
+    parts, log = _ALL_STEADY, planned[Step.LOG_BATCHES]
+    for own, common in zip_longest(_some(planned[Step.BLOBS]), _some(verdicts(plan)), fillvalue=()):
+        places = places_for(max(len(own), len(common)))
+        values = parts.own.values(own, places) + parts.single.values(log, 1)
+        await connection.execute(parts.text(places), *values, *parts.common.values(common, places))
+        log = ()
+
+
+def verdicts(plan: Plan) -> list[tuple[Values, Values, bool]]:
+    """Rows of `attestation`, those of `latest`, and which become the latter: of several of one attester the newest."""
+    newest = [plan.latest[row["attester_id"]] for row in plan.attestations]
+    return [
+        (row, latest, row["sequence"] == latest["sequence"])
+        for row, latest in zip(plan.attestations, newest, strict=True)
+    ]
+
+
+def _some(rows: Sequence[R]) -> Iterator[Sequence[R]]:
+    for at in range(0, len(rows), _MOST):
+        yield rows[at : at + _MOST]

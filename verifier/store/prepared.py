@@ -1,8 +1,7 @@
 """Core's statements of the hot path as the drivers take them: text, compiled once, and rows by position.
 
 By position costs SQLite's driver half of what it costs by name; one statement for many rows was measured there too, and is
-slower, since it has to be able to undo itself alone. PostgreSQL is a round trip away: it takes the rows as arrays, one for
-each column, in one statement.
+slower, since it has to be able to undo itself alone. PostgreSQL is a round trip away: one statement takes many rows.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
+from functools import cache, cached_property
+from itertools import count
 from operator import itemgetter
 from typing import Any, Final
 
@@ -52,47 +51,70 @@ def prepared(statement: ClauseElement, dialect: Dialect) -> Prepared:
     return Prepared(compiled.string, tuple(compiled.positiontup or ()))
 
 
-@dataclass(frozen=True)
-class Unnested:
-    """An insert of as many rows as there are in its arrays, for PostgreSQL."""
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """An insert of as many rows as its statement has places for, or fewer, for PostgreSQL.
+
+    Not arrays: asyncpg asks each value of an array, and the array, whether it is a container. A place that is left over
+    holds nothing but NULL, and no row is made of it.
+    """
 
     before: str
     columns: Mapping[str, str]
-    """Names and types, in the order of the arrays."""
+    """Names and types, in the order of a row's values. The first is never NULL in a row."""
     after: str
     row: Callable[[Values], tuple[Any, ...]]
 
-    def text(self, first: int = 1) -> str:
-        """The arrays are its parameters, numbered from `first`."""
-        return f"{self.before}{_selected(self.columns.values(), first)}{self.after}"
+    @cache  # noqa: B019 - there are some ten of them, made with their modules
+    def text(self, places: int) -> str:
+        """One statement; its parameters are the rows' values, row by row."""
+        return f"WITH {_placed('rows', self.columns, places, 1)} {self.taken_from('rows')}"
 
-    def arrays(self, rows: Sequence[Values]) -> list[tuple[Any, ...]]:
-        """The rows as columns."""
-        return list(zip(*map(self.row, rows), strict=True))
+    def values(self, rows: Sequence[Values], places: int) -> list[object]:
+        """What the parameters of so many places are."""
+        return _filled(map(self.row, rows), len(self.columns), len(rows), places)
 
-    def taken_from(self, named: str, where: str = "") -> str:
+    def taken_from(self, named: str, also: str = "") -> str:
         """The same insert, of rows that the statement around it has under this name."""
-        return f"{self.before}SELECT {_listed(self.columns)} FROM {named}{where}{self.after}"  # noqa: S608 - likewise
+        key = _quoted(next(iter(self.columns)))
+        selected = f"SELECT {_listed(self.columns)} FROM {named} WHERE {key} IS NOT NULL{also}"  # noqa: S608 - names of columns
+        return f"{self.before}{selected}{self.after}"
+
+
+def places_for(rows: int) -> int:
+    """How many places a statement for so many rows has: few statements are planned, and no row waits for a larger one."""
+    return 1 << (rows - 1).bit_length()
+
+
+def _quoted(name: str) -> str:
+    return str(POSTGRESQL.identifier_preparer.quote(name))
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(map(POSTGRESQL.identifier_preparer.quote, names))
+    return ", ".join(map(_quoted, names))
 
 
-def _selected(types: Iterable[str], first: int) -> str:
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, first))
-    return f"SELECT * FROM unnest({arrays})"  # noqa: S608 - names of types
+def _placed(named: str, columns: Mapping[str, str], places: int, first: int) -> str:
+    """Rows under a name, from parameters that are numbered from `first`. The types of the first row are those of all."""
+    numbers = count(first)
+    head = ", ".join(f"${next(numbers)}::{kind}" for kind in columns.values())
+    more = (", ".join(f"${next(numbers)}" for _ in columns) for _ in range(places - 1))
+    return f"{named} ({_listed(columns)}) AS (VALUES {', '.join(f'({row})' for row in (head, *more))})"
 
 
-@dataclass(frozen=True)
+def _filled(rows: Iterable[Sequence[object]], width: int, given: int, places: int) -> list[object]:
+    return [value for row in rows for value in row] + [None] * (width * (places - given))
+
+
+@dataclass(frozen=True, eq=False)
 class Common:
     """Two inserts of which the second takes some of the first's rows, and more columns of them: sent once.
 
     What most columns hold is the same in both, and to encode a value for PostgreSQL costs more than to read it there.
     """
 
-    first: Unnested
-    second: Unnested
+    first: Rows
+    second: Rows
 
     def __post_init__(self) -> None:
         for name in self.first.columns.keys() & self.second.columns.keys():
@@ -105,45 +127,54 @@ class Common:
         return tuple(name for name in self.second.columns if name not in self.first.columns)
 
     @cached_property
-    def _columns(self) -> Mapping[str, str]:
+    def columns(self) -> Mapping[str, str]:
+        """Of the first, of the second alone, and whether the second takes the row."""
         own = {name: self.second.columns[name] for name in self.more}
         return {**self.first.columns, **own, _TAKEN: "BOOLEAN"}
 
-    def parts(self, first: int) -> dict[str, str]:
-        """Parts of a statement by name, the last of which stands alone; the arrays are numbered from `first`."""
-        rows = f"common ({_listed(self._columns)})"
-        return {
-            rows: _selected(self._columns.values(), first),
-            "begun": self.first.taken_from("common"),
-            "": self.second.taken_from("common", f" WHERE {_TAKEN}"),
-        }
-
-    def arrays(self, rows: Iterable[tuple[Values, Values, bool]]) -> list[tuple[Any, ...]]:
-        """Rows as columns: that of the first, what holds the other columns, and whether the second takes it."""
+    def values(self, rows: Sequence[tuple[Values, Values, bool]], places: int) -> list[object]:
+        """Rows: that of the first, what holds the other columns, and whether the second takes it."""
         more = itemgetter(*self.more)
-        found = [(*self.first.row(one), *more(other), taken) for one, other, taken in rows]
-        return list(zip(*found, strict=True))
+        found = ((*self.first.row(one), *more(other), taken) for one, other, taken in rows)
+        return _filled(found, len(self.columns), len(rows), places)
 
 
-def unnested(statement: Insert | ReturningInsert[Any]) -> Unnested:
-    """An insert of many rows, from that of one.
+def several(statement: Insert | ReturningInsert[Any]) -> Rows:
+    """An insert of several rows, from that of one.
 
     Raises:
-        ValueError: something but the row has parameters: it could not be repeated.
+        ValueError: something but the row has parameters: it could not be repeated. Or its first column may be NULL.
     """
     one = prepared(statement, POSTGRESQL)
     parts = _ONE_ROW.split(one.text)
     if len(parts) != len(("before", "after")) or "$" in "".join(parts):
         raise ValueError(f"not an insert of one row: {one.text}")
-    names = one.names
-    columns = {name: statement.table.c[name].type.compile(POSTGRESQL) for name in names}
-    return Unnested(parts[0], columns, parts[1], one.row)
+    found = [statement.table.c[name] for name in one.names]
+    if found[0].nullable:
+        raise ValueError(f"{found[0].name} may be NULL, as a place without a row is")
+    columns = {column.name: column.type.compile(POSTGRESQL) for column in found}
+    return Rows(parts[0], columns, parts[1], one.row)
 
 
-def together(*inserts: Unnested, last: Common) -> str:
-    """One statement for all: the parameters of the first, then those of the second, and so on."""
-    starts = list(accumulate((len(one.columns) for one in inserts), initial=1))
-    texts = [one.text(start) for one, start in zip(inserts, starts, strict=False)]
-    parts = {f"part{number}": text for number, text in enumerate(texts)} | last.parts(starts[-1])
-    end = parts.pop("")
-    return f"WITH {', '.join(f'{name} AS ({text})' for name, text in parts.items())} {end}"
+@dataclass(frozen=True, eq=False)
+class Together:
+    """Inserts in one statement: of rows of their own, of one row, and two of common rows."""
+
+    own: Rows
+    single: Rows
+    common: Common
+
+    @cache  # noqa: B019 - there is one of them
+    def text(self, places: int) -> str:
+        """With so many places for rows; the parameters are those of the first insert, the second, the third."""
+        second = 1 + places * len(self.own.columns)
+        third = second + len(self.single.columns)
+        parts = (
+            _placed("own", self.own.columns, places, 1),
+            _placed("single", self.single.columns, 1, second),
+            _placed("common", self.common.columns, places, third),
+            f"part1 AS ({self.own.taken_from('own')})",
+            f"part2 AS ({self.single.taken_from('single')})",
+            f"part3 AS ({self.common.first.taken_from('common')})",
+        )
+        return f"WITH {', '.join(parts)} {self.common.second.taken_from('common', f' AND {_TAKEN}')}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import bindparam, update
+from sqlalchemy import Column, MetaData, Table, Text, bindparam, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from verifier.store.prepared import POSTGRESQL, Common, Unnested, prepared, together, unnested
-from verifier.store.recording import Step
+from verifier.store import postgresql_hot
+from verifier.store.leaves import LogBatch
+from verifier.store.prepared import POSTGRESQL, Common, Rows, Together, places_for, prepared, several
+from verifier.store.recording import Plan
 from verifier.store.schema import attester_uuid, judgement, nonce
-from verifier.store.statements import HotStatements, insert_all
+from verifier.store.statements import insert_all
 
 NONCE = {"tenant": "t", "expires_at": 7, "attester_id": "a", "hash": b"h"}
 UUID = {"attester_id": "a", "smbios_uuid": "u", "tenant": "t"}
@@ -31,63 +33,98 @@ def test_a_statement_with_one_parameter_takes_a_row_of_one():
     assert prepared(one, POSTGRESQL).row({"b_hash": b"h"}) == (b"h",)
 
 
-def test_rows_travel_as_columns():
-    many = unnested(insert_all(postgresql.insert, nonce).on_conflict_do_nothing().returning(nonce.c.hash))
-    assert many.text(3) == (
-        "INSERT INTO nonce (hash, tenant, attester_id, expires_at)"
-        " SELECT * FROM unnest($3::BYTEA[], $4::TEXT[], $5::TEXT[], $6::BIGINT[])"
+def test_rows_have_places_of_which_some_are_left_over():
+    many = several(insert_all(postgresql.insert, nonce).on_conflict_do_nothing().returning(nonce.c.hash))
+    assert many.text(2) == (
+        "WITH rows (hash, tenant, attester_id, expires_at) AS"
+        " (VALUES ($1::BYTEA, $2::TEXT, $3::TEXT, $4::BIGINT), ($5, $6, $7, $8))"
+        " INSERT INTO nonce (hash, tenant, attester_id, expires_at)"
+        " SELECT hash, tenant, attester_id, expires_at FROM rows WHERE hash IS NOT NULL"
         " ON CONFLICT DO NOTHING RETURNING nonce.hash"
     )
-    assert many.arrays([NONCE, NONCE | {"hash": b"i"}]) == [(b"h", b"i"), ("t", "t"), ("a", "a"), (7, 7)]
+    assert many.values([NONCE], 2) == [b"h", "t", "a", 7, None, None, None, None]
+    assert many.values([NONCE, NONCE | {"hash": b"i"}], 2) == [b"h", "t", "a", 7, b"i", "t", "a", 7]
 
 
-def both():
-    """Two inserts; the second has four columns that the first has, and others."""
-    batch = HotStatements(postgresql.insert).batch
-    return Common(unnested(batch[Step.BLOBS]), unnested(batch[Step.JUDGEMENTS]))
-
-
-def test_several_inserts_in_one_statement_have_their_own_parameters():
-    many = unnested(insert_all(postgresql.insert, nonce))
-    text = together(many, many, last=both())
-    assert text.startswith("WITH part0 AS (INSERT INTO nonce ")
-    sent = len(both().first.columns) + len(both().more) + 1
-    assert [text.count(f"${number}::") for number in range(1, 10 + sent)] == [1] * (8 + sent) + [0]
+@pytest.mark.parametrize(("rows", "places"), [(1, 1), (2, 2), (3, 4), (5, 8), (17, 32), (32, 32)])
+def test_there_are_few_statements_for_any_number_of_rows(rows, places):
+    assert places_for(rows) == places
 
 
 def test_what_two_inserts_have_in_common_is_sent_once():
-    first = unnested(insert_all(postgresql.insert, nonce))
-    second = unnested(insert_all(postgresql.insert, attester_uuid))
-    rows = [(NONCE, UUID, False), (NONCE | {"attester_id": "b"}, UUID | {"attester_id": "b"}, True)]
+    first, second = (several(insert_all(postgresql.insert, table)) for table in (nonce, attester_uuid))
     made = Common(first, second)
     assert made.more == ("smbios_uuid",)
-    assert made.arrays(rows) == [(b"h", b"h"), ("t", "t"), ("a", "b"), (7, 7), ("u", "u"), (False, True)]
-    assert made.parts(3) == {
-        "common (hash, tenant, attester_id, expires_at, smbios_uuid, taken)": "SELECT * FROM unnest("
-        "$3::BYTEA[], $4::TEXT[], $5::TEXT[], $6::BIGINT[], $7::TEXT[], $8::BOOLEAN[])",
-        "begun": "INSERT INTO nonce (hash, tenant, attester_id, expires_at)"
-        " SELECT hash, tenant, attester_id, expires_at FROM common",
-        "": "INSERT INTO attester_uuid (attester_id, smbios_uuid, tenant)"
-        " SELECT attester_id, smbios_uuid, tenant FROM common WHERE taken",
-    }
+    assert list(made.columns) == ["hash", "tenant", "attester_id", "expires_at", "smbios_uuid", "taken"]
+    rows = [(NONCE, UUID, False), (NONCE | {"attester_id": "b"}, UUID | {"attester_id": "b"}, True)]
+    assert made.values(rows, 4) == [
+        *(b"h", "t", "a", 7, "u", False),
+        *(b"h", "t", "b", 7, "u", True),
+        *[None] * 12,
+    ]
+
+
+def test_several_inserts_in_one_statement_have_their_own_parameters():
+    first, second = (several(insert_all(postgresql.insert, table)) for table in (nonce, attester_uuid))
+    text = Together(first, second, Common(first, second)).text(2)
+    assert (
+        text == "WITH own (hash, tenant, attester_id, expires_at) AS"
+        " (VALUES ($1::BYTEA, $2::TEXT, $3::TEXT, $4::BIGINT), ($5, $6, $7, $8)),"
+        " single (attester_id, smbios_uuid, tenant) AS (VALUES ($9::TEXT, $10::TEXT, $11::TEXT)),"
+        " common (hash, tenant, attester_id, expires_at, smbios_uuid, taken) AS"
+        " (VALUES ($12::BYTEA, $13::TEXT, $14::TEXT, $15::BIGINT, $16::TEXT, $17::BOOLEAN),"
+        " ($18, $19, $20, $21, $22, $23)),"
+        " part1 AS (INSERT INTO nonce (hash, tenant, attester_id, expires_at)"
+        " SELECT hash, tenant, attester_id, expires_at FROM own WHERE hash IS NOT NULL),"
+        " part2 AS (INSERT INTO attester_uuid (attester_id, smbios_uuid, tenant)"
+        " SELECT attester_id, smbios_uuid, tenant FROM single WHERE attester_id IS NOT NULL),"
+        " part3 AS (INSERT INTO nonce (hash, tenant, attester_id, expires_at)"
+        " SELECT hash, tenant, attester_id, expires_at FROM common WHERE hash IS NOT NULL)"
+        " INSERT INTO attester_uuid (attester_id, smbios_uuid, tenant)"
+        " SELECT attester_id, smbios_uuid, tenant FROM common WHERE attester_id IS NOT NULL AND taken"
+    )
 
 
 def test_columns_of_one_name_must_be_of_one_type():
-    first, second = (Unnested("", {"name": kind}, "", tuple) for kind in ("TEXT", "BIGINT"))
+    first, second = (Rows("", {"name": kind}, "", tuple) for kind in ("TEXT", "BIGINT"))
     with pytest.raises(ValueError, match="name is of another type"):
         Common(first, second)
 
 
 def test_only_what_can_be_repeated_is():
     with pytest.raises(ValueError, match="not an insert of one row"):
-        unnested(
+        several(
             insert_all(postgresql.insert, nonce).on_conflict_do_update(
                 index_elements=["hash"], set_={"tenant": bindparam("b_tenant")}
             )
         )
 
 
-def test_every_insert_of_the_hot_path_can_be_unnested():
-    for statement in HotStatements(postgresql.insert).batch.values():
-        if isinstance(statement, postgresql.Insert):
-            assert "unnest($1::" in unnested(statement).text()
+def test_a_row_is_told_from_a_place_that_is_left_over():
+    table = Table("any", MetaData(), Column("name", Text))
+    with pytest.raises(ValueError, match="name may be NULL"):
+        several(insert_all(postgresql.insert, table))
+
+
+def test_what_is_sent_for_the_most_rows_is_kept_as_prepared():
+    """asyncpg plans what is longer each time."""
+    texts = [postgresql_hot._ALL_STEADY.text(postgresql_hot._MOST)]
+    texts += [
+        many.text(postgresql_hot._MOST) for many in (postgresql_hot._NONCES, *postgresql_hot._MANY.values())
+    ]
+    assert max(map(len, texts)) < 15 * 1024
+
+
+def test_of_several_verdicts_of_an_attester_the_newest_is_its_latest():
+    plan = Plan(LogBatch(1))
+    for attester_id, sequence in [("a", 4), ("b", 7), ("a", 5)]:
+        row = {"attester_id": attester_id, "sequence": sequence}
+        plan.attestations.append(row)
+        plan.latest[attester_id] = row | {"position": sequence}
+    assert [
+        (row["sequence"], latest["sequence"], taken) for row, latest, taken in postgresql_hot.verdicts(plan)
+    ] == [
+        (4, 5, False),
+        (7, 7, True),
+        (5, 5, True),
+    ]
