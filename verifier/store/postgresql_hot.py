@@ -39,7 +39,7 @@ _ATTEMPTS: Final = 5
 _FAREWELL: Final = 5.0
 _HOT: Final = HotStatements(postgresql.insert)
 _ROWS: Final = {step: prepared(statement, POSTGRESQL) for step, statement in _HOT.batch.items()}
-_MOST: Final = 32
+_MOST: Final = 48
 """Rows in one statement: asyncpg keeps none of more than 15 KB, and to plan one costs more than to run it."""
 _NONCES: Final = several(_HOT.spend_nonce.returning(statements.NONCE_HASH))
 _STEADY: Final = (Step.BLOBS, Step.LOG_BATCHES, Step.ATTESTATIONS, Step.LATEST)

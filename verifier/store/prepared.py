@@ -24,6 +24,8 @@ from verifier.store.statements import Insert
 
 _TAKEN: Final = "taken"
 """Column of those rows of `Common` that the second insert takes."""
+_EXACT: Final = 8
+_STRIDE: Final = 4
 _ONE_ROW: Final = re.compile(r"VALUES \([^()]*\)")
 POSTGRESQL: Final = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
@@ -82,8 +84,8 @@ class Rows:
 
 
 def places_for(rows: int) -> int:
-    """How many places a statement for so many rows has: few statements are planned, and no row waits for a larger one."""
-    return 1 << (rows - 1).bit_length()
+    """How many places a statement for so many rows has: few statements are planned, and few places are left over."""
+    return rows if rows <= _EXACT else -(-rows // _STRIDE) * _STRIDE
 
 
 def _quoted(name: str) -> str:
