@@ -188,7 +188,7 @@ def test_each_worker_has_a_processor_and_somebody_the_rest():
 def test_all_threads_of_a_process_are_kept_to_a_processor(busy):
     process, started = busy
     with subprocess.Popen(
-        [sys.executable, "-c", "import threading; t = threading.Event(); threading.Thread(target=t.wait).start(); print(); t.wait()"],
+        [sys.executable, "-c", "import threading; t = threading.Event(); threading.Thread(target=t.wait).start(); print(flush=True); t.wait()"],
         stdout=subprocess.PIPE,
     ) as threaded:  # fmt: skip
         try:

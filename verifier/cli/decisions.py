@@ -278,4 +278,4 @@ def plain(value: object) -> str:
 
 def _more(reply: Mapping[str, Any]) -> None:
     if reply.get("cursor"):
-        output.err.print(f"[dim]more: --cursor {escape(reply['cursor'])}[/]")
+        output.err.print(f"[dim]more: --cursor={escape(reply['cursor'])}[/]")

@@ -109,7 +109,7 @@ def attesters(
         )
     output.out.print(table)
     if reply.get("cursor"):
-        output.err.print(f"[dim]more: --cursor {escape(reply['cursor'])}[/]")
+        output.err.print(f"[dim]more: --cursor={escape(reply['cursor'])}[/]")
     return 0
 
 

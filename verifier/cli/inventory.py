@@ -97,7 +97,7 @@ def machines(
         )
     output.out.print(table)
     if reply.get("cursor"):
-        output.err.print(f"[dim]more: --cursor {escape(reply['cursor'])}[/]")
+        output.err.print(f"[dim]more: --cursor={escape(reply['cursor'])}[/]")
     return 0
 
 
@@ -168,7 +168,7 @@ def guests(
         )
     output.out.print(table if reply["guests"] else "no guest is like that")
     if reply.get("cursor"):
-        output.err.print(f"[dim]more: --cursor {escape(reply['cursor'])}[/]")
+        output.err.print(f"[dim]more: --cursor={escape(reply['cursor'])}[/]")
     return 0
 
 
