@@ -14,7 +14,7 @@ import subprocess
 import sys
 from typing import Any, Final
 
-from tests.bench.fleet.shares import NoShareError, limited
+from tests.bench.fleet.shares import refused
 from tests.bench.measure import Result
 from tests.conftest import ROOT
 from tests.postgresql import INSTALLED, binaries
@@ -51,11 +51,7 @@ def _missing() -> str | None:
     """Why it cannot be measured here."""
     if binaries() is None:
         return f"no PostgreSQL server under {INSTALLED}"
-    try:
-        with limited([list], _SHARE):
-            return None
-    except NoShareError as error:
-        return str(error)
+    return refused(_SHARE)
 
 
 def result(runs: list[dict[str, Any]], processors: int) -> Result:

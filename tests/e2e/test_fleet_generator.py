@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.bench.fleet.shares import NoShareError, limited
+from tests.bench.fleet.shares import refused
 from tests.conftest import ROOT
 
 
@@ -40,11 +40,8 @@ def test_guests_that_boot_at_once_all_get_their_verdict():
 
 
 def test_workers_with_a_share_of_a_processor_use_no_more_and_are_told_of():
-    try:
-        with limited([list], 0.2):
-            pass
-    except NoShareError as error:
-        pytest.skip(f"SHARES OF A PROCESSOR NOT TESTED: {error}")
+    if (why := refused(0.2)) is not None:
+        pytest.skip(f"SHARES OF A PROCESSOR NOT TESTED: {why}")
     report = generate("--guests", "8", "--seconds", "3", "--workers", "2", "--share", "0.2")
     assert (report["share"], report["wrong"]) == (0.2, [])
     assert report["attestations"] > 0

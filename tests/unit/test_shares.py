@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.fleet.processors import children, divided, family, keep_to, waited
-from tests.bench.fleet.shares import Hierarchy, NoShareError, found, limited, quota
+from tests.bench.fleet.shares import Hierarchy, NoShareError, found, limited, quota, refused
 from tests.bench.workers import result
 
 V1 = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"
@@ -111,11 +111,8 @@ def another(process, started):
 
 @pytest.fixture
 def groups():
-    try:
-        with limited([list], 0.5):
-            pass
-    except NoShareError as error:
-        pytest.skip(f"SHARES OF A PROCESSOR NOT TESTED: {error}")
+    if (why := refused(0.5)) is not None:
+        pytest.skip(f"SHARES OF A PROCESSOR NOT TESTED: {why}")
 
 
 def groups_of(pid):

@@ -60,7 +60,7 @@ def listing(
             _why(item),
         )
     output.out.print(table)
-    _more(reply)
+    output.more(reply)
     return 0
 
 
@@ -159,7 +159,7 @@ def clones(*, limit: int = 100, cursor: str | None = None, where: Where | None =
         output.out.print(_guests(item["guests"]))
         output.out.print()
     output.err.print("[dim]next: attestctl resolve INCIDENT --keep GUEST [--reenrol GUEST] --reason TEXT[/]")
-    _more(reply)
+    output.more(reply)
     return 0
 
 
@@ -274,8 +274,3 @@ def plain(value: object) -> str:
     if isinstance(value, list):
         return "; ".join(map(plain, value)) or "none"
     return str(value)
-
-
-def _more(reply: Mapping[str, Any]) -> None:
-    if reply.get("cursor"):
-        output.err.print(f"[dim]more: --cursor={escape(reply['cursor'])}[/]")

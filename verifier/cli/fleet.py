@@ -108,8 +108,7 @@ def attesters(
             output.when(item.get("valid_until")),
         )
     output.out.print(table)
-    if reply.get("cursor"):
-        output.err.print(f"[dim]more: --cursor={escape(reply['cursor'])}[/]")
+    output.more(reply)
     return 0
 
 

@@ -96,8 +96,7 @@ def machines(
             escape("\n".join(_notes(item))),
         )
     output.out.print(table)
-    if reply.get("cursor"):
-        output.err.print(f"[dim]more: --cursor={escape(reply['cursor'])}[/]")
+    output.more(reply)
     return 0
 
 
@@ -167,8 +166,7 @@ def guests(
             guest["id"], escape(guest.get("hostname") or ""), said["outcome"], escape(said["explanation"])
         )
     output.out.print(table if reply["guests"] else "no guest is like that")
-    if reply.get("cursor"):
-        output.err.print(f"[dim]more: --cursor={escape(reply['cursor'])}[/]")
+    output.more(reply)
     return 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 from rich.console import Console
@@ -213,3 +213,9 @@ def when(text: str | None) -> str:
 def utcnow() -> datetime:
     """The commands' clock."""
     return datetime.now(UTC)
+
+
+def more(reply: Mapping[str, Any]) -> None:
+    """How to see the next page of a listing, where there is one. One cursor in 64 begins with a hyphen, hence the `=`."""
+    if reply.get("cursor"):
+        err.print(f"[dim]more: --cursor={escape(reply['cursor'])}[/]")

@@ -114,6 +114,15 @@ def limited(
         yield made
 
 
+def refused(share: float) -> str | None:
+    """Why nobody can be given this share here; None: it can be done."""
+    try:
+        with limited([list], share):
+            return None
+    except NoShareError as error:
+        return str(error)
+
+
 def _mounted() -> list[Hierarchy]:
     try:
         return found(Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text())

@@ -11,7 +11,7 @@ from verifier.store.leaves import LogBatch
 from verifier.store.prepared import POSTGRESQL, Common, Rows, Together, places_for, prepared, several
 from verifier.store.recording import Plan
 from verifier.store.schema import attester_uuid, judgement, nonce
-from verifier.store.statements import insert_all
+from verifier.store.statements import HotStatements, insert_all
 
 NONCE = {"tenant": "t", "expires_at": 7, "attester_id": "a", "hash": b"h"}
 UUID = {"attester_id": "a", "smbios_uuid": "u", "tenant": "t"}
@@ -104,6 +104,12 @@ def test_a_row_is_told_from_a_place_that_is_left_over():
     table = Table("any", MetaData(), Column("name", Text))
     with pytest.raises(ValueError, match="name may be NULL"):
         several(insert_all(postgresql.insert, table))
+
+
+def test_every_insert_of_the_hot_path_can_take_several_rows():
+    for statement in HotStatements(postgresql.insert).batch.values():
+        if isinstance(statement, postgresql.Insert):
+            assert "$1::" in several(statement).text(1)
 
 
 def test_what_is_sent_for_the_most_rows_is_kept_as_prepared():
