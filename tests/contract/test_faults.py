@@ -77,10 +77,22 @@ async def _changes_nothing(store, item):
 
 
 async def _on_writer(store, sql):
-    """Run a PRAGMA on the one connection that writes."""
+    """Run a PRAGMA on the connection of the thread that writes."""
     return await store._backend._writer.run(
         lambda c: sqlite_backend.raw_connection(c).execute(sql).fetchall()
     )
+
+
+@pytest.fixture
+def on_writers(monkeypatch):
+    """Runs a PRAGMA on both connections that write: that of the thread, and that of the process, which is started anew."""
+
+    async def run(store, sql):
+        monkeypatch.setattr(sqlite_backend, "PRAGMAS", (*sqlite_backend.PRAGMAS, sql))
+        await store._backend._process.close()
+        await _on_writer(store, sql)
+
+    return run
 
 
 class TestSqlite:
@@ -93,11 +105,11 @@ class TestSqlite:
                 assert found == value, name
             assert await thread.run(lambda c: c.exec_driver_sql("PRAGMA journal_mode").scalar()) == "wal"
 
-    async def test_a_full_disk(self, sqlite_store):
+    async def test_a_full_disk(self, sqlite_store, on_writers):
         """SQLite's own limit stands for the disk: it takes the same path as ENOSPC (SQLITE_FULL)."""
         store = sqlite_store
         ((pages,),) = await _on_writer(store, "PRAGMA page_count")
-        await _on_writer(store, f"PRAGMA max_page_count = {pages}")
+        await on_writers(store, f"PRAGMA max_page_count = {pages}")
         big = recording("att-1", boot_log=os.urandom(200_000))
         small = [recording("att-1") for _ in range(3)]
         answers = await asyncio.gather(store.record(big), *map(store.record, small), return_exceptions=True)
@@ -105,7 +117,7 @@ class TestSqlite:
         assert not any([await store.has_blob(digest) for digest in big.blobs])
         stored = len(await store.history("default", "att-1", before=None, limit=10))
         assert stored == sum(not isinstance(answer, BaseException) for answer in answers)
-        await _on_writer(store, "PRAGMA max_page_count = 1000000")
+        await on_writers(store, "PRAGMA max_page_count = 1000000")
         for item, answer in zip([big, *small], answers, strict=True):
             again = await store.record(item)
             assert (again is None) == (not isinstance(answer, BaseException)), (
@@ -147,9 +159,9 @@ class TestSqlite:
         assert await sqlite_store.record(recording("att-1")) is not None
         await sqlite_store.add_token(token())
 
-    async def test_a_store_that_becomes_read_only_still_answers(self, sqlite_store):
+    async def test_a_store_that_becomes_read_only_still_answers(self, sqlite_store, on_writers):
         await sqlite_store.record(recording("att-1"))
-        await _on_writer(sqlite_store, "PRAGMA query_only = 1")
+        await on_writers(sqlite_store, "PRAGMA query_only = 1")
         await _changes_nothing(sqlite_store, recording("att-1"))
         state = await sqlite_store.attester_state("att-1")
         assert state is not None

@@ -297,7 +297,7 @@ async def test_a_replica_whose_clock_is_ahead_of_the_databases_drops_nothing(pos
     store = await postgresql_database.open()
     await enrol(store, "att-1")
     now = datetime.now(UTC)
-    for days in (100, 2, 1):
+    for days in (100, 2, 0):  # 0: in the one week that has a partition, whatever day it is
         await store.record(recording("att-1", at=now - days * DAY))
     wrong = keeper(store, now + 400 * DAY)
     for act in (wrong.history, wrong.evidence, wrong.events, wrong.expired):

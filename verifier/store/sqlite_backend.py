@@ -1,4 +1,7 @@
-"""SQLite: one file, one writer. Three threads, each with its own connection: to write, to read, to scan.
+"""SQLite: one file, one writer at a time.
+
+Three threads, each with its own connection: to write, to read, to scan. Recordings, the hot path, are written by a process
+beside (`verifier.store.sqlite_process`); it and the thread that writes take turns.
 
 The file is in WAL mode with synchronous=FULL: a commit is on the disk when it returns. Readers never wait for
 the writer. Writers of other processes take turns by SQLite's own lock, for at most `BUSY_SECONDS`.
@@ -25,16 +28,16 @@ from sqlalchemy.pool import NullPool
 from verifier.errors import StoreUnavailable
 from verifier.ports_announcements import Announcement
 from verifier.ports_observe import QueueState, part
-from verifier.store import recording, statements, values
+from verifier.store import statements
 from verifier.store.announcing import APPENDED, LocalAnnouncements, noting
 from verifier.store.batching import Batcher
 from verifier.store.faults import translated
 from verifier.store.held import Held
-from verifier.store.leaves import LogBatch
-from verifier.store.log_batches import new_id, sealing
+from verifier.store.log_batches import sealing
 from verifier.store.prepared import prepared
 from verifier.store.recording import Outcome, PreparedRecording
 from verifier.store.rows import Row, Values
+from verifier.store.sqlite_process import RecordingProcess, Setup
 from verifier.store.statements import HotStatements, InsertInto, Lookup
 
 BUSY_SECONDS: Final = 5.0
@@ -80,7 +83,7 @@ def file_uri(path: Path) -> str:
 def connect(path: Path) -> sqlite3.Connection:
     """A connection in autocommit mode, set up as every one to this file is."""
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw",  # A file that exists: only a migration makes one.
+        file_uri(path),
         uri=True,
         isolation_level=None,
         timeout=BUSY_SECONDS,
@@ -177,38 +180,6 @@ def read_all(connection: sqlite3.Connection, batch: Sequence[Read]) -> list[list
     return [connection.execute(sql, parameters).fetchall() for sql, parameters in batch]
 
 
-def write_batch(
-    connection: sqlite3.Connection, batch: Sequence[PreparedRecording], held: Held
-) -> recording.Plan:
-    """Store a batch of recordings in one transaction, durably."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        known = _known(connection, batch)
-        fresh = _spend(connection, recording.spendable(batch, known))
-        plan = recording.plan(batch, known, fresh, held, LogBatch(new_id()))
-        for step, rows in plan.rows():
-            connection.executemany(_BATCH[step].text, list(map(_BATCH[step].row, rows)))
-        connection.execute("COMMIT")
-    except BaseException:
-        held.forget()
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    held.note(plan.shared, plan.named)
-    return plan
-
-
-def _known(connection: sqlite3.Connection, batch: Sequence[PreparedRecording]) -> dict[str, recording.Known]:
-    ids = values.json_text(list({item.attester_id for item in batch}))
-    return {row[0]: recording.known(row) for row in connection.execute(_KNOWN, (ids,)).fetchall()}
-
-
-def _spend(connection: sqlite3.Connection, nonces: Sequence[Values]) -> set[bytes]:
-    """Hashes of the nonces that were not spent before."""
-    sql, row = _SPEND_NONCE.text, _SPEND_NONCE.row
-    return {one["hash"] for one in nonces if connection.execute(sql, row(one)).rowcount == 1}
-
-
 class _Write(NamedTuple):
     """Work of one caller, and the context it was asked for in: the audit log says for which request."""
 
@@ -245,6 +216,10 @@ def _written(connection: Connection, write: _Write) -> Written:
     return result
 
 
+def _setup(path: Path) -> Setup:
+    return Setup(file_uri(path), BUSY_SECONDS, PRAGMAS, _KNOWN, _SPEND_NONCE, _BATCH)
+
+
 def _unchecked(connection: Connection, work: Callable[[Connection], T]) -> T:
     raw = raw_connection(connection)
     raw.execute("PRAGMA foreign_keys = OFF")
@@ -273,6 +248,9 @@ class SqliteBackend:
         self._recordings = Batcher(self._write_batch, "store-write")
         self._writes = Batcher(self._write_all, "store-transaction", at_most=_TOGETHER)
         self._held = Held()
+        self._process = RecordingProcess(lambda: _setup(path))
+        self._turn = asyncio.Lock()
+        """Of the thread and the process that write: who waited for the file's lock instead would have to ask again and again."""
 
     @property
     def queues(self) -> Mapping[str, QueueState]:
@@ -305,7 +283,8 @@ class SqliteBackend:
 
     async def drop(self, work: Callable[[Connection], T]) -> T:
         """A transaction on the writer by itself, without foreign keys: they can only be set aside outside of one."""
-        return await self._writer.run(lambda connection: _unchecked(connection, work))
+        async with self._turn:
+            return await self._writer.run(lambda connection: _unchecked(connection, work))
 
     async def record(self, item: PreparedRecording) -> Outcome:
         """Store one recording, together with whoever else asks now."""
@@ -320,6 +299,7 @@ class SqliteBackend:
         await self._recordings.close()
         await self._writes.close()
         await self._reads.close()
+        await self._process.close()
         await self._writer.close()
         await self._reader.close()
         await self._scanner.close()
@@ -328,12 +308,13 @@ class SqliteBackend:
         return await self._reader.run(lambda connection: read_all(raw_connection(connection), batch))
 
     async def _write_all(self, batch: Sequence[_Write]) -> Sequence[Written]:
-        return await self._writer.run(lambda connection: write_all(connection, batch))
+        async with self._turn:
+            return await self._writer.run(lambda connection: write_all(connection, batch))
 
     async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
-        plan = await self._writer.run(
-            lambda connection: write_batch(raw_connection(connection), batch, self._held)
-        )
+        async with self._turn:
+            with translated():
+                plan = await self._process.write(batch, self._held)
         if plan.events:
             self.announcements.committed((APPENDED,))
         return plan.outcomes
