@@ -144,6 +144,12 @@ async def test_one_that_cannot_be_started_is_an_outage_until_it_can(store, monke
     assert (await store.record(recording("att-1"))).sequence == 2
 
 
+async def test_each_request_gets_its_own_answer(store):
+    talk = store._backend._process._talk
+    read, undone = talk.ask("begin", "SELECT ?1", "x"), talk.ask("undo")
+    assert await asyncio.gather(read, undone) == [[("x",)], None]
+
+
 async def test_whoever_gives_up_gets_nobody_elses_answer(store):
     process, said = store._backend._process, Judgements()
     items = [prepare(recording("att-1"), said) for _ in range(2)]

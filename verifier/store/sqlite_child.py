@@ -75,12 +75,11 @@ class _Writer:
 
 
 def _answered(writer: _Writer, request: tuple[Any, ...]) -> tuple[Any, ...]:
-    """True and the result, or False and what is needed to raise the error on the other side."""
+    """True and the result, or False and what is needed to raise the error on the other side, which asks for `undo` then."""
     name, *arguments = request
     try:
         return True, getattr(writer, name)(*arguments)
     except Exception as error:  # noqa: BLE001 - told to who asked, who knows what to do about it
-        writer.undo()
         code, known_as = (getattr(error, name, None) for name in ("sqlite_errorcode", "sqlite_errorname"))
         return False, type(error).__name__, str(error), code, known_as
 

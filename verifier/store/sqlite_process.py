@@ -88,7 +88,7 @@ class _Talk(asyncio.Protocol):
 
         Raises:
             StoreUnavailable: the process has ended.
-            sqlite3.Error: as it was raised there; the transaction is undone.
+            sqlite3.Error: as it was raised there; the transaction is to be undone.
         """
         if self.over:
             raise StoreUnavailable("the process that writes to SQLite has ended")
