@@ -25,13 +25,15 @@ class Strike(enum.IntEnum):
 
     NOTHING = 0
     KILL = 1
-    """SIGKILL instead of the write."""
+    """SIGKILL instead of the write; of the program and of the process that writes to SQLite for it."""
     TEAR = 2
-    """SIGKILL when half of it is written."""
+    """The same when half of it is written."""
     FULL = 3
     """ENOSPC for this write to a file and all further ones, until told otherwise."""
     BROKEN = 4
     """EIO, once."""
+    ALONE = 5
+    """SIGKILL of the process that writes to SQLite, instead of one of its writes; the program lives."""
 
 
 class Striker:

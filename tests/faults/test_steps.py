@@ -15,6 +15,8 @@ ON_DISK = tuple(one for one in operations.ALL if one is not operations.challenge
 """A nonce is not kept before it is spent: to hand one out writes nothing."""
 AT_ONCE = tuple(one for one in ON_DISK if one is not operations.rejudging)
 """A job in the background is not done while the disk is full, however long it is waited for."""
+RECORDED = (operations.first_attestation, operations.attestation, operations.attestation_after_reboot)
+"""What SQLite's own process writes."""
 TORN = (operations.enrolment, operations.attestation_after_reboot, operations.policy)
 
 
@@ -48,6 +50,19 @@ def each(*, quick: bool):
 async def test_killed_before_every_write(tmp_path, cluster, operation):
     async with world(tmp_path, cluster) as made:
         assert await sweep(made, operation, Strike.KILL, every=EVERY.get(operation, 1)) > 0
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [pytest.param(one, marks=[] if one is operations.attestation else pytest.mark.slow) for one in RECORDED],
+    ids=lambda one: one.__name__,
+)
+async def test_the_process_that_writes_is_killed_before_every_write(tmp_path, operation):
+    """The verifier itself goes on; whoever attests then is told to come again."""
+    async with world(tmp_path) as made:
+        first = made.child
+        assert await sweep(made, operation, Strike.ALONE) > 0
+        assert made.child is first
 
 
 @pytest.mark.slow
