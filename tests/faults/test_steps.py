@@ -54,7 +54,7 @@ async def test_killed_before_every_write(tmp_path, cluster, operation):
 
 @pytest.mark.parametrize(
     "operation",
-    [pytest.param(one, marks=[] if one is operations.attestation else pytest.mark.slow) for one in RECORDED],
+    [pytest.param(one, marks=pytest.mark.slow) for one in RECORDED],
     ids=lambda one: one.__name__,
 )
 async def test_the_process_that_writes_is_killed_before_every_write(tmp_path, operation):
