@@ -17,6 +17,7 @@ from tests.bench import (
     core,
     dashboard,
     events,
+    https,
     ima,
     ima_stall,
     log_writing,
@@ -49,6 +50,7 @@ BENCHES = (
     | store.BENCHES
     | replicas.BENCHES
     | steady.BENCHES
+    | https.BENCHES
     | memory.BENCHES
     | transparency.BENCHES
     | log_writing.BENCHES
