@@ -51,8 +51,7 @@ class Party(enum.Enum):
     NEW = "new"
     """One that asks to be enrolled."""
 
-    # Members are singletons; Enum's own hash is a Python call on every dictionary access.
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # as of `tcg.algorithms.HashAlg`
 
 
 _TURNS: Final = (
@@ -250,7 +249,7 @@ class Admission:
         if not any(self._waiting.values()):
             return
         for at, following in enumerate(self._order):
-            if self._hand_to(following):
+            if self._waiting[following] and self._hand_to(following):
                 del self._order[at]
                 self._order.append(following)
                 return

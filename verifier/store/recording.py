@@ -107,8 +107,7 @@ class Step(enum.Enum):
     UUIDS = enum.auto()
     EVENTS = enum.auto()
 
-    # Members are singletons; Enum's own hash is a Python call on every dictionary access.
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # as of `tcg.algorithms.HashAlg`
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one process, in megabytes of 10^6 bytes."""
+    """Of a process, or several, in megabytes of 10^6 bytes."""
 
     resident: float
     proportional: float
@@ -46,6 +46,11 @@ class Memory:
                 if value.endswith(" kB"):
                     found[key] = int(value.split()[0]) * 1024 / 1e6
         return cls(found["Rss"], found["Pss"], found["VmHWM"])
+
+    def __add__(self, other: Memory) -> Memory:
+        return Memory(
+            self.resident + other.resident, self.proportional + other.proportional, self.peak + other.peak
+        )
 
 
 @dataclass
@@ -84,8 +89,8 @@ class Verifier:
         return {pid: int(_stat(pid)[21]) * _PAGE for pid in self.processes()}
 
     def memory(self) -> Memory:
-        """Of the process that serves: the parent of several workers is not meant."""
-        return Memory.of(self.process.pid)
+        """Of a worker with the processes beside it: the parent of several workers is not meant."""
+        return sum(map(Memory.of, family(self.workers()[0])), Memory(0, 0, 0))
 
     def database_bytes(self) -> int:
         """How large the database is on disk."""
