@@ -218,7 +218,7 @@ class LimitSettings(_Section, frozen=True):
     """How long a client may take to send a request body."""
     large_bodies: Annotated[int, Meta(ge=64)] = 192
     """MiB that large bodies may take together in one process, from their first byte to their answer."""
-    slots: Annotated[int, Meta(ge=1)] = 64
+    slots: Annotated[int, Meta(ge=1)] = 128
     """Enrolments and attestations one process works on at once."""
     queue: Annotated[int, Meta(ge=0)] = 500
     """New machines, and as many known ones, that may wait for a slot; the others get 503 and a time to come back."""

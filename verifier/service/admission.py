@@ -2,8 +2,8 @@
 
 Work that costs much passes through a limited number of slots. Behind them stand three queues of bounded length: machines
 that are new and ask to be enrolled, those that have begun (activations, challenges, evidence with a boot log), and steady
-ones (the small request of every few minutes). They take turns while they wait, and half of the slots, and of the
-turns where all wait, are for steady ones, so that ten thousand guests that boot do not hold them up. Of the other turns one is
+ones (the small request of every few minutes). They take turns while they wait, and three quarters of the slots, and half of
+the turns where all wait, are for steady ones, so that ten thousand guests that boot do not hold them up. Of the other turns one is
 for a new machine and three for such as have begun, which is what a new one needs: so many begin as come to an end.
 
 Who finds its queue full is sent away at once, before its body is read, with a time to come back. Those times follow each
@@ -31,8 +31,8 @@ _LONGEST: Final = 300
 _WEIGHT: Final = 0.05
 """Of the newest measurement in the mean of the service time."""
 _FIRST_GUESS: Final = 0.002
-_RESERVED: Final = 2
-"""One of so many slots is for steady machines alone: what they ask for costs little, and what others do a multiple."""
+_OTHERS: Final = 4
+"""One of so many slots is open to machines that are not steady: what these ask for costs a multiple."""
 _EARLY: Final = 0.5
 """Of the time that those who come back are reckoned to take: there had better be a queue than nothing to do."""
 _SPREAD: Final = 0.25
@@ -240,7 +240,7 @@ class Admission:
         """Whether there is one that it may have."""
         held = sum(self._held.values())
         others = held - self._held[Party.STEADY]
-        open_to_others = self._rules.slots - self._rules.slots // _RESERVED
+        open_to_others = max(1, self._rules.slots // _OTHERS)
         return held < self._rules.slots and (party is Party.STEADY or others < open_to_others)
 
     def _leave(self, party: Party) -> None:

@@ -67,8 +67,8 @@ async def test_new_booted_and_steady_machines_take_turns_however_many_of_each_wa
     assert [name for name in door.served if name.startswith("new")] == [f"new{n}" for n in range(6)]
 
 
-async def test_half_of_the_slots_are_for_steady_machines_alone():
-    door = Door(4, 20)
+async def test_three_quarters_of_the_slots_are_for_steady_machines_alone():
+    door = Door(8, 20)
     for number in range(3):
         await door.come(f"new{number}", Party.NEW)
         await door.come(f"booted{number}", Party.BOOTED)
@@ -77,18 +77,18 @@ async def test_half_of_the_slots_are_for_steady_machines_alone():
     assert door.served[-1] == "steady0"
     await door.go("steady0")
     assert door.served[-1] == "steady0"  # its slot is kept for the next
-    for number in (1, 2, 3):
+    for number in range(1, 8):
         await door.come(f"steady{number}", Party.STEADY)
-    assert door.served[-1] == "steady2"
+    assert door.served[-1] == "steady6"
     await door.go("new0")
-    assert door.served[-1] == "steady3"  # by turns, a further slot is for steady ones as for any
+    assert door.served[-1] == "steady7"  # by turns, a further slot is for steady ones as for any
     await door.go("steady1")
     assert door.served[-1] == "booted1"
-    for _ in range(8):
+    for _ in range(12):
         await door.go(next(name for name in door.served if not door.tasks[name].done()))
-        if len(door.served) == 10:
+        if len(door.served) == 14:
             break
-    assert len(set(door.served)) == 10
+    assert len(set(door.served)) == 14
 
 
 async def test_steady_machines_may_have_every_slot():
