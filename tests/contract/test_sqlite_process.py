@@ -90,17 +90,27 @@ async def test_killed_in_the_middle_whoever_waits_is_told_that_nobody_knows(stor
     assert [verdict.sequence for verdict in again] == [2, 3, 4], "no nonce was spent"
 
 
-async def test_it_ends_with_its_worker_however_that_ends(tmp_path):
+@pytest.mark.parametrize("answering", [False, True])
+async def test_it_ends_with_its_worker_however_that_ends(tmp_path, answering):
+    """Without a word, also where it has an answer that nobody takes any more."""
     url = f"sqlite:///{tmp_path}/verifier.db"
     command = [sys.executable, "-m", "tests.contract.writer_process", url]
-    worker = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=subprocess.PIPE)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    worker = await asyncio.create_subprocess_exec(*command, cwd=ROOT, **pipes)
     try:
         await worker.stdout.readline()  # it has recorded, and goes on
         (pid,) = children(worker.pid)
+        if answering:
+            os.kill(pid, signal.SIGSTOP)
+            await asyncio.sleep(0.1)  # until the worker waits for it
     finally:
         worker.kill()
-        await worker.wait()
+    await eventually(lambda: state_of(worker.pid) in {"X", "Z"})
+    if answering:
+        os.kill(pid, signal.SIGCONT)
     await eventually(lambda: state_of(pid) in {"X", "Z"})
+    assert await worker.stderr.read() == b""
+    await worker.wait()
 
 
 async def test_what_is_sent_to_all_processes_of_a_service_ends_the_worker_and_not_it(store):

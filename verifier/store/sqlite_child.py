@@ -10,6 +10,7 @@ A request and an answer are four bytes of length, little-endian, and so many byt
 from __future__ import annotations
 
 import marshal
+import os
 import signal
 import sqlite3
 import sys
@@ -96,18 +97,23 @@ def main(fd: int) -> None:
     """Serve the connection with this number until its other end is closed."""
     for number in _ENDS_WITH_ITS_WORKER:
         signal.signal(number, signal.SIG_IGN)
-    with open(fd, "rb") as source, open(fd, "wb", closefd=False) as sink:
-        setup = _read(source)
-        if setup is None:
-            return
-        writer = _Writer(*setup)
-        while (request := _read(source)) is not None:
-            body = marshal.dumps(_answered(writer, request))
-            try:
-                sink.write(len(body).to_bytes(HEAD, "little") + body)
-                sink.flush()
-            except BrokenPipeError:  # the worker was killed
-                break
+    source, sink = open(fd, "rb"), open(fd, "wb", closefd=False)  # noqa: SIM115 - open as long as the process lives
+    try:
+        _serve(source, sink)
+    except ConnectionError:  # the worker was killed
+        os._exit(0)  # or what it was not told would be sent once more
+    sink.close()
+
+
+def _serve(source: BinaryIO, sink: BinaryIO) -> None:
+    setup = _read(source)
+    if setup is None:
+        return
+    writer = _Writer(*setup)
+    while (request := _read(source)) is not None:
+        body = marshal.dumps(_answered(writer, request))
+        sink.write(len(body).to_bytes(HEAD, "little") + body)
+        sink.flush()
 
 
 if __name__ == "__main__":
