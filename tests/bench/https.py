@@ -7,23 +7,20 @@ hang on the machine, so they are held against a bare HTTPS POST of the same size
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
+from tests.bench.fleet.report import report_of
 from tests.bench.measure import Result
-from tests.conftest import ROOT
 from tests.postgresql import INSTALLED, binaries
 
 _RUNS: Final = 3
-_SECONDS: Final = 8.0
-_FULL: Final = ("--guests", "200")
+_FULL: Final = {"guests": 200, "seconds": 8.0}
 _LOAD: Final = 0.7
-_APART: Final = ("--guests", "64", "--apart")
+_APART: Final = {"guests": 64, "seconds": 8.0, "apart": True}
 _POST_US: Final = 100.0
 """Of the machine that the budgets are for."""
 _COST: Final = 400.0 / _POST_US
@@ -31,16 +28,6 @@ _RATE: Final = 2_500.0
 _P99_MS: Final = 50.0
 
 Report = dict[str, Any]
-
-
-def _run(database: str, *options: str) -> Report:
-    command = [sys.executable, "-m", "tests.bench.fleet", "--json", "--database", database]
-    done = subprocess.run(
-        [*command, "--seconds", str(_SECONDS), *options],
-        cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=300,
-    )  # fmt: skip
-    report: Report = json.loads(done.stdout)
-    return report
 
 
 def _middle(runs: Sequence[Report], ratio: str) -> Report:
@@ -103,14 +90,14 @@ def https() -> list[Result]:
         if database == "postgresql" and binaries() is None:
             print(f"POSTGRESQL NOT MEASURED: no server under {INSTALLED}", file=sys.stderr, flush=True)
             continue
-        runs = [_run(database, *_FULL) for _ in range(_RUNS)]
+        runs = [report_of(database=database, **_FULL) for _ in range(_RUNS)]
         results += at_full_speed(database, runs)
         if len(os.sched_getaffinity(0)) == 1:
             print("WAITING NOT MEASURED: there is one processor for all", file=sys.stderr, flush=True)
             continue
-        alone = _middle([_run(database, *_APART) for _ in range(_RUNS)], "per_second")
+        alone = _middle([report_of(database=database, **_APART) for _ in range(_RUNS)], "per_second")
         full, post = alone["per_second"], alone["floor_cpu_us"]
-        paced = [_run(database, *_APART, "--rate", f"{_LOAD * full:.0f}") for _ in range(_RUNS)]
+        paced = [report_of(database=database, **_APART, rate=_LOAD * full) for _ in range(_RUNS)]
         results.append(under_load(database, full, paced, post))
     return results
 

@@ -7,16 +7,14 @@ is told in the row. Left out where there is no PostgreSQL, or no control group c
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
-import subprocess
 import sys
 from typing import Any, Final
 
+from tests.bench.fleet.report import report_of
 from tests.bench.fleet.shares import refused
 from tests.bench.measure import Result
-from tests.conftest import ROOT
 from tests.postgresql import INSTALLED, binaries
 
 _SHARE: Final = 0.3
@@ -31,20 +29,7 @@ _SPARE: Final = 0.9
 
 
 def _run(workers: int) -> dict[str, Any]:
-    options = {
-        "workers": workers,
-        "share": _SHARE,
-        "guests": _GUESTS,
-        "seconds": _SECONDS,
-        "database": "postgresql",
-    }
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.fleet", "--json", *words],
-        cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=300,
-    )  # fmt: skip
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
+    return report_of(workers=workers, share=_SHARE, guests=_GUESTS, seconds=_SECONDS, database="postgresql")
 
 
 def _missing() -> str | None:

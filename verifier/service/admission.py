@@ -249,7 +249,7 @@ class Admission:
         if not any(self._waiting.values()):
             return
         for at, following in enumerate(self._order):
-            if self._waiting[following] and self._hand_to(following):
+            if self._hand_to(following):
                 del self._order[at]
                 self._order.append(following)
                 return

@@ -37,6 +37,7 @@ from verifier.store.log_batches import sealing
 from verifier.store.prepared import prepared
 from verifier.store.recording import Outcome, PreparedRecording
 from verifier.store.rows import Row, Values
+from verifier.store.sqlite_child import opened
 from verifier.store.sqlite_process import RecordingProcess, Setup
 from verifier.store.statements import HotStatements, InsertInto, Lookup
 
@@ -82,16 +83,8 @@ def file_uri(path: Path) -> str:
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection in autocommit mode, set up as every one to this file is."""
-    connection = sqlite3.connect(
-        file_uri(path),
-        uri=True,
-        isolation_level=None,
-        timeout=BUSY_SECONDS,
-        cached_statements=256,
-    )
+    connection = opened(file_uri(path), BUSY_SECONDS, PRAGMAS)
     try:
-        for pragma in PRAGMAS:
-            connection.execute(pragma)
         _use_wal(connection)
     except BaseException:
         connection.close()

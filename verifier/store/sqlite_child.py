@@ -14,7 +14,7 @@ import os
 import signal
 import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, Final
 
 HEAD: Final = 4
@@ -25,14 +25,14 @@ _ENDS_WITH_ITS_WORKER: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class _Writer:
     """One connection, opened when it is needed, and at most one transaction."""
 
-    def __init__(self, uri: str, busy_seconds: float, pragmas: Sequence[str]) -> None:
-        self._uri, self._busy_seconds, self._pragmas = uri, busy_seconds, pragmas
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connect = connect
         self._connection: sqlite3.Connection | None = None
 
     def begin(self, known: str, ids: str) -> list[tuple[Any, ...]]:
         """Open a transaction, and read who is known in it."""
         if self._connection is None:
-            self._connection = self._opened()
+            self._connection = self._connect()
         self._connection.execute("BEGIN IMMEDIATE")
         return self._connection.execute(known, (ids,)).fetchall()
 
@@ -54,25 +54,27 @@ class _Writer:
     def undo(self) -> None:
         """End the transaction, if there is one; where that fails, the connection with it."""
         connection = self._connection
+        if connection is None or not connection.in_transaction:
+            return
         try:
-            if connection is not None and connection.in_transaction:
-                connection.execute("ROLLBACK")
+            connection.execute("ROLLBACK")
         except sqlite3.Error:
             self._connection = None
-        if connection is not None and self._connection is None:
             connection.close()
 
-    def _opened(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._uri, uri=True, isolation_level=None, timeout=self._busy_seconds, cached_statements=256
-        )
-        try:
-            for pragma in self._pragmas:
-                connection.execute(pragma)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+
+def opened(uri: str, busy_seconds: float, pragmas: Sequence[str]) -> sqlite3.Connection:
+    """A connection in autocommit mode, set up as every one to this file is."""
+    connection = sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=busy_seconds, cached_statements=256
+    )
+    try:
+        for pragma in pragmas:
+            connection.execute(pragma)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _answered(writer: _Writer, request: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -81,7 +83,7 @@ def _answered(writer: _Writer, request: tuple[Any, ...]) -> tuple[Any, ...]:
     try:
         return True, getattr(writer, name)(*arguments)
     except Exception as error:  # noqa: BLE001 - told to who asked, who knows what to do about it
-        code, known_as = (getattr(error, name, None) for name in ("sqlite_errorcode", "sqlite_errorname"))
+        code, known_as = getattr(error, "sqlite_errorcode", None), getattr(error, "sqlite_errorname", None)
         return False, type(error).__name__, str(error), code, known_as
 
 
@@ -109,7 +111,7 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
     setup = _read(source)
     if setup is None:
         return
-    writer = _Writer(*setup)
+    writer = _Writer(lambda: opened(*setup))
     while (request := _read(source)) is not None:
         body = marshal.dumps(_answered(writer, request))
         sink.write(len(body).to_bytes(HEAD, "little") + body)

@@ -2,7 +2,7 @@
 
 Threads would do, but Python's module for SQLite lets go of the interpreter at each step of a statement, so that the thread and
 the event loop wait for each other all the time: together they took an eighth more CPU than the two processes do, and at
-seven tenths of full speed the slowest of a hundred answers came after twice the time (docs/adr/0019-steady-path.md).
+seven tenths of full speed the slowest of a hundred answers came after half as long again or more (docs/adr/0003-store.md).
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class RecordingProcess:
     """Writes batches of recordings, one at a time. The process is started for the first, and again when it has ended."""
 
     def __init__(self, setup: Callable[[], Setup]) -> None:
-        self._made = setup
+        self._make_setup = setup
         self._setup: Setup
         self._process: Process | None = None
         self._talk: _Talk | None = None
@@ -180,7 +180,7 @@ class RecordingProcess:
         return self._talk
 
     async def _start(self) -> _Talk:
-        setup = self._setup = self._made()
+        setup = self._setup = self._make_setup()
         ours, theirs = socket.socketpair()
         try:
             with theirs:

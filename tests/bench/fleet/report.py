@@ -1,0 +1,25 @@
+"""The report of one run of the load generator, in a process of its own: `tests.bench.fleet` with these options."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from tests.conftest import ROOT
+
+
+def report_of(**options: object) -> dict[str, Any]:
+    """As `tests.bench.fleet --json` prints it. True stands for an option that takes no value."""
+    words = [word for name, value in options.items() for word in _words(name, value)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.fleet", "--json", *words],
+        cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=300,
+    )  # fmt: skip
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def _words(name: str, value: object) -> list[str]:
+    return [f"--{name}"] if value is True else [f"--{name}", str(value)]
