@@ -16,7 +16,7 @@ _MACHINES = 5
 
 
 @pytest.mark.parametrize(
-    "number", [postgresql_hot._MOST - 1, postgresql_hot._MOST, 2 * postgresql_hot._MOST + 3]
+    "number", [postgresql_hot.MOST - 1, postgresql_hot.MOST, 2 * postgresql_hot.MOST + 3]
 )
 async def test_all_are_recorded_in_one_transaction(postgresql_database, number):
     store = await postgresql_database.open()
@@ -38,6 +38,25 @@ async def test_all_are_recorded_in_one_transaction(postgresql_database, number):
         assert state.position == len(mine)
     for item in items:
         assert await store.has_blob(item.verdict.evidence_sha256)
+
+
+async def test_a_nonce_that_was_spent_before_costs_the_others_nothing(postgresql_database):
+    store = await postgresql_database.open()
+    for machine in range(_MACHINES):
+        await enrol(store, f"att-{machine}")
+    spent = recording("att-0")
+    await store.record(spent)
+    before = await _count(store, log_batch)
+
+    number = postgresql_hot.MOST + 5
+    items = [recording(f"att-{n % _MACHINES}") for n in range(number)]
+    items[number - 2] = recording(f"att-{_MACHINES - 1}", nonce_hash=spent.nonce_hash)
+    stored = await asyncio.gather(*map(store.record, items))
+
+    assert [n for n, one in enumerate(stored) if one is None] == [number - 2]
+    assert await _count(store, log_batch) == before + 1, "still one transaction"
+    assert await _count(store, attestation) == 1 + number - 1
+    assert not await store.has_blob(items[number - 2].verdict.evidence_sha256)
 
 
 async def _count(store, table) -> int:

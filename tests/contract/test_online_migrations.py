@@ -87,7 +87,7 @@ def unlogged(into):
 def code_of_before():
     """This program as it was before there was a log: no row is a leaf."""
     on_postgresql = unlogged(postgresql.insert)
-    many = {step: several(on_postgresql[step]) for step in postgresql_hot._MANY if step in on_postgresql}
+    many = {step: several(on_postgresql[step]) for step in postgresql_hot.MANY if step in on_postgresql}
     on_sqlite = {
         step: prepared(statement, sqlite_backend._POSITIONAL)
         for step, statement in unlogged(sqlite.insert).items()
@@ -101,7 +101,7 @@ def code_of_before():
         patch.setattr(LogBatch, "add_audit", lambda batch, row: None)
         patch.setattr(log_batches, "of", lambda connection: LogBatch(0))
         patch.setattr(sqlite_backend, "_BATCH", on_sqlite)
-        patch.setattr(postgresql_hot, "_MANY", many)
+        patch.setattr(postgresql_hot, "MANY", many)
         yield
 
 

@@ -10,7 +10,7 @@ from msgspec import structs
 from sqlalchemy import delete, func, select, update
 
 from tests.contract.conftest import Database
-from tests.contract.records import CLOCK, MINUTE, NOW, audit_entry, enrol, recording, sha256
+from tests.contract.records import CLOCK, MINUTE, NOBODY, NOW, audit_entry, enrol, recording, sha256
 from verifier.appraisal.lineage import Lineage
 from verifier.errors import StateMovedError
 from verifier.ports import GuestIdentity
@@ -169,28 +169,34 @@ class TestJudgedBy:
         other = GuestIdentity(hostname="renamed")
         assert state.after(structs.replace(item, identity=other), item.verdict) is None
 
+    @pytest.mark.parametrize("steady", [False, True])
     @pytest.mark.parametrize("change", CHANGES)
-    async def test_nothing_is_stored_that_was_judged_by_what_is_no_more(self, store, change):
+    async def test_nothing_is_stored_that_was_judged_by_what_is_no_more(self, store, change, steady):
         """Whoever changed it: the nonce stays good for evidence that is judged by what is."""
         await enrol(store, "att-1")
         await store.record(at(0))
         state = await store.attester_state("att-1")
         item = at_position(at(2), None, judged_by=state)
+        if steady:
+            item = structs.replace(item, position=state.position, identity=state.attester.identity)
         await CHANGES[change](store)
         now = await store.attester_state("att-1")
         assert now != state
         with pytest.raises(StateMovedError):
             await store.record(item)
         assert await store.attester_state("att-1") == now
-        assert await store.record(structs.replace(item, judged_by=now)) is not None
+        item = structs.replace(item, judged_by=now, position=now.position if steady else None)
+        assert await store.record(item) is not None
 
     async def test_a_restored_database_at_the_same_position_is_another(self, store):
         await enrol(store, "att-1")
         await store.record(at(0))
         state = await store.attester_state("att-1")
         lost = structs.replace(state, latest=structs.replace(state.latest, evidence_sha256=bytes(32)))
-        with pytest.raises(StateMovedError):
-            await store.record(at_position(at(1), state.position, judged_by=lost))
+        for identity in (NOBODY, state.attester.identity):
+            item = at_position(at(1), state.position, judged_by=lost, identity=identity)
+            with pytest.raises(StateMovedError):
+                await store.record(item)
 
     async def test_of_two_at_once_one_is_judged_again(self, store):
         await enrol(store, "att-1")

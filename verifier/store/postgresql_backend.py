@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -27,7 +27,8 @@ from verifier.store.held import Held
 from verifier.store.log_batches import sealing
 from verifier.store.postgresql_announcements import PostgresqlAnnouncements
 from verifier.store.postgresql_connections import Connector
-from verifier.store.postgresql_hot import HotConnection, Line, looking_up, write
+from verifier.store.postgresql_hot import CUT, KEPT_TEXT, MOST, HotConnection, Line, looking_up, write
+from verifier.store.postgresql_steady import write_steady
 from verifier.store.recording import Outcome, Plan, PreparedRecording
 from verifier.store.rows import Row, Values
 from verifier.store.statements import InsertInto, Lookup
@@ -55,7 +56,8 @@ class PostgresqlBackend:
     def __init__(self, dsn: str) -> None:
         self._held = Held()
         self.announcements = PostgresqlAnnouncements(dsn)
-        connector = Connector(dsn, {"idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION})
+        settings = {"idle_in_transaction_session_timeout": _IDLE_IN_TRANSACTION}
+        connector = Connector(dsn, settings, kept_text=KEPT_TEXT)
         self._engine = postgresql_connections.engine(
             connector,
             pool_size=_POOL,
@@ -65,9 +67,11 @@ class PostgresqlBackend:
         )
         self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._recordings = Batcher(self._write_batch, "store-write")
+        # By themselves, so that one guest that boots does not make all others take the long way.
+        self._steady = Batcher(self._write_steady, "store-write", self._recordings.state, at_most=MOST)
         self._read_state = QueueState()
         # Another server may have taken over, and lack what the one before was told.
-        self._writer = Line(connector, self._held.forget)
+        self._writer, self._steady_writer = (Line(connector, self._held.forget) for _ in range(2))
         self._readers = {lookup: Line(connector) for lookup in statements.LOOKUPS}
         self._lookups = {lookup: self._batched(lookup) for lookup in statements.LOOKUPS}
         self._closed = False
@@ -103,7 +107,7 @@ class PostgresqlBackend:
 
     async def record(self, item: PreparedRecording) -> Outcome:
         """Store one recording, together with whoever else asks now."""
-        return await self._recordings.submit(item)
+        return await (self._recordings if item.follows is None else self._steady).submit(item)
 
     def dropped(self) -> None:
         """Blobs or judgements are gone."""
@@ -111,13 +115,17 @@ class PostgresqlBackend:
 
     async def close(self) -> None:
         """Finish what was asked for, then let go of the connections."""
-        await self._recordings.close()
+        await asyncio.gather(self._recordings.close(), self._steady.close())
         await asyncio.gather(*(batcher.close() for batcher in self._lookups.values()))
         self._closed = True
-        for line in (self._writer, *self._readers.values()):
+        for line in self._lines:
             await line.close()
         await self.announcements.close()
         await self._engine.dispose()
+
+    @property
+    def _lines(self) -> tuple[Line, ...]:
+        return (self._writer, self._steady_writer, *self._readers.values())
 
     def _check_open(self) -> None:
         if self._closed:
@@ -136,9 +144,15 @@ class PostgresqlBackend:
         return Batcher(read, "store-read", self._read_state)
 
     async def _write_batch(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
+        return await self._written(self._recorded(self._writer, batch))
+
+    async def _write_steady(self, batch: Sequence[PreparedRecording]) -> Sequence[Outcome]:
+        return await self._written(self._recorded_steady(self._steady_writer, batch))
+
+    async def _written(self, work: Awaitable[Plan]) -> Sequence[Outcome]:
         try:
             async with _within(_SHORT):
-                plan = await self._recorded(batch)
+                plan = await work
         except BaseException:
             self._held.forget()
             raise
@@ -147,19 +161,27 @@ class PostgresqlBackend:
             self.announcements.committed((APPENDED,))
         return plan.outcomes
 
-    async def _recorded(self, batch: Sequence[PreparedRecording]) -> Plan:
+    async def _recorded_steady(self, line: Line, batch: Sequence[PreparedRecording]) -> Plan:
+        """At once; or, where that stored nothing or may have, in a transaction that finds out why."""
+        with suppress(asyncpg.PostgresError, *CUT):
+            plan = await line.alone(lambda connection: write_steady(connection, batch, self._held))
+            if plan is not None:
+                return plan
+        return await self._recorded(line, batch)
+
+    async def _recorded(self, line: Line, batch: Sequence[PreparedRecording]) -> Plan:
         def work(connection: HotConnection) -> Awaitable[Plan]:
             return write(connection, batch, self._held)
 
         try:
-            return await self._writer.transaction(work)
+            return await line.transaction(work)
         except asyncpg.ReadOnlySQLTransactionError:
             await self._turn_away()
-            return await self._writer.transaction(work)
+            return await line.transaction(work)
 
     async def _turn_away(self) -> None:
         """Of several servers another one takes writes now: that is found by connecting anew."""
-        for line in (self._writer, *self._readers.values()):
+        for line in self._lines:
             line.turn_away()
         await self._engine.dispose()
 

@@ -43,11 +43,13 @@ class Connector:
     Args:
         dsn: `postgresql://user@a:5432,b:5432/database?target_session_attrs=read-write`.
         settings: of the sessions.
+        kept_text: characters of the longest statement that the driver keeps as prepared.
     """
 
-    def __init__(self, dsn: str, settings: Mapping[str, str]) -> None:
+    def __init__(self, dsn: str, settings: Mapping[str, str], *, kept_text: int = 15 * 1024) -> None:
         self._hosts = hosts(dsn)
         self._settings = dict(settings)
+        self._kept_text = kept_text
 
     async def __call__(self) -> Any:  # noqa: ANN401 - asyncpg has no types
         """A connection to the first host that will have us.
@@ -60,7 +62,12 @@ class Connector:
         patience = max(PATIENCE / len(self._hosts), _LEAST)
         for host, dsn in tuple(self._hosts.items()):
             try:
-                found = await asyncpg.connect(dsn, timeout=patience, server_settings=self._settings)
+                found = await asyncpg.connect(
+                    dsn,
+                    timeout=patience,
+                    server_settings=self._settings,
+                    max_cacheable_statement_size=self._kept_text,
+                )
             except asyncpg.exceptions.ClientConfigurationError as error:
                 raise StoreUrlError(f"the database URL: {error}") from error
             except asyncpg.exceptions.TargetServerAttributeNotMatched:

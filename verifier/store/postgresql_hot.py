@@ -39,18 +39,20 @@ _ATTEMPTS: Final = 5
 _FAREWELL: Final = 5.0
 _HOT: Final = HotStatements(postgresql.insert)
 _ROWS: Final = {step: prepared(statement, POSTGRESQL) for step, statement in _HOT.batch.items()}
-_MOST: Final = 48
-"""Rows in one statement: asyncpg keeps none of more than 15 KB, and to plan one costs more than to run it."""
+MOST: Final = 72
+"""Rows in one statement: nearly always more than ask at once."""
+KEPT_TEXT: Final = 32 * 1024
+"""Characters of the longest statement that the driver keeps as prepared: to plan one costs more than to run it."""
 _NONCES: Final = several(_HOT.spend_nonce.returning(statements.NONCE_HASH))
-_STEADY: Final = (Step.BLOBS, Step.LOG_BATCHES, Step.ATTESTATIONS, Step.LATEST)
+STEADY: Final = (Step.BLOBS, Step.LOG_BATCHES, Step.ATTESTATIONS, Step.LATEST)
 """What every attestation writes: at once, where it is all there is to write or the rest comes before."""
-_MANY: Final = {
+MANY: Final = {
     step: several(statement)
     for step, statement in _HOT.batch.items()
-    if step in _STEADY and isinstance(statement, Insert)
+    if step in STEADY and isinstance(statement, Insert)
 }
 _ALL_STEADY: Final = Together(
-    _MANY[Step.BLOBS], _MANY[Step.LOG_BATCHES], Common(_MANY[Step.ATTESTATIONS], _MANY[Step.LATEST])
+    (MANY[Step.BLOBS],), MANY[Step.LOG_BATCHES], Common(MANY[Step.ATTESTATIONS], MANY[Step.LATEST])
 )
 
 
@@ -84,6 +86,18 @@ class Line:
         except asyncpg.PostgresError:
             raise
         except BaseException:  # above all where the server says nothing: the answer may still come, to nobody
+            self.drop()
+            raise
+
+    async def alone(self, statement: Callable[[HotConnection], Awaitable[T]]) -> T:
+        """A statement that is a transaction by itself. Sent once: where the connection is cut nobody knows whether it was done."""
+        if self._elsewhere:
+            self.drop()
+        try:
+            return await statement(await self._open())
+        except asyncpg.PostgresError:
+            raise
+        except BaseException:
             self.drop()
             raise
 
@@ -201,15 +215,15 @@ async def write(connection: HotConnection, batch: Sequence[PreparedRecording], h
         fresh |= {row[0] for row in spent}
     plan = recording.plan(batch, known, fresh, held, LogBatch(new_id()))
     planned = dict(plan.rows())
-    at_once = planned.keys() >= set(_STEADY)
+    at_once = planned.keys() >= set(STEADY)
     for step, rows in planned.items():
-        if at_once and step in _STEADY:
-            if step is _STEADY[-1]:
+        if at_once and step in STEADY:
+            if step is STEADY[-1]:
                 await _write_steady(connection, plan, planned)
-        elif step in _MANY:
+        elif step in MANY:
             for some in _some(rows):
                 places = places_for(len(some))
-                await connection.execute(_MANY[step].text(places), *_MANY[step].values(some, places))
+                await connection.execute(MANY[step].text(places), *MANY[step].values(some, places))
         else:
             await connection.executemany(_ROWS[step].text, list(map(_ROWS[step].row, rows)))
     return plan
@@ -219,11 +233,10 @@ async def _write_steady(
     connection: HotConnection, plan: Plan, planned: Mapping[Step, Sequence[Values]]
 ) -> None:
     """What every attestation writes."""
-    parts, log = _ALL_STEADY, planned[Step.LOG_BATCHES]
-    for own, common in zip_longest(_some(planned[Step.BLOBS]), _some(verdicts(plan)), fillvalue=()):
-        places = places_for(max(len(own), len(common)))
-        values = parts.own.values(own, places) + parts.single.values(log, 1)
-        await connection.execute(parts.text(places), *values, *parts.common.values(common, places))
+    log, common = planned[Step.LOG_BATCHES], [(*row, ()) for row in verdicts(plan)]
+    for own, both in zip_longest(_some(planned[Step.BLOBS]), _some(common), fillvalue=()):
+        places = places_for(max(len(own), len(both)))
+        await connection.execute(_ALL_STEADY.text(places), *_ALL_STEADY.values((own,), log, both, places))
         log = ()
 
 
@@ -237,5 +250,5 @@ def verdicts(plan: Plan) -> list[tuple[Values, Values, bool]]:
 
 
 def _some(rows: Sequence[R]) -> Iterator[Sequence[R]]:
-    for at in range(0, len(rows), _MOST):
-        yield rows[at : at + _MOST]
+    for at in range(0, len(rows), MOST):
+        yield rows[at : at + MOST]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import count
 from operator import itemgetter
@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import ReturningInsert
 
-from verifier.store.rows import Values
+from verifier.store.rows import Row, Values
 from verifier.store.statements import Insert
 
 _TAKEN: Final = "taken"
@@ -108,6 +108,10 @@ def _filled(rows: Iterable[Sequence[object]], width: int, given: int, places: in
     return [value for row in rows for value in row] + [None] * (width * (places - given))
 
 
+CommonRow = tuple[Values, Values, bool, Row]
+"""A row of the first insert, what holds the second's other columns, whether the second takes it, and what is beside."""
+
+
 @dataclass(frozen=True, eq=False)
 class Common:
     """Two inserts of which the second takes some of the first's rows, and more columns of them: sent once.
@@ -117,6 +121,8 @@ class Common:
 
     first: Rows
     second: Rows
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Names and types of what is sent with each row and inserted nowhere."""
 
     def __post_init__(self) -> None:
         for name in self.first.columns.keys() & self.second.columns.keys():
@@ -130,14 +136,14 @@ class Common:
 
     @cached_property
     def columns(self) -> Mapping[str, str]:
-        """Of the first, of the second alone, and whether the second takes the row."""
+        """Of the first, of the second alone, whether the second takes the row, and what is beside."""
         own = {name: self.second.columns[name] for name in self.more}
-        return {**self.first.columns, **own, _TAKEN: "BOOLEAN"}
+        return {**self.first.columns, **own, _TAKEN: "BOOLEAN", **self.beside}
 
-    def values(self, rows: Sequence[tuple[Values, Values, bool]], places: int) -> list[object]:
-        """Rows: that of the first, what holds the other columns, and whether the second takes it."""
+    def values(self, rows: Sequence[CommonRow], places: int) -> list[object]:
+        """What the parameters of so many places are."""
         more = itemgetter(*self.more)
-        found = ((*self.first.row(one), *more(other), taken) for one, other, taken in rows)
+        found = ((*self.first.row(one), *more(other), taken, *beside) for one, other, taken, beside in rows)
         return _filled(found, len(self.columns), len(rows), places)
 
 
@@ -160,23 +166,58 @@ def several(statement: Insert | ReturningInsert[Any]) -> Rows:
 
 @dataclass(frozen=True, eq=False)
 class Together:
-    """Inserts in one statement: of rows of their own, of one row, and two of common rows."""
+    """Inserts in one statement: some of rows of their own, one of a single row, and two of common rows.
 
-    own: Rows
+    What it answers counts the rows of the last.
+    """
+
+    own: tuple[Rows, ...]
     single: Rows
     common: Common
+    found: str | None = None
+    """A query that must find as many rows as `common` has, or nothing is inserted. What it locks it locks first."""
 
-    @cache  # noqa: B019 - there is one of them
+    def __post_init__(self) -> None:
+        if self.found is not None and "$" in self.found:
+            raise ValueError("the query has parameters, which are the rows'")
+
+    @cache  # noqa: B019 - there are two of them
     def text(self, places: int) -> str:
-        """With so many places for rows; the parameters are those of the first insert, the second, the third."""
-        second = 1 + places * len(self.own.columns)
-        third = second + len(self.single.columns)
-        parts = (
-            _placed("own", self.own.columns, places, 1),
-            _placed("single", self.single.columns, 1, second),
-            _placed("common", self.common.columns, places, third),
-            f"part1 AS ({self.own.taken_from('own')})",
-            f"part2 AS ({self.single.taken_from('single')})",
-            f"part3 AS ({self.common.first.taken_from('common')})",
-        )
-        return f"WITH {', '.join(parts)} {self.common.second.taken_from('common', f' AND {_TAKEN}')}"
+        """With so many places for the rows of each; the parameters are as `values` gives them."""
+        sure = "" if self.found is None else " AND (SELECT sure.all_found FROM sure)"
+        first = 1
+        placed, inserts = [], []
+        for number, own in enumerate(self.own):
+            placed.append(_placed(f"own{number}", own.columns, places, first))
+            inserts.append(own.taken_from(f"own{number}", sure))
+            first += places * len(own.columns)
+        placed.append(_placed("single", self.single.columns, 1, first))
+        placed.append(_placed("common", self.common.columns, places, first + len(self.single.columns)))
+        placed += self._sure()
+        inserts.append(self.single.taken_from("single", sure))
+        inserts.append(self.common.first.taken_from("common", sure))
+        parts = [f"part{number} AS ({insert})" for number, insert in enumerate(inserts)]
+        last = self.common.second.taken_from("common", f" AND {_TAKEN}{sure}")
+        return f"WITH {', '.join(placed + parts)} {last}"
+
+    def _sure(self) -> list[str]:
+        if self.found is None:
+            return []
+        key = _quoted(next(iter(self.common.columns)))
+        wanted = f"SELECT count(*) FROM common WHERE {key} IS NOT NULL"  # noqa: S608 - a name of a column
+        return [
+            f"found AS MATERIALIZED ({self.found})",
+            f"sure AS MATERIALIZED (SELECT count(*) = ({wanted}) AS all_found FROM found)",  # noqa: S608
+        ]
+
+    def values(
+        self,
+        own: Sequence[Sequence[Values]],
+        single: Sequence[Values],
+        common: Sequence[CommonRow],
+        places: int,
+    ) -> list[object]:
+        """What the parameters of so many places are. Any of the rows may be fewer, or none."""
+        pairs = zip(self.own, own, strict=True)
+        found = [value for part, rows in pairs for value in part.values(rows, places)]
+        return found + self.single.values(single, 1) + self.common.values(common, places)

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from verifier.appraisal.lineage import Lineage
+from verifier.appraisal.lineage import Incident, Lineage
 from verifier.errors import NotFoundError
 from verifier.ports import AttesterState, BootRecord, GuestIdentity, Lifecycle, Recording, VerdictRecord
 from verifier.store import blobs, identities, ima_rows, recorded_events, values
@@ -53,6 +53,8 @@ class PreparedRecording(Struct, frozen=True, kw_only=True):
     position: int | None
     basis: Row | None
     """What this was judged by, as `Known.basis`; None: whatever that is."""
+    follows: int | None
+    """Sequence of the verdict that this one follows where `basis` is still so, if nothing but verdicts and clocks change then."""
     lineage: Values
     findings: Sequence[Mapping[str, object]] = ()
     """For the event of a changed tier."""
@@ -175,6 +177,8 @@ def prepare(
     verdict = recording.verdict
     judgement = judgements.packed(verdict)
     judged_at = values.micros(verdict.judged_at)
+    said_before, boot_known = _said_before(recording), _boot_known(recording)
+    steady = said_before and boot_known and recording.ima_piece is None
     return PreparedRecording(
         attester_id=verdict.attester_id,
         tenant=verdict.tenant,
@@ -188,16 +192,17 @@ def prepare(
         verdict=_verdict_values(verdict, judgement.digest, judged_at),
         evidence=values.json_text(recording.evidence),
         boot_key=_boot_key(recording.boot),
-        boot=None if recording.boot_goes_on and recording.position is not None else _boot_values(recording),
+        boot=None if boot_known else _boot_values(recording),
         ima_piece=ima_rows.piece_values(recording),
         identity=recording.identity,
-        identity_text=None if _said_before(recording) else values.json_text(recording.identity),
+        identity_text=None if said_before else values.json_text(recording.identity),
         blobs=blobs.pack_all(recording.blobs) if packed is None else packed,
         judgement=judgement,
         named=tuple({bytes.fromhex(name) for name in recording.evidence.values()} - recording.blobs.keys()),
         day=judged_at - judged_at % values.DAY,
         position=recording.position,
         basis=None if recording.judged_by is None else basis_of(recording.judged_by),
+        follows=_follows(recording) if steady else None,
         lineage=lineage_values(recording.lineage),
         findings=verdict.findings,
     )
@@ -206,6 +211,28 @@ def prepare(
 def _said_before(recording: Recording) -> bool:
     state = recording.judged_by
     return state is not None and state.attester.identity is recording.identity
+
+
+def _boot_known(recording: Recording) -> bool:
+    return recording.boot_goes_on and recording.position is not None
+
+
+def _follows(recording: Recording) -> int | None:
+    state = recording.judged_by
+    if state is None or state.latest is None or recording.position != state.position:
+        return None
+    return None if _told(recording, state, state.latest) else state.latest.sequence
+
+
+def _told(recording: Recording, state: AttesterState, before: VerdictRecord) -> bool:
+    """Whether there is an event to tell: see `recorded_events`."""
+    incident = _incident(recording.lineage)
+    opened = incident is not None and incident != _incident(state.lineage)
+    return opened or before.tier is not recording.verdict.tier
+
+
+def _incident(line: Lineage | None) -> Incident | None:
+    return None if line is None else line.incident
 
 
 def basis_of(state: AttesterState) -> Row:
@@ -219,7 +246,7 @@ def basis_of(state: AttesterState) -> Row:
 
 def lineage_values(lineage: Lineage | None) -> Values:
     """Columns of `latest` for a line of states; None leaves what is there."""
-    incident = None if lineage is None else lineage.incident
+    incident = _incident(lineage)
     return {
         "lineage": None if lineage is None else values.json_text(lineage),
         "incident": None if incident is None else incident.kind.value,
@@ -314,6 +341,20 @@ def plan(
     return result
 
 
+def plan_steady(batch: Sequence[tuple[PreparedRecording, int]], held: Held, log: LogBatch) -> Plan:
+    """Every row of a batch in which each `follows` a verdict of another attester.
+
+    That holds if each attester still is what its recording was judged by, and all nonces are fresh.
+    """
+    result = Plan(log)
+    for item, follows in batch:
+        assert item.position is not None  # noqa: S101 - `follows` says so
+        _plan_contents(result, item, held)
+        _plan_verdict(result, item, follows + 1, item.position + 1)
+        result.outcomes.append(follows + 1)
+    return result
+
+
 def spendable(batch: Sequence[PreparedRecording], found: Mapping[str, Known]) -> list[Values]:
     """The nonces to insert: those of what may be stored, each once, in one order for every process."""
     wanted = {
@@ -346,29 +387,33 @@ def _timely(batch: Sequence[PreparedRecording], found: Mapping[str, Known]) -> l
 
 def _plan_one(result: Plan, item: PreparedRecording, attester: Known, held: Held) -> None:
     _plan_contents(result, item, held)
-    lineage = item.lineage
-    before = result.latest.get(item.attester_id)
-    if before is not None and lineage["lineage"] is None:
-        lineage = {name: before[name] for name in lineage}
     if item.boot is not None:
         result.left_boots.append({"b_attester_id": item.attester_id})
         result.boots.append(item.boot)
     if item.ima_piece is not None:
         result.ima_pieces.append(item.ima_piece)
-    verdict = {**item.verdict, "sequence": attester.sequence, "evidence": item.evidence}
+    _plan_verdict(result, item, attester.sequence, attester.position)
+    _plan_events(result, item, attester)
+    if item.identity_text is not None and item.identity_text != attester.identity_text:
+        _plan_identity(result, item, attester)
+
+
+def _plan_verdict(result: Plan, item: PreparedRecording, sequence: int, position: int) -> None:
+    lineage = item.lineage
+    before = result.latest.get(item.attester_id)
+    if before is not None and lineage["lineage"] is None:
+        lineage = {name: before[name] for name in lineage}
+    verdict = {**item.verdict, "sequence": sequence, "evidence": item.evidence}
     result.log.add_verdict(verdict)
     result.attestations.append(verdict)
     result.latest[item.attester_id] = {
         **item.verdict,
         "lifecycle": _ENROLLED,
-        "sequence": attester.sequence,
+        "sequence": sequence,
         **item.boot_key,
-        "position": attester.position,
+        "position": position,
         **lineage,
     }
-    _plan_events(result, item, attester)
-    if item.identity_text is not None and item.identity_text != attester.identity_text:
-        _plan_identity(result, item, attester)
 
 
 def _plan_contents(result: Plan, item: PreparedRecording, held: Held) -> None:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Column, MetaData, Table, Text, bindparam, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from verifier.store import postgresql_hot
+from verifier.store import postgresql_hot, postgresql_steady
 from verifier.store.leaves import LogBatch
 from verifier.store.prepared import POSTGRESQL, Common, Rows, Together, places_for, prepared, several
 from verifier.store.recording import Plan
@@ -56,7 +56,7 @@ def test_what_two_inserts_have_in_common_is_sent_once():
     made = Common(first, second)
     assert made.more == ("smbios_uuid",)
     assert list(made.columns) == ["hash", "tenant", "attester_id", "expires_at", "smbios_uuid", "taken"]
-    rows = [(NONCE, UUID, False), (NONCE | {"attester_id": "b"}, UUID | {"attester_id": "b"}, True)]
+    rows = [(NONCE, UUID, False, ()), (NONCE | {"attester_id": "b"}, UUID | {"attester_id": "b"}, True, ())]
     assert made.values(rows, 4) == [
         *(b"h", "t", "a", 7, "u", False),
         *(b"h", "t", "b", 7, "u", True),
@@ -66,16 +66,20 @@ def test_what_two_inserts_have_in_common_is_sent_once():
 
 def test_several_inserts_in_one_statement_have_their_own_parameters():
     first, second = (several(insert_all(postgresql.insert, table)) for table in (nonce, attester_uuid))
-    text = Together(first, second, Common(first, second)).text(2)
+    made = Together((second, first), second, Common(first, second))
     assert (
-        text == "WITH own (hash, tenant, attester_id, expires_at) AS"
-        " (VALUES ($1::BYTEA, $2::TEXT, $3::TEXT, $4::BIGINT), ($5, $6, $7, $8)),"
-        " single (attester_id, smbios_uuid, tenant) AS (VALUES ($9::TEXT, $10::TEXT, $11::TEXT)),"
+        made.text(2) == "WITH own0 (attester_id, smbios_uuid, tenant) AS"
+        " (VALUES ($1::TEXT, $2::TEXT, $3::TEXT), ($4, $5, $6)),"
+        " own1 (hash, tenant, attester_id, expires_at) AS"
+        " (VALUES ($7::BYTEA, $8::TEXT, $9::TEXT, $10::BIGINT), ($11, $12, $13, $14)),"
+        " single (attester_id, smbios_uuid, tenant) AS (VALUES ($15::TEXT, $16::TEXT, $17::TEXT)),"
         " common (hash, tenant, attester_id, expires_at, smbios_uuid, taken) AS"
-        " (VALUES ($12::BYTEA, $13::TEXT, $14::TEXT, $15::BIGINT, $16::TEXT, $17::BOOLEAN),"
-        " ($18, $19, $20, $21, $22, $23)),"
+        " (VALUES ($18::BYTEA, $19::TEXT, $20::TEXT, $21::BIGINT, $22::TEXT, $23::BOOLEAN),"
+        " ($24, $25, $26, $27, $28, $29)),"
+        " part0 AS (INSERT INTO attester_uuid (attester_id, smbios_uuid, tenant)"
+        " SELECT attester_id, smbios_uuid, tenant FROM own0 WHERE attester_id IS NOT NULL),"
         " part1 AS (INSERT INTO nonce (hash, tenant, attester_id, expires_at)"
-        " SELECT hash, tenant, attester_id, expires_at FROM own WHERE hash IS NOT NULL),"
+        " SELECT hash, tenant, attester_id, expires_at FROM own1 WHERE hash IS NOT NULL),"
         " part2 AS (INSERT INTO attester_uuid (attester_id, smbios_uuid, tenant)"
         " SELECT attester_id, smbios_uuid, tenant FROM single WHERE attester_id IS NOT NULL),"
         " part3 AS (INSERT INTO nonce (hash, tenant, attester_id, expires_at)"
@@ -83,6 +87,28 @@ def test_several_inserts_in_one_statement_have_their_own_parameters():
         " INSERT INTO attester_uuid (attester_id, smbios_uuid, tenant)"
         " SELECT attester_id, smbios_uuid, tenant FROM common WHERE attester_id IS NOT NULL AND taken"
     )
+    assert made.values([[UUID], [NONCE, NONCE]], [], [(NONCE, UUID, True, ())], 2) == [
+        *("a", "u", "t", None, None, None),
+        *(b"h", "t", "a", 7, b"h", "t", "a", 7),
+        *(None, None, None),
+        *(b"h", "t", "a", 7, "u", True, *[None] * 6),
+    ]
+
+
+def test_nothing_is_inserted_unless_a_row_is_found_for_each():
+    first, second = (several(insert_all(postgresql.insert, table)) for table in (nonce, attester_uuid))
+    common = Common(first, second, {"expected": "TEXT"})
+    text = Together((first,), second, common, "SELECT 1 FROM common").text(1)
+    inserts = text.count("INSERT INTO")
+    assert inserts == 4
+    assert text.count("IS NOT NULL AND (SELECT sure.all_found FROM sure)") == inserts - 1
+    assert text.endswith("WHERE attester_id IS NOT NULL AND taken AND (SELECT sure.all_found FROM sure)")
+    assert (
+        " found AS MATERIALIZED (SELECT 1 FROM common),"
+        " sure AS MATERIALIZED (SELECT count(*) = (SELECT count(*) FROM common WHERE hash IS NOT NULL)"
+        " AS all_found FROM found)," in text
+    )
+    assert common.values([(NONCE, UUID, True, ("x",))], 1) == [b"h", "t", "a", 7, "u", True, "x"]
 
 
 def test_columns_of_one_name_must_be_of_one_type():
@@ -114,11 +140,9 @@ def test_every_insert_of_the_hot_path_can_take_several_rows():
 
 def test_what_is_sent_for_the_most_rows_is_kept_as_prepared():
     """asyncpg plans what is longer each time."""
-    texts = [postgresql_hot._ALL_STEADY.text(postgresql_hot._MOST)]
-    texts += [
-        many.text(postgresql_hot._MOST) for many in (postgresql_hot._NONCES, *postgresql_hot._MANY.values())
-    ]
-    assert max(map(len, texts)) < 15 * 1024
+    hot = postgresql_hot
+    made = (postgresql_steady._STATEMENT, hot._ALL_STEADY, hot._NONCES, *hot.MANY.values())
+    assert max(len(one.text(hot.MOST)) for one in made) < hot.KEPT_TEXT
 
 
 def test_of_several_verdicts_of_an_attester_the_newest_is_its_latest():

@@ -9,8 +9,11 @@ import pytest
 from msgspec import structs
 
 from tests.contract.records import CLOCK, NOW, recording, sha256
+from verifier.appraisal.lineage import Incident, IncidentKind, Lineage
 from verifier.errors import NotFoundError
-from verifier.ports import GuestIdentity
+from verifier.ports import AttesterRecord, AttesterState, GuestIdentity
+from verifier.ports_ima import ImaPiece
+from verifier.reasons import Tier
 from verifier.store import recording as under_test
 from verifier.store.held import Held
 from verifier.store.identities import uuid_key
@@ -233,3 +236,89 @@ def test_which_boot_goes_on(change, same):
     assert {field.name for field in structs.fields(boot)} == {
         "clock", "firmware_version", "boot_log_sha256", "boot_id", "seen_at", "userspace_log_sha256", "ima",
     }  # fmt: skip
+
+
+def _attested():
+    """What is known of an attester that is at its third position, and its next steady recording."""
+    item = recording("a")
+    attester = AttesterRecord(
+        id="a",
+        tenant="default",
+        ek_fingerprint=b"ek",
+        ek_public=b"",
+        ek_certificate=None,
+        ek_issuer=None,
+        ek_profile={},
+        endorsed_by="certificate",
+        smbios_uuids=frozenset(),
+        ak_name=b"ak",
+        ak_public=b"",
+        identity=GuestIdentity(hostname="guest"),
+        enrolled_at=NOW,
+    )
+    state = AttesterState(
+        attester=attester,
+        boot=item.boot,
+        latest=structs.replace(item.verdict, sequence=7),
+        lineage=Lineage(clock=CLOCK),
+        position=3,
+        standing=("enrolled", None, "{}", b"ak", 1),
+    )
+    changes = {"identity": attester.identity, "position": 3, "judged_by": state, "boot_goes_on": True}
+    return state, structs.replace(item, **changes)
+
+
+def _incident(kind):
+    return Lineage(clock=CLOCK, incident=Incident(kind=kind, since=NOW))
+
+
+CLONED, ROLLED_BACK = map(_incident, (IncidentKind.CLONE_PROVEN, IncidentKind.ROLLBACK))
+
+
+@pytest.mark.parametrize("change", [{}, {"lineage": Lineage(step=5)}, {"lineage": None}])
+def test_where_only_verdict_and_clock_change_the_verdict_follows_the_latest(change):
+    _, item = _attested()
+    (steady,) = _prepared(structs.replace(item, **change))
+    assert steady.follows == 7
+    plan = under_test.plan_steady([(steady, 7)], Held(), LogBatch(1))
+    known = _known(sequence=7, tier=0, position=3, basis=steady.basis)
+    asked = under_test.plan([steady], {"a": known}, {item.nonce_hash}, Held(), LogBatch(1))
+    assert dict(plan.rows()) == dict(asked.rows())
+    assert plan.outcomes == asked.outcomes == [8]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"identity": GuestIdentity(hostname="guest")},
+        {"position": None},
+        {"position": 2},
+        {"boot_goes_on": False},
+        {"judged_by": None},
+        {"ima_piece": ImaPiece(start=0, size=1, sha256=b"x")},
+        {"lineage": CLONED},
+        {"verdict": recording("a", tier=Tier.WARNING).verdict},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_where_more_may_change_it_is_asked_first(change):
+    _, item = _attested()
+    (other,) = _prepared(structs.replace(item, **change))
+    assert other.follows is None
+
+
+def test_the_first_verdict_follows_none():
+    state, item = _attested()
+    (first,) = _prepared(structs.replace(item, judged_by=structs.replace(state, latest=None)))
+    assert first.follows is None
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "follows"),
+    [(CLONED, CLONED, 7), (ROLLED_BACK, CLONED, None), (CLONED, Lineage(), 7), (CLONED, None, 7)],
+)
+def test_an_incident_is_told_when_it_is_another(before, now, follows):
+    state, item = _attested()
+    item = structs.replace(item, judged_by=structs.replace(state, lineage=before), lineage=now)
+    (found,) = _prepared(item)
+    assert found.follows == follows
