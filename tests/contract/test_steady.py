@@ -136,6 +136,15 @@ async def resolved(store):
     assert await store.resolve_lineage("default", "att-1", before.position, Lineage(), audit_entry())
 
 
+async def warm(store):
+    """What is held is forgotten when a connection is made: after this, steady attestations are stored at once."""
+    await enrol(store, "att-2")
+    await store.record(recording("att-2", boot_log=LOG))
+    state = await store.attester_state("att-2")
+    item = recording("att-2", boot_log=LOG, identity=state.attester.identity)
+    await store.record(at_position(item, state.position, judged_by=state))
+
+
 CHANGES = {
     "revoked": lambda store: store.revoke_attester("default", "att-1", NOW),
     "labelled": lambda store: store.set_labels("default", "att-1", {"site": "b"}, audit_entry()),
@@ -178,6 +187,7 @@ class TestJudgedBy:
         state = await store.attester_state("att-1")
         item = at_position(at(2), None, judged_by=state)
         if steady:
+            await warm(store)
             item = structs.replace(item, position=state.position, identity=state.attester.identity)
         await CHANGES[change](store)
         now = await store.attester_state("att-1")
@@ -193,6 +203,7 @@ class TestJudgedBy:
         await store.record(at(0))
         state = await store.attester_state("att-1")
         lost = structs.replace(state, latest=structs.replace(state.latest, evidence_sha256=bytes(32)))
+        await warm(store)
         for identity in (NOBODY, state.attester.identity):
             item = at_position(at(1), state.position, judged_by=lost, identity=identity)
             with pytest.raises(StateMovedError):

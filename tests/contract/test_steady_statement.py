@@ -1,4 +1,4 @@
-"""PostgreSQL: the one statement that stores steady attestations, against the transaction that asks first."""
+"""Steady attestations that are stored at once, against the transaction that asks first."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import pytest
 from msgspec import structs
 from sqlalchemy import select
 
-from tests.contract.conftest import _on_cluster
+from tests.contract.conftest import Database, _on_cluster
 from tests.contract.records import CLOCK, MINUTE, NOW, enrol, recording, sha256
+from tests.once import migrated
 from verifier.appraisal.lineage import Lineage
 from verifier.errors import StateMovedError
-from verifier.store import postgresql_backend, postgresql_hot
+from verifier.store import postgresql_backend, postgresql_hot, sqlite_process
+from verifier.store import recording as recording_module
 from verifier.store.postgresql_hot import Line
 from verifier.store.postgresql_steady import write_steady
 from verifier.store.schema import attestation, blob, judgement, latest, nonce
@@ -25,9 +27,9 @@ _NAMES = [f"att-{number}" for number in range(5)]
 
 
 @pytest.fixture
-async def store(postgresql_database):
+async def store(database):
     """With five attesters that have attested once."""
-    return await _attested(await postgresql_database.open())
+    return await _attested(await database.open())
 
 
 async def _attested(store, names=_NAMES):
@@ -57,13 +59,18 @@ async def _steady(store, name="att-0", minutes=1, **changes):
 def the_long_way(monkeypatch):
     """How many rounds went by the transaction that asks first."""
     rounds = []
-    transaction = Line.transaction
+    transaction, ask = Line.transaction, sqlite_process._Talk.ask
 
-    async def counted(self, work):
-        rounds.append(work)
+    async def begun(self, work):
+        rounds.append("PostgreSQL")
         return await transaction(self, work)
 
-    monkeypatch.setattr(Line, "transaction", counted)
+    async def asked(self, *request):
+        rounds.extend("SQLite" for _ in request[:1] if request[0] == "write")
+        return await ask(self, *request)
+
+    monkeypatch.setattr(Line, "transaction", begun)
+    monkeypatch.setattr(sqlite_process._Talk, "ask", asked)
     return rounds
 
 
@@ -90,26 +97,30 @@ async def _everything(store):
     }
 
 
-async def test_it_stores_what_the_transaction_would(cluster, monkeypatch, the_long_way):
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_it_stores_what_the_transaction_would(request, tmp_path, kind, monkeypatch, the_long_way):
     stored = []
-    nonces = {
-        (name, minutes): f"{name} {minutes}".rjust(32).encode() for name in _NAMES for minutes in (1, 2, 3)
-    }
     for long in (False, True):
-        if long:
-            monkeypatch.setattr(postgresql_backend, "write_steady", _nothing)
-        database = _on_cluster(cluster)
+        if kind == "sqlite":
+            migrated(path := tmp_path / f"{long}.db")
+            database = Database(f"sqlite:///{path}", "verifier.db")
+        else:
+            database = _on_cluster(request.getfixturevalue("cluster"))
         found = await _attested(await database.open())
-        before = len(the_long_way)
+        if long:
+            monkeypatch.setattr(recording_module, "plan_steady", lambda *_given: None)
+        the_long_way.clear()
         first = await _rows(found, nonce.c.hash)
         for minutes in (1, 2, 3):
             line = None if minutes == 2 else Lineage(clock=CLOCK, step=minutes)
             items = [
-                await _steady(found, name, minutes, nonce_hash=nonces[name, minutes], lineage=line)
+                await _steady(
+                    found, name, minutes, nonce_hash=f"{name} {minutes}".rjust(32).encode(), lineage=line
+                )
                 for name in _NAMES
             ]
             await _together(found, items)
-        assert bool(len(the_long_way) - before) is long
+        assert bool(the_long_way) is long
         rows = await _everything(found)
         rows["nonces"] = sorted(set(rows["nonces"]) - set(first))
         stored.append(rows | {"log": rows["log"][-3:]})
@@ -120,13 +131,9 @@ async def test_it_stores_what_the_transaction_would(cluster, monkeypatch, the_lo
         assert at_once[table] == rows, table
 
 
-async def _nothing(*_given):
-    return None
-
-
 @pytest.mark.parametrize("number", [1, 3, 9, 13])
-async def test_any_number_of_machines_is_one_statement(postgresql_database, the_long_way, number):
-    found = await postgresql_database.open()
+async def test_any_number_of_machines_is_one_transaction(database, the_long_way, number):
+    found = await database.open()
     names = [f"att-{n}" for n in range(number)]
     await _attested(found, names)
     the_long_way.clear()
@@ -153,12 +160,14 @@ async def test_a_spent_nonce_takes_nothing_from_the_others(store, the_long_way):
     spent = await _steady(store)
     await store.record(spent)
     the_long_way.clear()
+    before = len(await _rows(store, log_batch.c.id))
     items = [await _steady(store, name, 2) for name in _NAMES]
     items[2] = structs.replace(items[2], nonce_hash=spent.nonce_hash)
     answers = await _together(store, items)
     assert [one and one.sequence for one in answers] == [3, 2, None, 2, 2]
     assert not await store.has_blob(items[2].verdict.evidence_sha256)
-    assert len(the_long_way) == 1
+    assert the_long_way
+    assert len(await _rows(store, log_batch.c.id)) == before + 1, "all others together"
 
 
 async def test_of_two_machines_with_one_nonce_one_is_heard(store):
@@ -189,6 +198,14 @@ async def test_a_machine_that_is_another_now_takes_nothing_from_the_others(store
     assert again.sequence == 2, "its nonce was not spent"
 
 
+async def test_the_number_of_a_verdict_is_the_one_after_the_stored_one(store):
+    """Whatever the number was when this was judged: a database that was restored gives numbers again."""
+    item = await _steady(store)
+    latest_then = structs.replace(item.judged_by.latest, sequence=41)
+    item = structs.replace(item, judged_by=structs.replace(item.judged_by, latest=latest_then))
+    assert (await store.record(item)).sequence == 2
+
+
 async def test_a_machine_of_another_tenant_is_not_found(store):
     item = await _steady(store)
     foreign = structs.replace(item, verdict=structs.replace(item.verdict, tenant="other"))
@@ -197,8 +214,9 @@ async def test_a_machine_of_another_tenant_is_not_found(store):
     assert (await store.record(item)).sequence == 2
 
 
-async def test_whoever_changes_a_machine_meanwhile_is_waited_for(store, postgresql_database):
+async def test_whoever_changes_a_machine_meanwhile_is_waited_for(postgresql_database):
     """And what was changed then is seen, although the statement had begun before."""
+    store = await _attested(await postgresql_database.open())
     items = [await _steady(store, name) for name in _NAMES[:2]]
     other = await asyncpg.connect(postgresql_database.url)
     try:
@@ -222,8 +240,8 @@ async def _somebody_waits(database):
         await watcher.close()
 
 
-async def test_of_two_replicas_one_is_overtaken(store, postgresql_database):
-    second = await postgresql_database.open()
+async def test_of_two_replicas_one_is_overtaken(store, database):
+    second = await database.open()
     for minutes in range(1, 6):
         items = [await _steady(store, name, minutes) for name in _NAMES]
         theirs = [await _steady(second, name, minutes, nonce_hash=bytes([minutes]) * 31 + bytes([n]))
@@ -235,16 +253,26 @@ async def test_of_two_replicas_one_is_overtaken(store, postgresql_database):
         assert (await store.attester_state(name)).latest.sequence == 6
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
+        ConnectionResetError("reset by peer"),
+    ],
+)
 @pytest.mark.parametrize("done", [False, True])
-async def test_cut_while_it_waits_for_the_answer_nothing_is_stored_twice(store, monkeypatch, done):
+async def test_cut_while_it_waits_for_the_answer_nothing_is_stored_twice(
+    postgresql_database, monkeypatch, done, error
+):
     """Whether the server had done it nobody knows; the nonce does."""
 
     async def cut(connection, *given):
         if done:
             await write_steady(connection, *given)
         connection.terminate()
-        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+        raise error
 
+    store = await _attested(await postgresql_database.open())
     item = await _steady(store)
     monkeypatch.setattr(postgresql_backend, "write_steady", cut)
     (answer,) = await _together(store, [item])
@@ -256,21 +284,22 @@ async def test_cut_while_it_waits_for_the_answer_nothing_is_stored_twice(store, 
     assert (await store.record(await _steady(store, minutes=2))).sequence == 3
 
 
-async def test_what_is_said_for_the_first_time_goes_the_long_way_once(store, the_long_way):
+async def test_what_is_said_for_the_first_time_goes_the_long_way_once_on_postgresql(
+    store, database, the_long_way
+):
     items = [await _steady(store, name) for name in _NAMES]
     said = (
         {"code": "quote-verified", "status": "passed", "severity": "info", "message": "new", "pcr": None},
     )
     items = [structs.replace(one, verdict=structs.replace(one.verdict, findings=said)) for one in items]
     the_long_way.clear()
-    await _together(store, items[:1])
-    assert len(the_long_way) == 1
-    await _together(store, items[1:])
-    assert len(the_long_way) == 1
+    for some in (items[:1], items[1:]):
+        await _together(store, some)
+        assert len(the_long_way) == (1 if database.url.startswith("postgresql") else 0)
     assert (await store.attester_state("att-4")).latest.findings == said
 
 
-async def test_a_statement_that_failed_is_no_promise(store, monkeypatch):
+async def test_what_failed_is_no_promise(store):
     """What it would have stored is stored by the next: see `TestContents` of the same name."""
     log = b"a log that is new"
     first, second = [_with_log(await _steady(store, name), log) for name in _NAMES[:2]]

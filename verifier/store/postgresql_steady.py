@@ -66,12 +66,9 @@ async def write_steady(
     Raises:
         asyncpg.UniqueViolationError: of a nonce that was spent before, too; nothing is stored.
     """
-    steady = {item.attester_id: (item, item.follows) for item in batch if item.follows is not None}
-    if len(steady) < len(batch):
-        return None
-    plan = recording.plan_steady(list(steady.values()), held, LogBatch(new_id()))
-    planned = dict(plan.rows())
-    if planned.keys() != set(STEADY):
+    plan = recording.plan_steady(batch, held, LogBatch(new_id()))
+    planned = {} if plan is None else dict(plan.rows())
+    if plan is None or planned.keys() != set(STEADY):
         return None
     common = [(*row, item.basis or ()) for row, item in zip(verdicts(plan), batch, strict=True)]
     nonces = sorted((item.nonce for item in batch), key=lambda one: one["hash"])

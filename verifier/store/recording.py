@@ -341,17 +341,18 @@ def plan(
     return result
 
 
-def plan_steady(batch: Sequence[tuple[PreparedRecording, int]], held: Held, log: LogBatch) -> Plan:
-    """Every row of a batch in which each `follows` a verdict of another attester.
+def plan_steady(batch: Sequence[PreparedRecording], held: Held, log: LogBatch) -> Plan | None:
+    """Every row of a batch in which each recording follows the verdict of another attester; None if not each does.
 
-    That holds if each attester still is what its recording was judged by, and all nonces are fresh.
+    It holds if each attester still is what its recording was judged by, and all nonces are fresh.
     """
     result = Plan(log)
-    for item, follows in batch:
-        assert item.position is not None  # noqa: S101 - `follows` says so
+    for item in batch:
+        if item.follows is None or item.position is None or item.attester_id in result.latest:
+            return None
         _plan_contents(result, item, held)
-        _plan_verdict(result, item, follows + 1, item.position + 1)
-        result.outcomes.append(follows + 1)
+        _plan_verdict(result, item, item.follows + 1, item.position + 1)
+        result.outcomes.append(item.follows + 1)
     return result
 
 

@@ -67,10 +67,9 @@ def _text(statement: ClauseElement) -> str:
 
 _HOT: Final = HotStatements(sqlite.insert)
 _SPEND_NONCE: Final = prepared(_HOT.spend_nonce, _POSITIONAL)
-_KNOWN: Final = _text(
-    statements.KNOWN_ATTESTER.query.where(
-        statements.KNOWN_ATTESTER.key.in_(text("SELECT value FROM json_each(?)"))
-    )
+_KNOWN, _JUDGED = (
+    _text(lookup.query.where(lookup.key.in_(text("SELECT value FROM json_each(?)"))))
+    for lookup in (statements.KNOWN_ATTESTER, statements.JUDGED_ATTESTER)
 )
 _BATCH: Final = {step: prepared(statement, _POSITIONAL) for step, statement in _HOT.batch.items()}
 _LOOKUPS: Final = {lookup: _text(lookup.one) for lookup in statements.LOOKUPS}
@@ -210,7 +209,7 @@ def _written(connection: Connection, write: _Write) -> Written:
 
 
 def _setup(path: Path) -> Setup:
-    return Setup(file_uri(path), BUSY_SECONDS, PRAGMAS, _KNOWN, _SPEND_NONCE, _BATCH)
+    return Setup(file_uri(path), BUSY_SECONDS, PRAGMAS, _KNOWN, _JUDGED, _SPEND_NONCE, _BATCH)
 
 
 def _unchecked(connection: Connection, work: Callable[[Connection], T]) -> T:

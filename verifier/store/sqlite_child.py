@@ -29,11 +29,23 @@ class _Writer:
         self._connect = connect
         self._connection: sqlite3.Connection | None = None
 
-    def begin(self, known: str, ids: str) -> list[tuple[Any, ...]]:
-        """Open a transaction, and read who is known in it."""
+    def begin(
+        self, known: str, ids: str, at_once: tuple[Any, ...] | None = None
+    ) -> list[tuple[Any, ...]] | None:
+        """Open a transaction, and read who is known in it. Or do all of it `at_once`: None.
+
+        That is a query, what it finds if that can be done, and what `write` is given then.
+        """
         if self._connection is None:
             self._connection = self._connect()
         self._connection.execute("BEGIN IMMEDIATE")
+        if at_once is not None:
+            judged, judged_by, *rest = at_once
+            if set(self._connection.execute(judged, (ids,))) == set(judged_by):
+                if self.write(*rest) is None:
+                    return None
+                self._connection.execute("ROLLBACK")
+                self._connection.execute("BEGIN IMMEDIATE")
         return self._connection.execute(known, (ids,)).fetchall()
 
     def write(

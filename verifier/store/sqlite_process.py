@@ -39,6 +39,8 @@ class Setup(NamedTuple):
     pragmas: Sequence[str]
     known: str
     """Query for who is known of a JSON array of ids."""
+    judged: str
+    """The same, for what recordings were judged by: `statements.JUDGED_ATTESTER`."""
     spend: Prepared
     batch: Mapping[Step, Prepared]
 
@@ -133,7 +135,11 @@ class RecordingProcess:
         talk = await self._running()
         try:
             ids = values.json_text(list({item.attester_id for item in batch}))
-            plan = await self._written(talk, batch, await talk.ask("begin", self._setup.known, ids), held)
+            plan = recording.plan_steady(batch, held, LogBatch(new_id()))
+            at_once = None if plan is None else self._at_once(batch, plan)
+            found = await talk.ask("begin", self._setup.known, ids, at_once)
+            if plan is None or found is not None:
+                plan = await self._written(talk, batch, found, held)
         except BaseException:
             held.forget()
             if not talk.over:
@@ -149,6 +155,13 @@ class RecordingProcess:
         if self._process is not None:
             await self._process.wait()
         self._talk = self._process = None
+
+    def _at_once(self, batch: Sequence[PreparedRecording], plan: recording.Plan) -> tuple[object, ...]:
+        """What is done of `plan` if all is as it was when the batch was judged."""
+        judged_by = [(item.attester_id, item.tenant, item.follows, *(item.basis or ())) for item in batch]
+        spend = self._setup.spend
+        nonces = [spend.row(item.nonce) for item in batch]
+        return self._setup.judged, judged_by, spend.text, nonces, self._parts(plan)
 
     async def _written(
         self, talk: _Talk, batch: Sequence[PreparedRecording], found: Sequence[Row], held: Held

@@ -223,14 +223,18 @@ KNOWN: Final = (
     attester.c.labels,
     *BASIS,
 )
-KNOWN_ATTESTER: Final = Lookup(
-    select(*KNOWN)
-    .join_from(latest, attester, attester.c.id == latest.c.attester_id)
+_WITH_BASIS: Final = (
+    latest.join(attester, _SAME_ATTESTER)
     # Outer: where PostgreSQL looks at a locked row again, it does not look for another key of it.
-    .outerjoin(attestation_key, SAME_AK),
+    .outerjoin(attestation_key, SAME_AK)
+)
+KNOWN_ATTESTER: Final = Lookup(select(*KNOWN).select_from(_WITH_BASIS), latest.c.attester_id)
+"""What `recording.Known` needs."""
+JUDGED_ATTESTER: Final = Lookup(
+    select(latest.c.attester_id, latest.c.tenant, latest.c.sequence, *BASIS).select_from(_WITH_BASIS),
     latest.c.attester_id,
 )
-"""What `recording.Known` needs."""
+"""What a recording says of it that `follows`."""
 LOOKUPS: Final = (ATTESTER_STATE, TOKEN_BY_HASH, HAS_BLOB, BLOB)
 
 _of_id: Final = (policy.c.tenant == bindparam("tenant"), policy.c.id == bindparam("policy_id"))

@@ -280,7 +280,7 @@ def test_where_only_verdict_and_clock_change_the_verdict_follows_the_latest(chan
     _, item = _attested()
     (steady,) = _prepared(structs.replace(item, **change))
     assert steady.follows == 7
-    plan = under_test.plan_steady([(steady, 7)], Held(), LogBatch(1))
+    plan = under_test.plan_steady([steady], Held(), LogBatch(1))
     known = _known(sequence=7, tier=0, position=3, basis=steady.basis)
     asked = under_test.plan([steady], {"a": known}, {item.nonce_hash}, Held(), LogBatch(1))
     assert dict(plan.rows()) == dict(asked.rows())
