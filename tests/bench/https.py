@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tests.bench.fleet.report import report_of
+from tests.bench.fleet.report import POST_US, report_of
 from tests.bench.measure import Result
 from tests.postgresql import INSTALLED, binaries
 
@@ -21,9 +21,7 @@ _RUNS: Final = 3
 _FULL: Final = {"guests": 200, "seconds": 8.0}
 _LOAD: Final = 0.7
 _APART: Final = {"guests": 64, "seconds": 8.0, "apart": True}
-_POST_US: Final = 100.0
-"""Of the machine that the budgets are for."""
-_COST: Final = 400.0 / _POST_US
+_COST: Final = 400.0 / POST_US
 _RATE: Final = 2_500.0
 _P99_MS: Final = 50.0
 
@@ -39,7 +37,7 @@ def _middle(runs: Sequence[Report], ratio: str) -> Report:
 def _against_post(run: Report) -> Report:
     """With what the machine has no part in."""
     post = run["floor_cpu_us"]
-    return {**run, "cost": run["verifier_cpu_us"] / post, "rate": run["per_second"] * post / _POST_US}
+    return {**run, "cost": run["verifier_cpu_us"] / post, "rate": run["per_second"] * post / POST_US}
 
 
 def at_full_speed(database: str, runs: Sequence[Report]) -> list[Result]:
@@ -61,7 +59,7 @@ def at_full_speed(database: str, runs: Sequence[Report]) -> list[Result]:
             f"{name}: full speed",
             rate["per_second"],
             "/s",
-            f"{rate['rate']:.0f}/s were a bare POST {_POST_US:g} us",
+            f"{rate['rate']:.0f}/s were a bare POST {POST_US:g} us",
             rate["rate"] / _RATE,
             ">= 1x 2,500/s",
             rate["rate"] >= _RATE,
@@ -72,12 +70,12 @@ def at_full_speed(database: str, runs: Sequence[Report]) -> list[Result]:
 def under_load(database: str, full: float, runs: Sequence[Report], post_us: float) -> Result:
     """The row of runs at seven tenths of `full` a second; `post_us`: of a bare POST at that full speed."""
     run = _middle(runs, "p99_ms")
-    scaled = run["p99_ms"] * _POST_US / post_us
+    scaled = run["p99_ms"] * POST_US / post_us
     return Result(
         f"99 of 100 on {database} at {_LOAD:.0%} of full speed, a processor for the worker",
         run["p99_ms"],
         "ms",
-        f"{run['per_second']:.0f}/s of {full:.0f}; {scaled:.0f} ms were a bare POST {_POST_US:g} us",
+        f"{run['per_second']:.0f}/s of {full:.0f}; {scaled:.0f} ms were a bare POST {POST_US:g} us",
         scaled / _P99_MS,
         f"<= 1x {_P99_MS:g} ms",
         scaled <= _P99_MS,

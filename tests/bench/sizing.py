@@ -20,6 +20,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from tests.bench.fleet.report import POST_US
 from tests.conftest import ROOT
 
 GUIDE: Final = ROOT / "docs" / "sizing.md"
@@ -39,10 +40,15 @@ ones add to a database is more: pages that are only begun, their evidence, and e
 FLEETS: Final = (10_000, 100_000, 1_000_000)
 
 
+Report = dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Measured:
-    """Of one machine, on one database. CPU in microseconds, sizes in bytes."""
+    """On one database. CPU in microseconds of a machine on which a bare POST takes `POST_US`, sizes in bytes."""
 
+    post: float
+    """Of the bare POST, as it was measured."""
     steady_cpu: float
     steady_database_cpu: float
     steady_bytes: float
@@ -61,21 +67,29 @@ def measure(database: str, guests: int, seconds: float, until: float) -> Measure
     steady = _run(until, *common, "--seconds", str(seconds))
     boot = _run(until, *common, "--storm")
     reboot = _run(until, *common, "--seconds", str(seconds), "--reboots", "1")
+    return scaled(steady, boot, reboot)
+
+
+def scaled(steady: Report, boot: Report, reboot: Report) -> Measured:
+    """What three runs say, on the machine that the figures are for."""
+    post = steady["floor_cpu_us"]
+    factor = POST_US / post
     return Measured(
-        steady_cpu=steady["verifier_cpu_us"],
-        steady_database_cpu=steady["database_cpu_us"] or 0.0,
+        post=post,
+        steady_cpu=factor * steady["verifier_cpu_us"],
+        steady_database_cpu=factor * (steady["database_cpu_us"] or 0.0),
         steady_bytes=steady["database_bytes"],
         steady_wal=steady["wal_bytes"] or 0.0,
         request=steady["request_bytes"],
         reply=steady["reply_bytes"],
-        boot_cpu=boot["verifier_cpu_us"],
-        boot_database_cpu=boot["database_cpu_us"] or 0.0,
+        boot_cpu=factor * boot["verifier_cpu_us"],
+        boot_database_cpu=factor * (boot["database_cpu_us"] or 0.0),
         boot_bytes=boot["database_bytes"],
-        reboot_cpu=reboot["verifier_cpu_us"],
+        reboot_cpu=factor * reboot["verifier_cpu_us"],
     )
 
 
-def _run(until: float, *arguments: str) -> dict[str, Any]:
+def _run(until: float, *arguments: str) -> Report:
     command = [sys.executable, "-m", "tests.bench.fleet", "--json", *arguments]
     print(f"tests.bench.fleet {' '.join(arguments)}", end=" ", file=sys.stderr, flush=True)
     started = time.monotonic()
@@ -92,7 +106,7 @@ def _run(until: float, *arguments: str) -> dict[str, Any]:
     print(f"took {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     if running.returncode != 0:
         raise SystemExit(f"{' '.join(command)} failed:\n{errors[-3000:]}")
-    found: dict[str, Any] = json.loads(output)
+    found: Report = json.loads(output)
     return found
 
 
@@ -112,6 +126,7 @@ def constants(found: dict[str, Measured]) -> str:
         "database, steady attestation": ("steady_bytes", "bytes"),
         "write-ahead log, steady attestation": ("steady_wal", "bytes"),
         "database, new guest": ("boot_bytes", "bytes"),
+        f"a bare HTTPS POST as measured, for which the CPU above takes {POST_US:.0f} us": ("post", "us"),
     }
     lines = ["| | " + " | ".join(_NAMES[name] for name in found) + " |", "|---|" + "---:|" * len(found)]
     for text, (key, unit) in rows.items():

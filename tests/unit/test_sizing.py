@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from tests.bench.sizing import FLEETS, GUIDE, Measured, _plan, written
+from tests.bench.sizing import FLEETS, GUIDE, Measured, _plan, scaled, written
 
 MEASURED = Measured(
+    post=100.0,
     steady_cpu=1_000.0,
     steady_database_cpu=500.0,
     steady_bytes=1_520.0,
@@ -30,6 +31,16 @@ def test_a_plan_is_the_arithmetic_it_says():
     assert plan["history, 90 days"] == "404.4 GB"  # 100/s for 90 days, 520 bytes each
     assert plan["evidence, 30 days"] == "259.2 GB"
     assert plan["write-ahead log a day"] == "17.3 GB"
+
+
+def test_a_slow_machine_says_what_the_one_of_the_tables_would_take():
+    bytes_of = {"database_bytes": 900.0, "wal_bytes": 800.0, "request_bytes": 700, "reply_bytes": 600}
+    steady = bytes_of | {"floor_cpu_us": 250.0, "verifier_cpu_us": 1_000.0, "database_cpu_us": 100.0}
+    boot = bytes_of | {"floor_cpu_us": 999.0, "verifier_cpu_us": 20_000.0, "database_cpu_us": None}
+    found = scaled(steady, boot, steady | {"floor_cpu_us": 1.0, "verifier_cpu_us": 2_000.0})
+    assert (found.post, found.steady_cpu, found.steady_database_cpu) == (250.0, 400.0, 40.0)
+    assert (found.boot_cpu, found.boot_database_cpu, found.reboot_cpu) == (8_000.0, 0.0, 800.0)
+    assert (found.steady_bytes, found.request) == (900.0, 700)
 
 
 def test_one_replica_may_be_lost():

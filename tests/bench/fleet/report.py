@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Final
 
 from tests.conftest import ROOT
+
+POST_US: Final = 100.0
+"""CPU of a bare HTTPS POST (aiohttp alone; the same bytes and rate) on the machine that budgets and plans are for. A run's `floor_cpu_us`
+says what it takes here."""
 
 
 def report_of(**options: object) -> dict[str, Any]:
