@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from tests.bench.sizing import FLEETS, GUIDE, Measured, _plan, scaled, written
+from tests.bench.sizing import DEAD_BYTES, FLEETS, GUIDE, Measured, _plan, scaled, written
 
 MEASURED = Measured(
     post=100.0,
     steady_cpu=1_000.0,
     steady_database_cpu=500.0,
-    steady_bytes=1_520.0,
+    steady_bytes=1_520.0 + DEAD_BYTES,
     steady_wal=2_000.0,
     request=1_500.0,
     reply=1_000.0,
