@@ -19,7 +19,7 @@ from verifier.store.log_batches import new_id
 from verifier.store.postgresql_hot import MANY, STEADY, HotConnection, verdicts
 from verifier.store.prepared import POSTGRESQL, Common, Together, places_for, prepared, several
 from verifier.store.recording import Plan, PreparedRecording, Step
-from verifier.store.schema import attestation_key, attester, latest, nonce
+from verifier.store.schema import attester, latest, nonce
 from verifier.store.statements import insert_all
 
 _BASIS: Final = {f"basis{number}": stored for number, stored in enumerate(statements.BASIS)}
@@ -27,12 +27,7 @@ _BASIS: Final = {f"basis{number}": stored for number, stored in enumerate(statem
 _common: Final = table("common", *map(column, ("attester_id", "tenant", "sequence", *_BASIS)))
 _AS_JUDGED: Final = (
     select(latest.c.attester_id)
-    .select_from(
-        latest.join(_common, latest.c.attester_id == _common.c.attester_id)
-        .join(attester, attester.c.id == latest.c.attester_id)
-        # Outer: as in `statements.KNOWN_ATTESTER`.
-        .outerjoin(attestation_key, statements.SAME_AK)
-    )
+    .select_from(statements.WITH_BASIS.join(_common, latest.c.attester_id == _common.c.attester_id))
     .where(
         latest.c.tenant == _common.c.tenant,
         latest.c.sequence == _common.c.sequence - literal_column("1", BigInteger),

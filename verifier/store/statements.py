@@ -72,7 +72,7 @@ _SAME_JUDGEMENT: Final = judgement.c.digest == latest.c.judgement
 _SAME_EK: Final = and_(
     endorsement_key.c.tenant == attester.c.tenant, endorsement_key.c.fingerprint == attester.c.ek_fingerprint
 )
-SAME_AK: Final = and_(
+_SAME_AK: Final = and_(
     attestation_key.c.attester_id == attester.c.id, attestation_key.c.name == attester.c.ak_name
 )
 
@@ -121,7 +121,7 @@ def _shown(*, with_lists: bool) -> tuple[ColumnElement[Any], ...]:
 def _states(near: FromClause, *, with_lists: bool = True) -> Select[*tuple[Any, ...]]:
     return select(*_shown(with_lists=with_lists)).select_from(
         near.join(endorsement_key, _SAME_EK)
-        .join(attestation_key, SAME_AK)
+        .join(attestation_key, _SAME_AK)
         .outerjoin(boot, _SAME_BOOT)
         .outerjoin(judgement, _SAME_JUDGEMENT)
     )
@@ -131,7 +131,7 @@ class _Steps:
     """What is joined to `latest` and `attester`, looked up for each of their rows. Made once: that costs more than to read a page."""
 
     def __init__(self) -> None:
-        keys = select(endorsement_key, attestation_key).join_from(endorsement_key, attestation_key, SAME_AK)
+        keys = select(endorsement_key, attestation_key).join_from(endorsement_key, attestation_key, _SAME_AK)
         self._keys = _looked_up(keys.where(_SAME_EK), "keys")
         self._boot = _looked_up(select(boot).where(_SAME_BOOT), "last")
         self._judgement = _looked_up(select(judgement).where(_SAME_JUDGEMENT), "judged")
@@ -223,15 +223,15 @@ KNOWN: Final = (
     attester.c.labels,
     *BASIS,
 )
-_WITH_BASIS: Final = (
+WITH_BASIS: Final = (
     latest.join(attester, _SAME_ATTESTER)
     # Outer: where PostgreSQL looks at a locked row again, it does not look for another key of it.
-    .outerjoin(attestation_key, SAME_AK)
+    .outerjoin(attestation_key, _SAME_AK)
 )
-KNOWN_ATTESTER: Final = Lookup(select(*KNOWN).select_from(_WITH_BASIS), latest.c.attester_id)
+KNOWN_ATTESTER: Final = Lookup(select(*KNOWN).select_from(WITH_BASIS), latest.c.attester_id)
 """What `recording.Known` needs."""
 JUDGED_ATTESTER: Final = Lookup(
-    select(latest.c.attester_id, latest.c.tenant, latest.c.sequence, *BASIS).select_from(_WITH_BASIS),
+    select(latest.c.attester_id, latest.c.tenant, latest.c.sequence, *BASIS).select_from(WITH_BASIS),
     latest.c.attester_id,
 )
 """What a recording says of it that `follows`."""
