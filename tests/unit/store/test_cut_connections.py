@@ -167,3 +167,40 @@ async def test_another_error_of_the_driver_is_a_bug():
     with pytest.raises(asyncpg.InterfaceError):
         async with _within(10):
             raise asyncpg.InterfaceError("the server expects 2 arguments")
+
+
+async def test_a_statement_that_stands_alone_is_sent_once_and_a_cut_connection_left():
+    """It may have been done although nobody answered."""
+    made: list[Cut] = []
+
+    async def connect():
+        made.append(Cut())
+        return made[-1]
+
+    async def cut(given):
+        await given.execute("all at once")
+        raise ConnectionResetError("reset by peer")
+
+    line = Line(connect)
+    with pytest.raises(ConnectionResetError):
+        await line.alone(cut)
+    assert [(each.said, each.closed) for each in made] == [(["all at once"], True)]
+    await line.alone(lambda given: given.execute("the next"))
+    line.turn_away()
+    await line.alone(lambda given: given.execute("elsewhere"))
+    assert [each.said for each in made[1:]] == [["the next"], ["elsewhere"]]
+
+
+async def test_what_the_server_refuses_alone_leaves_its_connection():
+    connection = Cut()
+
+    async def connect():
+        return connection
+
+    async def refused(given):
+        raise asyncpg.UniqueViolationError("spent before")
+
+    line = Line(connect)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await line.alone(refused)
+    assert not connection.closed

@@ -111,6 +111,12 @@ def test_nothing_is_inserted_unless_a_row_is_found_for_each():
     assert common.values([(NONCE, UUID, True, ("x",))], 1) == [b"h", "t", "a", 7, "u", True, "x"]
 
 
+def test_what_must_be_found_has_no_parameters_of_its_own():
+    only = several(insert_all(postgresql.insert, nonce))
+    with pytest.raises(ValueError, match="the query has parameters"):
+        Together((only,), only, Common(only, only), "SELECT 1 FROM common WHERE hash = $1")
+
+
 def test_columns_of_one_name_must_be_of_one_type():
     first, second = (Rows("", {"name": kind}, "", tuple) for kind in ("TEXT", "BIGINT"))
     with pytest.raises(ValueError, match="name is of another type"):
