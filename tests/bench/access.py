@@ -143,15 +143,15 @@ def rates() -> list[Result]:
     rules = RateRules(
         identity=1e9, tenant=1e9, address=1e9, refusals=1e9, attester=1e9, machines=1e9, burst=10
     )
-    limits, caller = Rates(rules, SystemClock()), _record()
+    limits, caller, now = Rates(rules, SystemClock()), _record(), SystemClock().now()
 
     def call() -> None:
         limits.called_from("2001:db8:1:2::1")
         limits.called_by(caller)
 
     def attestation() -> None:
-        limits.attests("att-3dvupgdq7r4xuhtayqkcxv27", DEFAULT_TENANT)
-        limits.attested("att-3dvupgdq7r4xuhtayqkcxv27", DEFAULT_TENANT)
+        limits.attests("att-3dvupgdq7r4xuhtayqkcxv27", DEFAULT_TENANT, now)
+        limits.attested("att-3dvupgdq7r4xuhtayqkcxv27", DEFAULT_TENANT, now)
 
     bare = {"bare": _sha256(), "bare_name": "SHA-256 of 32 bytes"}
     return [

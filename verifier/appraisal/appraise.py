@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from verifier.appraisal.checks.boot_log import check_boot_log, userspace_sha256
+from verifier.appraisal.checks.boot_log import check_boot_log, log_sha256, userspace_sha256
 from verifier.appraisal.checks.clock import history_finding
 from verifier.appraisal.checks.clone import check_boot_counter, check_history, incident_finding
 from verifier.appraisal.checks.identity import check_freshness, check_identity
@@ -16,7 +16,7 @@ from verifier.appraisal.checks.nvpcrs import check_nvpcrs
 from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
 from verifier.appraisal.evidence import Evidence, Expectation, History, JudgedHistory, PcrRequest
 from verifier.appraisal.ima.settle import settle_boot_aggregate
-from verifier.appraisal.memo import Memo, boot_key, evaluation_key
+from verifier.appraisal.memo import EvaluationKey, Memo, WholeOutcome, boot_key, evaluation_key
 from verifier.appraisal.place import Place
 from verifier.appraisal.result import Appraisal, Finding, Severity, Status, tried_policy
 from verifier.appraisal.runtime import RuntimeJudge, not_sent
@@ -139,6 +139,30 @@ def judge(
         # The quote proved nothing; its own finding already keeps the verdict from affirming.
         return Judged((), _NO_POLICY if policy is None else (), None)
     enter(Stage.REPLAY)
+    if policy is None or memo is None or runtime is not None or policy.runtime is not None:
+        return _judge_anew(facts, examined, evidence, policy, memo, enter, runtime)
+    key = _whole_key(policy, evidence, facts, examined.endorsement)
+    known = memo.whole(key)
+    if known is None:
+        judged = _judge_anew(facts, examined, evidence, policy, memo, enter, None)
+        boot = None if judged.claims is None else judged.claims.boot
+        outcome = WholeOutcome(judged.log_findings, judged.findings, boot)
+        memo.keep_whole(key, outcome, len(evidence.boot_log or b"") + len(evidence.userspace_log or b""))
+        return judged
+    enter(Stage.POLICY)
+    claims = ProvenClaims(quote=facts, boot=known.boot, endorsement=examined.endorsement)
+    return Judged(known.log_findings, known.findings, claims)
+
+
+def _judge_anew(
+    facts: QuoteFacts,
+    examined: Examined,
+    evidence: Evidence,
+    policy: Policy | None,
+    memo: Memo | None,
+    enter: Enter,
+    runtime: RuntimeJudge | None,
+) -> Judged:
     log_use = policy.boot_log if policy is not None else LogUse.OPTIONAL
     log_findings, boot = check_boot_log(
         evidence, facts, log_use, memo, policy.tolerated if policy is not None else ()
@@ -220,6 +244,21 @@ _NO_POLICY = (
         message="no policy is assigned to this attester, so nothing says what is good",
     ),
 )
+
+
+def _whole_key(
+    policy: Policy, evidence: Evidence, facts: QuoteFacts, endorsement: EndorsementFacts | None
+) -> EvaluationKey:
+    """All that `_judge_anew` reads where no IMA list is judged."""
+    boot = boot_key(
+        log_sha256(evidence),
+        facts.pcrs,
+        evidence.kernel_command_line,
+        userspace_sha256(evidence),
+        facts.indices,
+        policy.tolerated,
+    )
+    return evaluation_key(policy, boot, facts, endorsement)
 
 
 def _evaluate(

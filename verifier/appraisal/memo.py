@@ -64,8 +64,22 @@ class EvaluationKey(NamedTuple):
     runtime: RuntimeFacts | None = None
 
 
+class WholeOutcome(NamedTuple):
+    """What logs and policy came to together, where no IMA list was judged."""
+
+    log_findings: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
+    boot: BootFacts | None
+
+
 class Memo(Protocol):
     """Keeps conclusions by key. It may forget at any time; it must never answer for another key."""
+
+    def whole(self, key: EvaluationKey) -> WholeOutcome | None:
+        """What was kept, or None. `key.boot.log_sha256` is of the log that was sent, whatever it proved."""
+
+    def keep_whole(self, key: EvaluationKey, outcome: WholeOutcome, log_size: int) -> None:
+        """Keep an outcome; `log_size` in bytes says about how large it is."""
 
     def measured(self, names: LogNames) -> frozenset[int] | None:
         """The PCRs that these logs measure; what was kept, or None."""
@@ -92,6 +106,14 @@ class LocalMemo:
     def __init__(self) -> None:
         self._boots: dict[BootKey, BootOutcome] = {}
         self._measured: dict[LogNames, frozenset[int]] = {}
+
+    def whole(self, key: EvaluationKey) -> WholeOutcome | None:
+        """Nothing: no policy is held twice against the logs of one appraisal."""
+        del key
+        return None
+
+    def keep_whole(self, key: EvaluationKey, outcome: WholeOutcome, log_size: int) -> None:
+        """Nothing is kept."""
 
     def measured(self, names: LogNames) -> frozenset[int] | None:
         """What was kept, or None."""

@@ -152,7 +152,7 @@ class AttestationService:
         enter(Stage.LOOKUP)
         expected = self._expected.take(command.attester_id)
         if expected is not None:
-            self._rates.attests(expected.attester.id, expected.attester.tenant)
+            self._rates.attests(expected.attester.id, expected.attester.tenant, now)
             about(expected.attester.tenant, command.attester_id)
             # The store compares: what it does not take was concluded from what may be no more, and so was a refusal.
             with suppress(StateMovedError, EvidenceError, NotFoundError):
@@ -160,7 +160,7 @@ class AttestationService:
         for _ in range(_ATTEMPTS):
             enter(Stage.LOOKUP)
             state = await heard_attester(self._store, command.attester_id)
-            self._rates.attests(state.attester.id, state.attester.tenant)
+            self._rates.attests(state.attester.id, state.attester.tenant, now)
             try:
                 return await self._attest(command, state, expires_at, now)
             except StateMovedError:  # other evidence of this attester was stored while this was judged
@@ -171,7 +171,7 @@ class AttestationService:
         self, command: AttestCommand, state: AttesterState, expires_at: datetime, now: datetime
     ) -> AttestOutcome:
         """Judge by `state`, and store that if it is still what is known."""
-        policies = await self._policies.for_attester(state.attester)
+        policies = await self._policies.for_attester(state.attester, now)
         held = held_of(state.boot)
         boot_log = await self._log(command.boot_log, held.boot_log)
         userspace_log = await self._log(command.userspace_log, held.userspace_log)
@@ -209,7 +209,7 @@ class AttestationService:
             at=now,
         )
         outcome = await self._record(judged)
-        self._rates.attested(state.attester.id, state.attester.tenant)
+        self._rates.attested(state.attester.id, state.attester.tenant, now)
         return outcome
 
     async def _ask_inventory(self, state: AttesterState, command: AttestCommand) -> InventoryView | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
 
+from verifier.appraisal.alike import of_these
 from verifier.appraisal.evidence import Evidence, NvCertificate, PcrRequest, RatchetEvidence
 from verifier.appraisal.ima.segment import ImaEvidence, ImaSegment
 from verifier.errors import StoredDataDamaged
@@ -89,13 +89,18 @@ class StoredEvidence(msgspec.Struct, frozen=True):
         )
 
 
+def _as_asked(requests: tuple[PcrRequest, ...]) -> list[Asked]:
+    return [Asked(bank=each.bank.label, pcrs=sorted(each.pcrs)) for each in requests]
+
+
+_asked: Final = of_these(_as_asked)
 _decoder: Final = msgspec.msgpack.Decoder(StoredEvidence)
 
 
 def pack(
     command: AttestCommand,
     ak_public: bytes,
-    requests: Iterable[PcrRequest],
+    requests: tuple[PcrRequest, ...],
     boot_log: HeldLog | None,
     userspace_log: HeldLog | None = None,
     ima: JudgedList | None = None,
@@ -115,7 +120,7 @@ def pack(
             "attester_id": command.attester_id,
             "ak_public": ak_public,
             "nonce": command.quoted,
-            "request": [{"bank": each.bank.label, "pcrs": sorted(each.pcrs)} for each in requests],
+            "request": _asked(requests),
             "attest": command.attest,
             "signature": command.signature,
             "pcrs": {bank.label: dict(sorted(values.items())) for bank, values in command.pcrs.items()},

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from verifier.appraisal.memo import BootKey, BootOutcome, EvaluationKey, LogNames
+from verifier.appraisal.memo import BootKey, BootOutcome, EvaluationKey, LogNames, WholeOutcome
 from verifier.findings import Finding
 from verifier.ports_observe import CacheState
 from verifier.service.lru import BoundedLru
 
 MAX_ENTRIES: Final = 4096
 MAX_BYTES: Final = 24 * 1024 * 1024
-"""Of each of the two kinds, as estimated below."""
+"""Of each of the three kinds, as estimated below; what several of them hold is counted for each."""
 LOG_FACTOR: Final = 5
 FINDING_SIZE: Final = 640
 """Bytes of memory per byte of log, and per finding: measured, rounded up, and kept by a test."""
@@ -33,11 +33,26 @@ class AppraisalMemo:
         self._boots: BoundedLru[BootKey, BootOutcome] = BoundedLru(max_entries, max_bytes)
         self._measured: BoundedLru[LogNames, frozenset[int]] = BoundedLru(max_entries, max_bytes)
         self._evaluations: BoundedLru[EvaluationKey, tuple[Finding, ...]] = BoundedLru(max_entries, max_bytes)
+        self._wholes: BoundedLru[EvaluationKey, WholeOutcome] = BoundedLru(max_entries, max_bytes)
 
     @property
     def states(self) -> Mapping[str, CacheState]:
-        """Hits and misses so far, of both kinds."""
-        return {"boot-outcomes": self._boots.state, "evaluations": self._evaluations.state}
+        """Hits and misses so far, of each kind."""
+        return {
+            "outcomes": self._wholes.state,
+            "boot-outcomes": self._boots.state,
+            "evaluations": self._evaluations.state,
+        }
+
+    def whole(self, key: EvaluationKey) -> WholeOutcome | None:
+        """What these very logs and PCRs came to before under this policy revision."""
+        return self._wholes.get(key)
+
+    def keep_whole(self, key: EvaluationKey, outcome: WholeOutcome, log_size: int) -> None:
+        """Keep an outcome."""
+        findings = len(outcome.log_findings) + len(outcome.findings)
+        text = key.boot.kernel_command_line or ""
+        self._wholes.put(key, outcome, _BASE + LOG_FACTOR * log_size + FINDING_SIZE * findings + len(text))
 
     def measured(self, names: LogNames) -> frozenset[int] | None:
         """The PCRs that these very logs measure."""

@@ -7,6 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
@@ -154,17 +155,17 @@ class Rates:
         if self._refusals is not None:
             self._refusals.take(network_of(address), self._now())
 
-    def attests(self, attester_id: str, tenant: str) -> None:
+    def attests(self, attester_id: str, tenant: str, at: datetime) -> None:
         """A machine that says it is this one has sent evidence."""
-        now = self._now()
+        now = at.timestamp()
         if self._attester is not None:
             self._attester.check(attester_id, now)
         if self._machines is not None:
             self._machines.check(tenant, now)
 
-    def attested(self, attester_id: str, tenant: str) -> None:
-        """Count evidence that was proven to be of this machine, and recorded."""
-        now = self._now()
+    def attested(self, attester_id: str, tenant: str, at: datetime) -> None:
+        """Count evidence that came then, was proven to be of this machine, and recorded."""
+        now = at.timestamp()
         if self._attester is not None:
             self._attester.take(attester_id, now)
         if self._machines is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 import zstandard
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from verifier.errors import EvidenceError
 from verifier.reasons import Reason
@@ -37,7 +37,18 @@ async def read_body(
             Content-Encoding, or compressed data that does not expand to exactly one body.
         OverloadedError: others have taken the room.
     """
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    content, length = request.content, request.content_length
+    if (
+        length is not None
+        and length <= limit
+        and content.is_eof()
+        and hdrs.CONTENT_ENCODING not in request.headers
+    ):
+        # All of it came with its head, as nearly every body does: there is nothing to wait for, and nothing to expand.
+        if room is not None:
+            room.grow(length)
+        return content.read_nowait()
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower()
     if encoding not in {"identity", "gzip", "zstd"}:
         raise EvidenceError(
             Reason.UNSUPPORTED_MEDIA_TYPE, f"Content-Encoding {encoding!r}; send gzip or zstd"

@@ -16,7 +16,7 @@ import msgspec
 from agent.wire import limits, messages, secrets
 from agent.wire.codec import JSON, MEDIA_TYPES, MSGPACK, WireError, decode, encode
 from verifier.appraisal.alike import of_these
-from verifier.appraisal.evidence import NvCertificate, RatchetEvidence
+from verifier.appraisal.evidence import NvCertificate, PcrRequest, RatchetEvidence
 from verifier.errors import EvidenceError, MalformedInputError
 from verifier.ports import GuestIdentity
 from verifier.ports_trust import IssuedCertificate
@@ -106,7 +106,7 @@ def rfc3339(moment: datetime) -> str:
     """UTC, whole seconds where there are no others."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
-    return moment.isoformat().removesuffix("+00:00") + "Z"
+    return msgspec.json.encode(moment)[1:-1].decode()
 
 
 def rfc3339_or_none(moment: datetime | None) -> str | None:
@@ -159,15 +159,20 @@ def activation_reply(
     )
 
 
+def _selections(requests: tuple[PcrRequest, ...]) -> list[messages.PcrSelection]:
+    return [messages.PcrSelection(bank=each.bank.label, pcrs=sorted(each.pcrs)) for each in requests]
+
+
+_selection: Final = of_these(_selections)
+"""As messages; nobody changes them, and all that one policy judges are asked for the same."""
+
+
 def challenge_reply(challenge: IssuedChallenge) -> messages.Challenge:
     """A nonce and what to quote over it."""
-    selection = [
-        messages.PcrSelection(bank=each.bank.label, pcrs=sorted(each.pcrs)) for each in challenge.requests
-    ]
     return messages.Challenge(
         nonce=challenge.nonce,
         expires_at=rfc3339(challenge.expires_at),
-        selection=selection,
+        selection=_selection(challenge.requests),
         boot_log_sha256=challenge.boot_log_sha256,
         want_userspace_log=True,
         userspace_log_sha256=challenge.userspace_log_sha256,

@@ -100,6 +100,13 @@ def empty_finding(message: str, absent: Severity, tolerated: tuple[Toleration, .
     return replace(finding, quirk=quirk)
 
 
+def log_sha256(evidence: Evidence) -> bytes | None:
+    """Of the boot log, computed here where the caller has not."""
+    if evidence.boot_log is None:
+        return None
+    return evidence.boot_log_sha256 or HashAlg.SHA256.digest(evidence.boot_log)
+
+
 def userspace_sha256(evidence: Evidence) -> bytes | None:
     """Of systemd's log, computed here where the caller has not."""
     if evidence.userspace_log is None:
