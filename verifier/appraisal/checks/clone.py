@@ -172,34 +172,28 @@ def advanced(line: Lineage, place: Place, now: datetime, *, due: bool) -> Lineag
         address=place.address,
         parted=place.parted,
     )
-    moved: dict[str, object] = {
-        "guests": seen(line, guest),
-        "incident": _kept(line.incident, place, now),
-    }
-    if not place.parted:
-        moved |= {
-            "clock": place.clock,
-            "boot_counter": place.boot_counter or line.boot_counter,
-            "smbios_uuid": place.smbios_uuid or line.smbios_uuid,
-            **_ratchet_moved(line, shown, now, due=due),
-        }
-    return structs.replace(line, **moved)
-
-
-def _ratchet_moved(line: Lineage, shown: Shown, now: datetime, *, due: bool) -> dict[str, object]:
-    """What is other than before in a line that goes on with this."""
+    line = structs.replace(line, guests=seen(line, guest), incident=_kept(line.incident, place, now))
+    if place.parted:
+        return line
+    line = structs.replace(
+        line,
+        clock=place.clock,
+        boot_counter=place.boot_counter or line.boot_counter,
+        smbios_uuid=place.smbios_uuid or line.smbios_uuid,
+    )
     if shown.relation not in ON_LINE:
-        return {}
+        return line
     if shown.content == line.ratchet:
-        return {"idle": line.idle + 1 if due else line.idle}
-    return {
-        "trail": left_behind(line, line.ratchet),
-        "ratchet": shown.content,
-        "ratchet_next": None,
-        "step": max(line.step, shown.step or 0),
-        "moved_at": now,
-        "idle": 0,
-    }
+        return structs.replace(line, idle=line.idle + 1 if due else line.idle)
+    return structs.replace(
+        line,
+        trail=left_behind(line, line.ratchet),
+        ratchet=shown.content,
+        ratchet_next=None,
+        step=max(line.step, shown.step or 0),
+        moved_at=now,
+        idle=0,
+    )
 
 
 def _incident(who: Who, clock: ClockRelation, shown: Shown, history: History) -> IncidentKind | None:
