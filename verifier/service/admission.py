@@ -135,7 +135,8 @@ class Turn:
         self._began = 0.0
 
     async def __aenter__(self) -> None:
-        await self._admission.take(self._party)
+        if not self._admission.takes_at_once(self._party):
+            await self._admission.wait(self._party)
         self._began = self._admission.now()
 
     async def __aexit__(self, *_: object) -> None:
@@ -183,12 +184,16 @@ class Admission:
         """One less."""
         self._inside[party] -= 1
 
-    async def take(self, party: Party) -> None:
-        """Wait for a slot. Cancelled while it waits it leaves the queue; cancelled as it gets one it passes it on."""
+    def takes_at_once(self, party: Party) -> bool:
+        """Whether it has a slot now; where it has not, it has to `wait`."""
         self._taken[party] += 1
-        if self._has_slot(party):
-            self._held[party] += 1
-            return
+        if not self._has_slot(party):
+            return False
+        self._held[party] += 1
+        return True
+
+    async def wait(self, party: Party) -> None:
+        """Wait for a slot. Cancelled while it waits it leaves the queue; cancelled as it gets one it passes it on."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting[party].append(turn)
         started = self.now()
@@ -238,10 +243,11 @@ class Admission:
 
     def _has_slot(self, party: Party) -> bool:
         """Whether there is one that it may have."""
-        held = sum(self._held.values())
-        others = held - self._held[Party.STEADY]
-        open_to_others = max(1, self._rules.slots // _OTHERS)
-        return held < self._rules.slots and (party is Party.STEADY or others < open_to_others)
+        held = self._held
+        others = held[Party.BOOTED] + held[Party.NEW]
+        if others + held[Party.STEADY] >= self._rules.slots:
+            return False
+        return party is Party.STEADY or others < max(1, self._rules.slots // _OTHERS)
 
     def _leave(self, party: Party) -> None:
         """One slot less is held: to whoever is next, of those who may have it."""

@@ -67,11 +67,12 @@ class Deadline:
             self._task.cancel()
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()  # asks the system whose process this is, so it is done once
+        task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a limit of time is for a task")
         self._task, self._cancelling = task, task.cancelling()
-        self.due = asyncio.get_running_loop().time() + self._seconds
+        self.due = loop.time() + self._seconds
         self._all.begin(self)
         return self
 
