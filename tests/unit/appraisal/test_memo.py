@@ -12,7 +12,14 @@ from tests.unit.appraisal.machines import LINE, LOG, NOW, SHA256, Machine, boot_
 from tests.unit.policy.test_catalogue import NEVER_MEASURED, captured
 from verifier.appraisal.appraise import appraise
 from verifier.appraisal.evidence import History, JudgedHistory
-from verifier.appraisal.memo import BootKey, EvaluationKey, LocalMemo, boot_key, evaluation_key
+from verifier.appraisal.memo import (
+    BootKey,
+    EvaluationKey,
+    LocalMemo,
+    WholeOutcome,
+    boot_key,
+    evaluation_key,
+)
 from verifier.claims import (
     CloudInstance,
     DeviceFacts,
@@ -22,6 +29,7 @@ from verifier.claims import (
     RuntimeFacts,
 )
 from verifier.policy.catalogue import CATALOGUE, View
+from verifier.policy.model import RuntimeSection
 from verifier.policy.parse import parse_policy
 from verifier.reasons import Reason, Tier
 from verifier.tcg.algorithms import HashAlg
@@ -182,6 +190,90 @@ def test_what_cannot_be_read_is_not_kept(machine):
     with pytest.raises(Exception, match="byte"):
         judged(machine, memo, evidence=machine.evidence(boot_log=b"\xee" * 64))
     assert memo.boots_kept == []
+
+
+class Everything(Spy):
+    """Keeps what logs and policy came to together as well, and counts that alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wholes: dict[EvaluationKey, WholeOutcome] = {}
+        self.sizes: list[int] = []
+        self.taken = 0
+
+    def whole(self, key):
+        found = self.wholes.get(key)
+        self.taken += found is not None
+        return found
+
+    def keep_whole(self, key, outcome, log_size):
+        self.wholes[key] = outcome
+        self.sizes.append(log_size)
+
+
+@pytest.fixture
+def knowing(machine):
+    memo = Everything()
+    judged(machine, memo, endorsement=ENDORSED)
+    return memo
+
+
+def of_quote(machine):
+    """Golden, but for what it asks of the quote."""
+    policy = golden()
+    return dataclasses.replace(
+        policy, quote=dataclasses.replace(policy.quote, pcrs=frozenset({0, 4, 7, 8}))
+    ), machine.evidence(selection={SHA256: (0, 4, 7, 8)})
+
+
+OTHERWISE = {
+    "another boot log": lambda m: {
+        "evidence": m.evidence(boot_log=agile_log(boot_events(kernel=b"kernel 2")))
+    },
+    "no boot log": lambda m: {"evidence": m.evidence(boot_log=None)},
+    "an empty boot log": lambda m: {"evidence": m.evidence(boot_log=b"")},
+    "another command line": lambda m: {"evidence": m.evidence(kernel_command_line=f"{LINE} debug")},
+    "a log of systemd's": lambda m: {"evidence": structs.replace(m.evidence(), userspace_log=b"")},
+    "a moved PCR": lambda m: (m.tpm.extend(9, {SHA256: bytes(32)}), {"evidence": m.evidence()})[1],
+    "fewer PCRs": lambda m: dict(zip(("policy", "evidence"), of_quote(m), strict=True)) | {"request": ()},
+    "another revision": lambda _: {"policy": dataclasses.replace(golden(), revision="0" * 64)},
+    "another endorsement": lambda _: {"endorsement": structs.replace(ENDORSED, virtual=False)},
+    "an AK nobody activated": lambda _: {"ak_activated": False},
+}
+
+
+@pytest.mark.parametrize("change", OTHERWISE.values(), ids=OTHERWISE)
+def test_whatever_is_otherwise_is_judged_as_if_nothing_had_been_before(machine, knowing, change):
+    options = {"endorsement": ENDORSED} | change(machine)
+    remembering = judged(machine, knowing, **options)
+    assert knowing.taken == 0
+    anew = judged(machine, None, **options)
+    assert remembering.findings == anew.findings
+    assert remembering.claims.boot == anew.claims.boot
+
+
+def test_logs_and_policy_are_taken_together_and_the_quote_is_judged_anew(machine, knowing):
+    other = bytes(32)
+    evidence = machine.evidence(nonce=other)
+    again = judged(machine, knowing, evidence=evidence, nonce=other, endorsement=ENDORSED)
+    assert (knowing.taken, knowing.hits) == (1, 0)
+    anew = judged(machine, None, evidence=evidence, nonce=other, endorsement=ENDORSED)
+    assert again.findings == anew.findings
+    assert (again.tier, again.vector, again.claims) == (anew.tier, anew.vector, anew.claims)
+    wrong = judged(machine, knowing, evidence=evidence, endorsement=ENDORSED)
+    assert wrong.findings[0].reason is Reason.QUOTE_NONCE
+    assert knowing.taken == 1
+    assert knowing.sizes == [len(LOG)]
+
+
+def test_what_a_list_was_judged_with_is_not_taken_for_what_none_was(machine):
+    """A policy that reads the IMA list says so when none came, and nothing of that is kept as a whole."""
+    memo = Everything()
+    policy = dataclasses.replace(golden(), runtime=RuntimeSection(sets=()))
+    for _ in range(2):
+        found = judged(machine, memo, policy=policy)
+        assert Reason.IMA_PCR_UNPROVEN in {one.reason for one in found.findings}
+    assert memo.wholes == {}
 
 
 def facts(**changes):
