@@ -7,7 +7,7 @@ import re
 from tests.bench.sizing import DEAD_BYTES, FLEETS, GUIDE, Measured, _plan, scaled, written
 
 MEASURED = Measured(
-    post=100.0,
+    floor=130.0,
     steady_cpu=1_000.0,
     steady_database_cpu=500.0,
     steady_bytes=1_520.0 + DEAD_BYTES,
@@ -35,10 +35,10 @@ def test_a_plan_is_the_arithmetic_it_says():
 
 def test_a_slow_machine_says_what_the_one_of_the_tables_would_take():
     bytes_of = {"database_bytes": 900.0, "wal_bytes": 800.0, "request_bytes": 700, "reply_bytes": 600}
-    steady = bytes_of | {"floor_cpu_us": 250.0, "verifier_cpu_us": 1_000.0, "database_cpu_us": 100.0}
+    steady = bytes_of | {"floor_cpu_us": 325.0, "verifier_cpu_us": 1_000.0, "database_cpu_us": 100.0}
     boot = bytes_of | {"floor_cpu_us": 999.0, "verifier_cpu_us": 20_000.0, "database_cpu_us": None}
     found = scaled(steady, boot, steady | {"floor_cpu_us": 1.0, "verifier_cpu_us": 2_000.0})
-    assert (found.post, found.steady_cpu, found.steady_database_cpu) == (250.0, 400.0, 40.0)
+    assert (found.floor, found.steady_cpu, found.steady_database_cpu) == (325.0, 400.0, 40.0)
     assert (found.boot_cpu, found.boot_database_cpu, found.reboot_cpu) == (8_000.0, 0.0, 800.0)
     assert (found.steady_bytes, found.request) == (900.0, 700)
 

@@ -51,7 +51,7 @@ class Report:
     database_cpu_us: float | None
     """Of PostgreSQL's processes; SQLite's is the verifier's."""
     floor_cpu_us: float | None
-    """Of a bare HTTPS POST of that size, at that rate (`floor`); None where the verifier's cost is not known."""
+    """Of what no attestation can do without (`floor`); None where the verifier's cost is not known."""
     guests_cpu_us: float
     request_bytes: float
     reply_bytes: float
@@ -258,7 +258,7 @@ def summary(
         p999_ms=at(0.999),
         verifier_cpu_us=None if verifier is None else verifier * 1e6,
         database_cpu_us=database * 1e6 if apart and database is not None else None,
-        floor_cpu_us=floor.cpu_us(options.guests, per_second, request, reply) if measured else None,
+        floor_cpu_us=floor.cpu_us(request, reply) if measured else None,
         guests_cpu_us=sum(out.cpu for out in outcomes) / count * 1e6,
         request_bytes=request,
         reply_bytes=reply,
@@ -308,7 +308,7 @@ def table(report: Report) -> Table:
     if report.database_cpu_us is not None:
         row("database CPU each", report.database_cpu_us, "us")
     if report.verifier_cpu_us is not None and report.floor_cpu_us:
-        row("a bare HTTPS POST", report.floor_cpu_us, "us")
+        row("a bare HTTPS POST and two signatures", report.floor_cpu_us, "us")
         row("verifier against that", f"{report.verifier_cpu_us / report.floor_cpu_us:.1f}x")
     row("guests' CPU each", report.guests_cpu_us, "us")
     for name, processors in (("used", report.busy), ("lacked", report.lacked)):
