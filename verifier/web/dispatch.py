@@ -246,7 +246,8 @@ def _encode(call: Call, reply: Reply) -> tuple[bytes | None, str | None]:
         return reply.body, reply.media_type
     if reply.media_type is not None:
         return encode(reply.body), reply.media_type
-    return encode(reply.body, call.encoding), call.encoding
+    encoding = call.encoding
+    return encode(reply.body, encoding), encoding
 
 
 def _validator(etag: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
@@ -319,15 +319,24 @@ def _banks(banks: list[messages.PcrBank]) -> Mapping[HashAlg, Mapping[int, bytes
 
 
 def _values(values: Mapping[str, bytes], alg: HashAlg, where: str) -> dict[int, bytes]:
-    result: dict[int, bytes] = {}
+    result = dict(zip(map(_INDICES.get, values), values.values(), strict=True))
+    if len(result) == len(values) and None not in result and set(map(len, values.values())) <= {alg.size}:
+        return cast("dict[int, bytes]", result)
+    raise _faulty_value(values, alg, where)
+
+
+def _faulty_value(values: Mapping[str, bytes], alg: HashAlg, where: str) -> EvidenceError:
+    """What is wrong with the first of them that cannot be taken."""
+    seen: set[int | None] = {None}
     for text, value in values.items():
         index = _INDICES.get(text)
-        if index is None or index in result:
-            raise _request_error(where, f"PCR {text!r} is no number from 0 to {_PCRS - 1}, or given twice")
+        if index in seen:
+            detail = f"PCR {text!r} is no number from 0 to {_PCRS - 1}, or given twice"
+            return _request_error(where, detail)
         if len(value) != alg.size:
-            raise _request_error(where, f"PCR {index} has {len(value)} bytes; {alg.label} has {alg.size}")
-        result[index] = value
-    return result
+            break
+        seen.add(index)
+    return _request_error(where, f"PCR {index} has {len(value)} bytes; {alg.label} has {alg.size}")
 
 
 def _log(part: messages.LogPart | None, name: str, limit: int) -> LogReference | None:

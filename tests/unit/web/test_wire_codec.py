@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from typing import get_args
 
 import msgspec
@@ -73,6 +74,23 @@ def test_deep_nesting_is_refused(nest):
 def test_a_pcr_written_twice_is_refused():
     values = {"1": "A" * 43 + "=", "01": "A" * 43 + "="}
     with pytest.raises(EvidenceError, match="given twice"):
+        command(pcrs=[{"bank": "sha256", "values": values}])
+
+
+WHOLE, SHORT = "A" * 43 + "=", "AAAA"
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"0": WHOLE, "7": SHORT, "8": ""}, "PCR 7 has 3 bytes; sha256 has 32"),
+        ({"0": WHOLE, "x": SHORT}, "PCR 'x' is no number"),
+        ({"0": SHORT, "x": WHOLE}, "PCR 0 has 3 bytes"),
+        ({"5": WHOLE, "05": SHORT}, "PCR '05' is no number from 0 to 31, or given twice"),
+    ],
+)
+def test_the_first_value_that_cannot_be_taken_is_named(values, named):
+    with pytest.raises(EvidenceError, match=re.escape(named)):
         command(pcrs=[{"bank": "sha256", "values": values}])
 
 
