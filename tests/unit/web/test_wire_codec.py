@@ -77,15 +77,15 @@ def test_a_pcr_written_twice_is_refused():
         command(pcrs=[{"bank": "sha256", "values": values}])
 
 
-WHOLE, SHORT = "A" * 43 + "=", "AAAA"
+WHOLE, SHORT = "A" * 43 + "=", "A" * 27 + "="
 
 
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"0": WHOLE, "7": SHORT, "8": ""}, "PCR 7 has 3 bytes; sha256 has 32"),
+        ({"0": WHOLE, "7": SHORT, "x": SHORT}, "PCR 7 has 20 bytes; sha256 has 32"),
         ({"0": WHOLE, "x": SHORT}, "PCR 'x' is no number"),
-        ({"0": SHORT, "x": WHOLE}, "PCR 0 has 3 bytes"),
+        ({"0": SHORT, "x": WHOLE}, "PCR 0 has 20 bytes"),
         ({"5": WHOLE, "05": SHORT}, "PCR '05' is no number from 0 to 31, or given twice"),
     ],
 )
