@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import NamedTuple
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from verifier.appraisal.checks.boot_log import check_boot_log, log_sha256, userspace_sha256
 from verifier.appraisal.checks.clock import history_finding
@@ -28,7 +27,7 @@ from verifier.policy.model import LogUse, Policy
 from verifier.reasons import Claim, Reason, Tier
 
 
-class Examined(NamedTuple):
+class Examined(Struct, frozen=True):
     """What was found of the quote, its key and its clock, before any policy looks at what they prove."""
 
     findings: tuple[Finding, ...]
@@ -39,7 +38,7 @@ class Examined(NamedTuple):
     history: History | None = None
 
 
-class Judged(NamedTuple):
+class Judged(Struct, frozen=True):
     """What one policy makes of it."""
 
     log_findings: tuple[Finding, ...]

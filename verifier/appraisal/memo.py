@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+
 from verifier.claims import BootFacts, CertifiedIndex, EndorsementFacts, QuoteFacts, RuntimeFacts
 from verifier.findings import Finding
 from verifier.policy.model import Policy, Toleration
@@ -28,7 +30,7 @@ class LogNames(NamedTuple):
     userspace: bytes | None
 
 
-class BootKey(NamedTuple):
+class BootKey(Struct, frozen=True):
     """All that `bind_log` reads."""
 
     log_sha256: bytes | None
@@ -51,7 +53,7 @@ class BootOutcome(NamedTuple):
     facts: BootFacts | None
 
 
-class EvaluationKey(NamedTuple):
+class EvaluationKey(Struct, frozen=True):
     """All that a policy can read of proven claims."""
 
     policy_revision: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec import Struct
 
@@ -85,7 +85,7 @@ class Place(Struct, frozen=True, kw_only=True):
     incident: IncidentKind | None
 
 
-class Handed(NamedTuple):
+class Handed(Struct, frozen=True):
     """A value for the attester to extend into its index before it shows it, if that holds `base`; and its number."""
 
     step: int

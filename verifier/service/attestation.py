@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec import Struct, structs
 
@@ -78,7 +78,7 @@ class _Judged(Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-class _Known(NamedTuple):
+class _Known(Struct, frozen=True):
     """What is known of an attester before its evidence is looked at."""
 
     state: AttesterState

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
+from msgspec import Struct
 
 from verifier.appraisal.lineage import Lineage
 from verifier.appraisal.staged import PolicySet
@@ -23,7 +24,7 @@ from verifier.service.nonces import Nonces
 _log: Final = structlog.get_logger("vtpm_attest.attesters")
 
 
-class Held(NamedTuple):
+class Held(Struct, frozen=True):
     """What the verifier holds of an attester, which it need not send again: logs by SHA-256, the IMA list up to a byte."""
 
     boot_log: bytes | None

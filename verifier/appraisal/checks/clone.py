@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from verifier.appraisal.checks.clock import ClockRelation, clock_findings, clock_relation, history_finding
 from verifier.appraisal.checks.guests import Who, both_kernels, identify, listed, several_uuids
@@ -33,7 +33,7 @@ _BACK: Final = PARTED - {RatchetRelation.FOREIGN}
 _GOES_ON: Final = frozenset({RatchetRelation.SAME, RatchetRelation.NEXT})
 
 
-class HistoryOutcome(NamedTuple):
+class HistoryOutcome(Struct, frozen=True):
     """Findings about the history, and where the evidence stands in it."""
 
     findings: tuple[Finding, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from verifier.appraisal.checks.clock import ClockRelation, describe_clock, history_finding
 from verifier.appraisal.evidence import Evidence, History
@@ -16,7 +16,7 @@ _LOG_MARK = "log:"
 _MARK_SIZE = 8
 
 
-class Who(NamedTuple):
+class Who(Struct, frozen=True):
     """What the guest says of itself, with what it left out filled in from who was seen last."""
 
     smbios_uuid: str | None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from verifier.appraisal.evidence import Evidence, Expectation
 from verifier.appraisal.result import Finding, Severity, Status
@@ -19,7 +21,7 @@ from verifier.tcg.signature import parse_signature
 DEFAULT_SIGNATURE_HASHES = frozenset({HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512})
 
 
-class QuoteOutcome(NamedTuple):
+class QuoteOutcome(Struct, frozen=True):
     """Findings of the quote, what it proves (None when it does not), and whether the sender is proven."""
 
     findings: tuple[Finding, ...]

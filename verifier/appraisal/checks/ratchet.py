@@ -45,8 +45,8 @@ def read_ratchet(evidence: Evidence, expected: Expectation, quote: QuoteFacts, l
 
 
 def _place(content: bytes, shown: RatchetEvidence, chain: RatchetChain, line: Lineage) -> Shown:
-    led = _led_here(content, shown, chain)
     if line.ratchet is None:
+        led = _led_here(content, shown, chain)
         return Shown(RatchetRelation.STARTS, content, None if led is None else led[0])
     if content == line.ratchet:
         stalled = line.idle >= _IDLE_ALLOWED
@@ -55,6 +55,7 @@ def _place(content: bytes, shown: RatchetEvidence, chain: RatchetChain, line: Li
         return Shown(RatchetRelation.NEXT, content, line.step + 1)
     if content in line.trail:
         return Shown(RatchetRelation.SUPERSEDED, content)
+    led = _led_here(content, shown, chain)
     if led is None:
         return Shown(RatchetRelation.FOREIGN, content)
     return Shown(_after(*led, line), content, led[0])
