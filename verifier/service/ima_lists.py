@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from msgspec import structs
 
+from verifier.appraisal.alike import of_these
 from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
 from verifier.appraisal.evidence import Evidence, Expectation
 from verifier.appraisal.ima.judge import Continuity, ImaOutcome, judge
@@ -186,12 +187,15 @@ class ImaLists:
         self._references = references
         self._workers = workers
         self._making: dict[bytes, asyncio.Task[RuntimeReference]] = {}
+        self._reading = of_these(self._readers)
+        """Of one set: most attesters are judged by the very same."""
 
     def reads(self, policies: PolicySet) -> bool:
         """Whether any of the policies reads the list."""
-        return bool(self._reading(policies))
+        return bool(self._reading((policies,)))
 
-    def _reading(self, policies: PolicySet) -> list[Policy]:
+    def _readers(self, sets: tuple[PolicySet, ...]) -> list[Policy]:
+        (policies,) = sets
         tried = [each.policy for each in policies.staged]
         every = tried if policies.primary is None else [policies.primary, *tried]
         return [policy for policy in every if self._references.reads(policy)]
@@ -211,7 +215,7 @@ class ImaLists:
             EvidenceError: it does not parse.
             VerifierFault: a reference, or a process to judge in, cannot be had.
         """
-        reading = self._reading(policies)
+        reading = self._reading((policies,))
         if not reading:
             return None
         if command.ima is None:
