@@ -86,8 +86,9 @@ class Observation:
     def spent(self, ended: int) -> dict[Stage, int]:
         """Nanoseconds in each stage; one may have been entered again: evidence overtaken is judged anew."""
         spent: dict[Stage, int] = {}
-        for (stage, begun), end in zip(self.stages, self._ends(ended), strict=False):
-            spent[stage] = spent.get(stage, 0) + end - begun
+        for stage, begun in reversed(self.stages):  # each ended as the next began
+            spent[stage] = spent.get(stage, 0) + ended - begun
+            ended = begun
         return spent
 
     def _ends(self, ended: int) -> list[int]:

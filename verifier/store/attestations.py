@@ -17,7 +17,7 @@ from verifier.ports_enrollment import AuditEntry
 from verifier.store import audit_log, blobs, event_log, recording, rows, statements, values
 from verifier.store.backend import Backend, StorePart, changed
 from verifier.store.judgements import Judgements
-from verifier.store.recording import Moved, Spent, lineage_values
+from verifier.store.recording import Spent, lineage_values
 from verifier.store.rows import Judgement, Row
 from verifier.store.schema import attestation, blob, judgement, latest, nonce
 from verifier.store.schema_background import nonce_floor
@@ -62,16 +62,17 @@ class Attestations(StorePart):
             packed = await asyncio.to_thread(blobs.pack_all, item.blobs)
         prepared = recording.prepare(item, self._said, packed)
         outcome = await self._backend.record(prepared)
+        if isinstance(outcome, int):
+            if self._damaged:
+                await self._mend(prepared.judgement)
+            return item.verdict.numbered(outcome)
         if isinstance(outcome, Spent):
             return None
         if isinstance(outcome, NotFoundError):
             raise outcome
-        if isinstance(outcome, Moved):
-            raise StateMovedError(
-                f"attester {item.verdict.attester_id} is no longer what it was at position {item.position}"
-            )
-        await self._mend(prepared.judgement)
-        return item.verdict.numbered(outcome)
+        raise StateMovedError(
+            f"attester {item.verdict.attester_id} is no longer what it was at position {item.position}"
+        )
 
     async def _mend(self, said: blobs.PackedBlob) -> None:
         """A verdict says again what was damaged: now it can be read."""

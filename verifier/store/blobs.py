@@ -64,7 +64,7 @@ def pack(digest: bytes, data: bytes) -> PackedBlob:
 
 def pack_all(contents: Mapping[bytes, bytes]) -> tuple[PackedBlob, ...]:
     """Pack blobs by their SHA-256."""
-    return tuple(pack(digest, content) for digest, content in contents.items())
+    return tuple([pack(digest, content) for digest, content in contents.items()])
 
 
 def unpack(stored: PackedBlob) -> bytes:

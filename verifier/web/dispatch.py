@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 
 from verifier.errors import EvidenceError, RefusedError
 from verifier.findings import Status
-from verifier.ports import TokenRecord
+from verifier.ports import Scope, TokenRecord
 from verifier.ports_observe import CURRENT, about
 from verifier.reasons import Reason, Tier
 from verifier.service.admission import OverloadedError, Party
@@ -22,7 +22,7 @@ from verifier.service.services import Services
 from verifier.web.bodies import read_body
 from verifier.web.body_room import BodyBudget, Room
 from verifier.web.deadlines import Deadlines
-from verifier.web.routing import STEADY, Access, Call, Reply, Route, WebConfig
+from verifier.web.routing import SECURITY_HEADERS, STEADY, Access, Call, Reply, Route, WebConfig
 from verifier.web.wire_codec import (
     JSON,
     MAX_JSON_BODY,
@@ -67,8 +67,9 @@ class Dispatcher:
         """Authenticate before anything is read, decode before anything is done."""
         if not self.route.probe:
             self._services.rates.called_from(request.remote)
-        principal = await authorize(self.route, request, self._services.callers, self._services.rates)
-        if principal is not None:
+        access, principal = self.route.access, None
+        if not isinstance(access, Access):
+            principal = await authorize(access, request, self._services.callers, self._services.rates)
             about(principal.tenant)
         party = self.route.party
         if party is None:
@@ -158,7 +159,7 @@ class Dispatcher:
         return web.Response(status=304, headers=_validator(etag))
 
     def _respond(self, call: Call, reply: Reply) -> web.Response:
-        headers = {hdrs.CACHE_CONTROL: _NO_STORE, **reply.headers}
+        headers = {**SECURITY_HEADERS, hdrs.CACHE_CONTROL: _NO_STORE, **reply.headers}
         body, media_type = _encode(call, reply)
         if self.route.conditional:
             etag = reply.etag or _digest(body or b"")
@@ -172,18 +173,18 @@ class Dispatcher:
         return web.Response(status=reply.status, body=body, headers=headers)
 
 
-async def authorize(route: Route, request: web.Request, callers: Callers, rates: Rates) -> TokenRecord | None:
-    """Who calls, if the route asks and the caller has one of the route's scopes.
+async def authorize(
+    scopes: frozenset[Scope], request: web.Request, callers: Callers, rates: Rates
+) -> TokenRecord:
+    """Who calls, if the caller has one of the scopes.
 
     Raises:
         RefusedError: `unauthenticated` without a valid credential, `forbidden` without the scope, `rate-limited`.
     """
-    if isinstance(route.access, Access):
-        return None
     caller = await _identify(request, callers, rates)
     rates.called_by(caller)
-    if not caller.scopes & route.access:
-        needed = ", ".join(sorted(route.access))
+    if not caller.scopes & scopes:
+        needed = ", ".join(sorted(scopes))
         raise RefusedError(Reason.FORBIDDEN, f"this call needs one of the scopes {needed}")
     return caller
 
