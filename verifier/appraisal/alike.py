@@ -32,3 +32,20 @@ def of_these(work: Callable[[tuple[T, ...]], R], kept: int = KEPT) -> Callable[[
         return made
 
     return remembered
+
+
+def of_this(work: Callable[[T], R], kept: int = KEPT) -> Callable[[T], R]:
+    """`of_these` of a single object."""
+    known: dict[int, tuple[T, R]] = {}
+
+    def remembered(item: T) -> R:
+        found = known.get(id(item))
+        if found is not None:
+            return found[1]
+        made = work(item)
+        if len(known) >= kept:
+            known.clear()
+        known[id(item)] = (item, made)
+        return made
+
+    return remembered

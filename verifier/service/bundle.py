@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from verifier.appraisal.alike import of_these
+from verifier.appraisal.alike import of_this
 from verifier.appraisal.evidence import Evidence, NvCertificate, PcrRequest, RatchetEvidence
 from verifier.appraisal.ima.segment import ImaEvidence, ImaSegment
 from verifier.errors import StoredDataDamaged
@@ -93,7 +93,7 @@ def _as_asked(requests: tuple[PcrRequest, ...]) -> list[Asked]:
     return [Asked(bank=each.bank.label, pcrs=sorted(each.pcrs)) for each in requests]
 
 
-_asked: Final = of_these(_as_asked)
+_asked: Final = of_this(_as_asked)
 _decoder: Final = msgspec.msgpack.Decoder(StoredEvidence)
 
 

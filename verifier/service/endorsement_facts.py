@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from msgspec import structs
 
-from verifier.appraisal.alike import of_these
+from verifier.appraisal.alike import of_these, of_this
 from verifier.appraisal.correlate import InventoryView
 from verifier.claims import CloudInstance, DeviceFacts, EndorsementFacts
 from verifier.errors import StoredDataDamaged
@@ -68,15 +68,15 @@ _of_record: Final = of_these(_of_stored, kept=4_096)
 
 def facts_mapping(facts: EndorsementFacts) -> Mapping[str, object]:
     """The facts as they are stored with a verdict; what is None is left out. Nobody may change it."""
-    return _mapped((facts,))
+    return _mapped(facts)
 
 
-def _map(facts: tuple[EndorsementFacts, ...]) -> Mapping[str, object]:
-    built: dict[str, object] = msgspec.to_builtins(facts[0])
+def _map(facts: EndorsementFacts) -> Mapping[str, object]:
+    built: dict[str, object] = msgspec.to_builtins(facts)
     return {name: value for name, value in built.items() if value is not None}
 
 
-_mapped: Final = of_these(_map)
+_mapped: Final = of_this(_map)
 
 
 def read_facts(stored: Mapping[str, object]) -> EndorsementFacts:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from msgspec import structs
 
-from verifier.appraisal.alike import of_these
+from verifier.appraisal.alike import of_this
 from verifier.appraisal.checks.quote import DEFAULT_SIGNATURE_HASHES, check_quote
 from verifier.appraisal.evidence import Evidence, Expectation
 from verifier.appraisal.ima.judge import Continuity, ImaOutcome, judge
@@ -187,15 +187,14 @@ class ImaLists:
         self._references = references
         self._workers = workers
         self._making: dict[bytes, asyncio.Task[RuntimeReference]] = {}
-        self._reading = of_these(self._readers)
+        self._reading = of_this(self._readers)
         """Of one set: most attesters are judged by the very same."""
 
     def reads(self, policies: PolicySet) -> bool:
         """Whether any of the policies reads the list."""
-        return bool(self._reading((policies,)))
+        return bool(self._reading(policies))
 
-    def _readers(self, sets: tuple[PolicySet, ...]) -> list[Policy]:
-        (policies,) = sets
+    def _readers(self, policies: PolicySet) -> list[Policy]:
         tried = [each.policy for each in policies.staged]
         every = tried if policies.primary is None else [policies.primary, *tried]
         return [policy for policy in every if self._references.reads(policy)]
@@ -215,7 +214,7 @@ class ImaLists:
             EvidenceError: it does not parse.
             VerifierFault: a reference, or a process to judge in, cannot be had.
         """
-        reading = self._reading((policies,))
+        reading = self._reading(policies)
         if not reading:
             return None
         if command.ima is None:

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from verifier.appraisal.alike import of_these
+from verifier.appraisal.alike import of_these, of_this
 from verifier.errors import StoredDataDamaged
 from verifier.findings import Finding, Severity, Status
 from verifier.ports import AttesterState, Lifecycle, VerdictRecord
@@ -62,14 +62,14 @@ finding_mappings: Final = of_these(_mapped)
 
 def vector_mapping(vector: Mapping[Claim, int]) -> Mapping[str, int]:
     """A vector as it is stored and sent. Nobody may change it: most verdicts have the same."""
-    return _named((vector,))
+    return _named(vector)
 
 
-def _by_name(vectors: tuple[Mapping[Claim, int], ...]) -> Mapping[str, int]:
-    return {claim.value: value for claim, value in vectors[0].items()}
+def _by_name(vector: Mapping[Claim, int]) -> Mapping[str, int]:
+    return {claim.value: value for claim, value in vector.items()}
 
 
-_named: Final = of_these(_by_name)
+_named: Final = of_this(_by_name)
 
 
 def read_finding(stored: Mapping[str, object]) -> Finding:

@@ -15,7 +15,7 @@ import msgspec
 
 from agent.wire import limits, messages, secrets
 from agent.wire.codec import JSON, MEDIA_TYPES, MSGPACK, WireError, decode, encode
-from verifier.appraisal.alike import of_these
+from verifier.appraisal.alike import of_this
 from verifier.appraisal.evidence import NvCertificate, PcrRequest, RatchetEvidence
 from verifier.errors import EvidenceError, MalformedInputError
 from verifier.ports import GuestIdentity
@@ -163,7 +163,7 @@ def _selections(requests: tuple[PcrRequest, ...]) -> list[messages.PcrSelection]
     return [messages.PcrSelection(bank=each.bank.label, pcrs=sorted(each.pcrs)) for each in requests]
 
 
-_selection: Final = of_these(_selections)
+_selection: Final = of_this(_selections)
 """As messages; nobody changes them, and all that one policy judges are asked for the same."""
 
 
@@ -246,11 +246,11 @@ def is_secret_name(text: str) -> bool:
     return True
 
 
-def _read_findings(said: tuple[Sequence[Mapping[str, object]], ...]) -> list[messages.Finding]:
-    return [msgspec.convert(finding, messages.Finding) for finding in said[0]]
+def _read_findings(said: Sequence[Mapping[str, object]]) -> list[messages.Finding]:
+    return [msgspec.convert(finding, messages.Finding) for finding in said]
 
 
-_findings: Final = of_these(_read_findings)
+_findings: Final = of_this(_read_findings)
 """As messages; nobody changes them, and most verdicts have the very findings that others had."""
 
 
@@ -265,7 +265,7 @@ def verdict_message(view: VerdictView) -> messages.Verdict:
         sequence=record.sequence,
         status=view.tier.label,  # type: ignore[arg-type]  # the labels are the wire's literals, kept by a test
         vector=dict(view.vector),
-        findings=_findings((view.findings,)),
+        findings=_findings(view.findings),
         policy=policy,
         evidence_sha256=record.evidence_sha256.hex(),
         clock=messages.ClockInfo(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from verifier.appraisal.alike import of_these
+from verifier.appraisal.alike import of_these, of_this
 from verifier.findings import Finding, Severity, Status
 from verifier.reasons import Claim, Reason
 
@@ -60,3 +60,18 @@ def test_whoever_brings_ever_new_ones_takes_no_more_room_than_the_bound():
     assert of(steady) == 1
     of((finding("one too many"),))
     assert of(steady) > 1
+
+
+def test_a_single_object_is_worked_out_once_and_answers_for_no_other():
+    calls = []
+
+    def work(item):
+        calls.append(item)
+        return item.message
+
+    of, one = of_this(work, kept=4), finding("one")
+    assert of(one) == of(one) == "one"
+    assert of(finding("one")) == "one"
+    assert len(calls) == 2
+    for number in range(10_000):
+        assert of(finding(f"{number}")) == f"{number}"
