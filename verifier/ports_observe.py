@@ -78,24 +78,16 @@ class Observation:
 
     def spans(self, ended: int) -> list[StageSpan]:
         """The stages, the last of them until `ended`."""
-        return [
-            StageSpan(stage, begun, end)
-            for (stage, begun), end in zip(self.stages, self._ends(ended), strict=False)
-        ]
+        ends = [*(at for _, at in self.stages[1:]), ended]  # each ended as the next began
+        return [StageSpan(stage, begun, end) for (stage, begun), end in zip(self.stages, ends, strict=False)]
 
     def spent(self, ended: int) -> dict[Stage, int]:
         """Nanoseconds in each stage; one may have been entered again: evidence overtaken is judged anew."""
         spent: dict[Stage, int] = {}
-        for stage, begun in reversed(self.stages):  # each ended as the next began
+        for stage, begun in reversed(self.stages):
             spent[stage] = spent.get(stage, 0) + ended - begun
             ended = begun
         return spent
-
-    def _ends(self, ended: int) -> list[int]:
-        """When each stage ended: as the next began."""
-        ends = [at for _, at in self.stages[1:]]
-        ends.append(ended)
-        return ends
 
     def note(self, part: Part) -> None:
         """Something was done for the request."""

@@ -21,7 +21,7 @@ from verifier.appraisal.result import Appraisal, Finding, Severity, Status, trie
 from verifier.appraisal.runtime import RuntimeJudge, not_sent
 from verifier.appraisal.stages import Enter, Stage, untimed
 from verifier.appraisal.vector import summed
-from verifier.claims import EndorsementFacts, ProvenClaims, QuoteFacts
+from verifier.claims import EndorsementFacts, ProvenClaims, QuoteFacts, RuntimeFacts
 from verifier.policy.evaluate import evaluate
 from verifier.policy.model import LogUse, Policy
 from verifier.reasons import Claim, Reason, Tier
@@ -140,7 +140,7 @@ def judge(
     enter(Stage.REPLAY)
     if policy is None or memo is None or runtime is not None or policy.runtime is not None:
         return _judge_anew(facts, examined, evidence, policy, memo, enter, runtime)
-    key = _whole_key(policy, evidence, facts, examined.endorsement)
+    key = _key(policy, evidence, log_sha256(evidence), facts, examined.endorsement)
     known = memo.whole(key)
     if known is None:
         judged = _judge_anew(facts, examined, evidence, policy, memo, enter, None)
@@ -245,19 +245,18 @@ _NO_POLICY = (
 )
 
 
-def _whole_key(
-    policy: Policy, evidence: Evidence, facts: QuoteFacts, endorsement: EndorsementFacts | None
+def _key(
+    policy: Policy,
+    evidence: Evidence,
+    log: bytes | None,
+    quote: QuoteFacts,
+    endorsement: EndorsementFacts | None,
+    runtime: RuntimeFacts | None = None,
 ) -> EvaluationKey:
-    """All that `_judge_anew` reads where no IMA list is judged."""
-    boot = boot_key(
-        log_sha256(evidence),
-        facts.pcrs,
-        evidence.kernel_command_line,
-        userspace_sha256(evidence),
-        facts.indices,
-        policy.tolerated,
-    )
-    return evaluation_key(policy, boot, facts, endorsement)
+    """All that `policy` is held against; `log` is the digest of the boot log that speaks."""
+    userspace = userspace_sha256(evidence)
+    boot = boot_key(log, quote.pcrs, evidence.kernel_command_line, userspace, quote.indices, policy.tolerated)
+    return evaluation_key(policy, boot, quote, endorsement, runtime)
 
 
 def _evaluate(
@@ -265,15 +264,8 @@ def _evaluate(
 ) -> tuple[Finding, ...]:
     if memo is None:
         return evaluate(policy, claims)
-    boot = boot_key(
-        None if claims.boot is None else claims.boot.digest,
-        claims.quote.pcrs,
-        evidence.kernel_command_line,
-        userspace_sha256(evidence),
-        claims.quote.indices,
-        policy.tolerated,
-    )
-    key = evaluation_key(policy, boot, claims.quote, claims.endorsement, claims.runtime)
+    proven = None if claims.boot is None else claims.boot.digest
+    key = _key(policy, evidence, proven, claims.quote, claims.endorsement, claims.runtime)
     findings = memo.evaluation(key)
     if findings is None:
         findings = evaluate(policy, claims)

@@ -185,7 +185,7 @@ class Admission:
         self._inside[party] -= 1
 
     def takes_at_once(self, party: Party) -> bool:
-        """Whether it has a slot now; where it has not, it has to `wait`."""
+        """Take a slot where there is one now; whoever gets none here has to `wait` for it."""
         self._taken[party] += 1
         if not self._has_slot(party):
             return False

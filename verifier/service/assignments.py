@@ -140,9 +140,9 @@ class AssignmentService:
         if not await self._recorder.labelled(tenant, attester_id, labels, actor, self._clock.now()):
             raise NotFoundError("attester", attester_id)
 
-    async def resolution(self, attester: AttesterRecord, now: datetime | None = None) -> Resolution:
-        """Which policies judge this attester now, and why. `now`: as the caller has it, or it is asked for."""
-        known = self._fresh(attester.tenant, now) or await self._read_again(attester.tenant)
+    async def resolution(self, attester: AttesterRecord) -> Resolution:
+        """Which policies judge this attester now, and why."""
+        known = self._fresh(attester.tenant) or await self._read_again(attester.tenant)
         asked = attester.policy_id, tuple(attester.labels.items())
         found = known.resolved.get(asked)
         if found is None:
@@ -151,14 +151,14 @@ class AssignmentService:
                 known.resolved[asked] = found
         return found
 
-    async def for_attester(self, attester: AttesterRecord, now: datetime | None = None) -> PolicySet:
-        """The policies themselves. Without one that decides, the verdict is `none`. `now` as in `resolution`.
+    async def for_attester(self, attester: AttesterRecord) -> PolicySet:
+        """The policies themselves. Without one that decides, the verdict is `none`.
 
         Raises:
             StoredDataDamaged: a stored revision cannot be read, be it only tried. That is our fault and never a
                 verdict.
         """
-        found = await self.resolution(attester, now)
+        found = await self.resolution(attester)
         primary = None
         if found.primary is not None:
             primary = await self._policies.load(attester.tenant, found.primary)
@@ -197,13 +197,12 @@ class AssignmentService:
         policy = await self._policies.load(tenant, each.policy)
         return None if policy is None else StagedPolicy(policy=policy, mode=each.mode)
 
-    def _fresh(self, tenant: str, now: datetime | None) -> _Known | None:
+    def _fresh(self, tenant: str) -> _Known | None:
         """What was read lately enough."""
         known = self._known.get(tenant)
-        if known is None:
-            return None
-        age = (self._clock.now() if now is None else now) - known.read_at
-        return known if timedelta(0) <= age < _LIFE else None
+        return (
+            known if known is not None and timedelta(0) <= self._clock.now() - known.read_at < _LIFE else None
+        )
 
     async def _read_again(self, tenant: str) -> _Known:
         now, known = self._clock.now(), self._known.get(tenant)

@@ -171,7 +171,7 @@ class AttestationService:
         self, command: AttestCommand, state: AttesterState, expires_at: datetime, now: datetime
     ) -> AttestOutcome:
         """Judge by `state`, and store that if it is still what is known."""
-        policies = await self._policies.for_attester(state.attester, now)
+        policies = await self._policies.for_attester(state.attester)
         held = held_of(state.boot)
         boot_log = await self._log(command.boot_log, held.boot_log)
         userspace_log = await self._log(command.userspace_log, held.userspace_log)

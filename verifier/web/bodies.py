@@ -37,17 +37,6 @@ async def read_body(
             Content-Encoding, or compressed data that does not expand to exactly one body.
         OverloadedError: others have taken the room.
     """
-    content, length = request.content, request.content_length
-    if (
-        length is not None
-        and length <= limit
-        and content.is_eof()
-        and hdrs.CONTENT_ENCODING not in request.headers
-    ):
-        # All of it came with its head, as nearly every body does: there is nothing to wait for, and nothing to expand.
-        if room is not None:
-            room.grow(length)
-        return content.read_nowait()
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower()
     if encoding not in {"identity", "gzip", "zstd"}:
         raise EvidenceError(
@@ -68,10 +57,17 @@ def _ignore(_size: int) -> None:
 
 async def _read(
     request: web.Request, limit: int, timeout_seconds: float, grow: Callable[[int], None]
-) -> bytearray:
+) -> bytes | bytearray:
     length = request.content_length
     if length is not None and length > limit:
         raise _too_large(limit)
+    if request.content.is_eof():
+        # All of it came with its head, as nearly every body does: there is nothing to wait for, and one piece.
+        whole = request.content.read_nowait()
+        if len(whole) > limit:
+            raise _too_large(limit)
+        grow(len(whole))
+        return whole
     body = bytearray()  # grows in place: joining megabytes in the end would hold up the event loop
 
     def take(chunk: bytes) -> None:
@@ -80,11 +76,6 @@ async def _read(
         grow(len(chunk))
         body.extend(chunk)
 
-    if (
-        request.content.is_eof()
-    ):  # all of it came with its head, as a small body does: there is nothing to wait for
-        take(request.content.read_nowait())
-        return body
     try:
         async with asyncio.timeout(timeout_seconds) as limited:
             latest = limited.when()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from verifier.ports_observe import CURRENT, Observation, RequestHead, RequestTracer
@@ -68,9 +68,8 @@ async def _answer(request: web.Request, handler: Handler, metrics: Metrics) -> w
         metrics.problem(reply.document.code)
         response = _problem_response(reply)
     headers = response.headers
-    if hdrs.SERVER not in headers:  # whoever says that has put in all of them
-        for name, value in SECURITY_HEADERS.items():
-            headers.setdefault(name, value)
+    for name, value in SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
     return response
 
 

@@ -22,7 +22,7 @@ from verifier.service.services import Services
 from verifier.web.bodies import read_body
 from verifier.web.body_room import BodyBudget, Room
 from verifier.web.deadlines import Deadlines
-from verifier.web.routing import SECURITY_HEADERS, STEADY, Access, Call, Reply, Route, WebConfig
+from verifier.web.routing import STEADY, Access, Call, Reply, Route, WebConfig
 from verifier.web.wire_codec import (
     JSON,
     MAX_JSON_BODY,
@@ -159,7 +159,7 @@ class Dispatcher:
         return web.Response(status=304, headers=_validator(etag))
 
     def _respond(self, call: Call, reply: Reply) -> web.Response:
-        headers = {**SECURITY_HEADERS, hdrs.CACHE_CONTROL: _NO_STORE, **reply.headers}
+        headers = {hdrs.CACHE_CONTROL: _NO_STORE, **reply.headers}
         body, media_type = _encode(call, reply)
         if self.route.conditional:
             etag = reply.etag or _digest(body or b"")

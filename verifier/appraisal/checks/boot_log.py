@@ -54,7 +54,7 @@ def _outcome(
 ) -> BootOutcome:
     if memo is None:
         return _hold_against(_read(log, evidence), quote, evidence.kernel_command_line, tolerated)
-    names = LogNames(evidence.boot_log_sha256 or HashAlg.SHA256.digest(log), userspace_sha256(evidence))
+    names = LogNames(_digest(log, evidence.boot_log_sha256), userspace_sha256(evidence))
     logs, measured = None, memo.measured(names)
     if measured is None:
         logs = _read(log, evidence)
@@ -102,16 +102,17 @@ def empty_finding(message: str, absent: Severity, tolerated: tuple[Toleration, .
 
 def log_sha256(evidence: Evidence) -> bytes | None:
     """Of the boot log, computed here where the caller has not."""
-    if evidence.boot_log is None:
-        return None
-    return evidence.boot_log_sha256 or HashAlg.SHA256.digest(evidence.boot_log)
+    return None if evidence.boot_log is None else _digest(evidence.boot_log, evidence.boot_log_sha256)
 
 
 def userspace_sha256(evidence: Evidence) -> bytes | None:
     """Of systemd's log, computed here where the caller has not."""
-    if evidence.userspace_log is None:
-        return None
-    return evidence.userspace_log_sha256 or HashAlg.SHA256.digest(evidence.userspace_log)
+    log = evidence.userspace_log
+    return None if log is None else _digest(log, evidence.userspace_log_sha256)
+
+
+def _digest(log: bytes, known: bytes | None) -> bytes:
+    return known or HashAlg.SHA256.digest(log)
 
 
 def _hold_against(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
 from verifier.appraisal.evidence import Expectation
@@ -12,18 +11,12 @@ from verifier.reasons import Claim, Reason
 from verifier.tcg.public import ak_attribute_problems
 
 
-@lru_cache(maxsize=4096)
-def _problems(ak_public: bytes) -> tuple[str, ...]:
-    """A function of the bytes alone, as `load_key` is. Raises as that does, every time."""
-    return ak_attribute_problems(load_key(ak_public).public)
-
-
 def check_identity(expected: Expectation) -> tuple[Finding, ...]:
     """Judge the AK's attributes (again, at every attestation) and how it was bound to an EK.
 
     Proven: the AK is a restricted, non-migratable signing key *if* a TPM vouched for it by activation.
     """
-    problems = _problems(expected.ak_public)
+    problems = ak_attribute_problems(load_key(expected.ak_public).public)
     if problems:
         return (
             _finding(
