@@ -84,6 +84,7 @@ WHOLE, SHORT = "A" * 43 + "=", "A" * 27 + "="
     ("values", "named"),
     [
         ({"0": WHOLE, "7": SHORT, "x": SHORT}, "PCR 7 has 20 bytes; sha256 has 32"),
+        ({"0": WHOLE, "7": SHORT}, "PCR 7 has 20 bytes; sha256 has 32"),
         ({"0": WHOLE, "x": SHORT}, "PCR 'x' is no number"),
         ({"0": SHORT, "x": WHOLE}, "PCR 0 has 20 bytes"),
         ({"5": WHOLE, "05": SHORT}, "PCR '05' is no number from 0 to 31, or given twice"),
