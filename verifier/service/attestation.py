@@ -12,7 +12,6 @@ from msgspec import Struct, structs
 
 from verifier.appraisal.correlate import InventoryView
 from verifier.appraisal.evidence import Evidence, Expectation
-from verifier.appraisal.lineage import Incident, Lineage
 from verifier.appraisal.memo import Memo
 from verifier.appraisal.result import Appraisal
 from verifier.appraisal.staged import PolicySet, appraise_staged
@@ -20,7 +19,7 @@ from verifier.appraisal.stages import Stage
 from verifier.claims import EndorsementFacts
 from verifier.errors import EvidenceError, NotFoundError, RefusedError, StateMovedError, StoredDataDamaged
 from verifier.findings import Status
-from verifier.ports import AttesterState, BootRecord, Clock, Recording, Store, VerdictRecord
+from verifier.ports import AttesterState, Clock, Store
 from verifier.ports_observe import CacheState, about, enter
 from verifier.reasons import Reason
 from verifier.service.assignments import AssignmentService
@@ -32,11 +31,13 @@ from verifier.service.challenge import (
     held_of,
 )
 from verifier.service.ear import EarIssuer
-from verifier.service.endorsement_facts import endorsement_facts, facts_mapping
+from verifier.service.endorsement_facts import endorsement_facts
 from verifier.service.expected import ExpectedStates
 from verifier.service.held_logs import HeldLog, HeldLogs
 from verifier.service.ima_lists import ImaKept, ImaLists, SentList
+from verifier.service.in_step import others_first
 from verifier.service.inventory import InventoryService
+from verifier.service.judged import Judged, newly_opened, recording_of, sha256_of, verdict_of
 from verifier.service.lineage import (
     NO_RATCHETS,
     RatchetRules,
@@ -52,30 +53,12 @@ from verifier.service.model import AttestCommand, AttestOutcome, LogReference
 from verifier.service.nonces import Nonces, spent_as
 from verifier.service.rate import Rates
 from verifier.service.recorder import Recorder
-from verifier.service.verdicts import finding_mappings, vector_mapping, view
-from verifier.tcg.attest import ClockInfo, parse_quote
+from verifier.service.verdicts import view
 
 _ATTEMPTS: Final = 8
 """How often evidence is judged anew because other evidence of the attester was stored meanwhile."""
 _OFFLOAD_ABOVE: Final = 256 * 1024
 """A log this large takes long enough to judge that other guests would feel it on the event loop."""
-
-
-class _Judged(Struct, frozen=True, kw_only=True):
-    """One appraisal on its way into the store."""
-
-    command: AttestCommand
-    state: AttesterState
-    policies: PolicySet
-    appraisal: Appraisal
-    boot_log: HeldLog | None
-    userspace_log: HeldLog | None
-    nonce_expires_at: datetime
-    line: Lineage
-    """The attester's past with this evidence in it."""
-    endorsement: EndorsementFacts
-    ima: ImaKept
-    at: datetime
 
 
 class _Known(Struct, frozen=True):
@@ -178,6 +161,7 @@ class AttestationService:
         inventory = await self._ask_inventory(state, command)
         endorsement = endorsement_facts(state.attester, inventory)
         known = _Known(state, policies, endorsement, inventory)
+        await others_first()
         appraisal, ima = await self._appraise(command, known, (boot_log, userspace_log), now)
         if ima is not None:
             command = structs.replace(command, pcrs=ima.pcrs)
@@ -195,7 +179,7 @@ class AttestationService:
             raise _overtaken()
         # Megabytes are hashed beside the event loop.
         kept = ImaKept() if ima is None else await asyncio.to_thread(ima.kept) if ima.is_long else ima.kept()
-        judged = _Judged(
+        judged = Judged(
             command=command,
             state=state,
             policies=policies,
@@ -286,8 +270,9 @@ class AttestationService:
             return await asyncio.to_thread(appraise_staged, *arguments), ima
         return appraise_staged(*arguments), ima
 
-    async def _record(self, judged: _Judged) -> AttestOutcome:
+    async def _record(self, judged: Judged) -> AttestOutcome:
         enter(Stage.COMMIT)
+        await others_first()
         command, attester = judged.command, judged.state.attester
         bundle = pack(
             command,
@@ -297,23 +282,29 @@ class AttestationService:
             judged.userspace_log,
             judged.ima.named,
         )
-        verdict = self._verdict(judged, hashlib.sha256(bundle).digest())
+        verdict = verdict_of(judged, hashlib.sha256(bundle).digest(), self._default_validity)
         next_in = min(self._interval, (verdict.valid_until - verdict.judged_at) / 2)
         place = judged.appraisal.place
         challenge = self._challenges.make(
             attester,
             judged.policies,
-            Held(_sha256(judged.boot_log), _sha256(judged.userspace_log), judged.ima.wanted(command.boot_id)),
+            Held(
+                sha256_of(judged.boot_log),
+                sha256_of(judged.userspace_log),
+                judged.ima.wanted(command.boot_id),
+            ),
             next_in,
             mark_of(judged.state.position + 1, verdict.evidence_sha256),
             None if place is not None and place.parted else judged.line,
         )
         line = judged.line if challenge.ratchet is None else expecting(judged.line, challenge.ratchet)
-        recording = _recording(judged, verdict, bundle, line)
-        stored = await self._recorder.verdict(recording, judged.state.latest, _newly(judged))
+        recording = recording_of(judged, verdict, bundle, line)
+        await others_first()
+        stored = await self._recorder.verdict(recording, judged.state.latest, newly_opened(judged))
         if stored is None:
             raise _reused()
         self._expected.keep(judged.state.after(recording, stored))
+        await others_first()
         enter(Stage.SIGN)
         for log in (judged.boot_log, judged.userspace_log):
             if log is not None:
@@ -325,76 +316,6 @@ class AttestationService:
             else None
         )
         return AttestOutcome(verdict=shown, attester=attester, challenge=challenge, next_in=next_in, ear=ear)
-
-    def _verdict(self, judged: _Judged, evidence_sha256: bytes) -> VerdictRecord:
-        attester, appraisal, policy = judged.state.attester, judged.appraisal, judged.policies.primary
-        validity = policy.validity if policy is not None else self._default_validity
-        return VerdictRecord(
-            attester_id=attester.id,
-            tenant=attester.tenant,
-            sequence=0,
-            tier=appraisal.tier,
-            vector=vector_mapping(appraisal.vector),
-            findings=finding_mappings(appraisal.findings),
-            endorsement=facts_mapping(judged.endorsement),
-            policy_id=appraisal.policy_id,
-            policy_revision=appraisal.policy_revision,
-            evidence_sha256=evidence_sha256,
-            clock=_clock(judged)[0],
-            boot_id=judged.command.boot_id,
-            judged_at=judged.at,
-            valid_until=judged.at + validity,
-        )
-
-
-def _recording(judged: _Judged, verdict: VerdictRecord, bundle: bytes, line: Lineage) -> Recording:
-    command, known = judged.command, judged.state.attester.identity
-    clock, firmware_version = _clock(judged)
-    blobs, evidence = {verdict.evidence_sha256: bundle}, {"quote": verdict.evidence_sha256.hex()}
-    for role, log in (("boot-log", judged.boot_log), ("userspace-log", judged.userspace_log)):
-        if log is not None:
-            evidence[role] = log.sha256.hex()
-            if not log.stored:
-                blobs[log.sha256] = log.content
-    named = judged.ima.named
-    if named is not None and named.sha256 is not None and judged.ima.content:
-        evidence["ima-list"] = named.sha256.hex()
-        blobs[named.sha256] = judged.ima.content
-    boot = BootRecord(
-        clock=clock,
-        firmware_version=firmware_version,
-        boot_log_sha256=_sha256(judged.boot_log),
-        boot_id=command.boot_id,
-        seen_at=judged.at,
-        userspace_log_sha256=_sha256(judged.userspace_log),
-        ima=None if judged.ima.record is None else judged.ima.record.to_json(),
-    )
-    return Recording(
-        nonce_hash=spent_as(command.nonce),
-        nonce_expires_at=judged.nonce_expires_at,
-        verdict=verdict,
-        boot=boot,
-        # The very object says to whoever asks later that nothing of it is new.
-        identity=known if command.identity == known else command.identity,
-        blobs=blobs,
-        evidence=evidence,
-        lineage=line,
-        position=judged.state.position,
-        judged_by=judged.state,
-        ima_piece=judged.ima.piece,
-        boot_goes_on=judged.state.boot is not None and judged.state.boot.goes_on_as(boot),
-    )
-
-
-def _sha256(log: HeldLog | None) -> bytes | None:
-    return None if log is None else log.sha256
-
-
-def _newly(judged: _Judged) -> Incident | None:
-    """The incident that this evidence opened, or made graver."""
-    before = None if judged.state.lineage is None else judged.state.lineage.incident
-    now = judged.line.incident
-    return None if now is None or (before is not None and before.kind is now.kind) else now
 
 
 def _reused() -> RefusedError:
@@ -413,12 +334,3 @@ def refusal(appraisal: Appraisal) -> RefusedError:
         if finding.status is Status.FAILED:
             return RefusedError(finding.reason, finding.message)
     raise StoredDataDamaged("an appraisal is not authenticated and names no reason")
-
-
-def _clock(judged: _Judged) -> tuple[ClockInfo, int]:
-    """The TPM's clock and firmware: signed by the AK even where the PCR values are not proven."""
-    claims = judged.appraisal.claims
-    if claims is not None:
-        return claims.quote.clock, claims.quote.firmware_version
-    quote = parse_quote(judged.command.attest)
-    return quote.clock, quote.firmware_version

@@ -17,6 +17,7 @@ from verifier.ports_observe import CURRENT, about
 from verifier.reasons import Reason, Tier
 from verifier.service.admission import OverloadedError, Party
 from verifier.service.callers import Callers
+from verifier.service.in_step import others_first
 from verifier.service.rate import Rates
 from verifier.service.services import Services
 from verifier.web.bodies import read_body
@@ -85,10 +86,12 @@ class Dispatcher:
             try:
                 with limit:
                     async with ticket.turn():
+                        await others_first()
                         if request.transport is None:
                             raise OverloadedError(_RETRY, "whoever asked is gone: nothing was done")
                         response = await self._answer(call)
                         request[STEADY] = party is Party.STEADY
+                        await others_first()
                         return response
             except TimeoutError as error:
                 if not limit.expired:
@@ -113,6 +116,7 @@ class Dispatcher:
             return await reply.stream()
         if isinstance(reply.body, AttestationReply):
             observe(reply.body.verdict)
+        await others_first()
         return self._respond(call, reply)
 
     async def _body(self, request: web.Request, room: Room) -> Any:  # noqa: ANN401 - of the type the route names
