@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Final, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
-K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
 
 KEPT: Final = 256
 
@@ -27,19 +27,30 @@ def of_these(work: Callable[[tuple[T, ...]], R], kept: int = KEPT) -> Callable[[
     return _remembering(_ids, work, kept)
 
 
+def of_all_these(work: Callable[[*Ts], R], kept: int = KEPT) -> Callable[[*Ts], R]:
+    """The same of several arguments of any kinds."""
+    return _remembering(_ids_of_all, work, kept)
+
+
 def _ids(items: tuple[object, ...]) -> tuple[int, ...]:
     return tuple(map(id, items))
 
 
-def _remembering(identity: Callable[[T], K], work: Callable[[T], R], kept: int) -> Callable[[T], R]:
-    known: dict[K, tuple[T, R]] = {}
+def _ids_of_all(*items: object) -> tuple[int, ...]:
+    return tuple(map(id, items))
 
-    def remembered(given: T) -> R:
-        key = identity(given)
+
+def _remembering(
+    identity: Callable[[*Ts], Hashable], work: Callable[[*Ts], R], kept: int
+) -> Callable[[*Ts], R]:
+    known: dict[Hashable, tuple[tuple[*Ts], R]] = {}
+
+    def remembered(*given: *Ts) -> R:
+        key = identity(*given)
         found = known.get(key)
         if found is not None:
             return found[1]
-        made = work(given)
+        made = work(*given)
         if len(known) >= kept:
             known.clear()  # findings made for one guest alone come never again: nothing worth an order is lost
         known[key] = (given, made)

@@ -10,10 +10,11 @@ signed it, the nonce, the clock and the history are judged anew every time: noth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from verifier.appraisal.alike import of_this
 from verifier.claims import BootFacts, CertifiedIndex, EndorsementFacts, QuoteFacts, RuntimeFacts
 from verifier.findings import Finding
 from verifier.policy.model import Policy, Toleration
@@ -154,7 +155,7 @@ def boot_key(
     """The key of what a log, and systemd's behind it, prove against these values under a policy that tolerates this."""
     if log_sha256 is None or userspace_sha256 is None:
         userspace_sha256, indices = None, ()
-    return BootKey(log_sha256, _ordered(pcrs), kernel_command_line, userspace_sha256, indices, tolerated)
+    return BootKey(log_sha256, _as_key(pcrs), kernel_command_line, userspace_sha256, indices, tolerated)
 
 
 def evaluation_key(
@@ -179,3 +180,6 @@ def evaluation_key(
 def _ordered(pcrs: Mapping[HashAlg, Mapping[int, bytes]]) -> PcrValues:
     banks = sorted(pcrs.items(), key=lambda item: item[0].label) if len(pcrs) > 1 else pcrs.items()
     return tuple([(bank, tuple(sorted(values.items()))) for bank, values in banks])
+
+
+_as_key: Final = of_this(_ordered)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -13,7 +14,7 @@ from verifier.appraisal.ima.segment import ImaEvidence, ImaSegment
 from verifier.errors import StoredDataDamaged
 from verifier.service.held_logs import HeldLog
 from verifier.service.model import AttestCommand
-from verifier.tcg.algorithms import HASH_BY_LABEL
+from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
 
 FORMAT: Final = "vtpm-attest evidence 2"
 
@@ -94,6 +95,15 @@ def _as_asked(requests: tuple[PcrRequest, ...]) -> list[Asked]:
 
 
 _asked: Final = of_this(_as_asked)
+
+
+def _by_label(pcrs: Mapping[HashAlg, Mapping[int, bytes]]) -> msgspec.Raw:
+    ordered = {bank.label: dict(sorted(values.items())) for bank, values in pcrs.items()}
+    return msgspec.Raw(msgspec.msgpack.encode(ordered))
+
+
+_packed: Final = of_this(_by_label)
+"""PCR values as a bundle has them."""
 _decoder: Final = msgspec.msgpack.Decoder(StoredEvidence)
 
 
@@ -123,7 +133,7 @@ def pack(
             "request": _asked(requests),
             "attest": command.attest,
             "signature": command.signature,
-            "pcrs": {bank.label: dict(sorted(values.items())) for bank, values in command.pcrs.items()},
+            "pcrs": _packed(command.pcrs),
             "boot_log_sha256": None if boot_log is None else boot_log.sha256,
             "kernel_command_line": command.kernel_command_line,
             "smbios_uuid": command.identity.smbios_uuid,

@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -33,7 +33,7 @@ from verifier.service.model import (
     VerdictView,
 )
 from verifier.service.secret_release import ReleaseOutcome
-from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
+from verifier.web.pcr_values import pcr_values
 
 __all__ = [
     "JSON",
@@ -81,9 +81,6 @@ Problem = messages.Problem
 Verdict = messages.Verdict
 
 _MAX_OFFSET: Final = (1 << 63) - 1
-_PCRS: Final = 32
-"""TPM_PT_PCR_COUNT of every profile is below."""
-_INDICES: Final = {form.format(index): index for index in range(_PCRS) for form in ("{}", "{:02}")}
 _BODY: Final = "request body"
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 
@@ -195,7 +192,9 @@ def attest_command(message: messages.AttestationRequest, address: str | None = N
         nonce=message.nonce,
         attest=message.attest,
         signature=message.signature,
-        pcrs=_banks(message.pcrs),
+        pcrs=pcr_values(
+            tuple([(each.bank, tuple(each.values), tuple(each.values.values())) for each in message.pcrs])
+        ),
         boot_log=_log(message.boot_log, "boot_log", limits.MAX_BOOT_LOG),
         userspace_log=_log(message.userspace_log, "userspace_log", limits.MAX_USERSPACE_LOG),
         ima=_ima(message.ima_log),
@@ -303,40 +302,6 @@ def _identity(message: messages.GuestIdentity) -> GuestIdentity:
         machine_id=message.machine_id,
         agent_version=message.agent_version,
     )
-
-
-def _banks(banks: list[messages.PcrBank]) -> Mapping[HashAlg, Mapping[int, bytes]]:
-    result: dict[HashAlg, dict[int, bytes]] = {}
-    for number, bank in enumerate(banks):
-        where = f"pcrs[{number}]"
-        alg = HASH_BY_LABEL.get(bank.bank)
-        if alg is None:
-            raise _request_error(where, f"bank {bank.bank!r} is not known")
-        if alg in result:
-            raise _request_error(where, f"bank {bank.bank!r} is given twice")
-        result[alg] = _values(bank.values, alg, where)
-    return result
-
-
-def _values(values: Mapping[str, bytes], alg: HashAlg, where: str) -> dict[int, bytes]:
-    result = dict(zip(map(_INDICES.get, values), values.values(), strict=True))
-    if len(result) == len(values) and None not in result and set(map(len, values.values())) <= {alg.size}:
-        return cast("dict[int, bytes]", result)
-    raise _faulty_value(values, alg, where)
-
-
-def _faulty_value(values: Mapping[str, bytes], alg: HashAlg, where: str) -> EvidenceError:
-    """What is wrong with the first of them that cannot be taken."""
-    seen: set[int | None] = {None}
-    for text, value in values.items():
-        index = _INDICES.get(text)
-        if index in seen:
-            detail = f"PCR {text!r} is no number from 0 to {_PCRS - 1}, or given twice"
-            return _request_error(where, detail)
-        if len(value) != alg.size:
-            break
-        seen.add(index)
-    return _request_error(where, f"PCR {index} has {len(value)} bytes; {alg.label} has {alg.size}")
 
 
 def _log(part: messages.LogPart | None, name: str, limit: int) -> LogReference | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from verifier.appraisal.alike import of_these, of_this
+from verifier.appraisal.alike import of_all_these, of_these, of_this
 from verifier.findings import Finding, Severity, Status
 from verifier.reasons import Claim, Reason
 
@@ -75,3 +75,17 @@ def test_a_single_object_is_worked_out_once_and_answers_for_no_other():
     assert len(calls) == 2
     for number in range(10_000):
         assert of(finding(f"{number}")) == f"{number}"
+
+
+def test_several_arguments_answer_only_for_those_very_ones_in_their_places():
+    calls = []
+
+    def work(first, second):
+        calls.append((first, second))
+        return first, second
+
+    of, one, other = of_all_these(work, kept=8), (1, 2), {"a": 1}
+    assert of(one, other) is of(one, other)
+    assert of(other, one) == (other, one)
+    assert of(one, {"a": 1}) == (one, {"a": 1})
+    assert len(calls) == 3

@@ -101,6 +101,27 @@ def test_a_pcr_is_named_by_its_number(key, index):
     assert found.pcrs == {HashAlg.SHA256: {index: bytes(32)}}
 
 
+def test_values_that_others_sent_are_the_same_object_and_what_differs_in_anything_is_not():
+    sent = [{"bank": "sha256", "values": {"0": WHOLE, "7": WHOLE}}]
+    first = command(pcrs=sent).pcrs
+    assert command(pcrs=sent).pcrs is first
+    for other in (
+        [{"bank": "sha256", "values": {"0": WHOLE, "7": "B" + WHOLE[1:]}}],
+        [{"bank": "sha256", "values": {"0": WHOLE, "8": WHOLE}}],
+        [{"bank": "sha256", "values": {"0": WHOLE}}],
+        [{"bank": "sm3_256", "values": {"0": WHOLE, "7": WHOLE}}],
+        [*sent, {"bank": "sm3_256", "values": {}}],
+    ):
+        assert command(pcrs=other).pcrs != first
+    assert first == {HashAlg.SHA256: {0: bytes(32), 7: bytes(32)}}
+
+
+def test_what_was_refused_is_refused_again():
+    for _ in range(2):
+        with pytest.raises(EvidenceError, match="PCR 7 has 20 bytes"):
+            command(pcrs=[{"bank": "sha256", "values": {"0": WHOLE, "7": SHORT}}])
+
+
 @pytest.mark.parametrize("key", ["", "32", "-1", "007", "3\n", " 3", "+3", "\u0663", "x", "0x"])
 def test_what_is_no_number_of_a_pcr_is_refused(key):
     with pytest.raises(EvidenceError) as caught:

@@ -7,6 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from verifier.appraisal.alike import of_all_these
 from verifier.appraisal.evidence import Evidence, Expectation
 from verifier.appraisal.result import Finding, Severity, Status
 from verifier.claims import QuoteFacts
@@ -104,19 +105,14 @@ def _pcrs(
     if missing is not None:
         return QuoteOutcome((missing,), None, authenticated=True)
     # The digest is made with the hash of the signing scheme, whatever the bank (Part 2, section 10.12.1).
-    digest = quoted_digest(signature_hash, attest.selections, evidence.pcrs)
+    digest, quoted = _quoted(signature_hash, attest.selections, evidence.pcrs)
     if digest != attest.pcr_digest:
         message = "the PCR values that were sent are not the ones that were quoted"
         finding = _failed(
             Reason.QUOTE_PCR_DIGEST, message, expected=attest.pcr_digest.hex(), actual=digest.hex()
         )
         return QuoteOutcome((finding,), None, authenticated=True)
-    facts = QuoteFacts(
-        _quoted_values(attest.selections, evidence.pcrs),
-        attest.clock,
-        attest.firmware_version,
-        signature_hash,
-    )
+    facts = QuoteFacts(quoted, attest.clock, attest.firmware_version, signature_hash)
     return QuoteOutcome(_VERIFIED, facts, authenticated=True)
 
 
@@ -139,10 +135,13 @@ def _listed(pcrs: frozenset[int] | tuple[int, ...]) -> str:
     return ",".join(str(pcr) for pcr in sorted(pcrs))
 
 
-def _quoted_values(
-    selections: tuple[PcrSelection, ...], values: Mapping[HashAlg, Mapping[int, bytes]]
-) -> dict[HashAlg, Mapping[int, bytes]]:
-    """Only what the digest covered: a value sent beside the quoted ones is not proven."""
+def _digest_and_values(
+    signature_hash: HashAlg,
+    selections: tuple[PcrSelection, ...],
+    values: Mapping[HashAlg, Mapping[int, bytes]],
+) -> tuple[bytes, Mapping[HashAlg, Mapping[int, bytes]]]:
+    """The digest a TPM takes over these PCRs, and only the values that it covers: one sent beside them is not proven."""
+    digest = quoted_digest(signature_hash, selections, values)
     proven: dict[HashAlg, Mapping[int, bytes]] = {}
     for selection in selections:
         pcrs = selection.pcrs
@@ -150,4 +149,7 @@ def _quoted_values(
             sent = values[selection.bank]
             # All of `pcrs` are in `sent`, so equal counts mean that nothing else is.
             proven[selection.bank] = sent if len(sent) == len(pcrs) else {pcr: sent[pcr] for pcr in pcrs}
-    return proven
+    return digest, proven
+
+
+_quoted: Final = of_all_these(_digest_and_values)
