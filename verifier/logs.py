@@ -57,22 +57,25 @@ def configure_logs(
 
 
 class _Unfailing:
-    """A stream that drops what it cannot write: a full disk under the log is no reason to refuse a guest."""
+    """A stream that drops what it cannot write: a full disk under the log, or no log at all, is no reason to refuse a guest."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
+        """None: the process was started without stderr."""
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            return self._stream.write(text)
+        if self._stream is not None:
+            with contextlib.suppress(OSError, ValueError):  # the latter where it was closed
+                return self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.flush()
+        if self._stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.flush()
 
     def isatty(self) -> bool:
-        return self._stream.isatty()
+        return self._stream is not None and not self._stream.closed and self._stream.isatty()
 
 
 def _of_request(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -42,15 +42,24 @@ async def test_libraries_log_in_the_same_form(verifier, log):
 
 
 async def test_a_log_that_cannot_be_written_is_no_reason_to_refuse_anybody(verifier):
-    """A full disk, a pipe whose reader is gone: what is asked is answered as ever."""
+    """A full disk, a pipe whose reader is gone, a stream that was closed: what is asked is answered as ever."""
 
     class Full(io.StringIO):
         def write(self, _):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    configure_logs("json", "debug", Full())
-    logging.getLogger("some.package").warning("disk %s is full", "sda")
-    guest = await verifier.guest()
-    assert (await guest.attest()).status == 200
+    closed = io.StringIO()
+    closed.close()
+    for stream in (Full(), closed):
+        configure_logs("json", "debug", stream)
+        logging.getLogger("some.package").warning("disk %s is full", "sda")
+        guest = await verifier.guest()
+        assert (await guest.attest()).status == 200
     answer = await verifier.post("/v1/attestations", {})
     assert (answer.status, answer.code) == (400, "malformed-request")
+
+
+def test_a_process_without_stderr_has_no_log(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    configure_logs("auto", "info")
+    logging.getLogger("some.package").error("nobody reads this")

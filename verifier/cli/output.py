@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -52,6 +53,16 @@ _STATUS_STYLE: Final = {"passed": "green", "failed": "red", "not-evaluated": "ye
 _PIPE_WIDTH: Final = 200
 """Columns when nobody looks at a terminal: a cut id is of no use to a script."""
 
+
+def _open_standard_streams() -> None:
+    """Who was started without one of them writes to nowhere: Python has no object for it, and its number is free for the next file."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, so this one's
+            setattr(sys, name, os.fdopen(nowhere, "w" if number else "r"))
+
+
+_open_standard_streams()
 out: Final = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 err: Final = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
 
