@@ -20,6 +20,7 @@ from verifier.findings import Finding
 from verifier.policy.model import Policy, Toleration
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
+from verifier.tcg.pcr import FixedPcrs
 
 PcrValues = tuple[tuple[HashAlg, tuple[tuple[int, bytes], ...]], ...]
 
@@ -155,7 +156,8 @@ def boot_key(
     """The key of what a log, and systemd's behind it, prove against these values under a policy that tolerates this."""
     if log_sha256 is None or userspace_sha256 is None:
         userspace_sha256, indices = None, ()
-    return BootKey(log_sha256, _as_key(pcrs), kernel_command_line, userspace_sha256, indices, tolerated)
+    ordered = _as_key(pcrs) if isinstance(pcrs, FixedPcrs) else _ordered(pcrs)
+    return BootKey(log_sha256, ordered, kernel_command_line, userspace_sha256, indices, tolerated)
 
 
 def evaluation_key(

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 
 class Stage(enum.StrEnum):
-    """In their order. Each ends where the next begins; where many attest at once, it waits there for the others."""
+    """In their order. Each ends where the next begins; where many attest at once, some end with a wait for the others."""
 
     LOOKUP = "lookup"
     """Read what is known of the attester: record, history, policies, inventory, logs held."""

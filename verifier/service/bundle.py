@@ -15,6 +15,7 @@ from verifier.errors import StoredDataDamaged
 from verifier.service.held_logs import HeldLog
 from verifier.service.model import AttestCommand
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
+from verifier.tcg.pcr import FixedPcrs
 
 FORMAT: Final = "vtpm-attest evidence 2"
 
@@ -117,7 +118,7 @@ def pack(
 ) -> bytes:
     """The bundle (MessagePack), the logs by digest. Its own SHA-256 names the evidence."""
     more: dict[str, object] = {}
-    ratchet = command.ratchet
+    ratchet, pcrs = command.ratchet, command.pcrs
     if userspace_log is not None:
         more["userspace_log_sha256"] = userspace_log.sha256
     if ima is not None:
@@ -133,7 +134,7 @@ def pack(
             "request": _asked(requests),
             "attest": command.attest,
             "signature": command.signature,
-            "pcrs": _packed(command.pcrs),
+            "pcrs": _packed(pcrs) if isinstance(pcrs, FixedPcrs) else _by_label(pcrs),
             "boot_log_sha256": None if boot_log is None else boot_log.sha256,
             "kernel_command_line": command.kernel_command_line,
             "smbios_uuid": command.identity.smbios_uuid,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn, TypeVar
 
 from verifier.errors import EvidenceError, UnsupportedError
 from verifier.reasons import Reason
 from verifier.tcg.algorithms import HASH_BY_ID, HashAlg
 from verifier.tcg.reader import Reader
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 MAX_SELECTIONS: Final = 16
 """Most banks in one TPML_PCR_SELECTION (HASH_COUNT is implementation-dependent; no TPM has more)."""
@@ -23,6 +26,29 @@ class PcrSelection:
 
     bank: HashAlg
     pcrs: tuple[int, ...]
+
+
+class _Fixed(dict[K, V]):
+    """Holds what it was made with."""
+
+    def __reduce__(self) -> tuple[type[_Fixed[K, V]], tuple[dict[K, V]]]:
+        """Made anew where it is unpickled, not filled."""
+        return type(self), (dict(self),)
+
+
+class FixedPcrs(_Fixed[HashAlg, Mapping[int, bytes]]):
+    """PCR values by bank and index that nobody can change: what follows from them may be remembered for this very object."""
+
+    def __init__(self, banks: Mapping[HashAlg, Mapping[int, bytes]]) -> None:
+        super().__init__({bank: _Fixed(values) for bank, values in banks.items()})
+
+
+def _refuse(*_: object, **__: object) -> NoReturn:
+    raise TypeError("these values are others', too: nobody can change them")
+
+
+for _name in ["__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"]:
+    setattr(_Fixed, _name, _refuse)
 
 
 class PcrValueError(EvidenceError):

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, cast
 from verifier.errors import EvidenceError
 from verifier.reasons import Reason
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
+from verifier.tcg.pcr import FixedPcrs
 
 _PCRS: Final = 32
 """TPM_PT_PCR_COUNT of every profile is below."""
@@ -24,8 +25,8 @@ SentBank: TypeAlias = tuple[str, tuple[str, ...], tuple[bytes, ...]]
 
 
 @lru_cache(maxsize=_KEPT)
-def pcr_values(sent: tuple[SentBank, ...]) -> Mapping[HashAlg, Mapping[int, bytes]]:
-    """The values by bank and index. Nobody may change them: they are others', too.
+def pcr_values(sent: tuple[SentBank, ...]) -> FixedPcrs:
+    """The values by bank and index.
 
     Raises:
         EvidenceError: a bank that is not known or given twice, a number that is none, a value of the wrong length.
@@ -39,7 +40,7 @@ def pcr_values(sent: tuple[SentBank, ...]) -> Mapping[HashAlg, Mapping[int, byte
         if alg in result:
             raise _error(where, f"bank {label!r} is given twice")
         result[alg] = _of_bank(keys, values, alg, where)
-    return result
+    return FixedPcrs(result)
 
 
 def _of_bank(keys: tuple[str, ...], values: tuple[bytes, ...], alg: HashAlg, where: str) -> dict[int, bytes]:

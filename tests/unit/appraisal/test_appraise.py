@@ -13,6 +13,7 @@ from tests.unit.appraisal.machines import (
     LINE,
     LOG,
     NONCE,
+    NOW,
     PCRS,
     SHA256,
     Machine,
@@ -31,6 +32,7 @@ from verifier.quirks import Quirk
 from verifier.reasons import Claim, Reason, Tier
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
+from verifier.tcg.pcr import FixedPcrs
 
 
 def test_a_golden_boot_is_affirming_with_every_check_passed() -> None:
@@ -44,6 +46,28 @@ def test_a_golden_boot_is_affirming_with_every_check_passed() -> None:
         Claim.HARDWARE: 2,
         Claim.EXECUTABLES: 3,
     }
+
+
+def test_values_that_were_changed_since_are_not_taken_for_those_that_were_quoted() -> None:
+    machine = Machine.booted()
+    evidence = machine.evidence()
+    policy, history = golden(machine), History()
+    first = appraise(evidence, machine.expectation(), policy, history, NOW)
+    evidence.pcrs[SHA256][7] = bytes(32)
+    result = appraise(evidence, machine.expectation(), policy, history, NOW)
+    assert first.tier is Tier.AFFIRMING
+    assert (result.tier, codes(result)) == (Tier.CONTRAINDICATED, {Reason.QUOTE_PCR_DIGEST})
+
+
+def test_fixed_values_of_others_answer_for_no_quote_but_one_over_them() -> None:
+    """The digest is remembered for the values, and each quote is still held against it."""
+    good, other = Machine.booted(), Machine.booted(agile_log(boot_events(kernel=b"kernel 2")))
+    fixed = FixedPcrs(good.evidence().pcrs)
+    for _ in range(2):
+        assert judge(good, evidence=good.evidence(pcrs=fixed)).tier is Tier.AFFIRMING
+        result = judge(other, evidence=other.evidence(pcrs=fixed))
+        assert Reason.QUOTE_PCR_DIGEST in codes(result)
+        assert result.tier is Tier.CONTRAINDICATED
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
+import copy
 import hashlib
+import pickle
 
 import pytest
 
@@ -6,7 +8,7 @@ from tests.simulator import marshal
 from verifier.errors import MalformedInputError, UnsupportedError
 from verifier.reasons import Reason
 from verifier.tcg.algorithms import HashAlg
-from verifier.tcg.pcr import PcrSelection, PcrValueError, quoted_digest, read_selections
+from verifier.tcg.pcr import FixedPcrs, PcrSelection, PcrValueError, quoted_digest, read_selections
 from verifier.tcg.reader import Reader
 
 SHA1, SHA256 = HashAlg.SHA1, HashAlg.SHA256
@@ -94,3 +96,35 @@ def test_a_hash_this_build_lacks_is_unsupported(monkeypatch):
     monkeypatch.setattr(HashAlg.SM3_256, "new", None)
     with pytest.raises(UnsupportedError, match="sm3_256"):
         quoted_digest(HashAlg.SM3_256, [], {})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda held: held.update({0: b"other"}),
+        lambda held: held.__setitem__(0, b"other"),
+        lambda held: held.__delitem__(0),
+        lambda held: held.__ior__({0: b"other"}),
+        lambda held: held.setdefault(9, b"other"),
+        lambda held: held.pop(0),
+        lambda held: held.popitem(),
+        lambda held: held.clear(),
+    ],
+)
+def test_fixed_values_cannot_be_changed_in_either_of_their_levels(change):
+    given = {SHA256: {0: bytes(32), 7: bytes(32)}}
+    fixed = FixedPcrs(given)
+    for held in (fixed, fixed[SHA256]):
+        with pytest.raises(TypeError, match="nobody can change them"):
+            change(held)
+    given[SHA256][0] = b"other"
+    assert fixed == {SHA256: {0: bytes(32), 7: bytes(32)}}
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda fixed: pickle.loads(pickle.dumps(fixed))])
+def test_fixed_values_reach_another_process_as_they_are(again):
+    fixed = FixedPcrs({SHA256: {0: bytes(32)}, SHA1: {}})
+    assert again(fixed) == fixed
+    assert type(again(fixed)) is FixedPcrs
+    with pytest.raises(TypeError):
+        again(fixed)[SHA256][0] = b"other"

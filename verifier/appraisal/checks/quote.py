@@ -16,7 +16,7 @@ from verifier.crypto.signatures import scheme_problems, verify
 from verifier.reasons import Claim, Reason
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import QuoteAttest, parse_quote
-from verifier.tcg.pcr import PcrSelection, quoted_digest
+from verifier.tcg.pcr import FixedPcrs, PcrSelection, quoted_digest
 from verifier.tcg.signature import parse_signature
 
 DEFAULT_SIGNATURE_HASHES = frozenset({HashAlg.SHA256, HashAlg.SHA384, HashAlg.SHA512})
@@ -105,14 +105,15 @@ def _pcrs(
     if missing is not None:
         return QuoteOutcome((missing,), None, authenticated=True)
     # The digest is made with the hash of the signing scheme, whatever the bank (Part 2, section 10.12.1).
-    digest, quoted = _quoted(signature_hash, attest.selections, evidence.pcrs)
+    quoted = _quoted if isinstance(evidence.pcrs, FixedPcrs) else _quoted_values
+    digest, values = quoted(signature_hash, attest.selections, evidence.pcrs)
     if digest != attest.pcr_digest:
         message = "the PCR values that were sent are not the ones that were quoted"
         finding = _failed(
             Reason.QUOTE_PCR_DIGEST, message, expected=attest.pcr_digest.hex(), actual=digest.hex()
         )
         return QuoteOutcome((finding,), None, authenticated=True)
-    facts = QuoteFacts(quoted, attest.clock, attest.firmware_version, signature_hash)
+    facts = QuoteFacts(values, attest.clock, attest.firmware_version, signature_hash)
     return QuoteOutcome(_VERIFIED, facts, authenticated=True)
 
 
@@ -135,11 +136,11 @@ def _listed(pcrs: frozenset[int] | tuple[int, ...]) -> str:
     return ",".join(str(pcr) for pcr in sorted(pcrs))
 
 
-def _digest_and_values(
+def _quoted_values(
     signature_hash: HashAlg,
     selections: tuple[PcrSelection, ...],
     values: Mapping[HashAlg, Mapping[int, bytes]],
-) -> tuple[bytes, Mapping[HashAlg, Mapping[int, bytes]]]:
+) -> tuple[bytes, FixedPcrs]:
     """The digest a TPM takes over these PCRs, and only the values that it covers: one sent beside them is not proven."""
     digest = quoted_digest(signature_hash, selections, values)
     proven: dict[HashAlg, Mapping[int, bytes]] = {}
@@ -149,7 +150,7 @@ def _digest_and_values(
             sent = values[selection.bank]
             # All of `pcrs` are in `sent`, so equal counts mean that nothing else is.
             proven[selection.bank] = sent if len(sent) == len(pcrs) else {pcr: sent[pcr] for pcr in pcrs}
-    return digest, proven
+    return digest, FixedPcrs(proven)
 
 
-_quoted: Final = of_all_these(_digest_and_values)
+_quoted: Final = of_all_these(_quoted_values)
