@@ -29,7 +29,7 @@ from verifier.web import wire_codec as wire
 
 _GUESTS: Final = 32
 _ROUNDS: Final = 40
-_RATIO: Final = 4.0
+_RATIO: Final = 3.0
 
 
 class _Inside:
