@@ -306,6 +306,13 @@ def test_keys_do_not_depend_on_the_order_of_what_is_equal():
     assert boot_key(b"", one.pcrs, None) == boot_key(b"", two.pcrs, None)
 
 
+def test_values_that_somebody_changes_have_another_key_from_then_on():
+    values = {SHA256: {7: bytes(32)}}
+    before = boot_key(b"", values, None)
+    values[SHA256][7] = b"\1" * 32
+    assert boot_key(b"", values, None) != before
+
+
 @pytest.mark.parametrize("change", [{"firmware_version": 2}, {"signature_hash": HashAlg.SHA384}])
 def test_what_a_policy_can_read_of_the_quote_is_in_the_key(change):
     policy, boot = golden(), boot_key(b"", facts().pcrs, None)
