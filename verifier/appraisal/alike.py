@@ -28,8 +28,13 @@ def of_these(work: Callable[[tuple[T, ...]], R], kept: int = KEPT) -> Callable[[
 
 
 def of_all_these(work: Callable[[*Ts], R], kept: int = KEPT) -> Callable[[*Ts], R]:
-    """The same of several arguments of any kinds."""
-    return _remembering(_ids_of_all, work, kept)
+    """The same of any arguments; where one is a plain `dict`, which may have been changed since, it is worked out anew."""
+    remembered = _remembering(_ids_of_all, work, kept)
+
+    def found(*given: *Ts) -> R:
+        return work(*given) if dict in map(type, given) else remembered(*given)
+
+    return found
 
 
 def _ids(items: tuple[object, ...]) -> tuple[int, ...]:

@@ -14,13 +14,12 @@ from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from verifier.appraisal.alike import of_this
+from verifier.appraisal.alike import of_all_these
 from verifier.claims import BootFacts, CertifiedIndex, EndorsementFacts, QuoteFacts, RuntimeFacts
 from verifier.findings import Finding
 from verifier.policy.model import Policy, Toleration
 from verifier.tcg.algorithms import HashAlg
 from verifier.tcg.attest import ClockInfo
-from verifier.tcg.pcr import FixedPcrs
 
 PcrValues = tuple[tuple[HashAlg, tuple[tuple[int, bytes], ...]], ...]
 
@@ -156,8 +155,7 @@ def boot_key(
     """The key of what a log, and systemd's behind it, prove against these values under a policy that tolerates this."""
     if log_sha256 is None or userspace_sha256 is None:
         userspace_sha256, indices = None, ()
-    ordered = _as_key(pcrs) if isinstance(pcrs, FixedPcrs) else _ordered(pcrs)
-    return BootKey(log_sha256, ordered, kernel_command_line, userspace_sha256, indices, tolerated)
+    return BootKey(log_sha256, _as_key(pcrs), kernel_command_line, userspace_sha256, indices, tolerated)
 
 
 def evaluation_key(
@@ -184,4 +182,4 @@ def _ordered(pcrs: Mapping[HashAlg, Mapping[int, bytes]]) -> PcrValues:
     return tuple([(bank, tuple(sorted(values.items()))) for bank, values in banks])
 
 
-_as_key: Final = of_this(_ordered)
+_as_key: Final = of_all_these(_ordered)

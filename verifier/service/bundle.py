@@ -8,14 +8,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from verifier.appraisal.alike import of_this
+from verifier.appraisal.alike import of_all_these, of_this
 from verifier.appraisal.evidence import Evidence, NvCertificate, PcrRequest, RatchetEvidence
 from verifier.appraisal.ima.segment import ImaEvidence, ImaSegment
 from verifier.errors import StoredDataDamaged
 from verifier.service.held_logs import HeldLog
 from verifier.service.model import AttestCommand
 from verifier.tcg.algorithms import HASH_BY_LABEL, HashAlg
-from verifier.tcg.pcr import FixedPcrs
 
 FORMAT: Final = "vtpm-attest evidence 2"
 
@@ -103,7 +102,7 @@ def _by_label(pcrs: Mapping[HashAlg, Mapping[int, bytes]]) -> msgspec.Raw:
     return msgspec.Raw(msgspec.msgpack.encode(ordered))
 
 
-_packed: Final = of_this(_by_label)
+_packed: Final = of_all_these(_by_label)
 """PCR values as a bundle has them."""
 _decoder: Final = msgspec.msgpack.Decoder(StoredEvidence)
 
@@ -118,7 +117,7 @@ def pack(
 ) -> bytes:
     """The bundle (MessagePack), the logs by digest. Its own SHA-256 names the evidence."""
     more: dict[str, object] = {}
-    ratchet, pcrs = command.ratchet, command.pcrs
+    ratchet = command.ratchet
     if userspace_log is not None:
         more["userspace_log_sha256"] = userspace_log.sha256
     if ima is not None:
@@ -134,7 +133,7 @@ def pack(
             "request": _asked(requests),
             "attest": command.attest,
             "signature": command.signature,
-            "pcrs": _packed(pcrs) if isinstance(pcrs, FixedPcrs) else _by_label(pcrs),
+            "pcrs": _packed(command.pcrs),
             "boot_log_sha256": None if boot_log is None else boot_log.sha256,
             "kernel_command_line": command.kernel_command_line,
             "smbios_uuid": command.identity.smbios_uuid,

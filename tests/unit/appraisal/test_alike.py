@@ -84,8 +84,15 @@ def test_several_arguments_answer_only_for_those_very_ones_in_their_places():
         calls.append((first, second))
         return first, second
 
-    of, one, other = of_all_these(work, kept=8), (1, 2), {"a": 1}
+    of, one, other = of_all_these(work, kept=8), (1, 2), frozenset({"a"})
     assert of(one, other) is of(one, other)
     assert of(other, one) == (other, one)
-    assert of(one, {"a": 1}) == (one, {"a": 1})
+    assert of(one, frozenset({"a"})) == (one, frozenset({"a"}))
     assert len(calls) == 3
+
+
+def test_what_may_have_been_changed_since_is_worked_out_anew():
+    of, changed = of_all_these(lambda _, values: sum(values.values())), {"a": 1}
+    assert of("first", changed) == 1
+    changed["a"] = 2
+    assert of("first", changed) == 2

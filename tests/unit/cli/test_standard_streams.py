@@ -26,3 +26,11 @@ def test_no_file_gets_the_number_of_a_stream_that_was_closed(tmp_path):
     program = _OPEN.format(os.fspath(found))
     subprocess.run(["sh", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, program], check=True)
     assert found.read_text().split() == ["0", "1", "2"]
+
+
+def test_the_programs_it_starts_have_all_three(tmp_path):
+    found = tmp_path / "found"
+    listing = f"import os; open({os.fspath(found)!r}, 'w').write(' '.join(sorted(os.listdir('/dev/fd'))))"
+    program = f"import subprocess, sys; from verifier.cli import output; subprocess.run([sys.executable, '-c', {listing!r}], check=True)"
+    subprocess.run(["sh", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, program], check=True)
+    assert found.read_text().split()[:3] == ["0", "1", "2"]

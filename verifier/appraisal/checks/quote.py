@@ -105,8 +105,7 @@ def _pcrs(
     if missing is not None:
         return QuoteOutcome((missing,), None, authenticated=True)
     # The digest is made with the hash of the signing scheme, whatever the bank (Part 2, section 10.12.1).
-    quoted = _quoted if isinstance(evidence.pcrs, FixedPcrs) else _quoted_values
-    digest, values = quoted(signature_hash, attest.selections, evidence.pcrs)
+    digest, values = _quoted(signature_hash, attest.selections, evidence.pcrs)
     if digest != attest.pcr_digest:
         message = "the PCR values that were sent are not the ones that were quoted"
         finding = _failed(
@@ -140,8 +139,11 @@ def _quoted_values(
     signature_hash: HashAlg,
     selections: tuple[PcrSelection, ...],
     values: Mapping[HashAlg, Mapping[int, bytes]],
-) -> tuple[bytes, FixedPcrs]:
-    """The digest a TPM takes over these PCRs, and only the values that it covers: one sent beside them is not proven."""
+) -> tuple[bytes, Mapping[HashAlg, Mapping[int, bytes]]]:
+    """The digest a TPM takes over these PCRs, and only the values that it covers: one sent beside them is not proven.
+
+    What nobody can change stays so.
+    """
     digest = quoted_digest(signature_hash, selections, values)
     proven: dict[HashAlg, Mapping[int, bytes]] = {}
     for selection in selections:
@@ -150,7 +152,7 @@ def _quoted_values(
             sent = values[selection.bank]
             # All of `pcrs` are in `sent`, so equal counts mean that nothing else is.
             proven[selection.bank] = sent if len(sent) == len(pcrs) else {pcr: sent[pcr] for pcr in pcrs}
-    return digest, FixedPcrs(proven)
+    return digest, FixedPcrs(proven) if isinstance(values, FixedPcrs) else proven
 
 
 _quoted: Final = of_all_these(_quoted_values)
